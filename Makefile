@@ -1,0 +1,55 @@
+# Every word works on a fresh machine with Python 3.11 or 3.12, git and make: what it needs, it sets up first.
+PYTHON ?= python3
+VENV := .venv
+LOCK := requirements/default.txt
+READY := $(VENV)/.ready
+EXPERIMENT ?= demo
+
+# uv does not read pip's settings; a folder of wheels that pip was given serves it as well.
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+# Nothing leaves this machine.
+export AXOLOTL_DO_NOT_TRACK ?= 1
+export DO_NOT_TRACK ?= 1
+export DVC_NO_ANALYTICS ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help setup demo test lint ui clean lock
+
+help: ## show these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv from the lock file, when it is missing or older
+
+$(READY): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 13); sys.exit(0 if ok else f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --requirement $(LOCK) --editable .
+	$(VENV)/bin/python -c 'from tunetrail import schema; schema.params()'
+	@touch $@
+
+demo: $(READY) ## run the demo through `mlflow run` and show what came out
+	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=$(EXPERIMENT)
+
+test: $(READY) ## run every test
+	python -m pytest
+
+lint: $(READY) ## check style, floors and files
+	ruff check .
+	ruff format --check .
+	pre-commit run --all-files
+
+ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --port 5000
+
+lock: $(READY) ## resolve pyproject.toml into the lock file anew
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --quiet \
+		$(foreach package,$(TORCH_BRINGS),--no-emit-package $(package)) --output-file $(LOCK)
+
+clean: ## remove what runs left (data, models, reports, DVC's cache), but not the MLflow record
+	rm -rf data outputs eval_results report work .dvc/cache .dvc/tmp .pytest_cache .ruff_cache
