@@ -1,0 +1,115 @@
+"""Files of Alpaca rows or IFEval prompts -> checked rows; rows -> JSON Lines. Every fault names the file and the place.
+
+Not covered: judging what the rows say. Duplicates, overlap and length are the data card's subject.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError
+
+Row = dict[str, Any]
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a .json file (one array) or .jsonl file (one object a line; blank lines are skipped).
+
+    Raises:
+        UserError: no such file, not UTF-8, not JSON (with the line), not rows, or no row at all.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Give the path of a JSON or JSON Lines file.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8. Convert it: iconv -f LATIN1 -t UTF-8 {path}") from None
+    numbered = _array(path, text) if text.lstrip().startswith("[") else _lines(path, text)
+    if not numbered:
+        raise UserError(f"{path}: no rows. Give a file with at least one row.")
+    for where, row in numbered:
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, {where}: {json.dumps(row)[:40]} is not an object. Each row is one {{...}}.")
+    return [row for _, row in numbered]
+
+
+def _array(path: Path, text: str) -> list[tuple[str, Any]]:
+    try:
+        return [(f"row {number}", row) for number, row in enumerate(json.loads(text), 1)]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}). Mend or remove it.") from None
+
+
+def _lines(path: Path, text: str) -> list[tuple[str, Any]]:
+    rows = []
+    # Not splitlines(): it also breaks at U+2028 and the like, which JSON allows inside a string.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append((f"line {number}", json.loads(line)))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error.msg}). Mend or remove the line.") from None
+    return rows
+
+
+def read_instructions(path: Path) -> list[Row]:
+    """Alpaca rows {"instruction", "input", "output"}; a missing input is "", and other fields are left out.
+
+    Raises:
+        UserError: as `read`, or a row whose instruction or output is missing, empty or not text (with its number).
+    """
+
+    def check(row: Row) -> Row:
+        for field in ("instruction", "output"):
+            _require(row, field, str)
+            if not row[field].strip():
+                raise ValueError(f"'{field}' is empty")
+        if not isinstance(row.get("input") or "", str):
+            raise ValueError("'input' is not text")
+        return {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
+
+    return _checked(path, check)
+
+
+def read_prompts(path: Path) -> list[Row]:
+    """IFEval prompts {"key", "prompt", "instruction_id_list", "kwargs"}, one kwargs for each instruction id.
+
+    Raises:
+        UserError: as `read`, or a row of another shape (with its number).
+    """
+
+    def check(row: Row) -> Row:
+        for field, kind in (("key", int), ("prompt", str), ("instruction_id_list", list), ("kwargs", list)):
+            _require(row, field, kind)
+        if len(row["instruction_id_list"]) != len(row["kwargs"]):
+            raise ValueError("'instruction_id_list' and 'kwargs' differ in length")
+        return row
+
+    return _checked(path, check)
+
+
+def _checked(path: Path, check: Callable[[Row], Row]) -> list[Row]:
+    rows = []
+    for number, row in enumerate(read(path), 1):
+        try:
+            rows.append(check(row))
+        except ValueError as error:
+            raise UserError(f"{path}, row {number}: {error}. Mend or remove the row.") from None
+    return rows
+
+
+def _require(row: Row, field: str, kind: type) -> None:
+    if field not in row:
+        raise ValueError(f"no field '{field}' (it has {', '.join(sorted(row)) or 'none'})")
+    if not isinstance(row[field], kind):
+        raise ValueError(f"'{field}' is not {'text' if kind is str else f'a JSON {kind.__name__}'}")
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Write one JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

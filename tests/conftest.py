@@ -1,0 +1,42 @@
+"""What every test may use: the real conf tree, composed; real rows where the machine has them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from tunetrail import config, schema
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("TUNETRAIL_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def known():
+    """The schema of params.yaml, as the installed tools define it."""
+    return schema.params()
+
+
+@pytest.fixture
+def composed():
+    """Compose the real conf tree with overrides: the values that params.yaml would hold."""
+
+    def values(*overrides: str) -> dict:
+        with initialize_config_dir(str(ROOT / "conf")):
+            return config.resolve(compose("config", list(overrides)))
+
+    return values
+
+
+@pytest.fixture
+def shared():
+    """A file of real data by its path below the test data's folder; the test is skipped where it is not here."""
+
+    def path(name: str) -> Path:
+        file = SHARED / name
+        if not file.exists():
+            pytest.skip(f"no {file}: point TUNETRAIL_TEST_DATA at a folder that has {name}")
+        return file
+
+    return path
