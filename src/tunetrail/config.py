@@ -1,0 +1,124 @@
+"""What Hydra composed -> params.yaml: resolved, every key known to the tool that owns it, no secret in it.
+
+Not covered: whether the tools accept the values together; each says so itself when its stage begins.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from tunetrail import UserError, params
+from tunetrail.schema import Schema
+
+HEADING = "# Composed by `tunetrail run` from conf/; the stages read it, DVC compares it. Edit conf/, not this file.\n"
+_SECRET = re.compile(r"(api_?key|secret|password|(auth|access|hf)_?token)$", re.IGNORECASE)
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """The composed config as plain values.
+
+    Raises:
+        UserError: a value that must be given is not, or an interpolation cannot be resolved.
+    """
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise UserError(f"{key} has no value. Give one on the command line: {key}=...") from None
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).partition("\n")[0]) from None
+
+
+def check(values: dict[str, Any], schema: Schema) -> None:
+    """Hold every key and type against the schema.
+
+    Raises:
+        UserError: naming the first key that is unknown (with the nearest known one), missing or of a wrong type, or
+            that holds a secret.
+    """
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))
+    if errors:
+        raise UserError(_explain(_cause(errors[0])))
+    for key, value in flatten(values).items():
+        if _SECRET.search(key) and isinstance(value, str):
+            raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")
+
+
+def _cause(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Of the alternatives of an anyOf, the one of the right kind that finds the least wrong."""
+    while error.context:
+        alternatives: dict[int, list[jsonschema.ValidationError]] = {}
+        for found in error.context:
+            alternatives.setdefault(found.relative_schema_path[0], []).append(found)
+        place = error.absolute_path
+
+        def misfit(found: list[jsonschema.ValidationError], place: Any = place) -> tuple[bool, int]:
+            return any(e.validator == "type" and e.absolute_path == place for e in found), len(found)
+
+        error = min(alternatives.values(), key=misfit)[0]
+    return error
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    place = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        unknown = sorted(set(error.instance) - set(known))[0]
+        return unknown_key(f"{place}.{unknown}".strip("."), [f"{place}.{key}".strip(".") for key in known])
+    if error.validator == "required":
+        return f"{place}: {error.message}. Set it in conf/ or on the command line."
+    return f"{place}: {error.message}. Give a value of that type."
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """The message for a key that nobody reads, with the nearest one that somebody does."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    place = key.rpartition(".")[0]
+    remedy = f"Did you mean {near[0]}?" if near else f"{place or 'The top level'} has: {', '.join(sorted(known)[:20])}."
+    return f"{key}: no such key. {remedy}"
+
+
+def known_keys(schema: Schema, place: str = "") -> list[str]:
+    """Every dotted key that the schema declares, lists left out."""
+    keys = []
+    for name, part in schema.get("properties", {}).items():
+        keys.append(f"{place}{name}")
+        for option in (part, *part.get("anyOf", ())):
+            keys += known_keys(option, f"{place}{name}.")
+    return keys
+
+
+def flatten(values: Any, place: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys: {"train": {"seed": 1}} gives {"train.seed": 1}; list items are numbered."""
+    if isinstance(values, dict):
+        items = values.items()
+    elif isinstance(values, list):
+        items = enumerate(values)
+    else:
+        return {place: values}
+    return {key: value for name, part in items for key, value in flatten(part, f"{place}.{name}".strip(".")).items()}
+
+
+def write(values: dict[str, Any], root: Path) -> None:
+    """Write params.yaml; one that says the same already stays as it is."""
+    params.write_yaml(root / params.FILE, values, HEADING)
+
+
+def composition_fault(message: str, schema: Schema) -> str:
+    """What Hydra or OmegaConf said of an override, with the nearest known key where a key is unknown.
+
+    Hydra itself lists the options of a group; the schema knows the keys of a tool that conf/ does not set.
+    """
+    unknown = re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct\s+full_key: (\S+)", message)
+    if not unknown:
+        return message.partition("\nConfig search path")[0].strip()
+    key = unknown.group(1) or unknown.group(2)
+    known = known_keys(schema)
+    if key in known:
+        return f"{key}: conf/ does not set this key yet. Add it with a plus: +{key}=..."
+    return unknown_key(key, known)

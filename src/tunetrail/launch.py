@@ -1,0 +1,133 @@
+"""Argument lists -> processes: the one file that starts them. Their output goes to a log, their progress to the screen.
+
+Every child gets the switches that keep telemetry at home. Not covered: retries; a tool that fails fails its stage.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError
+
+# Each tool's own switch, off unless the person has set it otherwise.
+TELEMETRY_OFF = {
+    "AXOLOTL_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+# What tqdm draws: "label:  63%|######3   | 320/504 [00:36<00:21,  8.70it/s]".
+_BAR = re.compile(
+    r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>[\d:]+)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
+)
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def environment(offline: bool = False) -> dict[str, str]:
+    """This process's environment with telemetry off, this interpreter's tools first on PATH, and maybe no model hub."""
+    hub = {"HF_HUB_OFFLINE": "1"} if offline else {}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return TELEMETRY_OFF | hub | os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def axolotl(config: Path, accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:
+    """Train as `config` says, launched with `accelerate launch`'s own options (`accelerate`: option -> value).
+
+    `offline` keeps it from the model hub, where libraries look for kernels even for a model that is here.
+
+    Raises:
+        UserError: training failed; the message holds the end of the log.
+    """
+    options = []
+    for option, value in accelerate.items():
+        if value is not None and value is not False:
+            options += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    # As a module: the `accelerate` script imports every sub-command, which takes 14 s where this takes 3 s.
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    tool([*launcher, *options, "-m", "axolotl.cli.train", str(config)], log, label, offline)
+
+
+def tool(command: list[str], log: Path, label: str, offline: bool) -> None:
+    """Run `command`, its output into `log`, the progress bars among it onto the screen as `label`.
+
+    On a terminal one line is redrawn; elsewhere a line is printed every 15 seconds, so that a log stays readable.
+
+    Raises:
+        UserError: the command failed; the message holds the end of the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: deque[str] = deque(maxlen=15)
+    progress = _Progress(label)
+    print(f"{label}: {shlex.join([Path(command[0]).name, *command[1:]])} (its output: {log})", flush=True)
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(offline)
+        )
+        rest = b""
+        while chunk := process.stdout.read1(65536):
+            *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
+            for line in (line.decode(errors="replace") for line in lines if line.strip()):
+                if bar := _BAR.search(line):
+                    progress.show(bar)
+                else:
+                    file.write(line + "\n")
+                    tail.append(line)
+            file.flush()
+        file.write(rest.decode(errors="replace"))
+        code = process.wait()
+    progress.end()
+    if code:
+        raise UserError(f"{label} failed with code {code}. The end of {log}:\n" + "\n".join(tail))
+
+
+class _Progress:
+    """The newest bar of a child process, on one line."""
+
+    def __init__(self, label: str):
+        self.label, self.live, self.text, self.printed = label, sys.stderr.isatty(), "", time.monotonic()
+
+    def show(self, bar: re.Match[str]) -> None:
+        label = f"{self.label}, {bar['step'].strip()}" if bar["step"] else self.label
+        self.text = f"{label}: {bar['count']}, {bar['spent']} gone, {bar['left']} left, {bar['rate']}"
+        if self.live:
+            print(f"\r\x1b[K{self.text}", end="", file=sys.stderr, flush=True)
+        elif "?" not in bar["left"] and time.monotonic() - self.printed > _SECONDS_BETWEEN_LINES:
+            print(self.text, file=sys.stderr, flush=True)
+            self.printed = time.monotonic()
+
+    def end(self) -> None:
+        if self.live and self.text:
+            print(file=sys.stderr)
+
+
+def run(command: list[str]) -> int:
+    """Run `command` on this process's screen and return its exit code.
+
+    It gets a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, so that no trainer
+    is left behind.
+    """
+    process = subprocess.Popen(command, env=environment(), start_new_session=True)
+    try:
+        return process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def output(command: list[str]) -> str:
+    """What `command` prints, without the last newline; "" if it fails."""
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    return done.stdout.rstrip("\n") if done.returncode == 0 else ""

@@ -1,0 +1,158 @@
+"""The installed tools' own definitions of their config keys -> one JSON Schema of params.yaml.
+
+    python -m tunetrail.schema        prints it
+
+Axolotl takes a misspelled key in silence, so every key is held against the class that Axolotl itself reads it with. That
+takes seconds of imports: the answer is kept in the user's cache, under the versions that it was made from.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, launch
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+
+
+def closed(required: bool = True, **properties: Schema) -> Schema:
+    """An object with these keys and no other."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required else [],
+        "additionalProperties": False,
+    }
+
+
+def nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def params() -> Schema:
+    """The schema of params.yaml, from the cache or made anew."""
+    tools = ("accelerate", "axolotl", "lm-eval", "transformers")
+    key = " ".join(f"{tool}={importlib.metadata.version(tool)}" for tool in tools) + Path(__file__).read_text()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunetrail"
+    cached = folder / f"schema-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if not cached.is_file():
+        text = launch.output([sys.executable, "-m", "tunetrail.schema"])
+        if not text:
+            raise UserError(f"the tools' config keys could not be read. See why: {sys.executable} -m tunetrail.schema")
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(f".{os.getpid()}")
+        partial.write_text(text)
+        partial.replace(cached)
+    return json.loads(cached.read_text())
+
+
+def make() -> Schema:
+    """Ask each tool for its keys and put them beside ours. Imports all of them."""
+    axolotl, definitions = _axolotl()
+    template = closed(with_input=TEXT, without_input=TEXT)
+    make_base = closed(vocab_size=COUNT, llama=_llama(), train=axolotl)
+    schema = closed(
+        name=TEXT,
+        seed=INTEGER,
+        accelerate=_accelerate(),
+        template=template,
+        prepare=closed(
+            path=TEXT,
+            generate=nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT)),
+            validation_rows=COUNT,
+            seed=INTEGER,
+        ),
+        base=closed(
+            path=TEXT,
+            base_model=TEXT,
+            revision_of_model=nullable(TEXT),
+            template=template,
+            seed=INTEGER,
+            make=nullable(make_base),
+        ),
+        train=axolotl,
+        evaluate=_evaluate(template),
+        report=closed(samples=COUNT, resamples={"type": "integer", "minimum": 1}, seed=INTEGER),
+    )
+    return schema | {"$defs": definitions}
+
+
+def _axolotl() -> tuple[Schema, Schema]:
+    from axolotl.utils.schemas.config import AxolotlInputConfig
+    from pydantic.json_schema import GenerateJsonSchema
+    from pydantic_core import PydanticSerializationError
+
+    class Generator(GenerateJsonSchema):
+        """Axolotl's own `config-schema` gives up at the fields that take a torch.dtype; here they take anything."""
+
+        def enum_schema(self, schema):
+            try:
+                return super().enum_schema(schema)
+            except PydanticSerializationError:
+                return {}
+
+        def handle_invalid_for_json_schema(self, schema, error_info):
+            return {}
+
+        def encode_default(self, default):
+            return None
+
+    schema = AxolotlInputConfig.model_json_schema(schema_generator=Generator)
+    _close(schema)
+    definitions = schema.pop("$defs")
+    # Declared as text or number; text that is no number fails only once training has begun.
+    schema["properties"]["learning_rate"] = {"type": "number"}
+    return {
+        key: schema[key] for key in ("type", "properties", "required", "additionalProperties") if key in schema
+    }, definitions
+
+
+def _close(schema: Any) -> None:
+    """Forbid unknown keys wherever keys are declared, and drop the tools' prose."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+            schema.setdefault("additionalProperties", False)
+        for key in ("description", "title", "default"):
+            if isinstance(schema.get(key), str | int | float | bool | None):
+                schema.pop(key, None)
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _close(part)
+
+
+def _evaluate(template: Schema) -> Schema:
+    import dataclasses
+
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+    from lm_eval.config.task import TaskConfig
+    from pydantic import TypeAdapter
+
+    run = TypeAdapter(EvaluatorConfig).json_schema()["properties"]
+    run["batch_size"] = {"type": ["integer", "string"]}  # declared an integer; "auto" is documented
+    _close(run)
+    task = {field.name: {} for field in dataclasses.fields(TaskConfig)}
+    schema = closed(False, path=TEXT, template=template, task=closed(False, **task), **run)
+    return schema | {"required": ["path", "template", "task", "model"]}
+
+
+def _llama() -> Schema:
+    from transformers import LlamaConfig
+
+    return closed(False, **{key: {} for key in LlamaConfig().to_dict()})
+
+
+def _accelerate() -> Schema:
+    from accelerate.commands.launch import launch_command_parser
+
+    actions = launch_command_parser()._actions
+    return closed(False, **{option[2:]: {} for action in actions for option in action.option_strings if option[:2] == "--"})
+
+
+if __name__ == "__main__":
+    print(json.dumps(make()))
