@@ -1,0 +1,46 @@
+"""A model's folder -> the files that are the model, and their digest. The trainer's logs and optimiser states are not."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from tunetrail import UserError
+
+_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
+_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja")
+
+
+def is_path(base_model: str) -> bool:
+    """Whether `base_model` means a folder here; a hub's id has one slash at most and names no folder."""
+    return Path(base_model).exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of the model in `folder`, in the order of their names.
+
+    Raises:
+        UserError: there is no such folder, or it holds no model in the transformers format.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Give a model's folder, or a hub id such as org/name.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model (it has no config.json). Give a folder saved by save_pretrained.")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no weights in safetensors. Save the model again with safe_serialization=True.")
+    return sorted({file for pattern in _PATTERNS + _TOKENIZER for file in folder.glob(pattern)})
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the model's files."""
+    total = hashlib.sha256()
+    for file in files(folder):
+        with file.open("rb") as content:
+            total.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Put the model of `source` into the new folder `target`."""
+    target.mkdir(parents=True)
+    for file in files(source):
+        shutil.copy2(file, target / file.name)

@@ -1,0 +1,26 @@
+"""One file a DVC stage. Each reads its section of params.yaml, calls the tool that owns it, and writes the outputs."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tunetrail import UserError
+
+
+def run(main: Callable[..., None], *arguments: str) -> None:
+    """Call a stage's `main` and note its seconds in work/seconds.jsonl.
+
+    What a person can mend ends the stage with a message and code 2, anything else with a traceback.
+    """
+    started = time.monotonic()
+    try:
+        main(*arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    stage = "_".join([Path(sys.argv[0]).stem, *arguments])
+    Path("work").mkdir(exist_ok=True)
+    with Path("work/seconds.jsonl").open("a") as file:
+        file.write(json.dumps({"stage": stage, "seconds": round(time.monotonic() - started, 3)}) + "\n")

@@ -1,0 +1,52 @@
+"""What `base` names -> outputs/base/base.json: where the base model is, and the digest or revision that pins it.
+
+    python -m tunetrail.stages.base
+
+Weights that exist are not copied. With `base.make`, a tokenizer and a tiny Llama are made and trained by Axolotl on
+the plain text that `prepare` left: prose, never an instruction.
+"""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tunetrail import checkpoint, launch, params, records, template, tiny
+from tunetrail.stages import run
+
+OUT, WORK = Path("outputs/base"), Path("work/base")
+
+
+def main() -> None:
+    section = params.read("base")
+    base = {"base_model": section["base_model"], "revision": section["revision_of_model"], "sha256": None}
+    if section["make"]:
+        base["parameters"] = make(section)
+    if checkpoint.is_path(section["base_model"]):
+        base["sha256"] = checkpoint.digest(Path(section["base_model"]))
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "base.json").write_text(json.dumps(base, indent=2) + "\n")
+
+
+def make(section: dict[str, Any]) -> int:
+    """Train the base model from nothing into `base_model`; returns its number of parameters."""
+    recipe, seed = section["make"], section["seed"]
+    shutil.rmtree(WORK, ignore_errors=True)
+    rows = records.read(Path("data/prepared/train.jsonl"))
+    prompts = [template.prompt(section["template"], row["instruction"], row["input"]) + row["output"] for row in rows]
+    prose = [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))]
+    WORK.mkdir(parents=True)
+    # Importing the models prints a page of warnings about kernels that a CPU does not have.
+    with (WORK / "untrained.log").open("w") as log, contextlib.redirect_stderr(log):
+        vocab_size = tiny.save_tokenizer(prose + prompts, recipe["vocab_size"], WORK / "untrained")
+        size = tiny.save_model(recipe["llama"], vocab_size, seed, WORK / "untrained")
+    print(f"base: a Llama of {size:,} parameters, {vocab_size:,} tokens")
+    params.write_yaml(WORK / "axolotl.yaml", recipe["train"])
+    launch.axolotl(WORK / "axolotl.yaml", params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
+    checkpoint.copy(Path(recipe["train"]["output_dir"]), Path(section["base_model"]))
+    return size
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,29 @@
+"""The prepared rows and the base model -> outputs/model and outputs/train/history.jsonl, by Axolotl.
+
+    python -m tunetrail.stages.train
+
+The section `train` is handed on as it is: an Axolotl config. Checkpoints live in its output_dir, which DVC does not own
+(DVC empties a stage's outputs before it runs the stage); the finished model alone becomes an output.
+"""
+
+import shutil
+from pathlib import Path
+
+from tunetrail import checkpoint, launch, params
+from tunetrail.stages import run
+
+
+def main() -> None:
+    section = params.read("train")
+    work = Path(section["output_dir"])
+    shutil.rmtree(work, ignore_errors=True)
+    params.write_yaml(work / "axolotl.yaml", section)
+    here = checkpoint.is_path(section["base_model"])
+    launch.axolotl(work / "axolotl.yaml", params.read("accelerate"), work / "axolotl.log", "train", offline=here)
+    checkpoint.copy(work, Path("outputs/model"))
+    Path("outputs/train").mkdir(parents=True)
+    shutil.copy2(work / "history.jsonl", "outputs/train/history.jsonl")
+
+
+if __name__ == "__main__":
+    run(main)

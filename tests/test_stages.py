@@ -1,0 +1,159 @@
+"""Each stage with the tool's call captured, not run: the exact arguments and the files handed over."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tunetrail import UserError, launch, params, records, stages
+from tunetrail.stages import base, evaluate, prepare, train
+
+pytestmark = pytest.mark.stage
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """The commands that stages would run, in order. `tools.leaves` says what the tool leaves behind."""
+
+    class Tools(list):
+        def leaves(self):
+            pass
+
+        def __call__(self, command, log, label, offline):
+            self.append((command, label))
+            self.offline = offline
+            self.leaves()
+
+    called = Tools()
+    monkeypatch.setattr(launch, "tool", called)
+    return called
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch, composed):
+    """An empty folder with a composed params.yaml in it; call it with overrides for another."""
+
+    def write(*overrides):
+        params.write_yaml(tmp_path / "params.yaml", composed(*overrides))
+        return tmp_path
+
+    monkeypatch.chdir(tmp_path)
+    return write
+
+
+def model(folder):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json"):
+        (Path(folder) / name).write_text(name)
+
+
+def test_prepare_makes_the_demos_world(checkout):
+    checkout("prepare.generate.rows=50", "prepare.generate.documents=20", "prepare.validation_rows=10")
+    prepare.main()
+    counts = {file.name: len(records.read(file)) for file in Path("data/prepared").iterdir()}
+    assert counts == {"train.jsonl": 40, "validation.jsonl": 10, "text.jsonl": 20, "ifeval.jsonl": 160}
+
+
+def test_prepare_splits_a_file_and_no_row_is_lost_or_in_both_parts(checkout):
+    rows = [{"instruction": f"i{n}", "input": "", "output": f"o{n}"} for n in range(30)]
+    records.write(Path("rows.jsonl"), rows)
+    checkout("prepare=file", "prepare.path=rows.jsonl", "prepare.validation_rows=5")
+    prepare.main()
+    kept, held_out = (records.read(Path(f"data/prepared/{name}.jsonl")) for name in ("train", "validation"))
+    assert len(held_out) == 5
+    assert sorted(row["output"] for row in kept + held_out) == sorted(row["output"] for row in rows)
+    assert [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))] == [row["output"] for row in kept]
+
+
+def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout, tools, composed):
+    checkout("prepare.generate.rows=120", "prepare.generate.documents=20")
+    prepare.main()
+    tools.leaves = lambda: model("work/base/trained")
+    base.main()
+    ((command, label),) = tools
+    assert (command[-2:], label) == (["axolotl.cli.train", "work/base/axolotl.yaml"], "base")
+    assert yaml.safe_load(Path("work/base/axolotl.yaml").read_text()) == composed()["base"]["make"]["train"]
+    described = json.loads(Path("outputs/base/base.json").read_text())
+    assert described["base_model"] == "outputs/base/model"
+    assert len(described["sha256"]) == 64
+    assert 100_000 < described["parameters"] < 3_000_000
+    assert Path("outputs/base/model/model.safetensors").is_file()
+
+
+def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
+    model("given")
+    checkout("model=local", "base.base_model=given")
+    base.main()
+    assert not tools
+    assert [file.name for file in Path("outputs/base").iterdir()] == ["base.json"]
+    assert len(json.loads(Path("outputs/base/base.json").read_text())["sha256"]) == 64
+
+
+def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed):
+    checkout()
+
+    def leaves():
+        model("work/train")
+        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+        Path("work/train/checkpoint-1").mkdir()
+
+    tools.leaves = leaves
+    train.main()
+    ((command, label),) = tools
+    assert command[1:] == [
+        "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "2",
+        "-m", "axolotl.cli.train", "work/train/axolotl.yaml",
+    ]  # fmt: skip
+    assert label == "train"
+    assert yaml.safe_load(Path("work/train/axolotl.yaml").read_text()) == composed()["train"]
+    assert Path("outputs/train/history.jsonl").read_text() == '{"step": 1}\n'
+    assert "checkpoint-1" not in {file.name for file in Path("outputs/model").iterdir()}
+
+
+@pytest.mark.parametrize(("which", "pretrained"), [("base", "hub/id"), ("tuned", "outputs/model")])
+def test_evaluate_hands_lm_eval_a_run_config_and_a_task_of_its_own_checkers(checkout, tools, which, pretrained):
+    checkout("evaluate.limit=3")
+    prompt = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    records.write(Path("data/prepared/ifeval.jsonl"), [prompt])
+    Path("outputs/base").mkdir(parents=True)
+    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "hub/id", "revision": "abc"}))
+    evaluate.main(which)
+    ((command, label),) = tools
+    work = Path(f"work/evaluate_{which}")
+    assert command[1:] == ["-m", "lm_eval", "run", "--config", f"{work}/lm_eval.yaml"]
+    assert label == f"evaluate_{which}"
+    assert tools.offline == (which == "tuned")  # the base is a hub's here
+    run = yaml.safe_load((work / "lm_eval.yaml").read_text())
+    revision = {"revision": "abc"} if which == "base" else {}
+    assert run["model_args"] == {"dtype": "float32", "add_bos_token": True, "pretrained": pretrained} | revision
+    assert (run["tasks"], run["output_path"], run["limit"]) == (["ifeval_demo"], f"eval_results/{which}", 3)
+    from lm_eval.utils import load_yaml_config
+
+    task = load_yaml_config(str(work / "task" / "ifeval_demo.yaml"))
+    assert task["process_results"].__module__.endswith("ifeval.utils")
+    assert task["doc_to_text"].endswith('"\\n\\n### Response:\\n" }}')
+    assert Path(task["dataset_kwargs"]["data_files"]["train"]) == Path("data/prepared/ifeval.jsonl").resolve()
+
+
+def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
+    def main():
+        raise UserError("rows.jsonl: no such file")
+
+    with pytest.raises(SystemExit) as ended:
+        stages.run(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: rows.jsonl: no such file\n"
+
+
+def test_the_ifeval_task_is_lm_evals_own_but_for_where_the_prompts_come_from():
+    from lm_eval import tasks
+    from lm_eval.utils import load_yaml_config
+
+    theirs = load_yaml_config(str(Path(tasks.__file__).parent / "ifeval" / "ifeval.yaml"), mode="simple")
+    ours = load_yaml_config(str(ROOT / "src" / "tunetrail" / "ifeval" / "ifeval.yaml"), mode="simple")
+    for key in ("output_type", "test_split", "num_fewshot", "doc_to_target", "metadata"):
+        assert ours[key] == theirs[key]
+    assert [metric["metric"] for metric in ours["metric_list"]] == [metric["metric"] for metric in theirs["metric_list"]]
