@@ -1,0 +1,5 @@
+"""`python -m tunetrail` is `tunetrail`."""
+
+from tunetrail.cli import main
+
+main()

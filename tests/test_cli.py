@@ -1,0 +1,119 @@
+"""The command as a person types it. Whatever is wrong ends in one message and code 2 before anything is written."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROW = {"instruction": "a", "input": "", "output": "b"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout with this conf/ and dvc.yaml, and files that are wrong in every way that the issue names."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    good = json.dumps(ROW)
+    files = {
+        "good.jsonl": "\n".join([good] * 60),
+        "broken.jsonl": good + "\n{'instruction'\n",
+        "no_field.jsonl": good + '\n{"instruction": "a"}\n',
+        "empty_output.jsonl": good + "\n" + json.dumps(ROW | {"output": ""}),
+        "empty.jsonl": "",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "latin1.jsonl").write_bytes(json.dumps(ROW | {"output": "é"}, ensure_ascii=False).encode("latin-1"))
+    (folder / "empty_folder").mkdir()
+    return folder
+
+
+def tunetrail(folder, *words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ((*FILE, "prepare.path=nowhere.jsonl"), ["nowhere.jsonl: no such file", "Give"]),
+        ((*FILE, "prepare.path=broken.jsonl"), ["broken.jsonl, line 2: not JSON", "Mend or remove"]),
+        ((*FILE, "prepare.path=no_field.jsonl"), ["row 2: no field 'output'"]),
+        ((*FILE, "prepare.path=empty_output.jsonl"), ["row 2: 'output' is empty"]),
+        ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8", "iconv"]),
+        ((*FILE, "prepare.path=empty.jsonl"), ["empty.jsonl: no rows"]),
+        ((*FILE, "prepare.path=good.jsonl", "prepare.validation_rows=60"), ["60 rows", "leaves none to train on"]),
+        ((*FILE, "prepare.path=good.jsonl"), ["good.jsonl, row 1: no field 'key'"]),
+        (("experiment=alpaca_tiny", "evaluate.path=good.jsonl"), ["prepare.path has no value", "prepare.path=..."]),
+        (("train.lerning_rate=1",), ["train.lerning_rate: no such key", "train.learning_rate"]),
+        (("+train.lerning_rate=1",), ["train.lerning_rate: no such key", "train.learning_rate"]),
+        (("+base.make.train.weight_decoy=1",), ["base.make.train.weight_decoy", "base.make.train.weight_decay?"]),
+        (("+base.make.llama.hiden_size=1",), ["base.make.llama.hiden_size", "base.make.llama.hidden_size?"]),
+        (("+evaluate.batchsize=1",), ["evaluate.batchsize", "evaluate.batch_size?"]),
+        (("+evaluate.task.doc_to_txt=1",), ["evaluate.task.doc_to_txt", "evaluate.task.doc_to_text?"]),
+        (("+accelerate.num_proceses=1",), ["accelerate.num_proceses", "accelerate.num_processes?"]),
+        (("sed=1",), ["sed: no such key", "Did you mean seed?"]),
+        (("train.max_steps=5",), ["Add it with a plus: +train.max_steps"]),
+        (("train.num_epochs=many",), ["train.num_epochs: 'many' is not of type 'number'"]),
+        (("train.learning_rate=fast",), ["train.learning_rate: 'fast' is not of type 'number'"]),
+        (("prepare.generate.rows=1.5",), ["prepare.generate.rows: 1.5 is not of type 'integer'"]),
+        (("model=gpt5",), ["Could not find 'model/gpt5'", "local", "tiny_llama"]),
+        (("experiment=dmeo",), ["experiment/dmeo", "alpaca_tiny", "demo"]),
+        (("model=local", "base.base_model=empty_folder"), ["empty_folder: no model", "save_pretrained"]),
+        (("model=local", "base.base_model=./nowhere"), ["nowhere: no such folder"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
+    before = sorted(checkout.iterdir())
+    ended = tunetrail(checkout, "run", *overrides)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
+    assert all(part in ended.stderr for part in says), ended.stderr
+    assert ended.stdout == ""
+    assert sorted(checkout.iterdir()) == before
+
+
+def test_debug_shows_the_traceback(checkout):
+    assert "Traceback" in tunetrail(checkout, "run", "--debug", "train.lerning_rate=1").stderr
+
+
+def test_a_checkout_without_git_is_said(checkout, tmp_path):
+    shutil.copytree(checkout, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
+    ended = tunetrail(tmp_path / "copy", "run")
+    assert ended.returncode == 2
+    assert "not a git checkout" in ended.stderr
+    assert "git init" in ended.stderr
+
+
+def test_overrides_in_one_word_are_split_as_in_a_shell(checkout):
+    ended = tunetrail(checkout, "run", "--cfg", "job", "--overrides", "seed=7 name='two words'")
+    assert ended.returncode == 0, ended.stderr
+    assert "seed: 7\n" in ended.stdout
+    assert "name: two words\n" in ended.stdout
+
+
+@pytest.mark.parametrize("words", [("--help",), ("run", "--help")])
+def test_help_teaches(checkout, words):
+    text = tunetrail(checkout, *words).stdout
+    assert "Usage: " in text
+    assert "tunetrail run" in text
+
+
+def test_help_does_not_wait_for_the_tools():
+    """No import of theirs at start-up: it would cost seconds before every word."""
+    script = "import sys, tunetrail.cli; print(*sorted(set(sys.modules) & {'torch', 'transformers', 'mlflow', 'axolotl'}))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "\n"

@@ -1,0 +1,287 @@
+"""The shrunken demo through `mlflow run`, really trained, in clones of their own; and the real rows, where they are here.
+
+Three chains run at once, since most of a chain's time is imports on one core: the demo as a person runs it, the demo's
+stages a second time (is it the same?), and the real rows.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from tests.conftest import ROOT, SHARED
+from tunetrail import checkpoint, config, history, records, results, workspace
+
+pytestmark = pytest.mark.end_to_end
+
+SHRUNKEN = [
+    "prepare.generate.rows=800",
+    "prepare.generate.documents=600",
+    "prepare.generate.prompts=24",
+    "base.make.train.num_epochs=1",
+    "train.num_epochs=1",
+    "evaluate.task.generation_kwargs.max_gen_toks=60",
+    "accelerate.num_cpu_threads_per_process=1",
+]
+REAL = [
+    "experiment=alpaca_tiny",
+    f"prepare.path={SHARED / 'alpaca' / 'alpaca_en_demo.jsonl'}",
+    f"evaluate.path={SHARED / 'ifeval' / 'input_data.jsonl'}",
+    "base.make.train.num_epochs=1",
+    "train.num_epochs=1",
+    "evaluate.limit=24",
+    "evaluate.task.generation_kwargs.max_gen_toks=40",
+    "accelerate.num_cpu_threads_per_process=1",
+]
+
+
+def clone(folder):
+    """A checkout with the files of this one as they are, committed."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+def environment(folder):
+    """As in a shell with the environment active, the code being the clone's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return kept | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(folder / "src"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "NLTK_DATA": str(SHARED / "nltk_data"),
+        "OMP_NUM_THREADS": "1",  # three chains share two cores
+    }
+
+
+def start(folder, *command):
+    with (folder / "screen.txt").open("wb") as screen:
+        return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=screen, stderr=subprocess.STDOUT)
+
+
+def run(folder, *command):
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+
+
+def ended(process, folder):
+    code = process.wait(timeout=900)
+    screen = (folder / "screen.txt").read_text()
+    assert code == 0, screen
+    return screen
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    """The three chains, started together."""
+    from hydra import compose, initialize_config_dir
+
+    folders = {name: clone(tmp_path_factory.mktemp(name)) for name in ("demo", "again", "real")}
+    overrides = " ".join(SHRUNKEN)
+    tracked = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
+    started = {"demo": start(folders["demo"], "mlflow", "run", ".", *tracked, "-P", f"overrides={overrides}")}
+    with initialize_config_dir(str(folders["again"] / "conf")):
+        config.write(config.resolve(compose("config", SHRUNKEN)), folders["again"])
+    started["again"] = start(folders["again"], "dvc", "repro", "evaluate_tuned")
+    if SHARED.is_dir():
+        started["real"] = start(folders["real"], sys.executable, "-m", "tunetrail", "run", *REAL)
+    yield {name: (started.get(name), folder) for name, folder in folders.items()}
+    for process in started.values():
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def live(chains):
+    """What the tracking store said of the run while it was still open: (its status, points of the loss curve)."""
+    process, folder = chains["demo"]
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    seen = []
+    while process.poll() is None:
+        time.sleep(1)
+        if not (folder / "work" / "train" / "history.jsonl").is_file():
+            continue
+        (found,) = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
+        points = client.get_metric_history(found.info.run_id, "train/loss")
+        seen.append((found.info.status, len(points)))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def demo(chains, live):
+    """The demo's folder once its run has ended well, and what it printed."""
+    process, folder = chains["demo"]
+    return folder, ended(process, folder)
+
+
+@pytest.fixture(scope="module")
+def tracked(demo):
+    """The one MLflow run that the demo left, and a client of its store."""
+    folder, _ = demo
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
+    return found, client
+
+
+def test_the_demo_ends_with_the_table_the_figures_and_how_to_open_the_run(demo, tracked):
+    folder, screen = demo
+    end = screen[screen.index("ifeval_demo: 24 prompts") :]
+    for label in ("Prompt Strict", "Prompt Loose", "Inst Strict", "Inst Loose"):
+        assert label in end
+    assert f"{folder}/report/ifeval.png" in end
+    assert tracked[0].info.run_id in end
+    assert "make ui" in end
+    assert "\r" not in screen
+    assert "Traceback" not in screen
+
+
+def test_every_promised_file_is_left_and_no_other_json_among_the_results(demo):
+    folder, _ = demo
+    for model in ("base", "tuned"):
+        names = [file.name for file in (folder / "eval_results" / model).rglob("*") if file.is_file()]
+        assert sorted(name.split("_2")[0] for name in names) == ["results", "samples_ifeval_demo"]
+    kept = {file.name for file in (folder / "outputs" / "model").iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "generation_config.json", "config.json"} <= kept
+    steps, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
+    assert steps[-1]["step"] > 10
+    assert any("validation/loss" in step for step in steps)
+    for name in ("metrics.json", "ifeval.png", "ifeval.svg", "loss.png", "loss.svg", "samples.md", "report.html"):
+        assert (folder / "report" / name).stat().st_size > 100
+    assert not (folder / "data" / "raw").exists()
+
+
+def test_the_loss_curve_moved_while_training_went_on(live):
+    assert any(status == "RUNNING" and points > 0 for status, points in live)
+    assert len({points for status, points in live if status == "RUNNING"}) > 1
+
+
+def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
+    folder, _ = demo
+    found, client = tracked
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "demo"
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    assert (
+        found.data.params.items()
+        >= {k: str(v)[:500] for k, v in config.flatten(values).items() if len(str(v)) < 500}.items()
+    )
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    for model in ("base", "tuned"):
+        for name, score in metrics["ifeval"][model].items():
+            assert found.data.metrics[f"ifeval/{model}/{name}"] == pytest.approx(score["value"])
+    assert "ifeval/delta/prompt_strict" in found.data.metrics
+    assert {"time/train_s", "time/base_s", "time/evaluate_tuned_s", "train/tokens_per_second"} <= set(found.data.metrics)
+    steps, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
+    curve = client.get_metric_history(found.info.run_id, "train/loss")
+    assert [point.step for point in curve] == [step["step"] for step in steps if "train/loss" in step]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True).stdout.strip()
+    assert found.data.tags.items() >= {"git.commit": commit, "git.dirty": "false", "data.rows": "700"}.items()
+    needed = (
+        "data.md5",
+        "model.md5",
+        "base.sha256",
+        "template.digest",
+        "evaluation.digest",
+        "versions.axolotl",
+        "hardware.cpu",
+    )
+    assert all(found.data.tags[tag] for tag in needed)
+    kept = {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert kept >= {"params.yaml", "dvc.lock", "dvc.yaml", "history.jsonl", "report"}
+    reported = {file.path for file in client.list_artifacts(found.info.run_id, "report")}
+    assert {"report/ifeval.png", "report/loss.png", "report/report.html"} <= reported
+    assert found.inputs.dataset_inputs[0].dataset.digest == found.data.tags["data.md5"]
+
+
+def changed(folder, *, params=None, append=None):
+    """The stages that DVC would run after a change, which is then taken back."""
+    file = folder / (append or "params.yaml")
+    before = file.read_text()
+    if params:
+        values = yaml.safe_load(before)
+        values["evaluate"] |= params
+        config.write(values, folder)
+    elif append:
+        file.write_text(before + "\n# changed\n")
+    said = run(folder, "dvc", "repro", "--dry").stdout
+    file.write_text(before)
+    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+
+
+def test_dvc_finds_all_up_to_date_and_runs_no_more_than_a_change_needs(demo):
+    folder, _ = demo
+    assert "up to date" in run(folder, "dvc", "status").stdout
+    assert changed(folder) == set()
+    assert changed(folder, append="src/tunetrail/plots.py") == {"report"}
+    assert changed(folder, params={"batch_size": 7}) == {"evaluate_base", "evaluate_tuned", "report"}
+
+
+def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked):
+    folder, _ = demo
+    first, client = tracked
+    again = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN)
+    assert again.returncode == 0, again.stderr
+    assert "Running stage" not in again.stdout
+    second = client.search_runs([first.info.experiment_id])[0]
+    assert second.info.run_id != first.info.run_id
+    assert second.data.tags["train.cached"] == "true"
+    assert second.data.tags["train.trained_in"] == first.info.run_id
+    curves = [client.get_metric_history(one.info.run_id, "train/loss") for one in (first, second)]
+    assert [(p.step, p.value, p.timestamp) for p in curves[0]] == [(p.step, p.value, p.timestamp) for p in curves[1]]
+    assert second.data.metrics["ifeval/tuned/inst_loose"] == first.data.metrics["ifeval/tuned/inst_loose"]
+
+
+def test_the_same_seed_gives_the_same_model_answers_and_scores(demo, chains):
+    first, _ = demo
+    process, second = chains["again"]
+    ended(process, second)
+    for model in ("outputs/base/model", "outputs/model"):
+        assert checkpoint.digest(first / model) == checkpoint.digest(second / model)
+    one, two = (results.read(folder / "eval_results" / "tuned", 100, 0) for folder in (first, second))
+    assert one.scores == two.scores
+    assert [results.answer(sample) for sample in one.samples] == [results.answer(sample) for sample in two.samples]
+
+
+def test_a_stage_that_fails_loses_nothing_and_its_run_is_failed(demo, tracked):
+    folder, _ = demo
+    _, client = tracked
+    before = checkpoint.digest(folder / "outputs" / "model"), (folder / "report" / "metrics.json").read_text()
+    failed = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, "train.lr_scheduler=sideways")
+    assert failed.returncode == 2
+    assert "sideways" in failed.stderr
+    assert failed.stderr.rstrip().splitlines()[-1].startswith("error: a stage failed")
+    newest = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])[0]
+    assert newest.info.status == "FAILED"
+    assert newest.data.params["train.lr_scheduler"] == "sideways"
+    assert (checkpoint.digest(folder / "outputs" / "model"), (folder / "report" / "metrics.json").read_text()) == before
+
+
+def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):
+    process, folder = chains["real"]
+    if process is None:
+        pytest.skip(f"no {SHARED}: point TUNETRAIL_TEST_DATA at a folder with alpaca/, ifeval/ and nltk_data/")
+    screen = ended(process, folder)
+    assert "ifeval: 24 prompts" in screen
+    prepared = folder / "data" / "prepared"
+    assert len(records.read(prepared / "train.jsonl")) + len(records.read(prepared / "validation.jsonl")) == 999
+    assert not (prepared / "ifeval.jsonl").exists()
+    found = results.read(folder / "eval_results" / "tuned", 100, 0)
+    assert found.task == "ifeval"
+    shown = found.samples[0]["arguments"]["gen_args_0"]["arg_0"]
+    assert shown.startswith("Below is an instruction")
+    assert shown.endswith("\n\n### Response:\n")
+    assert workspace.md5(workspace.locked(folder), "prepare", REAL[1].removeprefix("prepare.path="))

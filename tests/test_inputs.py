@@ -1,0 +1,62 @@
+import pytest
+
+from tunetrail import UserError, inputs, records
+
+ROW = {"instruction": "a", "input": "", "output": "b"}
+PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+
+
+@pytest.fixture
+def values(tmp_path):
+    """Parameters that name a data file of three rows and a prompt file, both good."""
+    records.write(tmp_path / "rows.jsonl", [ROW] * 3)
+    records.write(tmp_path / "prompts.jsonl", [PROMPT])
+    return {
+        "prepare": {"path": str(tmp_path / "rows.jsonl"), "generate": None, "validation_rows": 1},
+        "evaluate": {"path": str(tmp_path / "prompts.jsonl")},
+        "base": {"make": {}, "base_model": "outputs/base/model"} | {"make": {"vocab_size": 1}},
+    }
+
+
+def test_good_inputs_pass(values):
+    inputs.check(values)
+
+
+def test_a_generated_world_needs_no_file(values):
+    values["prepare"]["generate"] = {"rows": 1}
+    values["prepare"]["path"] = "nowhere"
+    values["evaluate"]["path"] = "data/prepared/ifeval.jsonl"
+    inputs.check(values)
+
+
+def test_no_row_left_to_train_on_is_said(values):
+    values["prepare"]["validation_rows"] = 3
+    with pytest.raises(UserError, match=r"3 rows, and prepare\.validation_rows=3 leaves none"):
+        inputs.check(values)
+
+
+def test_missing_prompts_are_said(values):
+    values["evaluate"]["path"] = "nowhere.jsonl"
+    with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
+        inputs.check(values)
+
+
+def test_a_folder_that_is_no_model_is_said(values, tmp_path):
+    values["base"] = {"make": None, "base_model": str(tmp_path), "path": str(tmp_path)}
+    with pytest.raises(UserError, match="no model"):
+        inputs.check(values)
+    values["base"] = {"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "path": "conf/model/llama3_8b.yaml"}
+    inputs.check(values)
+
+
+def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, tmp_path, monkeypatch):
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    inputs.check(values)
+    prompt = PROMPT | {"instruction_id_list": ["length_constraints:number_sentences"], "kwargs": [{"num_sentences": 2}]}
+    records.write(tmp_path / "prompts.jsonl", [prompt])
+    with pytest.raises(UserError, match="NLTK_DATA"):
+        inputs.check(values)
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    inputs.check(values)
