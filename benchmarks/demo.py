@@ -1,0 +1,61 @@
+"""What the README says of the demo: its wall time, peak memory and scores, measured in a fresh clone.
+
+    python benchmarks/demo.py
+
+Memory is the proportional set size (shared pages counted once) of all the demo's processes, read every half second.
+The installed environment is this one's; the clone has no data, no model and no DVC cache.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+
+
+def memory(process: psutil.Process) -> int:
+    """Bytes that `process` and its descendants hold."""
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            total += one.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "tunetrail"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        environment = os.environ | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(clone / "src"),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{clone / 'mlflow.db'}",
+        }
+        command = ["mlflow", "run", ".", "--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
+        started = time.monotonic()
+        process = psutil.Popen(command, cwd=clone, env=environment)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, memory(process))
+            time.sleep(0.5)
+        seconds = time.monotonic() - started
+        if process.returncode:
+            sys.exit(process.returncode)
+        stages = [json.loads(line) for line in (clone / "work" / "seconds.jsonl").read_text().splitlines()]
+        in_stages = sum(stage["seconds"] for stage in stages)
+        print(f"\n{os.cpu_count()} cores: {seconds / 60:.1f} minutes, {peak / 2**30:.2f} GiB at most")
+        for stage in stages:
+            print(f"{stage['stage']:<16}{stage['seconds']:7.1f} s {stage['seconds'] / seconds:6.0%}")
+        print(f"{'MLflow, DVC':<16}{seconds - in_stages:7.1f} s {1 - in_stages / seconds:6.0%}")
+
+
+if __name__ == "__main__":
+    main()
