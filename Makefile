@@ -4,6 +4,10 @@ VENV := .venv
 LOCK := requirements/default.txt
 READY := $(VENV)/.ready
 EXPERIMENT ?= demo
+# Left out of the lock: a CUDA build of torch brings its own, and a CPU or ROCm build must not get them.
+TORCH_BRINGS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
 # uv does not read pip's settings; a folder of wheels that pip was given serves it as well.
 ifdef PIP_FIND_LINKS
@@ -40,15 +44,13 @@ test: $(READY) ## run every test
 	python -m pytest
 
 lint: $(READY) ## check style, floors and files
-	ruff check .
-	ruff format --check .
 	pre-commit run --all-files
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
 	mlflow ui --host 127.0.0.1 --port 5000
 
-lock: $(READY) ## resolve pyproject.toml into the lock file anew
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --quiet \
+lock: ## resolve pyproject.toml into the lock file anew
+	env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --quiet \
 		$(foreach package,$(TORCH_BRINGS),--no-emit-package $(package)) --output-file $(LOCK)
 
 clean: ## remove what runs left (data, models, reports, DVC's cache), but not the MLflow record

@@ -3,9 +3,12 @@
 import ast
 import re
 import subprocess
+import tomllib
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
@@ -114,7 +117,7 @@ def test_the_commands_in_the_readme_are_real(composed):
 def test_every_word_of_the_makefile_says_what_it_does():
     makefile = (ROOT / "Makefile").read_text()
     for word in re.search(r"\.PHONY: (.*)", makefile).group(1).split():
-        assert re.search(rf"^{word}:.*## \S", makefile, re.MULTILINE) or word == "lock", word
+        assert re.search(rf"^{word}:.*## \S", makefile, re.MULTILINE), word
 
 
 def test_telemetry_is_off_in_every_way_in():
@@ -125,3 +128,23 @@ def test_telemetry_is_off_in_every_way_in():
         assert f"export {name} ?=" in makefile
         assert name in README
     assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()
+
+
+def test_the_lock_file_pins_every_direct_dependency_and_leaves_cuda_to_torch():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = [Requirement(line) for line in (ROOT / "requirements" / "default.txt").read_text().splitlines()]
+    locked = {(canonicalize_name(pin.name), version.version) for pin in pins for version in pin.specifier}
+    names = {name for name, _ in locked}
+    for direct in map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"]):
+        versions = [version for name, version in locked if name == canonicalize_name(direct.name)]
+        assert versions, direct
+        assert all(direct.specifier.contains(version, prereleases=True) for version in versions), direct
+    assert not {name for name in names if name.startswith(("cuda-", "nvidia-")) and name != "nvidia-ml-py"}
+    assert "triton" in names  # Axolotl imports it even on a CPU
+
+
+def test_every_direct_dependency_says_why():
+    for line in (
+        re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S).group(1).splitlines()
+    ):
+        assert re.match(r'  "[^"]+", +# \S', line), line

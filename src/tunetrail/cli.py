@@ -24,7 +24,8 @@ OVERRIDES are Hydra's:
   tunetrail run -m seed=1,2,3                          one run after another
   tunetrail run --cfg job --resolve                    show what is composed, run nothing
 
-Stages that have not changed are not run again. Groups and their options are the folders and files in conf/.
+Stages that have not changed are not run again. Relative paths start at the checkout's root. Groups and their options
+are the folders and files in conf/.
 """
 
 
