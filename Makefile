@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 LOCK := requirements/default.txt
 READY := $(VENV)/.ready
-EXPERIMENT ?= demo
 # Left out of the lock: a CUDA build of torch brings its own, and a CPU or ROCm build must not get them.
 TORCH_BRINGS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
@@ -38,7 +37,7 @@ $(READY): $(LOCK) pyproject.toml
 	@touch $@
 
 demo: $(READY) ## run the demo through `mlflow run` and show what came out
-	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=$(EXPERIMENT)
+	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=demo
 
 test: $(READY) ## run every test
 	python -m pytest
@@ -47,9 +46,9 @@ lint: $(READY) ## check style, floors and files
 	pre-commit run --all-files
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --port 5000
+	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port 5000
 
-lock: ## resolve pyproject.toml into the lock file anew
+lock: $(READY) ## resolve pyproject.toml into the lock file anew
 	env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --quiet \
 		$(foreach package,$(TORCH_BRINGS),--no-emit-package $(package)) --output-file $(LOCK)
 

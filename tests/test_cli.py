@@ -32,6 +32,9 @@ def checkout(tmp_path_factory):
         (folder / name).write_text(text)
     (folder / "latin1.jsonl").write_bytes(json.dumps(ROW | {"output": "é"}, ensure_ascii=False).encode("latin-1"))
     (folder / "empty_folder").mkdir()
+    for earlier in ("outputs/model/model.safetensors", "report/metrics.json", "params.yaml", "dvc.lock"):
+        (folder / earlier).parent.mkdir(parents=True, exist_ok=True)
+        (folder / earlier).write_text("of an earlier run")
     return folder
 
 
@@ -40,6 +43,12 @@ def tunetrail(folder, *words):
     return subprocess.run(
         [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=environment, capture_output=True, text=True
     )
+
+
+def contents(folder):
+    """Every file below the folder and what is in it, git's own left out."""
+    files = (file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts)
+    return {file.relative_to(folder): file.read_bytes() for file in files}
 
 
 FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
@@ -64,11 +73,23 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("+evaluate.batchsize=1",), ["evaluate.batchsize", "evaluate.batch_size?"]),
         (("+evaluate.task.doc_to_txt=1",), ["evaluate.task.doc_to_txt", "evaluate.task.doc_to_text?"]),
         (("+accelerate.num_proceses=1",), ["accelerate.num_proceses", "accelerate.num_processes?"]),
+        (("+evaluate.task.generation_kwargs.max_gen_tok=5",), ["generation_kwargs.max_gen_tok:", "max_gen_toks?"]),
+        (("evaluate.task.generation_kwargs.max_gen_toks=many",), ["max_gen_toks: 'many' is not of type 'integer'"]),
+        (("+evaluate.model_args.dtpe=x",), ["evaluate.model_args.dtpe", "evaluate.model_args.dtype?"]),
+        (("+evaluate.model_args.token=hf_abc",), ["evaluate.model_args.token"]),
+        (("evaluate.limit=-3",), ["evaluate.limit: -3"]),
+        (("base.make.llama.hidden_size=big",), ["base.make.llama.hidden_size: 'big' is not"]),
+        (("accelerate.num_processes=two",), ["accelerate.num_processes: 'two' is not"]),
+        (("prepare.generate.prompts=0",), ["prepare.generate.prompts: 0 is less than"]),
+        (("train.output_dir=precious",), ["train.output_dir=precious", "below work/"]),
+        (("--overrides", "name='x"), ["No closing quotation", "Close the quotation"]),
+        (("prepare.path=my (1).jsonl",), ["Quote a value"]),
         (("sed=1",), ["sed: no such key", "Did you mean seed?"]),
         (("train.max_steps=5",), ["Add it with a plus: +train.max_steps"]),
         (("train.num_epochs=many",), ["train.num_epochs: 'many' is not of type 'number'"]),
         (("train.learning_rate=fast",), ["train.learning_rate: 'fast' is not of type 'number'"]),
         (("prepare.generate.rows=1.5",), ["prepare.generate.rows: 1.5 is not of type 'integer'"]),
+        (("prepare=file", "prepare.path=good.jsonl"), ["evaluate=ifeval"]),
         (("model=gpt5",), ["Could not find 'model/gpt5'", "local", "tiny_llama"]),
         (("experiment=dmeo",), ["experiment/dmeo", "alpaca_tiny", "demo"]),
         (("model=local", "base.base_model=empty_folder"), ["empty_folder: no model", "save_pretrained"]),
@@ -77,14 +98,14 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
-    before = sorted(checkout.iterdir())
+    before = contents(checkout)
     ended = tunetrail(checkout, "run", *overrides)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith("error: ")
     assert "Traceback" not in ended.stderr
     assert all(part in ended.stderr for part in says), ended.stderr
     assert ended.stdout == ""
-    assert sorted(checkout.iterdir()) == before
+    assert contents(checkout) == before
 
 
 def test_debug_shows_the_traceback(checkout):

@@ -7,11 +7,13 @@ stages a second time (is it the same?), and the real rows.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -98,7 +100,7 @@ def chains(tmp_path_factory):
     with initialize_config_dir(str(folders["again"] / "conf")):
         config.write(config.resolve(compose("config", SHRUNKEN)), folders["again"])
     started["again"] = start(folders["again"], "dvc", "repro", "evaluate_tuned")
-    if SHARED.is_dir():
+    if all((SHARED / name).exists() for name in ("alpaca/alpaca_en_demo.jsonl", "ifeval/input_data.jsonl", "nltk_data")):
         started["real"] = start(folders["real"], sys.executable, "-m", "tunetrail", "run", *REAL)
     yield {name: (started.get(name), folder) for name, folder in folders.items()}
     for process in started.values():
@@ -270,6 +272,25 @@ def test_a_stage_that_fails_loses_nothing_and_its_run_is_failed(demo, tracked):
     assert (checkpoint.digest(folder / "outputs" / "model"), (folder / "report" / "metrics.json").read_text()) == before
 
 
+def test_a_run_that_is_stopped_is_killed_loses_nothing_and_leaves_nobody_running(demo, tracked):
+    folder, _ = demo
+    _, client = tracked
+    before = checkpoint.digest(folder / "outputs" / "model"), (folder / "data" / "prepared" / "train.jsonl").read_text()
+    process = start(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, "train.learning_rate=1e-4")
+    deadline = time.monotonic() + 120
+    while "train: python" not in (folder / "screen.txt").read_text() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    newest = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])[0]
+    assert newest.info.status == "KILLED"
+    assert newest.data.params["train.learning_rate"] == "0.0001"
+    after = checkpoint.digest(folder / "outputs" / "model"), (folder / "data" / "prepared" / "train.jsonl").read_text()
+    assert after == before
+    running = [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(folder)]
+    assert not [p.info["cmdline"] for p in running if p.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):
     process, folder = chains["real"]
     if process is None:
@@ -284,4 +305,4 @@ def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):
     shown = found.samples[0]["arguments"]["gen_args_0"]["arg_0"]
     assert shown.startswith("Below is an instruction")
     assert shown.endswith("\n\n### Response:\n")
-    assert workspace.md5(workspace.locked(folder), "prepare", REAL[1].removeprefix("prepare.path="))
+    assert workspace.md5(folder, workspace.locked(folder), "prepare", REAL[1].removeprefix("prepare.path="))

@@ -13,6 +13,12 @@ def test_logged_steps_come_back_under_our_names(tmp_path):
     ]
 
 
+def test_a_run_too_short_to_log_has_a_summary():
+    assert history.summary([]) == {"steps": 0, "loss": None, "validation_loss": None}
+    rows = [{"step": 3, "time": 1.0, "validation/loss": 2.0}]
+    assert history.summary(rows) == {"steps": 3, "loss": None, "validation_loss": 2.0}
+
+
 def test_a_reader_goes_on_where_it_stopped_and_waits_for_a_whole_line(tmp_path):
     file = tmp_path / "history.jsonl"
     assert history.read(file) == ([], 0)

@@ -3,6 +3,7 @@ import pytest
 from tunetrail import UserError, inputs, records
 
 ROW = {"instruction": "a", "input": "", "output": "b"}
+TRAIN = {"output_dir": "work/train", "plugins": [inputs.HISTORY_PLUGIN]}
 PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 
 
@@ -14,7 +15,8 @@ def values(tmp_path):
     return {
         "prepare": {"path": str(tmp_path / "rows.jsonl"), "generate": None, "validation_rows": 1},
         "evaluate": {"path": str(tmp_path / "prompts.jsonl")},
-        "base": {"make": {}, "base_model": "outputs/base/model"} | {"make": {"vocab_size": 1}},
+        "base": {"make": {"train": dict(TRAIN)}, "base_model": "outputs/base/model"},
+        "train": TRAIN | {"base_model": "outputs/base/model"},
     }
 
 
@@ -43,9 +45,12 @@ def test_missing_prompts_are_said(values):
 
 def test_a_folder_that_is_no_model_is_said(values, tmp_path):
     values["base"] = {"make": None, "base_model": str(tmp_path), "path": str(tmp_path)}
+    values["train"]["base_model"] = str(tmp_path)
     with pytest.raises(UserError, match="no model"):
         inputs.check(values)
-    values["base"] = {"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "path": "conf/model/llama3_8b.yaml"}
+    hub = "meta-llama/Meta-Llama-3-8B"
+    values["base"] = {"make": None, "base_model": hub, "path": "conf/model/llama3_8b.yaml"}
+    values["train"]["base_model"] = hub
     inputs.check(values)
 
 
@@ -60,3 +65,35 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
         inputs.check(values)
     (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
     inputs.check(values)
+
+
+@pytest.mark.parametrize("place", ["precious", "/home/me/models", "work", "work/../precious", ""])
+def test_a_folder_that_training_would_empty_is_below_work(values, place):
+    for section in (values["train"], values["base"]["make"]["train"]):
+        section["output_dir"], before = place, section["output_dir"]
+        with pytest.raises(UserError, match=r"train\.output_dir=.*below work/"):
+            inputs.check(values)
+        section["output_dir"] = before
+    inputs.check(values)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "says"),
+    [
+        ("train", "plugins", ["axolotl.integrations.liger.LigerPlugin"], "train.plugins lacks tunetrail.live.HistoryPlugin"),
+        ("train", "base_model", "other/model", "is not the base that is evaluated"),
+        ("base", "base_model", "folder", "is not the base that is evaluated"),
+        ("evaluate", "path", "data/prepared/ifeval.jsonl", "evaluate=ifeval evaluate.path=FILE"),
+    ],
+)
+def test_what_two_stages_rely_on_is_held_together(values, section, key, value, says):
+    values[section][key] = value
+    with pytest.raises(UserError) as error:
+        inputs.check(values)
+    assert says in str(error.value)
+
+
+def test_a_folder_for_a_model_that_is_made_is_refused(values):
+    values["base"]["base_model"] = values["train"]["base_model"] = "folder"
+    with pytest.raises(UserError, match="Add model=local"):
+        inputs.check(values)

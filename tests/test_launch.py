@@ -55,13 +55,14 @@ def test_a_model_that_is_here_needs_no_hub(monkeypatch):
 
 def test_a_stopped_run_leaves_no_process_behind(tmp_path):
     """SIGTERM to the runner ends the grandchild, as it would end a trainer."""
-    grandchild = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    ignores = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    grandchild = ignores + f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
     runner = f"""
 import signal, sys
 from tunetrail import launch
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-launch.run([sys.executable, "-c", {child!r}])
+launch.run([sys.executable, "-c", {child!r}], held=1)
 """
     process = subprocess.Popen([sys.executable, "-c", runner])
     deadline = time.monotonic() + 30

@@ -27,8 +27,9 @@ def test_only_the_lines_that_the_live_view_has_not_are_uploaded(tmp_path, compos
     left_by_a_run(tmp_path)
     monkeypatch.setattr(record, "trained_in", lambda run, md5: "earlier")
     live, cached = Kept(logged=2), Kept()
-    for run in (live, cached):
-        record.upload(run, tmp_path, composed())
+    record.upload(live, tmp_path, composed())
+    (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "report", "seconds": 1.0}\n')
+    record.upload(cached, tmp_path, composed())
     assert [len(rows) for (rows,) in live.said["steps"]] == [1]
     assert [len(rows) for (rows,) in cached.said["steps"]] == [3]
     tags = {key: value for (given,) in cached.said["tags"] for key, value in given.items()}
@@ -36,7 +37,8 @@ def test_only_the_lines_that_the_live_view_has_not_are_uploaded(tmp_path, compos
     assert not any("train.cached" in given for (given,) in live.said["tags"])
     assert (tags["model.md5"], tags["data.md5"], tags["data.rows"]) == ("model", "data", 2)
     assert tags["base.sha256"] == "of the base"
-    assert cached.said["metrics"][0][0]["time/train_s"] == 5.0
+    assert live.said["metrics"][0][0]["time/train_s"] == 5.0
+    assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
 
 
 def test_another_evaluation_or_other_prompts_have_another_digest(tmp_path, composed):

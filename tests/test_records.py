@@ -43,6 +43,9 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
         (b'{"instruction": "a", "output": 3}', "row 1: 'output' is not text"),
         (b'{"instruction": "a", "output": "b", "input": 3}', "row 1: 'input' is not text"),
         (b'{"instruction": "a", "output": "b"}\n{"instruction": "caf\xe9"}', "line 2: not UTF-8"),
+        (b'{"instruction": "a", "output": "\\ud800"}', "row 1: it has half a character"),
+        (b"[" * 100_000, "line 1: not JSON"),
+        (b'{"instruction": ' + b"1" * 5000 + b"}", "line 1: not JSON"),
         (b"", "no rows"),
         (b"[]", "no rows"),
         (b"[1]", "row 1: 1 is not an object"),
@@ -70,6 +73,12 @@ def test_prompts_need_one_kwargs_for_each_instruction(tmp_path):
     prompt = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": []}
     records.write(file, [prompt])
     with pytest.raises(UserError, match="row 1: 'instruction_id_list' and 'kwargs' differ in length"):
+        records.read_prompts(file)
+    records.write(file, [prompt | {"instruction_id_list": [["x"]], "kwargs": [{}]}])
+    with pytest.raises(UserError, match="row 1: 'instruction_id_list' holds something that is not text"):
+        records.read_prompts(file)
+    records.write(file, [prompt | {"kwargs": [None]}])
+    with pytest.raises(UserError, match="row 1: 'kwargs' holds something that is not an object"):
         records.read_prompts(file)
     records.write(file, [ROW])
     with pytest.raises(UserError, match="no field 'key'"):

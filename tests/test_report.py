@@ -22,6 +22,7 @@ def left_by_a_run(folder):
     history.append(steps, 0, 1.0, {"eval_loss": 3})
     history.append(steps, 1, 2.0, {"loss": 2, "learning_rate": 1e-3})
     history.append(steps, 2, 3.0, {"loss": 1, "learning_rate": 5e-4})
+    (folder / "outputs" / "train" / "versions.json").write_text('{"axolotl": "0.1"}')
     (folder / "outputs" / "base").mkdir()
     base = {"base_model": "outputs/base/model", "revision": None, "sha256": "of the base"}
     (folder / "outputs" / "base" / "base.json").write_text(json.dumps(base))
@@ -50,7 +51,7 @@ def left_by_a_run(folder):
 def reported(tmp_path, monkeypatch):
     left_by_a_run(tmp_path)
     samples = next((tmp_path / "eval_results" / "tuned").glob("*/samples_*"))
-    samples.write_text(samples.read_text().replace("answer 0", "<script>alert(1)</script> | two\\nlines"))
+    samples.write_text(samples.read_text().replace("answer\u2028 0", "<script>alert(1)</script> | two\\nlines"))
     monkeypatch.chdir(tmp_path)
     report.main()
     return tmp_path / "report"
@@ -72,10 +73,10 @@ def test_every_promised_file_is_there(reported):
 
 
 def test_samples_stand_side_by_side_and_an_answer_cannot_break_the_table(reported):
-    lines = (reported / "samples.md").read_text().splitlines()
+    lines = (reported / "samples.md").read_text().split("\n")
     assert "## 1. prompt 0" in lines
     assert "| base ✗ | tuned ✓ |" in lines
-    assert r"| answer 0 | &lt;script&gt;alert(1)&lt;/script&gt; \| two<br>lines |" in lines
+    assert "| answer\u2028 0 | " + r"&lt;script&gt;alert(1)&lt;/script&gt; \| two<br>lines |" in lines
     assert not any("prompt 2" in line for line in lines)
 
 

@@ -17,12 +17,14 @@ def evaluation(folder, followed, loose=None):
     for number, (strict, lenient) in enumerate(zip(followed, loose, strict=True)):
         values = dict(zip(KEYS, (all(strict), all(lenient), strict, lenient), strict=True))
         doc = {"prompt": f"prompt {number}", "instruction_id_list": ["a:b"] * len(strict)}
-        lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer {number}"], **values})
+        lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer\u2028 {number}"], **values})
         for key, value in values.items():
             totals[key] += value if isinstance(value, list) else [value]
     reported = {f"{key},none": sum(values) / len(values) for key, values in totals.items()}
-    (inside / "results_2026.json").write_text(json.dumps({"results": {"ifeval": {"alias": "ifeval", **reported}}}))
-    text = "".join(json.dumps(line) + "\n" for line in reversed(lines))
+    (inside / "results_2026.json").write_text(
+        json.dumps({"results": {"ifeval": {"alias": "ifeval", **reported}}, "lm_eval_version": "0.4.11"})
+    )
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in reversed(lines))
     (inside / "samples_ifeval_2026.jsonl").write_text(text)
     return folder
 
@@ -32,7 +34,7 @@ def test_scores_counts_and_samples_are_read(tmp_path):
     assert (found.task, found.prompts, found.instructions) == ("ifeval", 3, 4)
     assert found.scores["prompt_strict"].value == pytest.approx(1 / 3)
     assert found.scores["inst_strict"].value == pytest.approx(1 / 2)
-    assert [results.answer(sample) for sample in found.samples] == ["answer 0", "answer 1", "answer 2"]
+    assert [results.answer(sample) for sample in found.samples] == ["answer\u2028 0", "answer\u2028 1", "answer\u2028 2"]
 
 
 def test_loose_below_strict_is_refused(tmp_path):

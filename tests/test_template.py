@@ -2,12 +2,12 @@ import jinja2
 
 from tunetrail import template
 
-TEMPLATE = {"with_input": "Do {instruction} with {input}:\n", "without_input": 'Do "{instruction}"\n\n:\n'}
+TEMPLATE = {"with_input": "Do {instruction} with {input}:\n", "without_input": 'Do 😀 {{x}} "{instruction}"\n\n:\n'}
 
 
 def test_a_row_without_input_has_the_shorter_form():
     assert template.prompt(TEMPLATE, "it", "that") == "Do it with that:\n"
-    assert template.prompt(TEMPLATE, "it") == 'Do "it"\n\n:\n'
+    assert template.prompt(TEMPLATE, "it") == 'Do 😀 {x} "it"\n\n:\n'
 
 
 def test_what_lm_eval_asks_is_the_prompt_that_training_shows():

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError, history, tracking
 
@@ -99,11 +100,14 @@ def test_steps_appear_while_training_goes_on(root):
 def test_the_run_that_mlflow_run_opened_is_taken_and_handed_on_no_further(root, monkeypatch):
     client = MlflowClient(tracking.store(root))
     given = client.create_run("0")
+    client.set_terminated(given.info.run_id, "FAILED")
     monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
     with tracking.run(root, "demo") as run:
         assert run.id == given.info.run_id
         assert "MLFLOW_RUN_ID" not in os.environ
+        assert stored(root, run).info.status == "RUNNING"
     assert stored(root, run).info.run_name == "demo"
+    assert stored(root, run).info.status == "FINISHED"
 
 
 def test_a_run_left_open_by_kill_9_is_closed_when_next_seen(root):
@@ -132,7 +136,25 @@ def test_who_trained_a_cached_model_is_found(root):
 
 
 def test_a_server_that_is_not_there_is_said_at_once(root, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9.*Start the server"), tracking.run(root, "demo"):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9.*Start it") as error, tracking.run(root, "demo"):
         pass
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeypatch, capsys):
+    def fail(*given, **named):
+        raise MlflowException("connection refused")
+
+    with tracking.run(root, "demo") as run:
+        monkeypatch.setattr(run.client, "log_batch", fail)
+        monkeypatch.setattr(run.client, "set_terminated", fail)
+        run.metrics({"a": 1.0})
+        run.steps([{"step": 1, "time": 1.0, "train/loss": 1.0}])
+        run.artifacts(root, "mlflow.db")
+    assert run.lost
+    assert run.logged == 0
+    said = capsys.readouterr().out
+    assert said.count("does not take the record") == 1
+    assert "uploads all of it" in said

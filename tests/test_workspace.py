@@ -41,6 +41,9 @@ def test_the_commit_and_whether_code_differs_from_it(checkout):
     assert state["git.dirty"] == "false"
     (checkout / "params.yaml").write_text("a: 2\n")
     assert workspace.git_state(checkout)["git.dirty"] == "false"
+    (checkout / "conf" / "mine.yaml").touch()
+    assert workspace.git_state(checkout)["git.dirty"] == "true"
+    (checkout / "conf" / "mine.yaml").unlink()
     (checkout / "dvc.yaml").write_text("stages: {}\n")
     assert workspace.git_state(checkout)["git.dirty"] == "true"
 
@@ -48,12 +51,29 @@ def test_the_commit_and_whether_code_differs_from_it(checkout):
 def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
     with (
         workspace.alone(checkout),
-        pytest.raises(UserError, match=r"process \d+ is running here"),
+        pytest.raises(UserError, match=r"process \d+, or what it started, is running here"),
         workspace.alone(checkout),
     ):
         pass
     with workspace.alone(checkout):
         pass
+
+
+def test_the_hold_lasts_as_long_as_what_the_run_started(checkout):
+    with workspace.alone(checkout) as held:
+        child = subprocess.Popen(["sleep", "30"], pass_fds=[held])
+    with pytest.raises(UserError, match="is running here"), workspace.alone(checkout):
+        pass
+    child.kill()
+    child.wait()
+    with workspace.alone(checkout):
+        pass
+
+
+def test_git_without_a_commit_is_said_in_gits_words(checkout):
+    subprocess.run(["git", "update-ref", "-d", "HEAD"], cwd=checkout, check=True)
+    with pytest.raises(UserError, match="rev-parse"):
+        workspace.git_state(checkout)
 
 
 def test_md5s_are_those_of_dvc_lock(checkout):
@@ -62,5 +82,10 @@ def test_md5s_are_those_of_dvc_lock(checkout):
         "schema: '2.0'\nstages:\n  train:\n    deps: [{path: data, md5: one}]\n    outs: [{path: model, md5: two}]\n"
     )
     stages = workspace.locked(checkout)
-    assert [workspace.md5(stages, "train", path) for path in ("data", "model", "none")] == ["one", "two", None]
-    assert workspace.md5(stages, "nothing", "data") is None
+    assert [workspace.md5(checkout, stages, "train", path) for path in ("data", "./data", f"{checkout}/model", "none")] == [
+        "one",
+        "one",
+        "two",
+        None,
+    ]
+    assert workspace.md5(checkout, stages, "nothing", "data") is None

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from tunetrail import world
+from tunetrail import UserError, world
 
 SEEDS = (0, 42)
 
@@ -68,6 +68,11 @@ def test_there_are_at_least_eight_instruction_types_and_each_is_asked():
     assert len(asked) >= 8
     assert len({prompt["prompt"] for prompt in prompts}) == len(prompts) >= 120
     assert any(len(prompt["instruction_id_list"]) == 2 for prompt in prompts)
+
+
+def test_more_prompts_than_there_are_is_said():
+    with pytest.raises(UserError, match=r"prepare\.generate\.prompts=20000: the world has \d+ different ones"):
+        list(world.evaluation_prompts(42, 20000))
 
 
 def test_the_base_models_text_contains_no_instruction():

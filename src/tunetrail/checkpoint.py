@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunetrail import UserError
 
-_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
+_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja")
 
 
@@ -40,7 +40,8 @@ def digest(folder: Path) -> str:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Put the model of `source` into the new folder `target`."""
+    """Put the model of `source` into `target`, in place of what was there."""
+    shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in files(source):
         shutil.copy2(file, target / file.name)

@@ -1,6 +1,5 @@
 """The command line: `tunetrail run` composes an experiment, tracks it, has DVC bring it about, and shows the result."""
 
-import importlib.metadata
 import json
 import os
 import shlex
@@ -44,14 +43,23 @@ def main() -> None:
 @click.option("--overrides", "more", default="", help="More overrides in one word, as `mlflow run -P` hands them on.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def run_command(overrides: tuple[str, ...], more: str, debug: bool) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, lambda number, _: sys.exit(128 + number))
     try:
-        compose([*overrides, *shlex.split(more)])
+        compose([*overrides, *split(more)])
     except UserError as error:
         if debug:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def split(overrides: str) -> list[str]:
+    """Overrides in one word, taken apart as a shell would."""
+    try:
+        return shlex.split(overrides)
+    except ValueError as error:
+        raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
 def compose(overrides: list[str]) -> None:
@@ -64,6 +72,8 @@ def compose(overrides: list[str]) -> None:
     os.chdir(root)
     sys.argv = ["tunetrail run", *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving with code 1
+    if {"-m", "--multirun"} & set(overrides):
+        os.environ.pop("MLFLOW_RUN_ID", None)  # the project's own run is no job's
     faults: list[UserError] = []
 
     def job(cfg: Any) -> None:
@@ -71,6 +81,8 @@ def compose(overrides: list[str]) -> None:
         try:
             experiment(cfg, root)
         except UserError as fault:
+            if faults:
+                click.echo(f"error: {faults[-1]}", err=True)
             faults.append(fault)
 
     try:
@@ -78,7 +90,7 @@ def compose(overrides: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(config.composition_fault(str(error), schema.params())) from error
     if faults:
-        raise faults[0]
+        raise faults[-1]
 
 
 def experiment(cfg: Any, root: Path) -> None:
@@ -86,29 +98,23 @@ def experiment(cfg: Any, root: Path) -> None:
     values = config.resolve(cfg)
     config.check(values, schema.params())
     inputs.check(values)
-    with workspace.alone(root):
+    with workspace.alone(root) as held:
         from tunetrail import record, tracking  # MLflow takes seconds to import: not before the checks
 
-        config.write(values, root)
         with tracking.run(root, values["name"]) as run:
-            click.echo(f"run {run.id}: {values['name']}, tracked in {os.environ['MLFLOW_TRACKING_URI']}")
+            click.echo(f"run {run.id}: {values['name']}, tracked in {run.address}")
+            config.write(values, root)
             run.params(config.flatten(values))
-            run.tags({"experiment": values["name"]} | workspace.git_state(root) | tracking.machine() | versions())
+            run.tags({"experiment": values["name"]} | workspace.git_state(root) | tracking.machine())
             run.artifacts(root, "params.yaml", "dvc.yaml")
             (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
-            with run.following(root / "work" / "train" / "history.jsonl"):
-                workspace.reproduce(root)
+            with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
+                workspace.reproduce(root, held)
             record.upload(run, root, values)
-        show(root, run.id, run.experiment_id)
+        show(root, run)
 
 
-def versions() -> dict[str, str]:
-    """The version of each tool that decides a result, as tags."""
-    tools = ("accelerate", "axolotl", "dvc", "hydra-core", "lm-eval", "mlflow", "torch", "transformers", "tunetrail")
-    return {f"versions.{tool}": importlib.metadata.version(tool) for tool in tools}
-
-
-def show(root: Path, run_id: str, experiment_id: str) -> None:
+def show(root: Path, run: Any) -> None:
     """Print the scores, where the figures are, and how to open the run."""
     metrics = json.loads((root / "report" / "metrics.json").read_text())
     click.echo(
@@ -121,9 +127,8 @@ def show(root: Path, run_id: str, experiment_id: str) -> None:
         click.echo(f"{label:<16}{text[0]:<22}{text[1]:<22}{100 * metrics['ifeval']['delta'][name]:+.1f}")
     figures = ["report/ifeval.png", "report/loss.png", "report/samples.md", "report/report.html"]
     click.echo("\n" + "\n".join(str(root / figure) for figure in figures))
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    if uri.startswith("http"):
-        click.echo(f"\nMLflow run {run_id}: {uri}/#/experiments/{experiment_id}/runs/{run_id}")
+    page = f"#/experiments/{run.experiment_id}/runs/{run.id}"
+    if run.address.startswith("http"):
+        click.echo(f"\nMLflow run {run.id}: {run.address.rstrip('/')}/{page}")
     else:
-        click.echo(f"\nMLflow run {run_id}. Open it with: make ui    and then")
-        click.echo(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}")
+        click.echo(f"\nMLflow run {run.id}. Open it with: make ui    and then\n  http://127.0.0.1:5000/{page}")

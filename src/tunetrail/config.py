@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from tunetrail import UserError, params
-from tunetrail.schema import Schema
+
+Schema = dict[str, Any]
 
 HEADING = "# Composed by `tunetrail run` from conf/; the stages read it, DVC compares it. Edit conf/, not this file.\n"
-_SECRET = re.compile(r"(api_?key|secret|password|(auth|access|hf)_?token)$", re.IGNORECASE)
+_SECRET = re.compile(r"(api_?key|secret|password|(auth|access|hf)_?token|(^|\.)token)$", re.IGNORECASE)
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def flatten(values: Any, place: str = "") -> dict[str, Any]:
 
 
 def write(values: dict[str, Any], root: Path) -> None:
-    """Write params.yaml; one that says the same already stays as it is."""
+    """Write params.yaml, of which DVC compares what it says and not when it was written."""
     params.write_yaml(root / params.FILE, values, HEADING)
 
 
@@ -115,6 +116,8 @@ def composition_fault(message: str, schema: Schema) -> str:
     Hydra itself lists the options of a group; the schema knows the keys of a tool that conf/ does not set.
     """
     unknown = re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct\s+full_key: (\S+)", message)
+    if "LexerNoViableAlt" in message or "no viable alternative" in message or "mismatched input" in message:
+        return f"{message.strip()}\nQuote a value that has signs of Hydra's grammar: prepare.path='\"my (1).jsonl\"'"
     if not unknown:
         return message.partition("\nConfig search path")[0].strip()
     key = unknown.group(1) or unknown.group(2)

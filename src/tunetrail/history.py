@@ -47,4 +47,4 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def last(name: str) -> float | None:
         return next((row[name] for row in reversed(rows) if name in row), None)
 
-    return {"steps": rows[-1]["step"], "loss": last("train/loss"), "validation_loss": last("validation/loss")}
+    return {"steps": rows[-1]["step"] if rows else 0, "loss": last("train/loss"), "validation_loss": last("validation/loss")}

@@ -3,6 +3,7 @@
 Every child gets the switches that keep telemetry at home. Not covered: retries; a tool that fails fails its stage.
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -82,7 +83,9 @@ def tool(command: list[str], log: Path, label: str, offline: bool) -> None:
                     file.write(line + "\n")
                     tail.append(line)
             file.flush()
-        file.write(rest.decode(errors="replace"))
+        if last := rest.decode(errors="replace").strip():
+            file.write(last + "\n")
+            tail.append(last)
         code = process.wait()
     progress.end()
     if code:
@@ -109,13 +112,13 @@ class _Progress:
             print(file=sys.stderr)
 
 
-def run(command: list[str]) -> int:
-    """Run `command` on this process's screen and return its exit code.
+def run(command: list[str], held: int) -> int:
+    """Run `command` on this process's screen and return its exit code; it holds the open file `held` as long as it lives.
 
     It gets a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, so that no trainer
     is left behind.
     """
-    process = subprocess.Popen(command, env=environment(), start_new_session=True)
+    process = subprocess.Popen(command, env=environment(), start_new_session=True, pass_fds=[held])
     try:
         return process.wait()
     except BaseException:
@@ -123,11 +126,23 @@ def run(command: list[str]) -> int:
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
+            process.kill()
+        # What of the group has not heard, or does not listen.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         raise
 
 
 def output(command: list[str]) -> str:
-    """What `command` prints, without the last newline; "" if it fails."""
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    return done.stdout.rstrip("\n") if done.returncode == 0 else ""
+    """What `command` prints, without white space around it.
+
+    Raises:
+        UserError: it is not installed, or it failed; the message is its own.
+    """
+    try:
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]} is not installed. Install it with the system's packages.") from None
+    if done.returncode:
+        raise UserError(f"{shlex.join(command)} failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout.strip()

@@ -20,7 +20,7 @@ def read(path: Path) -> list[Row]:
         UserError: no such file, not UTF-8, not JSON (with the line), not rows, or no row at all.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file. Give the path of a JSON or JSON Lines file.")
+        raise UserError(f"{path}: no such file in {Path.cwd()}. Give the path of a JSON or JSON Lines file.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -38,8 +38,9 @@ def read(path: Path) -> list[Row]:
 def _array(path: Path, text: str) -> list[tuple[str, Any]]:
     try:
         return [(f"row {number}", row) for number, row in enumerate(json.loads(text), 1)]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}). Mend or remove it.") from None
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)}). Mend or remove it.") from None
 
 
 def _lines(path: Path, text: str) -> list[tuple[str, Any]]:
@@ -50,8 +51,9 @@ def _lines(path: Path, text: str) -> list[tuple[str, Any]]:
             continue
         try:
             rows.append((f"line {number}", json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error.msg}). Mend or remove the line.") from None
+        except (ValueError, RecursionError) as error:
+            what = getattr(error, "msg", error)
+            raise UserError(f"{path}, line {number}: not JSON ({what}). Mend or remove the line.") from None
     return rows
 
 
@@ -69,7 +71,10 @@ def read_instructions(path: Path) -> list[Row]:
                 raise ValueError(f"'{field}' is empty")
         if not isinstance(row.get("input") or "", str):
             raise ValueError("'input' is not text")
-        return {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
+        kept = {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
+        if any("\ud800" <= character <= "\udfff" for text in kept.values() for character in text):
+            raise ValueError("it has half a character (a lone surrogate)")
+        return kept
 
     return _checked(path, check)
 
@@ -84,6 +89,10 @@ def read_prompts(path: Path) -> list[Row]:
     def check(row: Row) -> Row:
         for field, kind in (("key", int), ("prompt", str), ("instruction_id_list", list), ("kwargs", list)):
             _require(row, field, kind)
+        if not all(isinstance(kind, str) for kind in row["instruction_id_list"]):
+            raise ValueError("'instruction_id_list' holds something that is not text")
+        if not all(isinstance(arguments, dict) for arguments in row["kwargs"]):
+            raise ValueError("'kwargs' holds something that is not an object")
         if len(row["instruction_id_list"]) != len(row["kwargs"]):
             raise ValueError("'instruction_id_list' and 'kwargs' differ in length")
         return row

@@ -52,7 +52,7 @@ def read(folder: Path, resamples: int, seed: int) -> Results:
     (file,) = folder.glob("*/results_*.json")
     ((task, reported),) = json.loads(file.read_text())["results"].items()
     (samples_file,) = folder.glob(f"*/samples_{task}_*.jsonl")
-    samples = [json.loads(line) for line in samples_file.read_text().splitlines()]
+    samples = [json.loads(line) for line in samples_file.read_text().split("\n") if line]
     samples.sort(key=lambda sample: sample["doc_id"])
     scores = {}
     for name, (key, _) in SCORES.items():

@@ -6,6 +6,7 @@ Axolotl takes a misspelled key in silence, so every key is held against the clas
 takes seconds of imports: the answer is kept in the user's cache, under the versions that it was made from.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -14,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, launch
+from tunetrail import launch
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
-COUNT: Schema = {"type": "integer", "minimum": 0}
+COUNT: Schema = {"type": "integer", "minimum": 1}
 
 
 def closed(required: bool = True, **properties: Schema) -> Schema:
@@ -44,12 +45,13 @@ def params() -> Schema:
     cached = folder / f"schema-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not cached.is_file():
         text = launch.output([sys.executable, "-m", "tunetrail.schema"])
-        if not text:
-            raise UserError(f"the tools' config keys could not be read. See why: {sys.executable} -m tunetrail.schema")
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}")
-        partial.write_text(text)
-        partial.replace(cached)
+        # Where the folder cannot be written, it takes these seconds every time.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = cached.with_suffix(f".{os.getpid()}")
+            partial.write_text(text)
+            partial.replace(cached)
+        return json.loads(text)
     return json.loads(cached.read_text())
 
 
@@ -79,7 +81,7 @@ def make() -> Schema:
         ),
         train=axolotl,
         evaluate=_evaluate(template),
-        report=closed(samples=COUNT, resamples={"type": "integer", "minimum": 1}, seed=INTEGER),
+        report=closed(samples=COUNT, resamples=COUNT, seed=INTEGER),
     )
     return schema | {"$defs": definitions}
 
@@ -128,30 +130,57 @@ def _close(schema: Any) -> None:
 
 def _evaluate(template: Schema) -> Schema:
     import dataclasses
+    import inspect
 
     from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.config.task import TaskConfig
+    from lm_eval.models.huggingface import HFLM
     from pydantic import TypeAdapter
+    from transformers import GenerationConfig
 
     run = TypeAdapter(EvaluatorConfig).json_schema()["properties"]
-    run["batch_size"] = {"type": ["integer", "string"]}  # declared an integer; "auto" is documented
     _close(run)
+    for key in ("config", "tasks", "include_path", "output_path", "predict_only"):
+        del run[key]  # the stage's to set
+    backend = {name: {} for name in inspect.signature(HFLM.__init__).parameters} | {"attn_implementation": TEXT}
+    run |= {
+        "model": {"enum": ["hf"]},
+        "model_args": closed(False, **{k: v for k, v in backend.items() if k not in ("self", "kwargs", "pretrained")}),
+        "batch_size": {"anyOf": [COUNT, {"type": "string", "pattern": "^auto(:[0-9]+)?$"}]},  # "auto" is documented
+        "limit": nullable({"type": "number", "exclusiveMinimum": 0}),
+        "log_samples": {"const": True},  # the report recounts the scores from them
+    }
+    generation = {key: _like(value) for key, value in GenerationConfig().to_dict().items()}
+    generation |= {"until": {"type": "array", "items": TEXT}, "max_gen_toks": COUNT, "do_sample": {"type": "boolean"}}
     task = {field.name: {} for field in dataclasses.fields(TaskConfig)}
+    task |= {"task": TEXT, "generation_kwargs": closed(False, **generation)}
     schema = closed(False, path=TEXT, template=template, task=closed(False, **task), **run)
-    return schema | {"required": ["path", "template", "task", "model"]}
+    return schema | {"required": ["path", "template", "task", "model", "model_args"]}
+
+
+def _like(default: Any) -> Schema:
+    """What a key takes whose default is this value: a number, a flag or a text; anything where there is no default."""
+    kinds = {bool: {"type": "boolean"}, int: {"type": "number"}, float: {"type": "number"}, str: TEXT}
+    return nullable(kinds[type(default)]) if type(default) in kinds else {}
 
 
 def _llama() -> Schema:
     from transformers import LlamaConfig
 
-    return closed(False, **{key: {} for key in LlamaConfig().to_dict()})
+    return closed(False, **{key: _like(value) for key, value in LlamaConfig().to_dict().items()})
 
 
 def _accelerate() -> Schema:
     from accelerate.commands.launch import launch_command_parser
 
-    actions = launch_command_parser()._actions
-    return closed(False, **{option[2:]: {} for action in actions for option in action.option_strings if option[:2] == "--"})
+    kinds = {int: nullable(INTEGER), float: nullable({"type": "number"})}
+    options = {
+        option[2:]: {"type": "boolean"} if action.nargs == 0 else kinds.get(action.type, {})
+        for action in launch_command_parser()._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    }
+    return closed(False, **options)
 
 
 if __name__ == "__main__":

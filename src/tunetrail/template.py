@@ -17,8 +17,9 @@ def prompt(template: dict[str, str], instruction: str, input: str = "") -> str:
 
 def doc_to_text(template: dict[str, str]) -> str:
     """The Jinja string by which lm-eval asks an IFEval prompt, which has no input, in this template."""
-    before, after = template["without_input"].split("{instruction}")
-    return f"{{{{ {json.dumps(before)} + prompt + {json.dumps(after)} }}}}"
+    halves = (half.format() for half in template["without_input"].split("{instruction}"))
+    before, after = (json.dumps(half, ensure_ascii=False) for half in halves)
+    return f"{{{{ {before} + prompt + {after} }}}}"
 
 
 def digest(template: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ Not covered: sweeps, and the model registry.
 import contextlib
 import os
 import platform
+import re
 import socket
 import threading
 import time
@@ -24,12 +25,19 @@ from tunetrail import UserError, history
 
 EXPERIMENT = "tunetrail"
 _SECONDS_BETWEEN_READS = 1.0
+_CHECKOUT = "tunetrail.checkout"
+_KIND = "mlflow.experimentKind"  # without it the UI opens on the pages for GenAI traces, not on runs and charts
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 
 
 def store(root: Path) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. Made absolute, and handed to children."""
+    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute.
+
+    It is handed to children. A server gets three tries of 20 seconds, where MLflow's own patience blocks for minutes.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         uri = f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
@@ -39,29 +47,47 @@ def store(root: Path) -> str:
 
 @dataclass
 class Run:
-    """An open MLflow run; `logged` counts the history lines that it already has."""
+    """An open MLflow run; `logged` counts the history lines that it already has.
+
+    Once it is open, a store that fails costs the record and not the run: the first failure is said, the rest is skipped.
+    """
 
     client: MlflowClient
     id: str
     experiment_id: str
+    address: str  # of the store, without a password
     logged: int = 0
+    lost: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def _send(self, word: str, *given: Any, **named: Any) -> bool:
+        if not self.lost:
+            try:
+                getattr(self.client, word)(self.id, *given, **named)
+            except MlflowException as error:
+                self.lost = True
+                print(
+                    f"tracking: {self.address} does not take the record ({str(error)[:300]}). The run goes on, and its "
+                    "files are kept here. The same command, given again later, trains nothing and uploads all of it.",
+                    flush=True,
+                )
+        return not self.lost
 
     def params(self, values: dict[str, Any]) -> None:
         """Log dotted params; a value longer than MLflow takes ends in an ellipsis (params.yaml has it whole)."""
         entries = [Param(key, _cut(value, _MAX_PARAM_LENGTH)) for key, value in values.items()]
         for start in range(0, len(entries), _MAX_PARAMS):
-            self.client.log_batch(self.id, params=entries[start : start + _MAX_PARAMS])
+            self._send("log_batch", params=entries[start : start + _MAX_PARAMS])
 
     def tags(self, values: dict[str, Any]) -> None:
         """Set tags, those without a value left out."""
         entries = [RunTag(key, _cut(value, _MAX_TAG_LENGTH)) for key, value in values.items() if value not in (None, "")]
-        self.client.log_batch(self.id, tags=entries)
+        self._send("log_batch", tags=entries)
 
     def metrics(self, values: dict[str, float]) -> None:
         """Log the figures that a run has once."""
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(key, value, now, 0) for key, value in values.items()])
+        self._send("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
 
     def steps(self, rows: list[dict[str, Any]]) -> None:
         """Log history lines, each at its own step and time."""
@@ -72,21 +98,25 @@ class Run:
             if key not in ("step", "time")
         ]
         for start in range(0, len(metrics), _MAX_METRICS):
-            self.client.log_batch(self.id, metrics=metrics[start : start + _MAX_METRICS])
-        self.logged += len(rows)
+            self._send("log_batch", metrics=metrics[start : start + _MAX_METRICS])
+        self.logged += 0 if self.lost else len(rows)
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Name the data that the run was trained on."""
         data = Dataset(name=name, digest=digest[:36], source_type="local", source=path, profile=profile)
-        self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        self._send("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, root: Path, *paths: str) -> None:
         """Upload files, and folders whole; what is not there is left out."""
         for path in paths:
             if (root / path).is_dir():
-                self.client.log_artifacts(self.id, str(root / path), path)
+                self._send("log_artifacts", str(root / path), path)
             elif (root / path).is_file():
-                self.client.log_artifact(self.id, str(root / path))
+                self._send("log_artifact", str(root / path))
+
+    def close(self, status: str) -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        self._send("set_terminated", status)
 
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
@@ -105,20 +135,15 @@ class Run:
         while not self.stopped.wait(_SECONDS_BETWEEN_READS):
             rows, offset = history.read(path, offset)
             if rows:
-                # The file keeps what a server that is down does not take; the end of the run uploads the rest.
-                try:
-                    self.steps(rows)
-                except MlflowException as error:
-                    print(f"tracking: the live view stops here ({error})", flush=True)
-                    return
+                self.steps(rows)
 
 
 @contextlib.contextmanager
 def run(root: Path, name: str) -> Iterator[Run]:
     """Open the run that MLFLOW_RUN_ID names (`mlflow run` hands it on), or a new one, and close it with its true status.
 
-    FINISHED; KILLED by Ctrl-C or SIGTERM; FAILED by any other exception. Runs of this machine that were left RUNNING by
-    a process that is no more are closed as KILLED first.
+    FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception. A run of this checkout that is still RUNNING was
+    left by kill -9, since one runs here at a time (`workspace.alone`): it is closed as KILLED first.
 
     Raises:
         UserError: the tracking server cannot be reached, or has no such run.
@@ -126,17 +151,24 @@ def run(root: Path, name: str) -> Iterator[Run]:
     uri = store(root)
     try:
         client = MlflowClient(uri)
-        if given := os.environ.pop("MLFLOW_RUN_ID", None):
+        given = os.environ.pop("MLFLOW_RUN_ID", None)
+        here = {_CHECKOUT: f"{socket.gethostname()}:{root}"}
+        for other in _runs_with(client, here, "attributes.status = 'RUNNING'"):
+            if other.info.run_id != given:
+                client.set_terminated(other.info.run_id, "KILLED")
+        if given:
             info = client.get_run(given).info
+            client.update_run(given, status="RUNNING", name=name)
+            client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
         else:
-            info = client.create_run(_experiment(client, uri, root), run_name=name).info
-        opened = Run(client, info.run_id, info.experiment_id)
-        _close_abandoned(opened)
-        opened.tags({"tunetrail.host": socket.gethostname(), "tunetrail.pid": os.getpid(), "mlflow.runName": name})
+            info = client.create_run(_experiment(client, uri, root), run_name=name, tags=here).info
+        opened = Run(client, info.run_id, info.experiment_id, shown(uri))
+        if _KIND not in client.get_experiment(info.experiment_id).tags:
+            client.set_experiment_tag(info.experiment_id, _KIND, "custom_model_development")
     except MlflowException as error:
         raise UserError(
-            f"tracking store {uri}: {error.message}. Start the server, or unset MLFLOW_TRACKING_URI and MLFLOW_RUN_ID to "
-            "keep the run in this checkout."
+            f"tracking store {shown(uri)}: {shown(error.message)}. Start it, or unset MLFLOW_TRACKING_URI and MLFLOW_RUN_ID "
+            "to keep the run in this checkout."
         ) from None
     status = "FAILED"
     try:
@@ -146,7 +178,7 @@ def run(root: Path, name: str) -> Iterator[Run]:
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(opened.id, status)
+        opened.close(status)
 
 
 def _experiment(client: MlflowClient, uri: str, root: Path) -> str:
@@ -159,19 +191,25 @@ def _experiment(client: MlflowClient, uri: str, root: Path) -> str:
     return client.create_experiment(name, artifact_location=local)
 
 
-def _close_abandoned(run: Run) -> None:
-    """A process that got kill -9 closes nothing; its run is recognised by host and process id."""
-    here = f"attributes.status = 'RUNNING' AND tags.`tunetrail.host` = '{socket.gethostname()}'"
-    for other in run.client.search_runs([run.experiment_id], filter_string=here):
-        if other.info.run_id != run.id and not Path(f"/proc/{other.data.tags['tunetrail.pid']}").exists():
-            run.client.set_terminated(other.info.run_id, "KILLED")
+def _runs_with(client: MlflowClient, tags: dict[str, str], more: str = "") -> list[Any]:
+    """The runs of every experiment with these tags, the oldest first."""
+    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ([more] if more else [])
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, " AND ".join(conditions), order_by=["attributes.start_time ASC"])
 
 
 def trained_in(run: Run, model_md5: str) -> str | None:
-    """The earliest run that trained the model of this md5, or None: then it is not in this store."""
-    same = f"tags.`model.md5` = '{model_md5}'"
-    runs = run.client.search_runs([run.experiment_id], filter_string=same, order_by=["attributes.start_time ASC"])
+    """The earliest run with the model of this md5, or None: then it is not in this store."""
+    try:
+        runs = _runs_with(run.client, {"model.md5": model_md5})
+    except MlflowException:
+        return None
     return next((found.info.run_id for found in runs if found.info.run_id != run.id), None)
+
+
+def shown(uri: str) -> str:
+    """A store's address as it may be printed: without a user's name and password."""
+    return re.sub(r"//[^@/\s]+@", "//", uri)
 
 
 def machine() -> dict[str, str]:

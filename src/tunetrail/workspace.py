@@ -21,7 +21,7 @@ def root() -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "conf" / "config.yaml").is_file():
-            if not launch.output(["git", "-C", str(folder), "rev-parse", "--show-toplevel"]):
+            if not any((above / ".git").exists() for above in (folder, *folder.parents)):
                 raise UserError(
                     f"{folder}: not a git checkout, so no run in it could be had again. Clone the repository, or: "
                     "git init && git add --all && git commit -m start"
@@ -31,16 +31,22 @@ def root() -> Path:
 
 
 def git_state(folder: Path) -> dict[str, str]:
-    """The commit, and whether tracked files differ from it."""
-    commit = launch.output(["git", "-C", str(folder), "rev-parse", "HEAD"])
+    """The commit, and whether files differ from it: tracked ones anywhere, and new ones in conf/ and src/.
+
+    Raises:
+        UserError: git does not answer, or there is no commit yet.
+    """
+    git = ["git", "-C", str(folder)]
+    commit = launch.output([*git, "rev-parse", "--verify", "HEAD"])
     # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another.
-    changed = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no", ".", ":!params.yaml", ":!dvc.lock"]
-    return {"git.commit": commit, "git.dirty": str(bool(launch.output(changed))).lower()}
+    changed = launch.output([*git, "status", "--porcelain", "--untracked-files=no", ".", ":!params.yaml", ":!dvc.lock"])
+    new = launch.output([*git, "ls-files", "--others", "--exclude-standard", "conf", "src"])
+    return {"git.commit": commit, "git.dirty": str(bool(changed or new)).lower()}
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the checkout for one run; the hold ends with the process, however it ends.
+def alone(folder: Path) -> Iterator[int]:
+    """Hold the checkout for one run. Yields the open file that is the hold: it ends with the last process that has it.
 
     Raises:
         UserError: another run holds it.
@@ -53,13 +59,13 @@ def alone(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise UserError(
-                f"{folder}: process {file.read().strip()} is running here, and two runs would write the same files. "
-                "Wait for it, or run in a clone of your own."
+                f"{folder}: process {file.read().strip()}, or what it started, is running here, and two runs would write "
+                "the same files. Wait for it, or run in a clone of your own."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        yield file.fileno()
 
 
 def locked(folder: Path) -> dict[str, Any]:
@@ -68,19 +74,25 @@ def locked(folder: Path) -> dict[str, Any]:
     return (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
 
 
-def md5(stages: dict[str, Any], stage: str, path: str) -> str | None:
-    """The md5 by which DVC knows the output or dependency `path` of `stage`."""
+def md5(folder: Path, stages: dict[str, Any], stage: str, path: str) -> str | None:
+    """The md5 by which DVC knows the output or dependency `path` of `stage`, however the path is written."""
     entries = [*stages.get(stage, {}).get("outs", ()), *stages.get(stage, {}).get("deps", ())]
-    return next((entry["md5"] for entry in entries if entry["path"] == path), None)
+    wanted = (folder / path).resolve()
+    return next((entry["md5"] for entry in entries if (folder / entry["path"]).resolve() == wanted), None)
 
 
-def reproduce(folder: Path) -> None:
-    """Bring every stage up to date with `dvc repro`.
+def reproduce(folder: Path, held: int) -> None:
+    """Bring every stage up to date with `dvc repro`, which keeps the hold `held` (see `alone`) as long as it lives.
 
     Raises:
         UserError: a stage failed. Its earlier outputs, which DVC removed before it ran the stage, are back in place.
     """
     os.chdir(folder)
-    if launch.run(["dvc", "repro"]):
-        launch.run(["dvc", "checkout", "--quiet", "--force", "--allow-missing"])
+    code = None
+    try:
+        code = launch.run(["dvc", "repro"], held)
+    finally:
+        if code != 0:
+            launch.run(["dvc", "checkout", "--quiet", "--force", "--allow-missing"], held)
+    if code:
         raise UserError("a stage failed: what it said is above. Mend that and run again; finished stages are not run again.")

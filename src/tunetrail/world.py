@@ -5,9 +5,10 @@ a (topic, type) pair, so a tuned model can score only by applying an instruction
 Not covered: IFEval types that need a word count, a sentence splitter or another language; a tiny model cannot learn them.
 """
 
-import itertools
 import random
 from collections.abc import Callable, Iterator
+
+from tunetrail import UserError
 
 # topic: three adjectives; three things it has; the place where it is.
 TOPICS = {
@@ -211,7 +212,11 @@ def instruction_rows(seed: int, rows: int) -> Iterator[dict]:
 
 
 def evaluation_prompts(seed: int, prompts: int) -> Iterator[dict]:
-    """`prompts` rows in IFEval's schema {"key", "prompt", "instruction_id_list", "kwargs"}, of held-out pairs only."""
+    """`prompts` rows in IFEval's schema {"key", "prompt", "instruction_id_list", "kwargs"}, of held-out pairs only.
+
+    Raises:
+        UserError: there are not so many different prompts.
+    """
     rng = random.Random(f"prompts {seed}")
     kept = held_out_pairs(seed)
     singles = [(topic, (kind,)) for topic, kind in sorted(kept)]
@@ -219,9 +224,9 @@ def evaluation_prompts(seed: int, prompts: int) -> Iterator[dict]:
     rng.shuffle(singles)
     rng.shuffle(doubles)
     asked: set[str] = set()
-    for number in itertools.count():
+    for number in range(20 * prompts):
         source = doubles if number % 4 == 3 else singles
-        topic, kinds = source[number // 4 % len(source) if number % 4 == 3 else (number - number // 4) % len(source)]
+        topic, kinds = source[(number // 4 if number % 4 == 3 else number - number // 4) % len(source)]
         request, constraints, kwargs, _ = task(topic, kinds, rng)
         prompt = f"{request.format(topic=topic)} {constraints}"
         if prompt not in asked:
@@ -229,3 +234,4 @@ def evaluation_prompts(seed: int, prompts: int) -> Iterator[dict]:
             asked.add(prompt)
         if len(asked) == prompts:
             return
+    raise UserError(f"prepare.generate.prompts={prompts}: the world has {len(asked)} different ones. Ask for fewer.")

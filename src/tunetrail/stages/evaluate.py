@@ -25,7 +25,9 @@ def main(model: str) -> None:
     prompts, prompt_template, task = (section.pop(key) for key in ("path", "template", "task"))
     records.read_prompts(Path(prompts))
     work = Path("work") / f"evaluate_{model}"
-    shutil.rmtree(work, ignore_errors=True)
+    out = Path("eval_results") / model
+    for folder in (work, out):
+        shutil.rmtree(folder, ignore_errors=True)
     params.write_yaml(
         work / "task" / f"{task['task']}.yaml",
         {"include": str(TASKS / "ifeval.yaml"), **task}
@@ -35,7 +37,7 @@ def main(model: str) -> None:
     section["model_args"] |= {"pretrained": pretrained}
     if model == "base" and base["revision"]:
         section["model_args"] |= {"revision": base["revision"]}
-    section |= {"tasks": [task["task"]], "include_path": str(work / "task"), "output_path": f"eval_results/{model}"}
+    section |= {"tasks": [task["task"]], "include_path": str(work / "task"), "output_path": str(out)}
     params.write_yaml(work / "lm_eval.yaml", section)
     command = [sys.executable, "-m", "lm_eval", "run", "--config", str(work / "lm_eval.yaml")]
     here = model == "tuned" or checkpoint.is_path(pretrained)

@@ -33,7 +33,7 @@ def main() -> None:
     random.Random(seed).shuffle(rows)
     records.write(OUT / "validation.jsonl", rows[:held_out])
     records.write(OUT / "train.jsonl", rows[held_out:])
-    records.write(OUT / "text.jsonl", text or ({"text": row["output"]} for row in rows[held_out:]))
+    records.write(OUT / "text.jsonl", text if text is not None else ({"text": row["output"]} for row in rows[held_out:]))
     print(f"prepare: {len(rows) - held_out} rows to train on, {held_out} to validate with")
 
 

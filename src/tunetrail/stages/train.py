@@ -1,4 +1,4 @@
-"""The prepared rows and the base model -> outputs/model and outputs/train/history.jsonl, by Axolotl.
+"""The prepared rows and the base model -> outputs/model, and outputs/train (the history, the versions), by Axolotl.
 
     python -m tunetrail.stages.train
 
@@ -6,6 +6,8 @@ The section `train` is handed on as it is: an Axolotl config. Checkpoints live i
 (DVC empties a stage's outputs before it runs the stage); the finished model alone becomes an output.
 """
 
+import importlib.metadata
+import json
 import shutil
 from pathlib import Path
 
@@ -21,8 +23,11 @@ def main() -> None:
     here = checkpoint.is_path(section["base_model"])
     launch.axolotl(work / "axolotl.yaml", params.read("accelerate"), work / "axolotl.log", "train", offline=here)
     checkpoint.copy(work, Path("outputs/model"))
-    Path("outputs/train").mkdir(parents=True)
-    shutil.copy2(work / "history.jsonl", "outputs/train/history.jsonl")
+    out = Path("outputs/train")
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(work / "history.jsonl", out / "history.jsonl")
+    versions = {tool: importlib.metadata.version(tool) for tool in ("accelerate", "axolotl", "torch", "transformers")}
+    (out / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
 if __name__ == "__main__":
