@@ -60,18 +60,18 @@ class Run:
     lost: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def _send(self, word: str, *given: Any, **named: Any) -> bool:
-        if not self.lost:
-            try:
-                getattr(self.client, word)(self.id, *given, **named)
-            except MlflowException as error:
-                self.lost = True
-                print(
-                    f"tracking: {self.address} does not take the record ({str(error)[:300]}). The run goes on, and its "
-                    "files are kept here. The same command, given again later, trains nothing and uploads all of it.",
-                    flush=True,
-                )
-        return not self.lost
+    def _send(self, word: str, *given: Any, **named: Any) -> None:
+        if self.lost:
+            return
+        try:
+            getattr(self.client, word)(self.id, *given, **named)
+        except (MlflowException, OSError) as error:
+            self.lost = True
+            print(
+                f"tracking: {self.address} does not take the record ({shown(str(error))[:300]}). The run goes on, and its "
+                "files are kept here. The same command, given again later, trains nothing and uploads all of it.",
+                flush=True,
+            )
 
     def params(self, values: dict[str, Any]) -> None:
         """Log dotted params; a value longer than MLflow takes ends in an ellipsis (params.yaml has it whole)."""
