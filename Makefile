@@ -46,7 +46,7 @@ lint: $(READY) ## check style, floors and files
 	pre-commit run --all-files
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
-	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port 5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port 5000
 
 lock: $(READY) ## resolve pyproject.toml into the lock file anew
 	env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --quiet \

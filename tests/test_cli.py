@@ -87,6 +87,8 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("sed=1",), ["sed: no such key", "Did you mean seed?"]),
         (("train.max_steps=5",), ["Add it with a plus: +train.max_steps"]),
         (("train.num_epochs=many",), ["train.num_epochs: 'many' is not of type 'number'"]),
+        (("train.num_epochs=-1",), ["train.num_epochs: -1 is less than or equal to"]),
+        (("model=local",), ["base.base_model has no value", "base.base_model=..."]),
         (("train.learning_rate=fast",), ["train.learning_rate: 'fast' is not of type 'number'"]),
         (("prepare.generate.rows=1.5",), ["prepare.generate.rows: 1.5 is not of type 'integer'"]),
         (("prepare=file", "prepare.path=good.jsonl"), ["evaluate=ifeval"]),

@@ -32,6 +32,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         key = error.full_key
         raise UserError(f"{key} has no value. Give one on the command line: {key}=...") from None
     except OmegaConfBaseException as error:
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+            raise UserError(f"{missing[1]} has no value. Give one on the command line: {missing[1]}=...") from None
         raise UserError(str(error).partition("\n")[0]) from None
 
 

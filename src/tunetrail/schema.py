@@ -111,6 +111,8 @@ def _axolotl() -> tuple[Schema, Schema]:
     definitions = schema.pop("$defs")
     # Declared as text or number; text that is no number fails only once training has begun.
     schema["properties"]["learning_rate"] = {"type": "number"}
+    # Axolotl takes any number, and trains nothing at 0 or below.
+    schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0}
     return {
         key: schema[key] for key in ("type", "properties", "required", "additionalProperties") if key in schema
     }, definitions
