@@ -67,7 +67,7 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
     inputs.check(values)
 
 
-@pytest.mark.parametrize("place", ["precious", "/home/me/models", "work", "work/../precious", ""])
+@pytest.mark.parametrize("place", ["precious", "/models", "work", "work/../precious", ""])
 def test_a_folder_that_training_would_empty_is_below_work(values, place):
     for section in (values["train"], values["base"]["make"]["train"]):
         section["output_dir"], before = place, section["output_dir"]
