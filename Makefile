@@ -2,11 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 LOCK := requirements/default.txt
+ROCM_LOCK := requirements/rocm.txt
 READY := $(VENV)/.ready
 # Left out of the lock: a CUDA build of torch brings its own, and a CPU or ROCm build must not get them.
 TORCH_BRINGS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+# Left out of the ROCm lock as well: AMD's image has its own torch and Triton, which are kept; xformers' wheel is CUDA code,
+# and nvidia-ml-py asks NVIDIA's driver.
+ROCM_LEAVES_OUT := torch triton xformers nvidia-ml-py
+RESOLVE = env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --extra server --universal --python-version 3.11 \
+	--no-annotate --no-header --quiet $(foreach package,$(TORCH_BRINGS),--no-emit-package $(package))
 
 # uv does not read pip's settings; a folder of wheels that pip was given serves it as well.
 ifdef PIP_FIND_LINKS
@@ -48,9 +54,9 @@ lint: $(READY) ## check style, floors and files
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port 5000
 
-lock: $(READY) ## resolve pyproject.toml into the lock file anew
-	env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --quiet \
-		$(foreach package,$(TORCH_BRINGS),--no-emit-package $(package)) --output-file $(LOCK)
+lock: $(READY) ## resolve pyproject.toml into the lock files anew
+	$(RESOLVE) --output-file $(LOCK)
+	$(RESOLVE) --constraints $(LOCK) $(foreach package,$(ROCM_LEAVES_OUT),--no-emit-package $(package)) --output-file $(ROCM_LOCK)
 
 clean: ## remove what runs left (data, models, reports, DVC's cache), but not the MLflow record
 	rm -rf data outputs eval_results report work .dvc/cache .dvc/tmp .pytest_cache .ruff_cache

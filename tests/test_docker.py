@@ -1,0 +1,238 @@
+"""docker/ and the lock files, held against what they promise, without a Docker engine.
+
+Not shown here, since only an engine and a GPU can: that the images build on their published bases, and what they see of a
+device. `test_server.py` runs the parts of compose.yaml.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.conftest import ROOT
+from tunetrail import launch
+
+pytestmark = pytest.mark.stage
+
+KINDS = {"cpu": "not torch.version.cuda", "cuda": "torch.version.cuda", "rocm": "torch.version.hip"}  # its build of torch
+TOOLS = Path(sys.executable).parent
+MAKEFILE = (ROOT / "Makefile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+LOCKS = {name: (ROOT / "requirements" / f"{name}.txt").read_text().splitlines() for name in ("default", "rocm")}
+
+
+def instructions(kind):
+    """The instructions of Dockerfile.KIND, each on one line, without the comments."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "docker" / f"Dockerfile.{kind}").read_text(), flags=re.MULTILINE)
+    return [line for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines() if line]
+
+
+def of(kind, word):
+    """What the instructions `word` of Dockerfile.KIND are given, in order."""
+    return [line.split(maxsplit=1)[1] for line in instructions(kind) if line.split()[0] == word]
+
+
+def variable(name):
+    """The words of a variable of the Makefile."""
+    return set(re.search(rf"^{name} := ((?:\\\n|[^\n])*)", MAKEFILE, re.MULTILINE)[1].replace("\\\n", " ").split())
+
+
+def asserted(kind):
+    """The instruction that fails where torch is another build than the image's."""
+    return f'RUN python -c "import torch; assert {KINDS[kind]}, torch.__version__"'
+
+
+def names(lines):
+    return {Requirement(line).name for line in lines}
+
+
+def resolved(*command):
+    """What uv, which `command` calls, says on its error output; the test is skipped where it reaches no package index."""
+    left_out = ("UV_FIND_LINKS", "MAKEFLAGS")  # a folder of wheels, as in `make lock`; and what a make above has to say
+    environment = {key: value for key, value in launch.environment().items() if key not in left_out}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode and re.search(r"[Ff]ailed to fetch|error sending request|dns error", done.stderr):
+        pytest.skip("no package index is reached from here")
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hadolint_has_nothing_to_say(kind):
+    command = [TOOLS / "hadolint", "--no-color", ROOT / "docker" / f"Dockerfile.{kind}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_is_made_from_a_named_base_its_lock_file_and_the_makefiles_uv(kind):
+    (base,) = of(kind, "ARG")
+    assert re.fullmatch(r"BASE=[\w/]+:\w*\d[\w.-]*", base)
+    assert of(kind, "FROM") == ["${BASE}"]
+    runs = " ".join(of(kind, "RUN"))
+    assert re.search(r"uv==([\d.]+)", runs)[1] == re.search(r"uv==([\d.]+)", MAKEFILE)[1]
+    lock = "requirements/rocm.txt" if kind == "rocm" else "requirements/default.txt"
+    assert re.findall(r"--requirement (\S+)", runs) == [lock]
+    assert asserted(kind) in instructions(kind)
+    assert of(kind, "COPY") == [f"--chown=tunetrail {lock} requirements/", "--chown=tunetrail . ."]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_container_is_not_root_keeps_weights_and_data_in_volumes_and_trains_the_demo(kind):
+    runs = " ".join(of(kind, "RUN"))
+    assert of(kind, "USER") == ["10001"]
+    assert "useradd --create-home --uid 10001 tunetrail" in runs
+    # Last, since an older builder drops what is written into a volume after it.
+    assert [line.split()[0] for line in instructions(kind)[-3:]] == ["VOLUME", "ENTRYPOINT", "CMD"]
+    volumes = set(json.loads(of(kind, "VOLUME")[0]))
+    made = re.search(r"install --directory --owner=tunetrail --group=tunetrail ([^&]*)", runs)[1].split()
+    assert volumes | {*of(kind, "WORKDIR")} <= set(made)  # else they would be root's
+    environment = dict(word.split("=", 1) for line in of(kind, "ENV") for word in line.split())
+    assert {environment["HF_HOME"], "/tunetrail/data", "/tunetrail/outputs"} <= volumes
+    assert environment.items() >= launch.TELEMETRY_OFF.items()
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    assert not volumes & {f"/tunetrail/{out}" for stage in stages for out in stage["outs"]}  # DVC could not remove them
+    assert json.loads(of(kind, "ENTRYPOINT")[0])[-1] == "tunetrail"
+    assert json.loads(of(kind, "CMD")[0]) == ["run"]
+
+
+def test_the_rocm_image_asks_after_every_install_whether_torch_is_still_amds():
+    said = instructions("rocm")
+    installs = [number for number, line in enumerate(said) if "pip install" in line]
+    assert len(installs) == 3
+    for number in installs:
+        assert said[number].startswith("RUN ")
+        assert "--no-deps" in said[number]
+        assert said[number + 1] == asserted("rocm")
+
+
+@pytest.mark.parametrize(("hip", "starts"), [("7.15.26333", True), (None, False)])
+def test_the_rocm_container_starts_with_amds_torch_and_with_no_other(tmp_path, hip, starts):
+    """The entry point of the image, run here with a module that stands where torch does."""
+    (tmp_path / "torch.py").write_text(f"class version:\n    hip = {hip!r}\n__version__ = '2.13.0+of.somebody'\n")
+    command = [*json.loads(of("rocm", "ENTRYPOINT")[0]), "run", "--help"]
+    environment = launch.environment() | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode == 0) is starts
+    assert ("OVERRIDES are Hydra's" in done.stdout) is starts
+    assert ("AssertionError: 2.13.0+of.somebody" in done.stderr) is not starts
+
+
+def test_the_rocm_lock_is_the_other_one_without_what_amds_image_keeps():
+    assert set(LOCKS["rocm"]) < set(LOCKS["default"])
+    assert names(set(LOCKS["default"]) - set(LOCKS["rocm"])) == variable("ROCM_LEAVES_OUT")
+    assert not [name for name in names(LOCKS["rocm"]) if re.match("torch$|triton|nvidia-|cuda-", name)]
+
+
+def test_make_lock_gives_the_committed_locks_again(tmp_path):
+    copies = {}
+    for name, word in (("default", "LOCK"), ("rocm", "ROCM_LOCK")):
+        copies[name] = tmp_path / f"{name}.txt"
+        copies[name].write_text("\n".join(LOCKS[name]) + "\n")  # uv keeps the pins of the file that it writes
+        copies[word] = f"{word}={copies[name]}"
+    resolved("make", "--old-file=.venv/.ready", "lock", copies["LOCK"], copies["ROCM_LOCK"])
+    assert copies["default"].read_text().splitlines() == LOCKS["default"]
+    assert copies["rocm"].read_text().splitlines() == LOCKS["rocm"]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+@pytest.mark.parametrize("lock", ["default", "rocm"])
+def test_a_lock_installs_whole_and_brings_what_torch_brings_and_no_more(tmp_path, lock, python):
+    words = [
+        "pip",
+        "install",
+        "--dry-run",
+        "--python",
+        sys.executable,
+        "--python-version",
+        python,
+        "--target",
+        tmp_path / "x",
+    ]
+    alone = ["--no-deps"] if lock == "rocm" else []
+    said = resolved(TOOLS / "uv", *words, *alone, "--requirement", f"requirements/{lock}.txt")
+    installed = set(re.findall(r"^ \+ (\S+)==", said, re.MULTILINE))
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    pins = [Requirement(line) for line in LOCKS[lock]]
+    pinned = {str(pin).split(";")[0].strip() for pin in pins if not pin.marker or pin.marker.evaluate(environment)}
+    assert pinned <= set(re.findall(r"^ \+ (\S+)", said, re.MULTILINE))
+    assert installed - names(pinned) == (variable("TORCH_BRINGS") if lock == "default" else set())
+
+
+def test_the_build_gets_all_that_git_has_and_nothing_that_git_ignores():
+    ignored = ["git", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore"]
+    assert subprocess.run(ignored, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
+    sent_not = (ROOT / ".dockerignore").read_text().splitlines()
+    for folder in ("", "/.dvc"):
+        for line in (ROOT / folder.strip("/") / ".gitignore").read_text().splitlines():
+            if line and not line.startswith("#"):
+                assert (f"{folder}{line}" if line.startswith("/") else f"**/{line}") in sent_not
+    assert "**/.env" in sent_not  # compose's password
+
+
+def test_compose_keeps_to_its_specification():
+    command = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_docker_compose_reads_the_file_and_asks_for_the_password():
+    compose = next(
+        (words for words in (["docker", "compose"], ["docker-compose"]) if shutil.which(words[0]) and answers(words)), None
+    )
+    if not compose:
+        pytest.skip("no Docker Compose here (it needs no engine to check a file)")
+    command = [*compose, "--env-file", os.devnull, "--file", "docker/compose.yaml", "--profile", "*", "config", "--quiet"]
+    environment = {key: value for key, value in os.environ.items() if key != "POSTGRES_PASSWORD"}
+    refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "docker/.env" in refused.stderr
+    read = subprocess.run(command, cwd=ROOT, env=environment | {"POSTGRES_PASSWORD": "x"}, capture_output=True, text=True)
+    assert (read.returncode, read.stderr) == (0, "")
+
+
+def answers(words):
+    return subprocess.run([*words, "version"], capture_output=True).returncode == 0
+
+
+def test_compose_has_no_password_of_its_own_and_is_reached_from_this_machine_alone():
+    secrets = [value for service in SERVICES.values() for key, value in service["environment"].items() if "PASSWORD" in key]
+    assert len(secrets) == 2
+    assert all(re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}", secret) for secret in secrets)
+    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
+        "mlflow": ["127.0.0.1:5000:5000"]
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trainer_of_compose_is_its_image_waits_for_the_server_and_is_let_in(kind):
+    trainer = SERVICES[f"trainer-{kind}"]
+    assert trainer["image"] == f"tunetrail:{kind}"
+    assert trainer["build"] == {"context": "..", "dockerfile": f"docker/Dockerfile.{kind}"}
+    assert trainer["depends_on"] == {"mlflow": {"condition": "service_healthy"}}
+    (hosts,) = (word for word in SERVICES["mlflow"]["command"] if word.startswith("--allowed-hosts="))
+    assert trainer["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://") in hosts.split("=")[1].split(",")
+    mounted = dict(reversed(volume.split(":")) for volume in trainer["volumes"])
+    assert set(mounted) == set(json.loads(of(kind, "VOLUME")[0]))
+    assert set(mounted.values()) <= set(COMPOSE["volumes"])
+
+
+def test_the_server_may_write_where_it_keeps_the_artifacts():
+    (kept,) = (word.split("=")[1] for word in SERVICES["mlflow"]["command"] if word.startswith("--artifacts-destination="))
+    assert SERVICES["mlflow"]["volumes"] == [f"mlartifacts:{kept}"]
+    assert re.search(rf"install --directory --owner=tunetrail --group=tunetrail [^&]*{kept} ", " ".join(of("cpu", "RUN")))
+
+
+def test_the_gpus_are_handed_in():
+    rocm = SERVICES["trainer-rocm"]
+    assert rocm["devices"] == ["/dev/kfd", "/dev/dri"]
+    assert rocm["group_add"] == ["${VIDEO_GID:-video}", "${RENDER_GID:-render}"]
+    assert SERVICES["trainer-cuda"]["gpus"] == "all"
