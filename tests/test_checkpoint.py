@@ -43,9 +43,22 @@ def test_a_folder_that_is_no_model_is_named_with_the_remedy(tmp_path, files, say
     assert str(folder) in str(error.value)
 
 
+def test_an_adapter_is_a_model_too_and_is_known_as_one(tmp_path):
+    for name in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_text(name)
+    assert [file.name for file in checkpoint.files(tmp_path)] == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+    ]
+    assert checkpoint.is_adapter(tmp_path)
+    assert not checkpoint.is_adapter(model(tmp_path / "whole"))
+
+
 def test_hub_ids_and_paths_are_told_apart(tmp_path):
     assert checkpoint.is_path(str(tmp_path))
     assert checkpoint.is_path("./model")
     assert checkpoint.is_path("outputs/base/model")
+    assert checkpoint.is_path("outputs/model")
     assert not checkpoint.is_path("meta-llama/Meta-Llama-3-8B")
     assert not checkpoint.is_path("gpt2")

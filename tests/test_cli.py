@@ -22,7 +22,7 @@ def checkout(tmp_path_factory):
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     good = json.dumps(ROW)
     files = {
-        "good.jsonl": "\n".join([good] * 60),
+        "good.jsonl": "\n".join(json.dumps(ROW | {"input": str(number)}) for number in range(60)),
         "broken.jsonl": good + "\n{'instruction'\n",
         "no_field.jsonl": good + '\n{"instruction": "a"}\n',
         "empty_output.jsonl": good + "\n" + json.dumps(ROW | {"output": ""}),
@@ -91,6 +91,10 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("model=local",), ["base.base_model has no value", "base.base_model=..."]),
         (("train.learning_rate=fast",), ["train.learning_rate: 'fast' is not of type 'number'"]),
         (("prepare.generate.rows=1.5",), ["prepare.generate.rows: 1.5 is not of type 'integer'"]),
+        (("prepare.take=0",), ["prepare.take: 0"]),
+        (("prepare.empty=keep",), ["prepare.empty: 'keep' is not one of"]),
+        (("train.sequence_len=long",), ["train.sequence_len: 'long'"]),
+        (("prepare=alpaca_cleaned", "evaluate=ifeval", "prepare.path=good.jsonl"), ["prepare.hub=null"]),
         (("prepare=file", "prepare.path=good.jsonl"), ["evaluate=ifeval"]),
         (("model=gpt5",), ["Could not find 'model/gpt5'", "local", "tiny_llama"]),
         (("experiment=dmeo",), ["experiment/dmeo", "alpaca_tiny", "demo"]),

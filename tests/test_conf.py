@@ -1,5 +1,6 @@
 """Every file of conf/ is composed and every key in it known to its tool, so no option rots."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,17 @@ import yaml
 from tests.conftest import ROOT
 from tunetrail import config
 
-GROUPS = {"prepare": 2, "template": 1, "model": 2, "method": 1, "hardware": 1, "evaluate": 2, "experiment": 2}
+GROUPS = {"prepare": 3, "template": 1, "model": 10, "method": 4, "hardware": 5, "evaluate": 2, "experiment": 7}
 OPTIONS = sorted(file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*/*.yaml"))
 # What a person must give, which a file cannot know.
 GIVEN = {
     "prepare/file": ["prepare.path=rows.jsonl"],
-    "evaluate/ifeval": ["evaluate.path=prompts.jsonl"],
     "experiment/alpaca_tiny": ["prepare.path=rows.jsonl", "evaluate.path=prompts.jsonl"],
+    "model/hub": ["base.base_model=org/name", "base.revision_of_model=0123abc"],
     "model/local": ["base.base_model=model"],
 }
+# Options that stand beside another of their group.
+BESIDE = {"hardware/fsdp2": "[cuda,fsdp2]", "hardware/zero3": "[cuda,zero3]"}
 
 
 def test_every_option_of_every_group_is_among_those_tested():
@@ -28,8 +31,33 @@ def test_every_option_of_every_group_is_among_those_tested():
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_option_composes_and_every_key_is_known(option, composed, known):
     name = str(option.with_suffix(""))
-    values = composed(f"{option.parts[0]}={option.stem}", *GIVEN.get(name, []))
+    values = composed(f"{option.parts[0]}={BESIDE.get(name, option.stem)}", *GIVEN.get(name, []))
     config.check(values, known)
+
+
+def test_a_model_of_the_hub_is_pinned_by_a_commit_in_its_own_file(composed):
+    for file in (ROOT / "conf" / "model").glob("*.yaml"):
+        if file.stem not in ("hub", "local", "tiny_llama"):
+            values = composed(f"model={file.stem}")
+            base, train = values["base"], values["train"]
+            assert (ROOT / base["path"]) == file
+            assert re.fullmatch(r"[0-9a-f]{40}", base["revision_of_model"]), file
+            assert base["license"], file
+            assert base["make"] is None
+            assert (train["base_model"], train["model_revision"]) == (base["base_model"], base["revision_of_model"])
+
+
+def test_the_command_line_chooses_the_hardware_of_an_experiment_that_chose_its_own(composed):
+    experiment = "experiment=llama3_8b_alpaca"
+    assert composed(experiment)["train"]["bf16"] == "auto"
+    assert composed(experiment, "hardware=cpu")["train"]["bf16"] is False
+    sharded = composed(experiment, "hardware=[cuda,fsdp2]")["train"]
+    assert (sharded["bf16"], sharded["fsdp_version"], sharded["optimizer"]) == ("auto", 2, "adamw_torch_fused")
+
+
+def test_cuda_and_rocm_differ_in_what_their_files_name_alone(composed):
+    cuda, rocm = (config.flatten(composed("model=smollm2_135m", f"hardware={name}")) for name in ("cuda", "rocm"))
+    assert {key for key in cuda | rocm if cuda.get(key) != rocm.get(key)} == {"train.tf32"}
 
 
 def test_params_yaml_is_the_composed_default(composed):

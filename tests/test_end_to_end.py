@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from safetensors.numpy import load_file
 
 from tests.conftest import ROOT, SHARED
 from tunetrail import checkpoint, config, history, records, results, workspace
@@ -34,6 +35,7 @@ SHRUNKEN = [
 ]
 REAL = [
     "experiment=alpaca_tiny",
+    "method=lora",
     f"prepare.path={SHARED / 'alpaca' / 'alpaca_en_demo.jsonl'}",
     f"evaluate.path={SHARED / 'ifeval' / 'input_data.jsonl'}",
     "base.make.train.num_epochs=1",
@@ -161,9 +163,49 @@ def test_every_promised_file_is_left_and_no_other_json_among_the_results(demo):
     steps, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
     assert steps[-1]["step"] > 10
     assert any("validation/loss" in step for step in steps)
-    for name in ("metrics.json", "ifeval.png", "ifeval.svg", "loss.png", "loss.svg", "samples.md", "report.html"):
+    figures = [f"{name}.{kind}" for name in ("ifeval", "types", "loss", "lengths") for kind in ("png", "svg")]
+    for name in ("metrics.json", "samples.md", "data_card.md", "report.html", *figures):
         assert (folder / "report" / name).stat().st_size > 100
-    assert not (folder / "data" / "raw").exists()
+    raw = {str(file.relative_to(folder / "data/raw")) for file in (folder / "data" / "raw").rglob("*.*")}
+    assert raw == {"instructions/world.jsonl", "prompts/world.jsonl", "text/world.jsonl"}
+
+
+def test_the_licence_is_said_before_training_starts(demo):
+    _, screen = demo
+    assert screen.index("licences: data apache-2.0") < screen.index("Running stage 'train'")
+
+
+def test_lm_eval_says_of_each_answer_how_long_it_is_and_whether_it_ended(demo):
+    """Counted again from the text: a tokenizer makes of it the tokens that were generated, or fewer."""
+    from transformers import AutoTokenizer
+
+    folder, _ = demo
+    tokenizer = AutoTokenizer.from_pretrained(folder / "outputs" / "model")
+    for model in ("base", "tuned"):
+        samples = results.read(folder / "eval_results" / model, 100, 0).samples
+        for sample in samples:
+            again = len(tokenizer(results.answer(sample), add_special_tokens=False)["input_ids"])
+            assert again <= sample["tokens"] <= 60
+            assert sample["ended"] or sample["tokens"] == 60
+        assert any(len(tokenizer.tokenize(results.answer(sample))) == sample["tokens"] for sample in samples)
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    assert metrics["health"]["tuned"]["mean_tokens"] == pytest.approx(sum(s["tokens"] for s in samples) / len(samples))
+
+
+def test_the_raw_data_are_shared_by_push_and_brought_back_by_checkout_and_pull(demo, tmp_path):
+    folder, _ = demo
+    raw = folder / "data" / "raw"
+    before = {file.name: file.read_bytes() for file in raw.rglob("*.jsonl")}
+    shutil.rmtree(raw)
+    assert run(folder, "dvc", "checkout", "data/raw").returncode == 0
+    assert {file.name: file.read_bytes() for file in raw.rglob("*.jsonl")} == before
+    assert run(folder, "dvc", "remote", "add", "--local", "--default", "shared", str(tmp_path / "remote")).returncode == 0
+    assert run(folder, "dvc", "push", "data/raw").returncode == 0
+    run(folder, "dvc", "config", "--local", "cache.dir", str(tmp_path / "empty"))  # as on another machine
+    shutil.rmtree(raw)
+    assert run(folder, "dvc", "pull", "data/raw").returncode == 0
+    assert {file.name: file.read_bytes() for file in raw.rglob("*.jsonl")} == before
+    (folder / ".dvc" / "config.local").unlink()
 
 
 def test_the_loss_curve_moved_while_training_went_on(live):
@@ -205,7 +247,9 @@ def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
     kept = {file.path for file in client.list_artifacts(found.info.run_id)}
     assert kept >= {"params.yaml", "dvc.lock", "dvc.yaml", "history.jsonl", "report"}
     reported = {file.path for file in client.list_artifacts(found.info.run_id, "report")}
-    assert {"report/ifeval.png", "report/loss.png", "report/report.html"} <= reported
+    assert {"report/ifeval.png", "report/types.png", "report/lengths.png", "report/data_card.md"} <= reported
+    assert {"ifeval_stopped/tuned/inst_loose", "health/base/looping", "data/supervised_tokens"} <= set(found.data.metrics)
+    assert found.data.tags["data.license"] == "apache-2.0"
     assert found.inputs.dataset_inputs[0].dataset.digest == found.data.tags["data.md5"]
 
 
@@ -305,4 +349,26 @@ def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):
     shown = found.samples[0]["arguments"]["gen_args_0"]["arg_0"]
     assert shown.startswith("Below is an instruction")
     assert shown.endswith("\n\n### Response:\n")
-    assert workspace.md5(folder, workspace.locked(folder), "prepare", REAL[1].removeprefix("prepare.path="))
+    raw = folder / "data" / "raw" / "instructions" / "alpaca_en_demo.jsonl"
+    assert raw.read_bytes() == (SHARED / "alpaca" / "alpaca_en_demo.jsonl").read_bytes()
+    assert workspace.md5(folder, workspace.locked(folder), "fetch", str(SHARED / "alpaca" / "alpaca_en_demo.jsonl"))
+
+
+def test_an_adapter_is_trained_kept_and_scored_on_its_base(chains):
+    """The chain of the real rows trains with method=lora."""
+    process, folder = chains["real"]
+    if process is None:
+        pytest.skip(f"no {SHARED}: point TUNETRAIL_TEST_DATA at a folder with alpaca/, ifeval/ and nltk_data/")
+    ended(process, folder)
+    kept = {file.name for file in (folder / "outputs" / "model").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= kept
+    assert "model.safetensors" not in kept
+    told = json.loads(next((folder / "eval_results" / "tuned").glob("*/results_*.json")).read_text())
+    assert told["config"]["model_args"]["peft"] == "outputs/model"
+    assert told["config"]["model_args"]["pretrained"] == "outputs/base/model"
+    base, tuned = (results.read(folder / "eval_results" / model, 100, 0) for model in ("base", "tuned"))
+    assert base.digest == tuned.digest
+    weights = load_file(folder / "outputs" / "model" / "adapter_model.safetensors")
+    learned = [weight for name, weight in weights.items() if "lora_B" in name]  # zeros until they are trained
+    assert learned
+    assert all(weight.any() for weight in learned)

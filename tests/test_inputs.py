@@ -1,8 +1,9 @@
 import pytest
 
-from tunetrail import UserError, inputs, records
+from tunetrail import UserError, inputs, records, world
 
-ROW = {"instruction": "a", "input": "", "output": "b"}
+ROWS = [{"instruction": f"a{number}", "input": "", "output": "b"} for number in range(3)]
+FILE = {"hub": None, "generate": None, "empty": "refuse", "take": None, "validation_rows": 1, "seed": 0}
 TRAIN = {"output_dir": "work/train", "plugins": [inputs.HISTORY_PLUGIN]}
 PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 
@@ -10,11 +11,11 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 @pytest.fixture
 def values(tmp_path):
     """Parameters that name a data file of three rows and a prompt file, both good."""
-    records.write(tmp_path / "rows.jsonl", [ROW] * 3)
+    records.write(tmp_path / "rows.jsonl", ROWS)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
     return {
-        "prepare": {"path": str(tmp_path / "rows.jsonl"), "generate": None, "validation_rows": 1},
-        "evaluate": {"path": str(tmp_path / "prompts.jsonl")},
+        "prepare": FILE | {"path": str(tmp_path / "rows.jsonl")},
+        "evaluate": {"path": str(tmp_path / "prompts.jsonl"), "hub": None},
         "base": {"make": {"train": dict(TRAIN)}, "base_model": "outputs/base/model"},
         "train": TRAIN | {"base_model": "outputs/base/model"},
     }
@@ -27,13 +28,13 @@ def test_good_inputs_pass(values):
 def test_a_generated_world_needs_no_file(values):
     values["prepare"]["generate"] = {"rows": 1}
     values["prepare"]["path"] = "nowhere"
-    values["evaluate"]["path"] = "data/prepared/ifeval.jsonl"
+    values["evaluate"]["path"] = world.SOURCE
     inputs.check(values)
 
 
 def test_no_row_left_to_train_on_is_said(values):
     values["prepare"]["validation_rows"] = 3
-    with pytest.raises(UserError, match=r"3 rows, and prepare\.validation_rows=3 leaves none"):
+    with pytest.raises(UserError, match=r"3 rows, .* and prepare\.validation_rows=3 leaves none"):
         inputs.check(values)
 
 
@@ -83,7 +84,9 @@ def test_a_folder_that_training_would_empty_is_below_work(values, place):
         ("train", "plugins", ["axolotl.integrations.liger.LigerPlugin"], "train.plugins lacks tunetrail.live.HistoryPlugin"),
         ("train", "base_model", "other/model", "is not the base that is evaluated"),
         ("base", "base_model", "folder", "is not the base that is evaluated"),
-        ("evaluate", "path", "data/prepared/ifeval.jsonl", "evaluate=ifeval evaluate.path=FILE"),
+        ("evaluate", "path", world.SOURCE, "Add evaluate=ifeval"),
+        ("evaluate", "hub", {"repo_id": "a/b"}, "Set evaluate.hub=null to take the file"),
+        ("prepare", "hub", {"repo_id": "a/b"}, "Set prepare.hub=null to take the file"),
     ],
 )
 def test_what_two_stages_rely_on_is_held_together(values, section, key, value, says):
@@ -97,3 +100,15 @@ def test_a_folder_for_a_model_that_is_made_is_refused(values):
     values["base"]["base_model"] = values["train"]["base_model"] = "folder"
     with pytest.raises(UserError, match="Add model=local"):
         inputs.check(values)
+
+
+def test_what_the_hub_has_is_not_looked_for_here_but_punkt_is(values, tmp_path, monkeypatch):
+    import nltk
+
+    for name in ("prepare", "evaluate"):
+        values[name] |= {"path": f"conf/{name}/x.yaml", "hub": {"repo_id": "a/b"}}
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(UserError, match="punkt_tab"):
+        inputs.check(values)
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    inputs.check(values)

@@ -80,7 +80,7 @@ def test_accelerate_gets_its_own_options(tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(launch, "tool", lambda command, log, label, offline: called.append(command))
     options = {"cpu": True, "multi_gpu": False, "num_processes": 2, "main_process_port": None}
-    launch.axolotl(tmp_path / "axolotl.yaml", options, tmp_path / "log", "train", offline=True)
+    launch.accelerated(["-m", "axolotl.cli.train", "a.yaml"], options, tmp_path / "log", "train", offline=True)
     (command,) = called
     assert command[1:] == [
         "-m",
@@ -90,5 +90,5 @@ def test_accelerate_gets_its_own_options(tmp_path, monkeypatch):
         "2",
         "-m",
         "axolotl.cli.train",
-        str(tmp_path / "axolotl.yaml"),
+        "a.yaml",
     ]

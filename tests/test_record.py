@@ -1,4 +1,7 @@
+import hashlib
 import json
+
+import pytest
 
 from tests.test_report import left_by_a_run
 from tunetrail import record
@@ -18,9 +21,17 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     left_by_a_run(tmp_path)
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
+    health = ("ended", "empty", "looping", "runs_on", "mean_tokens", "mean_words")
+    data = ("rows", "duplicate", "tokens", "supervised_tokens", "over_share", "contaminated_prompts")
     scores = record.scores(metrics)
-    assert set(scores) == {f"ifeval/{model}/{name}" for model in ("base", "tuned", "delta") for name in names}
-    assert scores["ifeval/delta/prompt_strict"] == scores["ifeval/tuned/prompt_strict"] - scores["ifeval/base/prompt_strict"]
+    models = ("base", "tuned", "delta")
+    assert set(scores) == {
+        *(f"{kind}/{model}/{name}" for kind in ("ifeval", "ifeval_stopped") for model in models for name in names),
+        *(f"health/{model}/{name}" for model in ("base", "tuned") for name in health),
+        *(f"data/{name}" for name in data),
+    }
+    base, tuned, delta = (scores[f"ifeval/{model}/prompt_strict"] for model in models)
+    assert delta == pytest.approx(tuned - base)
 
 
 def test_only_the_lines_that_the_live_view_has_not_are_uploaded(tmp_path, composed, monkeypatch):
@@ -35,17 +46,19 @@ def test_only_the_lines_that_the_live_view_has_not_are_uploaded(tmp_path, compos
     tags = {key: value for (given,) in cached.said["tags"] for key, value in given.items()}
     assert tags["train.trained_in"] == "earlier"
     assert not any("train.cached" in given for (given,) in live.said["tags"])
-    assert (tags["model.md5"], tags["data.md5"], tags["data.rows"]) == ("model", "data", 2)
+    raw = next((tmp_path / "data" / "raw" / "instructions").iterdir()).read_bytes()
+    assert (tags["model.md5"], tags["data.md5"], tags["data.rows"]) == ("model", hashlib.md5(raw).hexdigest(), 1)
+    assert tags["evaluation.digest"] == json.loads((tmp_path / "report" / "metrics.json").read_text())["evaluation_digest"]
+    assert tags["data.license"] == "apache-2.0"
     assert tags["base.sha256"] == "of the base"
     assert live.said["metrics"][0][0]["time/train_s"] == 5.0
     assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
 
 
-def test_another_evaluation_or_other_prompts_have_another_digest(tmp_path, composed):
+def test_a_hub_dataset_is_named_with_its_revision(tmp_path, composed):
     left_by_a_run(tmp_path)
-    values, changed = composed(), composed("evaluate.batch_size=1")
-    stages = {"evaluate_base": {"deps": [{"path": values["evaluate"]["path"], "md5": "prompts"}]}}
-    digest = record.lineage(tmp_path, values, stages)["evaluation.digest"]
-    assert digest != record.lineage(tmp_path, changed, stages)["evaluation.digest"]
-    assert digest != record.lineage(tmp_path, values, {})["evaluation.digest"]
-    assert digest == record.lineage(tmp_path, composed(), stages)["evaluation.digest"]
+    kept = Kept()
+    record.upload(kept, tmp_path, composed("prepare=alpaca_cleaned"))
+    ((name, _, source, _),) = kept.said["dataset"]
+    assert name == "alpaca_data_cleaned"
+    assert source == ("hf://datasets/yahma/alpaca-cleaned@12567cabf869d7c92e573c7c783905fc160e9639/alpaca_data_cleaned.json")

@@ -89,3 +89,46 @@ def test_the_real_rows_and_prompts_are_read(shared):
     assert len(records.read_instructions(shared("alpaca/alpaca_en_demo.jsonl"))) == 999
     prompts = records.read_prompts(shared("ifeval/input_data.jsonl"))
     assert (len(prompts), sum(len(row["instruction_id_list"]) for row in prompts)) == (540, 832)
+
+
+def test_empty_rows_are_left_out_where_that_is_asked_for(tmp_path):
+    rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": " "}, {"instruction": "", "output": "b"}]
+    records.write(tmp_path / "rows.jsonl", rows)
+    assert len(records.read_instructions(tmp_path / "rows.jsonl", "drop")) == 1
+    with pytest.raises(UserError, match="row 2: 'output' is empty"):
+        records.read_instructions(tmp_path / "rows.jsonl")
+    records.write(tmp_path / "rows.jsonl", rows[1:])
+    with pytest.raises(UserError, match="no row with an instruction and an output"):
+        records.read_instructions(tmp_path / "rows.jsonl", "drop")
+
+
+def rows(*questions):
+    return [{"instruction": question, "input": "", "output": str(place)} for place, question in enumerate(questions)]
+
+
+def test_a_split_loses_no_row_and_the_seed_decides_it():
+    given = rows(*"abcdefghijklmnopqrst")
+    train, validation = records.split(given, None, 4, seed=1)
+    assert (len(train), len(validation)) == (16, 4)
+    assert sorted(row["output"] for row in train + validation) == sorted(row["output"] for row in given)
+    assert records.split(given, None, 4, seed=1) == (train, validation)
+    assert records.split(given, None, 4, seed=2) != (train, validation)
+
+
+def test_a_question_that_occurs_twice_is_never_held_out():
+    for seed in range(20):
+        train, validation = records.split(rows("a", "A ", "b", "c"), None, 2, seed)
+        assert {row["instruction"] for row in validation} == {"b", "c"}
+        assert len(train) == 2
+
+
+def test_take_draws_that_many_rows():
+    train, validation = records.split(rows(*"abcdefghij"), 5, 2, seed=0)
+    assert (len(train), len(validation)) == (3, 2)
+    with pytest.raises(UserError, match=r"prepare\.take=11: there are 10 rows"):
+        records.split(rows(*"abcdefghij"), 11, 2, seed=0)
+
+
+def test_too_few_questions_of_their_own_are_said():
+    with pytest.raises(UserError, match=r"4 rows, 2 of them with a question of their own, and prepare\.validation_rows=3"):
+        records.split(rows("a", "a", "b", "c"), None, 3, seed=0)

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tests.test_results import evaluation
-from tunetrail import history, params, results
-from tunetrail.stages import report
+from tunetrail import contract, history, params, report, results
+from tunetrail.stages import report as stage
 
 pytestmark = pytest.mark.stage
 
@@ -24,27 +24,38 @@ def left_by_a_run(folder):
     history.append(steps, 2, 3.0, {"loss": 1, "learning_rate": 5e-4})
     (folder / "outputs" / "train" / "versions.json").write_text('{"axolotl": "0.1"}')
     (folder / "outputs" / "base").mkdir()
-    base = {"base_model": "outputs/base/model", "revision": None, "sha256": "of the base"}
+    base = {"base_model": "outputs/base/model", "revision": None, "license": None, "sha256": "of the base"}
     (folder / "outputs" / "base" / "base.json").write_text(json.dumps(base))
-    (folder / "data" / "prepared").mkdir(parents=True)
-    (folder / "data" / "prepared" / "train.jsonl").write_text("{}\n{}\n")
+    (folder / "data" / "raw" / "instructions").mkdir(parents=True)
+    (folder / "data" / "raw" / "instructions" / "rows.jsonl").write_text("{}\n{}\n")
+    row = {"instruction": "prompt 0", "input": "", "output": "a"}
+    data = {
+        "rows": contract.rows([row, row], [row], []),
+        "tokens": contract.tokens([(8, 4)], 100),
+        "contamination": contract.contamination(["prompt 0"], [row], 8),
+    }
+    (folder / "outputs" / "contract").mkdir()
+    (folder / "outputs" / "contract" / "contract.json").write_text(json.dumps(data))
     (folder / "work").mkdir()
     (folder / "work" / "seconds.jsonl").write_text('{"stage": "train", "seconds": 5.0}\n')
     lock = {
-        "prepare": {"deps": [{"path": "src/tunetrail/world.py", "md5": "data"}]},
         "train": {"outs": [{"path": "outputs/model", "md5": "model"}]},
     }
     (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
+    rules = {"expected_rows": 3, "sequence_len": 100, "excess_length_strategy": "drop", "license": "mit", "ngram": 8}
     sections = {
-        "report": {"samples": 2, "resamples": 50, "seed": 0},
-        "prepare": {},
+        "report": {"template": {"stop": "### Instruction:"}, "samples": 2, "resamples": 50, "seed": 0},
+        "prepare": {"path": "rows.jsonl", "hub": None, "generate": None},
+        "base": {},
+        "contract": rules,
         "train": {},
         "evaluate": {"limit": None},
     }
     params.write_yaml(folder / "params.yaml", sections)
     (folder / "report").mkdir()
     found = [results.read(folder / "eval_results" / model, 50, 0) for model in ("base", "tuned")]
-    (folder / "report" / "metrics.json").write_text(json.dumps(results.compare(*found)))
+    metrics = report.measure(dict(zip(("base", "tuned"), found, strict=True)), "### Instruction:", 50, 0) | {"data": data}
+    (folder / "report" / "metrics.json").write_text(json.dumps(metrics))
 
 
 @pytest.fixture
@@ -53,7 +64,7 @@ def reported(tmp_path, monkeypatch):
     samples = next((tmp_path / "eval_results" / "tuned").glob("*/samples_*"))
     samples.write_text(samples.read_text().replace("answer\u2028 0", "<script>alert(1)</script> | two\\nlines"))
     monkeypatch.chdir(tmp_path)
-    report.main()
+    stage.main()
     return tmp_path / "report"
 
 
@@ -61,14 +72,18 @@ def test_metrics_hold_both_models_their_difference_and_n(reported):
     metrics = json.loads((reported / "metrics.json").read_text())
     assert (metrics["prompts"], metrics["instructions"]) == (3, 4)
     assert metrics["ifeval"]["base"]["prompt_strict"]["value"] == 0
-    assert metrics["ifeval"]["delta"]["prompt_strict"] == pytest.approx(2 / 3)
+    assert metrics["ifeval"]["delta"]["prompt_strict"]["value"] == pytest.approx(2 / 3)
+    assert metrics["ifeval"]["delta"]["prompt_strict"]["p"] == 0.5
+    assert metrics["health"]["tuned"]["ended"] == pytest.approx(2 / 3)
+    assert metrics["data"]["rows"]["raw"] == 2
     tuned = metrics["ifeval"]["tuned"]["inst_strict"]
     assert tuned["low"] <= tuned["value"] == 0.75 <= tuned["high"]
     assert metrics["train"] == {"steps": 2, "loss": 1.0, "validation_loss": 3.0}
 
 
 def test_every_promised_file_is_there(reported):
-    names = {"metrics.json", "ifeval.png", "ifeval.svg", "loss.png", "loss.svg", "samples.md", "report.html"}
+    figures = {f"{name}.{kind}" for name in ("ifeval", "types", "loss", "lengths") for kind in ("png", "svg")}
+    names = figures | {"metrics.json", "samples.md", "data_card.md", "report.html"}
     assert {file.name for file in reported.iterdir()} == names
 
 
@@ -86,9 +101,48 @@ def test_the_page_is_self_contained_and_runs_nothing_that_a_model_wrote(reported
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
     parser.feed(text)
-    assert [tag for tag, _ in tags].count("svg") == 2
+    assert [tag for tag, _ in tags].count("svg") == 4
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags}
     assert not any(
         re.match("https?:", a.get("href") or a.get("src") or "") for tag, a in tags if tag in ("a", "image", "use")
     )
     assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(reported):
+    card = (reported / "data_card.md").read_text()
+    for line in (
+        "Source: `rows.jsonl`.",
+        "License: `mit`.",
+        "- 2 raw rows, where 3 are expected",
+        "| repeating an earlier row word for word | 1 |",
+        "| in all | 12 |",
+        "> prompt 0",
+    ):
+        assert line in card, line
+
+
+def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(tmp_path, monkeypatch):
+    """Of three answers one goes on: cut, it has no comma any more."""
+    left_by_a_run(tmp_path)
+    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
+    file.write_text(file.read_text().replace("answer\u2028 0", "none\\n### Instruction:\\none, two"))
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["ifeval"]["base"]["prompt_strict"]["value"] == 0
+    assert metrics["ifeval_stopped"]["base"]["prompt_strict"]["value"] == pytest.approx(1 / 3)
+    assert metrics["ifeval_stopped"]["tuned"] == metrics["ifeval"]["tuned"]
+    assert metrics["health"]["base"]["runs_on"] == pytest.approx(1 / 3)
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "Part of what tuning teaches is to stop" in text
+    assert "cut at ### Instruction:" in report.table(metrics)
+
+
+def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_health(reported):
+    lines = report.table(json.loads((reported / "metrics.json").read_text())).splitlines()
+    assert lines[0].startswith("ifeval: 3 prompts, 4 instructions (the published IFEval has 541 and 834)")
+    assert any(re.match(r"Prompt Strict +0\.0 \[.*\] +66\.7 \[.*\] +\+66\.7 \[.*\] p = 0\.500", line) for line in lines)
+    assert "No answer goes on into a new ### Instruction: block: a stop there changes nothing." in lines
+    assert any(re.match(r"ended before the token cap +66\.7% +66\.7%", line) for line in lines)
+    assert max(map(len, lines)) <= 120

@@ -1,10 +1,10 @@
 import json
 
-import numpy as np
 import pytest
 
 from tunetrail import results
 
+KINDS = ["punctuation:no_comma", "startend:quotation", "change_case:english_capital"]
 KEYS = [key for key, _ in results.SCORES.values()]
 
 
@@ -16,14 +16,22 @@ def evaluation(folder, followed, loose=None):
     lines, totals = [], {key: [] for key in KEYS}
     for number, (strict, lenient) in enumerate(zip(followed, loose, strict=True)):
         values = dict(zip(KEYS, (all(strict), all(lenient), strict, lenient), strict=True))
-        doc = {"prompt": f"prompt {number}", "instruction_id_list": ["a:b"] * len(strict)}
-        lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer\u2028 {number}"], **values})
+        kinds = KINDS[: len(strict)]
+        doc = {"key": number, "prompt": f"prompt {number}", "instruction_id_list": kinds, "kwargs": [{}] * len(kinds)}
+        told = {"prompt_hash": f"of prompt {number}", "tokens": 10 * number, "ended": int(number != 1)}
+        lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer\u2028 {number}"], **told, **values})
         for key, value in values.items():
             totals[key] += value if isinstance(value, list) else [value]
     reported = {f"{key},none": sum(values) / len(values) for key, values in totals.items()}
-    (inside / "results_2026.json").write_text(
-        json.dumps({"results": {"ifeval": {"alias": "ifeval", **reported}}, "lm_eval_version": "0.4.11"})
-    )
+    seeds = dict.fromkeys(("random_seed", "numpy_seed", "torch_seed"), 1)
+    written = {
+        "results": {"ifeval": {"alias": "ifeval", **reported}},
+        "lm_eval_version": "0.4.11",
+        "config": {"model": "hf", "batch_size": 8, "device": "cpu", **seeds} | {"model_args": {"pretrained": str(folder)}},
+        "configs": {"ifeval": {"doc_to_text": "{{prompt}}", "generation_kwargs": {"max_gen_toks": 40}}},
+        "versions": {"ifeval": 4.0},
+    }
+    (inside / "results_2026.json").write_text(json.dumps(written))
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in reversed(lines))
     (inside / "samples_ifeval_2026.jsonl").write_text(text)
     return folder
@@ -49,30 +57,50 @@ def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
         results.read(tmp_path, resamples=10, seed=0)
 
 
-def test_wilsons_interval_is_the_published_one():
-    """81 of 263: the 95 % score interval is 0.2553 to 0.3662 (Newcombe 1998, doi:10.1002/(SICI)1097-0258, table I)."""
-    score = results.wilson([np.array([int(i < 81)]) for i in range(263)])
-    assert (score.low, score.high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
-    for n in range(1, 200):
-        assert results.wilson([np.array([0])] * n).low == 0.0
-        assert results.wilson([np.array([1])] * n).high == 1.0
+def test_models_that_were_asked_otherwise_are_not_compared(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False], [True]]), 10, 0)
+    for key, other in (("batch_size", 16), ("device", "cuda:0"), ("torch_seed", 2), ("model_args", {"add_bos_token": True})):
+        file = next(evaluation(tmp_path / key, [[True], [True]]).glob("*/results_*.json"))
+        written = json.loads(file.read_text())
+        file.write_text(json.dumps(written | {"config": written["config"] | {key: other}}))
+        with pytest.raises(ValueError, match="not evaluated alike"):
+            results.compare(base, results.read(tmp_path / key, 10, 0), 10, 0)
+    fewer = results.read(evaluation(tmp_path / "fewer", [[True]]), 10, 0)
+    with pytest.raises(ValueError, match="not evaluated alike"):
+        results.compare(base, fewer, 10, 0)
 
 
-def test_the_bootstrap_resamples_prompts_whole():
-    """With one instruction a prompt it is the binomial's interval; with ten that agree, no narrower than the prompts'."""
-    rng = np.random.default_rng(1)
-    one = [np.array([value]) for value in rng.random(200) < 0.4]
-    ten = [np.repeat(value, 10) for value in one]
-    single, clustered = (results.bootstrap(followed, 4000, 0) for followed in (one, ten))
-    assert single == clustered
-    share = single.value
-    assert single.high - single.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 200), rel=0.1)
-    assert results.bootstrap(one, 500, 0) == results.bootstrap(one, 500, 0)
+def test_the_model_itself_is_no_part_of_the_evaluation(tmp_path):
+    base, tuned = (results.read(evaluation(tmp_path / name, [[False], [True]]), 10, 0) for name in ("base", "tuned"))
+    assert base.digest == tuned.digest
+    assert len(base.digest) == 12
 
 
-def test_all_or_none_followed_still_has_a_width():
-    none, every = (results.bootstrap([np.array([value] * 3)] * 50, 100, 0) for value in (0, 1))
-    assert (none.value, none.low) == (0, 0)
-    assert none.high == pytest.approx(0.0713, abs=1e-4)
-    assert (every.value, every.high) == (1, 1)
-    assert every.low == pytest.approx(1 - none.high)
+def test_a_comparison_holds_both_models_and_their_paired_difference(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False]] * 9 + [[True, False]]), 500, 0)
+    tuned = results.read(evaluation(tmp_path / "tuned", [[True]] * 9 + [[True, True]]), 500, 0)
+    found = results.compare(base, tuned, 500, 0)
+    assert found["base"]["prompt_strict"]["value"] == 0
+    assert found["delta"]["prompt_strict"]["value"] == 1
+    assert found["delta"]["prompt_strict"]["p"] == pytest.approx(2 / 2**10)
+    assert found["delta"]["inst_strict"]["value"] == pytest.approx(10 / 11)
+    assert "p" not in found["delta"]["inst_strict"]
+    for score in found["delta"].values():
+        assert score["low"] <= score["value"] <= score["high"]
+
+
+def test_types_are_counted_over_all_prompts_for_each_model(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[True, False], [False]]), 10, 0)
+    tuned = results.read(evaluation(tmp_path / "tuned", [[True, False], [True]], loose=[[True, True], [True]]), 10, 0)
+    assert results.by_type({"base": base, "tuned": tuned}) == [
+        {"type": KINDS[0], "n": 2, "base_strict": 0.5, "base_loose": 0.5, "tuned_strict": 1.0, "tuned_loose": 1.0},
+        {"type": KINDS[1], "n": 1, "base_strict": 0.0, "base_loose": 0.0, "tuned_strict": 0.0, "tuned_loose": 1.0},
+    ]
+
+
+def test_another_n_than_the_published_one_is_said(tmp_path):
+    found = results.read(evaluation(tmp_path, [[True, False], [True]]), 10, 0)
+    assert results.size(found) == "2 prompts, 3 instructions (the published IFEval has 541 and 834)"
+    whole = results.Results("ifeval", {}, 541, 834, [])
+    assert results.size(whole) == "541 prompts, 834 instructions"
+    assert results.size(results.Results("ifeval_demo", {}, 2, 3, [])) == "2 prompts, 3 instructions"

@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import UserError, launch, params, records, stages
-from tunetrail.stages import base, evaluate, prepare, train
+from tunetrail import UserError, hub, launch, params, records, stages
+from tunetrail.stages import base, contract, evaluate, fetch, prepare, train
 
 pytestmark = pytest.mark.stage
+PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 
 
 @pytest.fixture
@@ -49,26 +50,55 @@ def model(folder):
         (Path(folder) / name).write_text(name)
 
 
-def test_prepare_makes_the_demos_world(checkout):
+def test_fetch_makes_the_demos_world_and_prepare_splits_it(checkout):
     checkout("prepare.generate.rows=50", "prepare.generate.documents=20", "prepare.validation_rows=10")
+    fetch.main()
     prepare.main()
+    raw = {str(file.relative_to("data/raw")): len(records.read(file)) for file in Path("data/raw").glob("*/*")}
+    assert raw == {"instructions/world.jsonl": 50, "prompts/world.jsonl": 160, "text/world.jsonl": 20}
     counts = {file.name: len(records.read(file)) for file in Path("data/prepared").iterdir()}
-    assert counts == {"train.jsonl": 40, "validation.jsonl": 10, "text.jsonl": 20, "ifeval.jsonl": 160}
+    assert counts == {"train.jsonl": 40, "validation.jsonl": 10, "text.jsonl": 20}
 
 
-def test_prepare_splits_a_file_and_no_row_is_lost_or_in_both_parts(checkout):
+def test_a_file_is_kept_as_it_came_and_no_row_is_lost_or_in_both_parts(checkout):
     rows = [{"instruction": f"i{n}", "input": "", "output": f"o{n}"} for n in range(30)]
-    records.write(Path("rows.jsonl"), rows)
-    checkout("prepare=file", "prepare.path=rows.jsonl", "prepare.validation_rows=5")
+    Path("rows.json").write_text(json.dumps(rows, indent=1))
+    records.write(Path("prompts.jsonl"), [PROMPT])
+    given = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null"]
+    checkout("prepare=file", "prepare.path=rows.json", "prepare.validation_rows=5", *given)
+    fetch.main()
     prepare.main()
+    assert Path("data/raw/instructions/rows.json").read_bytes() == Path("rows.json").read_bytes()
+    assert [file.name for file in Path("data/raw").rglob("*.jsonl")] == ["prompts.jsonl"]
     kept, held_out = (records.read(Path(f"data/prepared/{name}.jsonl")) for name in ("train", "validation"))
     assert len(held_out) == 5
     assert sorted(row["output"] for row in kept + held_out) == sorted(row["output"] for row in rows)
     assert [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))] == [row["output"] for row in kept]
 
 
+def test_a_hub_dataset_is_fetched_with_the_hubs_own_arguments(checkout, monkeypatch, tmp_path):
+    """The client itself is tested in test_hub.py."""
+    asked = []
+
+    def answer(**arguments):
+        asked.append(arguments)
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        (tmp_path / "cache" / arguments["filename"]).write_text("[]")
+        return tmp_path / "cache" / arguments["filename"]
+
+    monkeypatch.setattr(hub, "fetch", answer)
+    checkout("prepare=alpaca_cleaned", "evaluate=ifeval")
+    fetch.main()
+    assert [(one["repo_id"], one["repo_type"], len(one["revision"])) for one in asked] == [
+        ("yahma/alpaca-cleaned", "dataset", 40),
+        ("google/IFEval", "dataset", 40),
+    ]
+    assert Path("data/raw/instructions/alpaca_data_cleaned.json").read_text() == "[]"
+
+
 def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout, tools, composed):
     checkout("prepare.generate.rows=120", "prepare.generate.documents=20")
+    fetch.main()
     prepare.main()
     tools.leaves = lambda: model("work/base/trained")
     base.main()
@@ -113,29 +143,71 @@ def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed)
     assert "checkpoint-1" not in {file.name for file in Path("outputs/model").iterdir()}
 
 
-@pytest.mark.parametrize(("which", "pretrained"), [("base", "hub/id"), ("tuned", "outputs/model")])
-def test_evaluate_hands_lm_eval_a_run_config_and_a_task_of_its_own_checkers(checkout, tools, which, pretrained):
-    checkout("evaluate.limit=3")
-    prompt = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
-    records.write(Path("data/prepared/ifeval.jsonl"), [prompt])
-    Path("outputs/base").mkdir(parents=True)
-    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "hub/id", "revision": "abc"}))
+def asked(folder, adapter=False, **base):
+    """What the stages before `evaluate` leave in `folder`."""
+    records.write(folder / "data/raw/prompts/world.jsonl", [PROMPT])
+    (folder / "outputs/base").mkdir(parents=True)
+    (folder / "outputs/base/base.json").write_text(json.dumps({"base_model": "hub/id", "revision": "abc"} | base))
+    (folder / "outputs/model").mkdir()
+    (folder / "outputs/model" / ("adapter_config.json" if adapter else "config.json")).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("which", "adapter", "model_args", "offline"),
+    [
+        ("base", False, {"pretrained": "hub/id", "revision": "abc"}, False),
+        ("tuned", False, {"pretrained": "outputs/model"}, True),
+        ("tuned", True, {"pretrained": "hub/id", "revision": "abc", "peft": "outputs/model"}, False),
+    ],
+)
+def test_evaluate_hands_lm_eval_a_run_config_and_a_task(checkout, tools, which, adapter, model_args, offline):
+    asked(checkout("evaluate.limit=3"), adapter)
     evaluate.main(which)
     ((command, label),) = tools
     work = Path(f"work/evaluate_{which}")
-    assert command[1:] == ["-m", "lm_eval", "run", "--config", f"{work}/lm_eval.yaml"]
+    assert command[1:4] == ["-m", "accelerate.commands.launch", "--cpu"]
+    assert command[-5:] == ["-m", "lm_eval", "run", "--config", f"{work}/lm_eval.yaml"]
     assert label == f"evaluate_{which}"
-    assert tools.offline == (which == "tuned")  # the base is a hub's here
+    assert tools.offline == offline
     run = yaml.safe_load((work / "lm_eval.yaml").read_text())
-    revision = {"revision": "abc"} if which == "base" else {}
-    assert run["model_args"] == {"dtype": "float32", "add_bos_token": True, "pretrained": pretrained} | revision
+    assert run["model_args"] == {"dtype": "float32", "add_bos_token": None} | model_args
     assert (run["tasks"], run["output_path"], run["limit"]) == (["ifeval_demo"], f"eval_results/{which}", 3)
+    assert not {"path", "hub", "template", "task"} & set(run)
     from lm_eval.utils import load_yaml_config
 
     task = load_yaml_config(str(work / "task" / "ifeval_demo.yaml"))
-    assert task["process_results"].__module__.endswith("ifeval.utils")
+    assert task["process_results"].__name__ == "process_results"
     assert task["doc_to_text"].endswith('"\\n\\n### Response:\\n" }}')
-    assert Path(task["dataset_kwargs"]["data_files"]["train"]) == Path("data/prepared/ifeval.jsonl").resolve()
+    assert Path(task["dataset_kwargs"]["data_files"]["train"]) == Path("data/raw/prompts/world.jsonl").resolve()
+
+
+def test_base_finds_out_which_commit_of_a_hub_model_it_is(checkout, monkeypatch):
+    monkeypatch.setattr(hub, "fetch", lambda repo_id, filename, revision: Path("/cache/snapshots") / ("f" * 40) / filename)
+    checkout("model=smollm2_135m")
+    base.main()
+    described = json.loads(Path("outputs/base/base.json").read_text())
+    assert (described["base_model"], described["revision"]) == ("HuggingFaceTB/SmolLM2-135M", "f" * 40)
+    assert described["license"] == "apache-2.0"
+
+
+def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout):
+    from tunetrail import tiny
+
+    checkout("prepare.generate.rows=60", "prepare.generate.documents=20", "prepare.validation_rows=10")
+    fetch.main()
+    prepare.main()
+    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
+    tiny.save_model(
+        {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}, 300, 0, Path("model")
+    )
+    Path("outputs/base").mkdir(parents=True)
+    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "model", "revision": None}))
+    contract.main()
+    found = json.loads(Path("outputs/contract/contract.json").read_text())
+    assert (found["rows"]["raw"], found["rows"]["train"], found["rows"]["train_validation_overlap"]) == (60, 50, 0)
+    assert found["contamination"]["prompts"] == 160
+    answers = sum(len(row["output"].encode()) + 1 for row in records.read(Path("data/prepared/train.jsonl")))
+    assert 0.5 * answers < found["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
 
 
 def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
@@ -156,4 +228,5 @@ def test_the_ifeval_task_is_lm_evals_own_but_for_where_the_prompts_come_from():
     ours = load_yaml_config(str(ROOT / "src" / "tunetrail" / "ifeval" / "ifeval.yaml"), mode="simple")
     for key in ("output_type", "test_split", "num_fewshot", "doc_to_target", "metadata"):
         assert ours[key] == theirs[key]
-    assert [metric["metric"] for metric in ours["metric_list"]] == [metric["metric"] for metric in theirs["metric_list"]]
+    metrics = [[metric["metric"] for metric in task["metric_list"]] for task in (ours, theirs)]
+    assert metrics[0] == [*metrics[1], "tokens", "ended"]

@@ -50,7 +50,7 @@ def test_every_reference_answer_is_followed_by_lm_evals_own_checkers(seed):
             request, constraints, kwargs, answer = world.task(topic, kinds, rng)
             prompt = f"{request.format(topic=topic)} {constraints}"
             doc = {"key": 0, "prompt": prompt, "instruction_id_list": list(kinds), "kwargs": kwargs}
-            scored = checkers.process_results(doc, [answer])
+            scored = checkers.score(doc, answer)
             for kind, strict, loose in zip(
                 kinds, scored["inst_level_strict_acc"], scored["inst_level_loose_acc"], strict=True
             ):

@@ -1,4 +1,7 @@
-"""A model's folder -> the files that are the model, and their digest. The trainer's logs and optimiser states are not."""
+"""A model's folder -> the files that are the model or the adapter, and their digest.
+
+The trainer's logs, optimiser states and its own checkpoints are none of them.
+"""
 
 import hashlib
 import shutil
@@ -6,13 +9,20 @@ from pathlib import Path
 
 from tunetrail import UserError
 
-_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+ADAPTER = "adapter_config.json"  # by which peft knows an adapter
+_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", ADAPTER)
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja")
 
 
 def is_path(base_model: str) -> bool:
     """Whether `base_model` means a folder here; a hub's id has one slash at most and names no folder."""
-    return Path(base_model).exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1
+    here = base_model.startswith((".", "/", "~", "outputs/", "work/"))
+    return here or Path(base_model).exists() or base_model.count("/") > 1
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds an adapter, which is nothing without its base."""
+    return (folder / ADAPTER).is_file()
 
 
 def files(folder: Path) -> list[Path]:
@@ -23,7 +33,7 @@ def files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Give a model's folder, or a hub id such as org/name.")
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
         raise UserError(f"{folder}: no model (it has no config.json). Give a folder saved by save_pretrained.")
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no weights in safetensors. Save the model again with safe_serialization=True.")

@@ -1,6 +1,7 @@
 """The command line: `tunetrail run` composes an experiment, tracks it, has DVC bring it about, and shows the result."""
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, config, inputs, launch, results, schema, workspace
+from tunetrail import UserError, config, inputs, launch, schema, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -28,9 +29,23 @@ are the folders and files in conf/.
 """
 
 
-@click.group()
+class Commands(click.Group):
+    """Ends every command that a person can mend with one message and code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="tunetrail")
-def main() -> None:
+def main(debug: bool) -> None:
     """Instruction-tune a language model, score it with IFEval before and after, and keep a record to have it again.
 
     Begin with `tunetrail run --help`.
@@ -45,13 +60,8 @@ def main() -> None:
 def run_command(overrides: tuple[str, ...], more: str, debug: bool) -> None:
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, lambda number, _: sys.exit(128 + number))
-    try:
-        compose([*overrides, *split(more)])
-    except UserError as error:
-        if debug:
-            raise
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    click.get_current_context().parent.params["debug"] |= debug
+    compose([*overrides, *split(more)])
 
 
 def split(overrides: str) -> list[str]:
@@ -99,10 +109,11 @@ def experiment(cfg: Any, root: Path) -> None:
     config.check(values, schema.params())
     inputs.check(values)
     with workspace.alone(root) as held:
-        from tunetrail import record, tracking  # MLflow takes seconds to import: not before the checks
+        from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
 
         with tracking.run(root, values["name"]) as run:
             click.echo(f"run {run.id}: {values['name']}, tracked in {run.address}")
+            click.echo(contract.license_notice(values["contract"], values["base"]))
             config.write(values, root)
             run.params(config.flatten(values))
             run.tags({"experiment": values["name"]} | workspace.git_state(root) | tracking.machine())
@@ -116,19 +127,93 @@ def experiment(cfg: Any, root: Path) -> None:
 
 def show(root: Path, run: Any) -> None:
     """Print the scores, where the figures are, and how to open the run."""
-    metrics = json.loads((root / "report" / "metrics.json").read_text())
-    click.echo(
-        f"\n{metrics['task']}: {metrics['prompts']} prompts, {metrics['instructions']} instructions; 95 % intervals\n"
-    )
-    click.echo(f"{'accuracy, %':<16}{'base':<22}{'tuned':<22}difference")
-    for name, (_, label) in results.SCORES.items():
-        cells = [metrics["ifeval"][model][name] for model in ("base", "tuned")]
-        text = [f"{100 * c['value']:5.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}]" for c in cells]
-        click.echo(f"{label:<16}{text[0]:<22}{text[1]:<22}{100 * metrics['ifeval']['delta'][name]:+.1f}")
-    figures = ["report/ifeval.png", "report/loss.png", "report/samples.md", "report/report.html"]
+    from tunetrail import report
+
+    click.echo(f"\n{report.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
+    figures = ["report/report.html", "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
     click.echo("\n" + "\n".join(str(root / figure) for figure in figures))
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}"
     if run.address.startswith("http"):
         click.echo(f"\nMLflow run {run.id}: {run.address.rstrip('/')}/{page}")
     else:
         click.echo(f"\nMLflow run {run.id}. Open it with: make ui    and then\n  http://127.0.0.1:5000/{page}")
+
+
+@main.command("score")
+@click.option("--prompts", type=click.Path(path_type=Path), required=True, help="IFEval's prompt file, JSON Lines.")
+@click.option(
+    "--responses", type=click.Path(path_type=Path), required=True, help='Rows of {"prompt": ..., "response": ...}.'
+)
+@click.option("--report", "folder", type=click.Path(path_type=Path), help="Where the report goes: FILE.report by default.")
+@click.option(
+    "--stop", default="### Instruction:", show_default=True, help="Where the answers are cut for the second scores."
+)
+@click.option("--json", "machine", is_flag=True, help="Print the scores, intervals and n as JSON, and write no report.")
+def score_command(prompts: Path, responses: Path, folder: Path | None, stop: str, machine: bool) -> None:
+    """Score responses from anywhere with lm-eval's IFEval checkers; no model is needed.
+
+    \b
+      tunetrail score --prompts ifeval.jsonl --responses answers.jsonl
+      tunetrail score --prompts ifeval.jsonl --responses answers.jsonl --json
+
+    Each prompt of the prompt file must have one response, word for word to the prompt.
+    """
+    from tunetrail import page, records, report, results, scoring
+
+    asked = records.read_prompts(prompts)
+    answers = scoring.read_responses(responses, asked)
+    inputs.punkt(asked)
+    sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
+    found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **sampling)}
+    metrics = report.measure(found, stop, **sampling)
+    if machine:
+        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped")
+        click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
+        return
+    folder = folder or responses.with_suffix(".report")
+    page.write_scored(folder, responses.name, metrics, found)
+    click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")
+
+
+_CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side while they are written.
+
+\b
+  tunetrail chat                                  the run that this checkout holds: type, and press Enter
+  tunetrail chat --prompt 'Name three rivers.'    one question
+  tunetrail chat 1a84                             the run whose MLflow id begins so, out of DVC's cache
+  tunetrail chat demo                             the run of that name, where there is one only
+  tunetrail chat --prompt 'Shorten it.' --input 'A long text ...' > answers.txt
+  tunetrail chat < questions.txt                  one question a line
+
+Questions stand in the run's own template and are asked alone: no model sees an earlier one. Answers are greedy and as
+long as the run's evaluation allowed. Ctrl-C ends an answer; an empty line, Ctrl-D or /quit ends the chat.
+"""
+
+
+@main.command("chat", help=_CHAT_HELP)
+@click.argument("run", required=False)
+@click.option("--prompt", help="Ask this, and end.")
+@click.option("--input", "more", default="", help="What the instruction is about, as Alpaca's field `input` has it.")
+@click.option("--max-new-tokens", "cap", type=click.IntRange(min=1), help="The longest answer; by default the run's own.")
+def chat_command(run: str | None, prompt: str | None, more: str, cap: int | None) -> None:
+    from tunetrail import chat, recorded, template
+
+    root = workspace.root()
+    os.chdir(root)
+    found = recorded.bring(root, run) if run else recorded.here(root)
+    click.echo(f"{found.name}, template {template.digest(found.params['template'])}", err=True)
+    click.echo(f"base:  {found.base}{f' at {found.revision}' if found.revision else ''}\ntuned: {found.tuned}", err=True)
+    os.environ.update(launch.environment(offline=Path(found.base).is_dir()))  # before the hub's library is imported
+    logging.disable(logging.WARNING)  # importing the models tells of every kernel that this machine does not have
+    evaluate = found.params["evaluate"]
+    models = chat.load(found.base, found.revision, found.tuned, evaluate)
+    cap = cap or evaluate["task"]["generation_kwargs"]["max_gen_toks"]
+
+    def ask(question: str) -> None:
+        chat.ask(models, found.params["template"], question, more, cap)
+
+    if prompt is not None:
+        ask(prompt)
+        return
+    click.echo("Each question is asked alone. Ctrl-C ends an answer; an empty line or Ctrl-D ends the chat.", err=True)
+    chat.session(ask)

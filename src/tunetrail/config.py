@@ -73,6 +73,9 @@ def _explain(error: jsonschema.ValidationError) -> str:
         known = error.schema["properties"]
         unknown = sorted(set(error.instance) - set(known))[0]
         return unknown_key(f"{place}.{unknown}".strip("."), [f"{place}.{key}".strip(".") for key in known])
+    if error.validator == "contains":
+        key = error.schema_path[error.schema_path.index("dependentSchemas") + 1]
+        return f"{place} lacks {error.validator_value['const']}, without which {key} does nothing. Add it to the list."
     if error.validator == "required":
         return f"{place}: {error.message}. Set it in conf/ or on the command line."
     return f"{place}: {error.message}. Give a value of that type."

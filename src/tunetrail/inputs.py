@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, checkpoint, records
+from tunetrail import UserError, checkpoint, records, world
 
 HISTORY_PLUGIN = "tunetrail.live.HistoryPlugin"
 
@@ -19,20 +19,11 @@ def check(values: dict[str, Any]) -> None:
     """
     prepare, evaluate, base = values["prepare"], values["evaluate"], values["base"]
     together(values)
-    if not prepare["generate"]:
-        rows = len(records.read_instructions(Path(prepare["path"])))
-        if prepare["validation_rows"] >= rows:
-            raise UserError(
-                f"{prepare['path']}: {rows} rows, and prepare.validation_rows={prepare['validation_rows']} leaves none "
-                "to train on. Give more rows or hold out fewer."
-            )
-    if not evaluate["path"].startswith("data/prepared/"):
-        asked = {kind for row in records.read_prompts(Path(evaluate["path"])) for kind in row["instruction_id_list"]}
-        if asked & _NEED_PUNKT and not has_punkt():
-            raise UserError(
-                "NLTK's punkt_tab, which IFEval splits sentences with, is not here. Point NLTK_DATA at a folder that has "
-                "tokenizers/punkt_tab, or fetch it once: python -m nltk.downloader punkt_tab"
-            )
+    if not (prepare["generate"] or prepare["hub"]):
+        rows = records.read_instructions(Path(prepare["path"]), prepare["empty"])
+        records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
+    if evaluate["hub"] or evaluate["path"] != world.SOURCE:
+        punkt([] if evaluate["hub"] else records.read_prompts(Path(evaluate["path"])))
     if not base["make"] and (checkpoint.is_path(base["base_model"]) or base["path"] == base["base_model"]):
         checkpoint.files(Path(base["base_model"]))
 
@@ -60,18 +51,30 @@ def together(values: dict[str, Any]) -> None:
         raise UserError(
             f"base.base_model={base['base_model']}: model=tiny_llama makes its own. Add model=local to use a folder."
         )
-    if not prepare["generate"] and evaluate["path"].startswith("data/prepared/"):
-        raise UserError(
-            f"evaluate.path={evaluate['path']} is made with the demo's data only. Add evaluate=ifeval evaluate.path=FILE."
-        )
+    for name, section in (("prepare", prepare), ("evaluate", evaluate)):
+        if section["hub"] and not section["path"].startswith("conf/"):
+            raise UserError(
+                f"{name}.path={section['path']} is a file, and {name}.hub names one of the hub. Set {name}.hub=null to take "
+                "the file."
+            )
+    if not prepare["generate"] and evaluate["path"] == world.SOURCE:
+        raise UserError("evaluate=ifeval_demo has prompts about the demo's data only. Add evaluate=ifeval.")
 
 
-def has_punkt() -> bool:
-    """Whether NLTK finds punkt_tab where it looks for data."""
+def punkt(prompts: list[records.Row]) -> None:
+    """Look for NLTK's punkt_tab, where `prompts` need it or there are none to ask.
+
+    Raises:
+        UserError: it is not where NLTK looks for data.
+    """
     import nltk
 
+    if prompts and not _NEED_PUNKT & {kind for row in prompts for kind in row["instruction_id_list"]}:
+        return
     try:
         nltk.data.find("tokenizers/punkt_tab")
     except LookupError:
-        return False
-    return True
+        raise UserError(
+            "NLTK's punkt_tab, which IFEval splits sentences with, is not here. Point NLTK_DATA at a folder that has "
+            "tokenizers/punkt_tab, or fetch it once: python -m nltk.downloader punkt_tab"
+        ) from None

@@ -44,21 +44,20 @@ def environment(offline: bool = False) -> dict[str, str]:
     return TELEMETRY_OFF | WAITING | hub | os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def axolotl(config: Path, accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:
-    """Train as `config` says, launched with `accelerate launch`'s own options (`accelerate`: option -> value).
+def accelerated(words: list[str], accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:
+    """Run `python words...` under `accelerate launch` with its own options (`accelerate`: option -> value).
 
     `offline` keeps it from the model hub, where libraries look for kernels even for a model that is here.
 
     Raises:
-        UserError: training failed; the message holds the end of the log.
+        UserError: it failed; the message holds the end of the log.
     """
     options = []
     for option, value in accelerate.items():
         if value is not None and value is not False:
             options += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     # As a module: the `accelerate` script imports every sub-command, which takes 14 s where this takes 3 s.
-    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-    tool([*launcher, *options, "-m", "axolotl.cli.train", str(config)], log, label, offline)
+    tool([sys.executable, "-m", "accelerate.commands.launch", *options, *words], log, label, offline)
 
 
 def tool(command: list[str], log: Path, label: str, offline: bool) -> None:

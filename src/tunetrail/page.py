@@ -1,12 +1,14 @@
 """What the report found -> report.html and samples.md: pages that need no other file and no network."""
 
 import html
+import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from tunetrail import results
+from tunetrail import health, plots, report, results
+from tunetrail.results import Results
 
 _PLACE = Path(__file__).parent / "pages"
 
@@ -21,22 +23,37 @@ def render(name: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}"
+    environment.filters["interval"] = report.interval
+    environment.globals |= {"labels": {name: label for name, (_, label) in results.SCORES.items()}}
+    environment.globals |= {"health": health.FIGURES, "p_value": report.p_value}
     return environment.get_template(name).render(content)
 
 
-def side_by_side(base: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
-    """One prompt with both answers (lm-eval's samples), as text and as the cell of a Markdown table."""
+def side_by_side(found: dict[str, Results], count: int) -> list[dict[str, Any]]:
+    """The first `count` prompts, each with every model's answer, as text and as the cell of a Markdown table."""
 
     def answer(sample: dict[str, Any]) -> dict[str, Any]:
         text = results.answer(sample)
         cell = html.escape(text, quote=False).replace("|", "\\|").replace("\n", "<br>")
         return {"text": text, "cell": cell, "followed": sample["prompt_level_strict_acc"]}
 
-    return {"prompt": base["doc"]["prompt"], "base": answer(base), "tuned": answer(tuned)}
+    rows = list(zip(*(of.samples for of in found.values()), strict=True))[:count]
+    return [{"prompt": row[0]["doc"]["prompt"], "answers": dict(zip(found, map(answer, row), strict=True))} for row in rows]
 
 
 def drawing(path: Path) -> str:
     """An SVG file as a part of a page: without its XML declaration and document type."""
     text = path.read_text()
     return text[text.index("<svg") :]
+
+
+def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
+    """Write the report of responses that came from elsewhere into `folder`: metrics.json, figures, report.html."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    plots.save(plots.ifeval(found), folder / "ifeval")
+    plots.save(plots.types(metrics["types"]), folder / "types")
+    figures = {name: drawing(folder / f"{name}.svg") for name in ("ifeval", "types")}
+    samples = side_by_side(found, 8)
+    text = render("score.html.jinja", responses=responses, metrics=metrics, figures=figures, samples=samples)
+    (folder / "report.html").write_text(text)

@@ -24,21 +24,42 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     run.steps(steps[run.logged :])
     metrics = json.loads((root / "report" / "metrics.json").read_text())
     run.metrics(scores(metrics) | times)
-    run.tags({"model.md5": model} | lineage(root, values, stages) | versions(root))
-    rows = (root / "data" / "prepared" / "train.jsonl").read_bytes().count(b"\n")
-    data = workspace.md5(root, stages, "prepare", values["prepare"]["path"])
-    run.tags({"data.md5": data, "data.rows": rows})
-    run.dataset(Path(values["prepare"]["path"]).stem, data, values["prepare"]["path"], json.dumps({"train_rows": rows}))
+    run.tags({"model.md5": model, "evaluation.digest": metrics["evaluation_digest"]} | lineage(root, values))
+    run.tags(versions(root))
+    prepare, rows = values["prepare"], metrics["data"]["rows"]["train"]
+    (raw,) = (root / "data" / "raw" / "instructions").iterdir()
+    data = hashlib.md5(raw.read_bytes()).hexdigest()  # as DVC knows the file
+    source = "hf://datasets/{repo_id}@{revision}/{filename}".format(**prepare["hub"]) if prepare["hub"] else prepare["path"]
+    run.tags({"data.md5": data, "data.rows": rows, "data.source": source, "data.license": prepare["license"]})
+    run.dataset(Path(source).stem, data, source, json.dumps({"train_rows": rows}))
     run.artifacts(root, "report", "dvc.lock", "outputs/train/history.jsonl")
 
 
 def scores(metrics: dict[str, Any]) -> dict[str, float]:
-    """`ifeval/base/prompt_strict`, `ifeval/tuned/...` and `ifeval/delta/...`, as shares between 0 and 1."""
-    models = ("base", "tuned")
+    """Figures by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`, `health/tuned/looping`,
+    `data/tokens`. Scores, differences and shares are between 0 and 1.
+    """
     values = {
-        f"ifeval/{model}/{name}": score["value"] for model in models for name, score in metrics["ifeval"][model].items()
+        f"{kind}/{model}/{name}": score["value"]
+        for kind in ("ifeval", "ifeval_stopped")
+        for model, of in metrics[kind].items()
+        for name, score in of.items()
     }
-    return values | {f"ifeval/delta/{name}": value for name, value in metrics["ifeval"]["delta"].items()}
+    values |= {
+        f"health/{model}/{name}": value
+        for model, of in metrics["health"].items()
+        for name, value in of.items()
+        if value is not None
+    }
+    rows, tokens, overlap = (metrics["data"][name] for name in ("rows", "tokens", "contamination"))
+    return values | {
+        "data/rows": rows["train"],
+        "data/duplicate": rows["duplicate"],
+        "data/tokens": tokens["total"],
+        "data/supervised_tokens": tokens["supervised"],
+        "data/over_share": tokens["over_share"],
+        "data/contaminated_prompts": overlap["seen"],
+    }
 
 
 def seconds(root: Path) -> dict[str, float]:
@@ -48,18 +69,15 @@ def seconds(root: Path) -> dict[str, float]:
     return {f"time/{line['stage']}_s": line["seconds"] for line in lines}
 
 
-def lineage(root: Path, values: dict[str, Any], stages: dict[str, Any]) -> dict[str, Any]:
-    """Which base, which template and which evaluation: runs that differ in one of these do not compare."""
+def lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Which base and which template: runs whose template or evaluation differ do not compare."""
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
-    evaluation = {key: value for key, value in values["evaluate"].items() if key != "path"}
-    prompts = workspace.md5(root, stages, "evaluate_base", values["evaluate"]["path"])
-    asked = json.dumps([evaluation, prompts], sort_keys=True)
     return {
         "base.model": base["base_model"],
         "base.revision": base["revision"],
-        "base.sha256": base["sha256"],
+        "base.license": base["license"],
+        "base.sha256": base.get("sha256"),
         "template.digest": template.digest(values["template"]),
-        "evaluation.digest": hashlib.sha256(asked.encode()).hexdigest()[:12],
     }
 
 

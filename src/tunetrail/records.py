@@ -1,9 +1,11 @@
-"""Files of Alpaca rows or IFEval prompts -> checked rows; rows -> JSON Lines. Every fault names the file and the place.
+"""Files of Alpaca rows or IFEval prompts -> checked rows, split in two; rows -> JSON Lines. A fault names file and place.
 
-Not covered: judging what the rows say. Duplicates, overlap and length are the data card's subject.
+Not covered: judging what the rows say. Duplicates, overlap and length are `contract`'s.
 """
 
 import json
+import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -57,17 +59,20 @@ def _lines(path: Path, text: str) -> list[tuple[str, Any]]:
     return rows
 
 
-def read_instructions(path: Path) -> list[Row]:
+def read_instructions(path: Path, empty: str = "refuse") -> list[Row]:
     """Alpaca rows {"instruction", "input", "output"}; a missing input is "", and other fields are left out.
 
+    Rows without an instruction or an output are refused, or left out where `empty` is "drop".
+
     Raises:
-        UserError: as `read`, or a row whose instruction or output is missing, empty or not text (with its number).
+        UserError: as `read`, or a row whose instruction or output is missing, empty or not text (with its number), or none
+            is left.
     """
 
     def check(row: Row) -> Row:
         for field in ("instruction", "output"):
             _require(row, field, str)
-            if not row[field].strip():
+            if empty == "refuse" and not row[field].strip():
                 raise ValueError(f"'{field}' is empty")
         if not isinstance(row.get("input") or "", str):
             raise ValueError("'input' is not text")
@@ -76,7 +81,43 @@ def read_instructions(path: Path) -> list[Row]:
             raise ValueError("it has half a character (a lone surrogate)")
         return kept
 
-    return _checked(path, check)
+    rows = [row for row in _checked(path, check) if not is_empty(row)]
+    if not rows:
+        raise UserError(f"{path}: no row with an instruction and an output. Give a file with at least one.")
+    return rows
+
+
+def is_empty(row: Row) -> bool:
+    """Whether an Alpaca row asks nothing or answers nothing."""
+    return not (row["instruction"].strip() and row["output"].strip())
+
+
+def question(row: Row) -> str:
+    """What an Alpaca row asks, by which rows are told apart: white space and case do not count."""
+    return " ".join(f"{row['instruction']} {row.get('input') or ''}".split()).casefold()
+
+
+def split(rows: list[Row], take: int | None, held_out: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows to train on and those to validate with, drawn by `seed`; `take` draws that many of the rows first.
+
+    A question that occurs in several rows is never held out: what is validated with was not trained on.
+
+    Raises:
+        UserError: there are not that many rows, or not that many with a question of their own.
+    """
+    if take and take > len(rows):
+        raise UserError(f"prepare.take={take}: there are {len(rows)} rows. Take fewer, or all of them (null).")
+    drawn = random.Random(seed).sample(rows, take or len(rows))
+    times = Counter(map(question, drawn))
+    single = [place for place, row in enumerate(drawn) if times[question(row)] == 1]
+    if held_out >= len(drawn) or held_out > len(single):
+        raise UserError(
+            f"{len(drawn)} rows, {len(single)} of them with a question of their own, and prepare.validation_rows={held_out} "
+            "leaves none to train on or asks for more than those. Give more rows or hold out fewer."
+        )
+    places = set(single[:held_out])
+    kept = [row for place, row in enumerate(drawn) if place not in places]
+    return kept, [drawn[place] for place in single[:held_out]]
 
 
 def read_prompts(path: Path) -> list[Row]:

@@ -1,16 +1,19 @@
-"""lm-eval's results file and samples -> the four IFEval scores with 95 % intervals, and the answers themselves.
+"""lm-eval's results file and samples -> the four IFEval scores with 95 % intervals, their differences, and each type's.
 
-Prompt level: Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953). Instruction level: the instructions
-of one prompt are not independent, so prompts are resampled whole (cluster bootstrap, percentile interval; Davison and
-Hinkley 1997, section 3.8).
+A sample is lm-eval's own: the prompt (`doc`), the answer (`filtered_resps`), and for each score what was followed.
 """
 
+import hashlib
 import json
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tunetrail import intervals
+from tunetrail.intervals import Score
 
 # Our name for a score: (lm-eval's name, the label that people know it by).
 SCORES = {
@@ -19,92 +22,136 @@ SCORES = {
     "inst_strict": ("inst_level_strict_acc", "Inst Strict"),
     "inst_loose": ("inst_level_loose_acc", "Inst Loose"),
 }
-Z95 = 1.959963984540054  # the standard normal's 97.5 % point
-
-
-@dataclass(frozen=True)
-class Score:
-    """A share between 0 and 1, and the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+PUBLISHED = (541, 834)  # prompts and instructions of the published IFEval (arXiv:2311.07911, github.com/google-research)
+# What lm-eval is told of the model: two models are compared on all but these.
+_THE_MODEL = {"pretrained", "peft", "revision"}
 
 
 @dataclass(frozen=True)
 class Results:
-    """What one evaluation found; `samples` are lm-eval's own, in the order of the prompts."""
+    """What one evaluation found; the samples stand in the order of the prompts. `digest` tells evaluations apart."""
 
     task: str
     scores: dict[str, Score]
     prompts: int
     instructions: int
     samples: list[dict[str, Any]]
+    digest: str = ""
 
 
 def read(folder: Path, resamples: int, seed: int) -> Results:
     """Read the one evaluation below `folder`; `resamples` and `seed` are the bootstrap's.
 
     Raises:
-        ValueError: not exactly one results file, scores that its samples do not give, or a loose score below its strict
-            one, which lm-eval's definition (the strict response is among the loose ones) excludes.
+        ValueError: not exactly one results file, or scores that its samples do not give; or as `gather`.
     """
     (file,) = folder.glob("*/results_*.json")
-    ((task, reported),) = json.loads(file.read_text())["results"].items()
+    written = json.loads(file.read_text())
+    ((task, reported),) = written["results"].items()
     (samples_file,) = folder.glob(f"*/samples_{task}_*.jsonl")
     samples = [json.loads(line) for line in samples_file.read_text().split("\n") if line]
     samples.sort(key=lambda sample: sample["doc_id"])
-    scores = {}
+    found = gather(task, samples, resamples, seed, digest(written, samples))
     for name, (key, _) in SCORES.items():
-        followed = [np.atleast_1d(sample[key]).astype(int) for sample in samples]
-        scores[name] = wilson(followed) if name.startswith("prompt") else bootstrap(followed, resamples, seed)
-        if abs(scores[name].value - reported[f"{key},none"]) > 1e-9:
-            raise ValueError(f"{file}: {key} is not what its samples give ({scores[name].value})")
+        if abs(found.scores[name].value - reported[f"{key},none"]) > 1e-9:
+            raise ValueError(f"{file}: {key} is not what its samples give ({found.scores[name].value})")
+    return found
+
+
+def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, evaluation: str = "") -> Results:
+    """The scores of `samples` with their intervals.
+
+    Raises:
+        ValueError: a loose score below its strict one, which lm-eval's definition (the strict response is among the loose
+            ones) excludes.
+    """
+    scores = {
+        name: intervals.wilson(_followed(samples, name))
+        if name.startswith("prompt")
+        else intervals.bootstrap(_followed(samples, name), resamples, seed)
+        for name in SCORES
+    }
     for level in ("prompt", "inst"):
         if scores[f"{level}_loose"].value < scores[f"{level}_strict"].value:
-            raise ValueError(f"{file}: {level} loose is below {level} strict")
+            raise ValueError(f"{task}: {level} loose is below {level} strict")
     instructions = sum(len(sample["doc"]["instruction_id_list"]) for sample in samples)
-    return Results(task, scores, len(samples), instructions, samples)
+    return Results(task, scores, len(samples), instructions, samples, evaluation)
 
 
-def compare(base: Results, tuned: Results) -> dict[str, Any]:
-    """What metrics.json says of the scores: both models' and their difference, as shares between 0 and 1."""
-    return {
-        "task": base.task,
-        "prompts": base.prompts,
-        "instructions": base.instructions,
-        "ifeval": {
-            "base": {name: asdict(score) for name, score in base.scores.items()},
-            "tuned": {name: asdict(score) for name, score in tuned.scores.items()},
-            "delta": {name: tuned.scores[name].value - base.scores[name].value for name in SCORES},
-        },
-    }
+def digest(written: dict[str, Any], samples: list[dict[str, Any]]) -> str:
+    """12 hexadecimal digits over all that an evaluation is but the model: runs in which they differ do not compare.
 
-
-def wilson(followed: list[np.ndarray]) -> Score:
-    """Wilson's interval for the share of prompts followed; one 0 or 1 a prompt."""
-    n = len(followed)
-    share = float(np.sum(followed)) / n
-    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    # At 0 and 1 one end is the share itself, but for the last bit of a float.
-    return Score(share, max(0.0, min(share, float(centre - half))), min(1.0, max(share, float(centre + half))))
-
-
-def bootstrap(followed: list[np.ndarray], resamples: int, seed: int) -> Score:
-    """The percentile interval for the share of instructions followed; one array of 0 and 1 a prompt.
-
-    Where all or none were followed, resampling shows no spread; then it is Wilson's interval with a prompt as the unit.
+    That is the backend and its arguments (dtype, add_bos_token), the batch size, the device, the seeds, the task with its
+    version, template and generation, lm-eval's version, and the prompts as they were asked.
     """
-    sums, counts = np.array([f.sum() for f in followed]), np.array([f.size for f in followed])
-    if sums.sum() in (0, counts.sum()):
-        return wilson([np.array([int(sums.sum() > 0)])] * len(followed))
-    drawn = np.random.default_rng(seed).integers(len(followed), size=(resamples, len(followed)))
-    shares = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Score(float(sums.sum() / counts.sum()), float(low), float(high))
+    config, ((task, settings),) = written["config"], written["configs"].items()
+    asked = {
+        "model": config["model"],
+        "model_args": {key: value for key, value in config["model_args"].items() if key not in _THE_MODEL},
+        **{key: config[key] for key in ("batch_size", "device", "random_seed", "numpy_seed", "torch_seed")},
+        "task": task,
+        "version": written["versions"][task],
+        "doc_to_text": settings["doc_to_text"],
+        "generation_kwargs": settings["generation_kwargs"],
+        "lm_eval": written["lm_eval_version"],
+        "prompts": [sample["prompt_hash"] for sample in samples],
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def compare(base: Results, tuned: Results, resamples: int, seed: int) -> dict[str, Any]:
+    """The scores of both, and their paired difference: shares between 0 and 1, with 95 % intervals.
+
+    At prompt level with McNemar's exact p-value, at instruction level without (the instructions of a prompt are not
+    independent).
+
+    Raises:
+        ValueError: they were not asked the same in the same way.
+    """
+    if base.digest != tuned.digest:
+        raise ValueError(f"{base.task}: base and tuned were not evaluated alike ({base.digest}, {tuned.digest})")
+    delta: dict[str, dict[str, float]] = {}
+    for name in SCORES:
+        was, now = _followed(base.samples, name), _followed(tuned.samples, name)
+        if name.startswith("prompt"):
+            delta[name] = asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
+        else:
+            delta[name] = asdict(intervals.paired_bootstrap(was, now, resamples, seed))
+    return scores({"base": base, "tuned": tuned}) | {"delta": delta}
+
+
+def scores(found: dict[str, Results]) -> dict[str, Any]:
+    """What metrics.json says of each model's scores."""
+    return {model: {name: asdict(score) for name, score in of.scores.items()} for model, of in found.items()}
+
+
+def by_type(found: dict[str, Results]) -> list[dict[str, Any]]:
+    """For each instruction type, in the order of their names: how often it was asked, and each model's shares followed."""
+    followed: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for model, of in found.items():
+        for sample in of.samples:
+            for level in ("strict", "loose"):
+                kinds = sample["doc"]["instruction_id_list"]
+                for kind, met in zip(kinds, sample[f"inst_level_{level}_acc"], strict=True):
+                    followed[kind][f"{model}_{level}"].append(met)
+    return [
+        {"type": kind, "n": len(next(iter(met.values()))), **{name: float(np.mean(one)) for name, one in met.items()}}
+        for kind, met in sorted(followed.items())
+    ]
+
+
+def size(found: Results) -> str:
+    """How much was asked, and whether that is the published benchmark."""
+    told = f"{found.prompts} prompts, {found.instructions} instructions"
+    if found.task != "ifeval" or (found.prompts, found.instructions) == PUBLISHED:
+        return told
+    return f"{told} (the published IFEval has {PUBLISHED[0]} and {PUBLISHED[1]})"
 
 
 def answer(sample: dict[str, Any]) -> str:
     """What the model wrote, as it was scored."""
     return sample["filtered_resps"][0]
+
+
+def _followed(samples: list[dict[str, Any]], name: str) -> intervals.Followed:
+    return [np.atleast_1d(sample[SCORES[name][0]]).astype(int) for sample in samples]

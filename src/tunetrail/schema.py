@@ -8,9 +8,11 @@ takes seconds of imports: the answer is kept in the user's cache, under the vers
 
 import contextlib
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,30 +60,41 @@ def params() -> Schema:
 def make() -> Schema:
     """Ask each tool for its keys and put them beside ours. Imports all of them."""
     axolotl, definitions = _axolotl()
-    template = closed(with_input=TEXT, without_input=TEXT)
+    template = closed(with_input=TEXT, without_input=TEXT, stop=TEXT)
+    hub = nullable(closed(repo_id=TEXT, filename=TEXT, revision=TEXT))
+    generate = nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT))
     make_base = closed(vocab_size=COUNT, llama=_llama(), train=axolotl)
     schema = closed(
         name=TEXT,
         seed=INTEGER,
         accelerate=_accelerate(),
         template=template,
+        # What is put in from another section is checked there, where a person sets it.
+        fetch=closed(instructions=closed(path={}, hub={}), prompts=closed(path={}, hub={}), generate={}, seed={}),
         prepare=closed(
             path=TEXT,
-            generate=nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT)),
+            hub=hub,
+            generate=generate,
+            license=nullable(TEXT),
+            expected_rows=nullable(COUNT),
+            empty={"enum": ["refuse", "drop"]},
+            take=nullable(COUNT),
             validation_rows=COUNT,
             seed=INTEGER,
         ),
+        contract=closed(template={}, sequence_len={}, excess_length_strategy={}, expected_rows={}, license={}, ngram=COUNT),
         base=closed(
             path=TEXT,
             base_model=TEXT,
             revision_of_model=nullable(TEXT),
+            license=nullable(TEXT),
             template=template,
             seed=INTEGER,
             make=nullable(make_base),
         ),
         train=axolotl,
-        evaluate=_evaluate(template),
-        report=closed(samples=COUNT, resamples=COUNT, seed=INTEGER),
+        evaluate=_evaluate(template, hub),
+        report=closed(template=template, samples=COUNT, resamples=COUNT, seed=INTEGER),
     )
     return schema | {"$defs": definitions}
 
@@ -113,9 +126,32 @@ def _axolotl() -> tuple[Schema, Schema]:
     schema["properties"]["learning_rate"] = {"type": "number"}
     # Axolotl takes any number, and trains nothing at 0 or below.
     schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0}
-    return {
-        key: schema[key] for key in ("type", "properties", "required", "additionalProperties") if key in schema
-    }, definitions
+    # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
+    schema["dependentSchemas"] = {}
+    for plugin, arguments in _plugins().items():
+        extra = arguments.model_json_schema(schema_generator=Generator)
+        _close(extra)
+        definitions |= extra.get("$defs", {})
+        schema["properties"] |= extra["properties"]
+        named = {"properties": {"plugins": {"type": "array", "contains": {"const": plugin}}}}
+        schema["dependentSchemas"] |= dict.fromkeys(extra["properties"], named)
+    kept = ("type", "properties", "required", "additionalProperties", "dependentSchemas")
+    return {key: schema[key] for key in kept if key in schema}, definitions
+
+
+def _plugins() -> dict[str, Any]:
+    """The plug-ins that come with Axolotl and have keys of their own: name in `plugins` -> the class of those keys."""
+    from axolotl import integrations
+    from axolotl.integrations.base import BasePlugin
+
+    found = {}
+    for package in pkgutil.iter_modules(integrations.__path__, f"{integrations.__name__}."):
+        with contextlib.suppress(ImportError):  # what it integrates is not installed
+            for name, plugin in list(vars(importlib.import_module(package.name)).items()):
+                if isinstance(plugin, type) and issubclass(plugin, BasePlugin) and (place := plugin().get_input_args()):
+                    module, _, arguments = place.rpartition(".")
+                    found[f"{package.name}.{name}"] = getattr(importlib.import_module(module), arguments)
+    return found
 
 
 def _close(schema: Any) -> None:
@@ -130,7 +166,7 @@ def _close(schema: Any) -> None:
         _close(part)
 
 
-def _evaluate(template: Schema) -> Schema:
+def _evaluate(template: Schema, hub: Schema) -> Schema:
     import dataclasses
     import inspect
 
@@ -156,8 +192,8 @@ def _evaluate(template: Schema) -> Schema:
     generation |= {"until": {"type": "array", "items": TEXT}, "max_gen_toks": COUNT, "do_sample": {"type": "boolean"}}
     task = {field.name: {} for field in dataclasses.fields(TaskConfig)}
     task |= {"task": TEXT, "generation_kwargs": closed(False, **generation)}
-    schema = closed(False, path=TEXT, template=template, task=closed(False, **task), **run)
-    return schema | {"required": ["path", "template", "task", "model", "model_args"]}
+    schema = closed(False, path=TEXT, hub=hub, template=template, task=closed(False, **task), **run)
+    return schema | {"required": ["path", "hub", "template", "task", "model", "model_args"]}
 
 
 def _like(default: Any) -> Schema:

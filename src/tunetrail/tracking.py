@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,7 @@ def run(root: Path, name: str) -> Iterator[Run]:
     Raises:
         UserError: the tracking server cannot be reached, or has no such run.
     """
-    uri = store(root)
-    try:
-        client = MlflowClient(uri)
+    with _reached(root) as client:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
         here = {_CHECKOUT: f"{socket.gethostname()}:{root}"}
         for other in _runs_with(client, here, "attributes.status = 'RUNNING'"):
@@ -161,15 +159,10 @@ def run(root: Path, name: str) -> Iterator[Run]:
             client.update_run(given, status="RUNNING", name=name)
             client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
         else:
-            info = client.create_run(_experiment(client, uri, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, shown(uri))
+            info = client.create_run(_experiment(client, root), run_name=name, tags=here).info
+        opened = Run(client, info.run_id, info.experiment_id, shown(client.tracking_uri))
         if _KIND not in client.get_experiment(info.experiment_id).tags:
             client.set_experiment_tag(info.experiment_id, _KIND, "custom_model_development")
-    except MlflowException as error:
-        raise UserError(
-            f"tracking store {shown(uri)}: {shown(error.message)}. Start it, or unset MLFLOW_TRACKING_URI and MLFLOW_RUN_ID "
-            "to keep the run in this checkout."
-        ) from None
     status = "FAILED"
     try:
         yield opened
@@ -181,21 +174,34 @@ def run(root: Path, name: str) -> Iterator[Run]:
         opened.close(status)
 
 
-def _experiment(client: MlflowClient, uri: str, root: Path) -> str:
+@contextlib.contextmanager
+def _reached(root: Path) -> Iterator[MlflowClient]:
+    """A client of the store; what the store cannot do is said with the remedy."""
+    uri = store(root)
+    try:
+        yield MlflowClient(uri)
+    except MlflowException as error:
+        raise UserError(
+            f"tracking store {shown(uri)}: {shown(error.message)}. Start it, or unset MLFLOW_TRACKING_URI and MLFLOW_RUN_ID "
+            "to keep the record in this checkout."
+        ) from None
+
+
+def _experiment(client: MlflowClient, root: Path) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
     # A server keeps artifacts where it was told to; beside our own SQLite file they would else go to the current folder.
-    local = (root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+    local = (root / "mlartifacts").as_uri() if client.tracking_uri.startswith("sqlite:") else None
     return client.create_experiment(name, artifact_location=local)
 
 
-def _runs_with(client: MlflowClient, tags: dict[str, str], more: str = "") -> list[Any]:
-    """The runs of every experiment with these tags, the oldest first."""
+def _runs_with(client: MlflowClient, tags: dict[str, str], more: str = "", order: str = "ASC") -> list[Any]:
+    """The runs of every experiment with these tags, the oldest first (`order`)."""
     conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ([more] if more else [])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client.search_runs(experiments, " AND ".join(conditions), order_by=["attributes.start_time ASC"])
+    return client.search_runs(experiments, " AND ".join(conditions), order_by=[f"attributes.start_time {order}"])
 
 
 def trained_in(run: Run, model_md5: str) -> str | None:
@@ -205,6 +211,26 @@ def trained_in(run: Run, model_md5: str) -> str | None:
     except MlflowException:
         return None
     return next((found.info.run_id for found in runs if found.info.run_id != run.id), None)
+
+
+def runs(root: Path, word: str) -> list[Any]:
+    """The runs, as MLflow's objects and the newest first, whose id is or begins with `word`, or whose name it is."""
+    pattern = re.sub(r"['\"\\%]", "_", word)
+    conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
+    with _reached(root) as client:
+        found = [run for condition in conditions for run in _runs_with(client, {}, condition, "DESC")]
+    alike = [run for run in found if run.info.run_id.startswith(word) or run.info.run_name == word]
+    return list({run.info.run_id: run for run in alike}.values())
+
+
+def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> list[str]:
+    """Put files of the run's record into `folder`; returns the names of those that the record does not have."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
+    with _reached(root) as client:
+        there = {file.path for file in client.list_artifacts(run_id)}
+        for name in there.intersection(names):
+            client.download_artifacts(run_id, name, str(folder))
+    return [name for name in names if name not in there]
 
 
 def shown(uri: str) -> str:

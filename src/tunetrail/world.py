@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 from tunetrail import UserError
 
+SOURCE = "src/tunetrail/world.py"  # by which conf/ names this module as where data come from
+
 # topic: three adjectives; three things it has; the place where it is.
 TOPICS = {
     "river": ("wide calm cold", "fish boats stones", "valley"),

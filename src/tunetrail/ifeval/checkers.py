@@ -1,6 +1,12 @@
-"""What the IFEval task calls to score an answer: lm-eval's own checkers, made repeatable and kept off the network."""
+"""What the IFEval task calls to score an answer: lm-eval's own checkers, made repeatable and kept off the network.
+
+And what lm-eval's samples leave out: how many tokens an answer took, and whether it ended by itself.
+"""
 
 import os
+import random
+import sys
+from typing import Any
 from unittest import mock
 
 import langdetect
@@ -10,6 +16,57 @@ langdetect.DetectorFactory.seed = 0
 
 # On rank 0 lm-eval downloads NLTK's punkt_tab as it is imported. `stages.evaluate` asks for it where a prompt needs it.
 with mock.patch.dict(os.environ, LOCAL_RANK="1"):
-    from lm_eval.tasks.ifeval.utils import agg_inst_level_acc, process_results
+    from lm_eval.tasks.ifeval import instructions, utils
+    from lm_eval.tasks.ifeval.utils import agg_inst_level_acc
 
-__all__ = ["agg_inst_level_acc", "process_results"]
+
+class _SameDraws:
+    """`random`, of which each draw is the first after the same seed."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(random.Random(0), name)
+
+
+# Asked to count a sign that is no letter ("#", "!": two of the published prompts), the checker draws a letter and counts
+# that instead, another one each time, so that loose can come out below strict.
+instructions.random = _SameDraws()
+
+__all__ = ["agg_inst_level_acc", "process_results", "score"]
+
+_counts: dict[str, tuple[int, bool]] = {}  # an answer's text: its tokens, and whether it ended by itself
+
+
+def score(doc: dict[str, Any], answer: str) -> dict[str, Any]:
+    """lm-eval's four scores of one answer to an IFEval prompt."""
+    return utils.process_results(doc, [answer])
+
+
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    """What lm-eval calls for each prompt: its own scores, with `tokens` and `ended` (1 or 0) beside them."""
+    tokens, ended = _count(results[0])
+    return score(doc, results[0]) | {"tokens": tokens, "ended": int(ended)}
+
+
+def _count(answer: str) -> tuple[int, bool]:
+    if answer in _counts:
+        return _counts[answer]
+    # lm-eval has cut the text at a stop string of `until`: it ended there.
+    return next(tokens for text, (tokens, _) in _counts.items() if text.startswith(answer)), True
+
+
+def _counting(decode: Any) -> Any:
+    def tok_decode(self: Any, tokens: Any, *given: Any, **named: Any) -> str:
+        text = decode(self, tokens, *given, **named)
+        if isinstance(tokens, list):  # an answer; what lm-eval decodes else is a single id
+            ends = self.model.generation_config.eos_token_id
+            ends = {self.tokenizer.eos_token_id} | set(ends if isinstance(ends, list) else [ends])
+            length = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+            _counts[text] = length, length < len(tokens)
+        return text
+
+    return tok_decode
+
+
+# lm-eval has made its model by the time it reads the task, and its samples keep the text alone.
+if backend := sys.modules.get("lm_eval.models.huggingface"):
+    backend.HFLM.tok_decode = _counting(backend.HFLM.tok_decode)

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tunetrail import checkpoint, launch, params, records, template, tiny
+from tunetrail import checkpoint, hub, launch, params, records, template, tiny
 from tunetrail.stages import run
 
 OUT, WORK = Path("outputs/base"), Path("work/base")
@@ -20,11 +20,15 @@ OUT, WORK = Path("outputs/base"), Path("work/base")
 
 def main() -> None:
     section = params.read("base")
-    base = {"base_model": section["base_model"], "revision": section["revision_of_model"], "sha256": None}
+    base = {"base_model": section["base_model"], "revision": section["revision_of_model"], "license": section["license"]}
     if section["make"]:
         base["parameters"] = make(section)
     if checkpoint.is_path(section["base_model"]):
         base["sha256"] = checkpoint.digest(Path(section["base_model"]))
+    else:
+        # Fails here, before hours of work, where the model is gated or not to be had; and says which commit `main` is.
+        config = hub.fetch(section["base_model"], "config.json", section["revision_of_model"])
+        base["revision"] = config.parent.name
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "base.json").write_text(json.dumps(base, indent=2) + "\n")
 
@@ -43,7 +47,8 @@ def make(section: dict[str, Any]) -> int:
         size = tiny.save_model(recipe["llama"], vocab_size, seed, WORK / "untrained")
     print(f"base: a Llama of {size:,} parameters, {vocab_size:,} tokens")
     params.write_yaml(WORK / "axolotl.yaml", recipe["train"])
-    launch.axolotl(WORK / "axolotl.yaml", params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
+    words = ["-m", "axolotl.cli.train", str(WORK / "axolotl.yaml")]
+    launch.accelerated(words, params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
     checkpoint.copy(Path(recipe["train"]["output_dir"]), Path(section["base_model"]))
     return size
 

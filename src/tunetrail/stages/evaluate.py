@@ -3,45 +3,56 @@
     python -m tunetrail.stages.evaluate base
     python -m tunetrail.stages.evaluate tuned
 
-The section `evaluate` is an lm-eval run config, but for three keys that become its task file: `path` (the prompts),
-`template`, and `task` (lm-eval's task keys).
+The section `evaluate` is an lm-eval run config, but for where the prompts come from (`path`, `hub`) and two keys that
+become its task file: `template`, and `task` (lm-eval's task keys).
 """
 
 import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from tunetrail import checkpoint, launch, params, records, template
 from tunetrail.stages import run
 
 TASKS = Path(__file__).parents[1] / "ifeval"
+TUNED = Path("outputs/model")
 
 
-def main(model: str) -> None:
+def main(which: str) -> None:
     section = params.read("evaluate")
     base = json.loads(Path("outputs/base/base.json").read_text())
-    pretrained = base["base_model"] if model == "base" else "outputs/model"
-    prompts, prompt_template, task = (section.pop(key) for key in ("path", "template", "task"))
-    records.read_prompts(Path(prompts))
-    work = Path("work") / f"evaluate_{model}"
-    out = Path("eval_results") / model
+    prompt_template, task = section.pop("template"), section.pop("task")
+    del section["path"], section["hub"]
+    (prompts,) = Path("data/raw/prompts").iterdir()
+    records.read_prompts(prompts)
+    work = Path("work") / f"evaluate_{which}"
+    out = Path("eval_results") / which
     for folder in (work, out):
         shutil.rmtree(folder, ignore_errors=True)
     params.write_yaml(
         work / "task" / f"{task['task']}.yaml",
         {"include": str(TASKS / "ifeval.yaml"), **task}
-        | {"dataset_kwargs": {"data_files": {"train": str(Path(prompts).resolve())}}}
+        | {"dataset_kwargs": {"data_files": {"train": str(prompts.resolve())}}}
         | {"doc_to_text": template.doc_to_text(prompt_template)},
     )
-    section["model_args"] |= {"pretrained": pretrained}
-    if model == "base" and base["revision"]:
-        section["model_args"] |= {"revision": base["revision"]}
+    section["model_args"] |= model(which, base)
     section |= {"tasks": [task["task"]], "include_path": str(work / "task"), "output_path": str(out)}
     params.write_yaml(work / "lm_eval.yaml", section)
-    command = [sys.executable, "-m", "lm_eval", "run", "--config", str(work / "lm_eval.yaml")]
-    here = model == "tuned" or checkpoint.is_path(pretrained)
-    launch.tool(command, work / "lm_eval.log", f"evaluate_{model}", offline=here)
+    words = ["-m", "lm_eval", "run", "--config", str(work / "lm_eval.yaml")]
+    here = checkpoint.is_path(section["model_args"]["pretrained"])
+    launch.accelerated(words, params.read("accelerate"), work / "lm_eval.log", f"evaluate_{which}", here)
+
+
+def model(which: str, base: dict[str, Any]) -> dict[str, str]:
+    """lm-eval's arguments that name the model; an adapter stands on the base that it was trained on."""
+    revision = {"revision": base["revision"]} if base["revision"] else {}
+    if which == "base":
+        return {"pretrained": base["base_model"]} | revision
+    if checkpoint.is_adapter(TUNED):
+        return {"pretrained": base["base_model"], "peft": str(TUNED)} | revision
+    return {"pretrained": str(TUNED)}
 
 
 if __name__ == "__main__":

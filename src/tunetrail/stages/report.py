@@ -1,4 +1,4 @@
-"""Both evaluations and the training history -> report/: metrics.json, the figures, samples.md and report.html.
+"""Both evaluations, the training history and the data contract -> report/: metrics.json, figures, pages.
 
 python -m tunetrail.stages.report
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tunetrail import history, page, params, plots, results
+from tunetrail import contract, history, page, params, plots, report, results
 from tunetrail.stages import run
 
 OUT = Path("report")
@@ -16,29 +16,26 @@ OUT = Path("report")
 
 def main() -> None:
     section = params.read("report")
-    base, tuned = (
-        results.read(Path("eval_results") / model, section["resamples"], section["seed"]) for model in ("base", "tuned")
-    )
+    sampling = section["resamples"], section["seed"]
+    found = {model: results.read(Path("eval_results") / model, *sampling) for model in ("base", "tuned")}
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
-    metrics = results.compare(base, tuned) | {"train": history.summary(steps)}
+    data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
+    metrics = report.measure(found, section["template"]["stop"], *sampling) | {"train": history.summary(steps), "data": data}
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    plots.save(plots.ifeval(base, tuned), OUT / "ifeval")
+    plots.save(plots.ifeval(found), OUT / "ifeval")
+    plots.save(plots.types(metrics["types"]), OUT / "types")
     plots.save(plots.loss(steps), OUT / "loss")
-    pairs = list(zip(base.samples, tuned.samples, strict=True))[: section["samples"]]
-    samples = [page.side_by_side(*pair) for pair in pairs]
+    plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"]), OUT / "lengths")
+    samples = page.side_by_side(found, section["samples"])
     (OUT / "samples.md").write_text(page.render("samples.md.jinja", samples=samples))
-    sections = {name: params.read(name) for name in ("prepare", "train", "evaluate")}
-    (OUT / "report.html").write_text(
-        page.render(
-            "report.html.jinja",
-            metrics=metrics,
-            labels={name: label for name, (_, label) in results.SCORES.items()},
-            figures={name: page.drawing(OUT / f"{name}.svg") for name in ("ifeval", "loss")},
-            samples=samples,
-            config=yaml.safe_dump(sections, sort_keys=False, allow_unicode=True),
-        )
-    )
+    sections = {name: params.read(name) for name in ("prepare", "base", "train", "evaluate")}
+    card = {"data": data, "contract": rules, "prepare": sections["prepare"], "remarks": contract.remarks(data, rules)}
+    (OUT / "data_card.md").write_text(page.render("data_card.md.jinja", **card))
+    figures = {name: page.drawing(OUT / f"{name}.svg") for name in ("ifeval", "types", "loss", "lengths")}
+    config = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+    text = page.render("report.html.jinja", metrics=metrics, figures=figures, samples=samples, config=config, **card)
+    (OUT / "report.html").write_text(text)
     print(f"report: {OUT}/report.html")
 
 

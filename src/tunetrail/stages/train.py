@@ -21,7 +21,8 @@ def main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     params.write_yaml(work / "axolotl.yaml", section)
     here = checkpoint.is_path(section["base_model"])
-    launch.axolotl(work / "axolotl.yaml", params.read("accelerate"), work / "axolotl.log", "train", offline=here)
+    words = ["-m", "axolotl.cli.train", str(work / "axolotl.yaml")]
+    launch.accelerated(words, params.read("accelerate"), work / "axolotl.log", "train", offline=here)
     checkpoint.copy(work, Path("outputs/model"))
     out = Path("outputs/train")
     out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,43 @@
+"""A file of the Hugging Face hub, named by repository and revision -> where it lies here, downloaded once.
+
+Not covered: whole repositories. Axolotl and lm-eval fetch the weights themselves, at the revision that they are given.
+"""
+
+from pathlib import Path
+
+from tunetrail import UserError
+
+
+def fetch(repo_id: str, filename: str, revision: str | None, repo_type: str = "model") -> Path:
+    """`huggingface_hub.hf_hub_download` with its own arguments; a file that is in the hub's cache is not fetched again.
+
+    Raises:
+        UserError: gated, not there, or not to be reached; the message says which and what to do.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    name = f"{repo_id} at {revision or 'main'}"
+    try:
+        return Path(hf_hub_download(repo_id, filename, revision=revision, repo_type=repo_type))
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{name} is gated. Accept its licence at huggingface.co/{repo_id}, then: export HF_TOKEN=... (or hf auth login)."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            f"{repo_id}: no such {repo_type} on the hub, or a private one. Give org/name, and HF_TOKEN if it is private."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{name}: no such revision. Give a commit of {repo_id}.") from None
+    except errors.RemoteEntryNotFoundError:
+        raise UserError(f"{name} has no file {filename}. Name one that it has.") from None
+    except (OSError, RuntimeError):
+        # No connection. After a refused one the client fails with a RuntimeError instead of looking into its cache.
+        pass
+    try:
+        return Path(hf_hub_download(repo_id, filename, revision=revision, repo_type=repo_type, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        raise UserError(
+            f"{name}: {filename} is not in the hub's cache, and the hub does not answer. Connect and run again, or give "
+            "a file or a folder that is here (prepare=file, evaluate.hub=null, model=local)."
+        ) from None

@@ -1,0 +1,160 @@
+"""A finished run -> its parameters and models as files here: MLflow has what it was, DVC's cache what came out of it.
+
+Not covered: the weights of a base model from the hub, which transformers fetches at the recorded revision.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunetrail import UserError, checkpoint, launch, params, workspace
+
+RECORD = (str(params.FILE), "dvc.yaml", "dvc.lock")
+OUTPUTS = {"base": "outputs/base", "train": "outputs/model"}  # stage: its output that is asked for
+_LISTED = 10  # runs, where a person must choose one
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished run: `params` is the whole of its params.yaml, `base` a folder or a hub id, `tuned` a folder."""
+
+    name: str
+    params: dict[str, Any]
+    base: str
+    revision: str | None
+    tuned: Path
+
+
+def here(root: Path) -> Recorded:
+    """The run that the checkout holds.
+
+    Raises:
+        UserError: it holds none, or its model was trained on other data or in another template than params.yaml names.
+    """
+    missing = [path for path in (*RECORD, *OUTPUTS.values()) if not (root / path).exists()]
+    trained = workspace.locked(root).get("train")
+    if missing or not trained:
+        what = missing[0] if missing else "model in dvc.lock"
+        raise UserError(
+            f"{root}: no finished run here (no {what}). Make one: tunetrail run, or name one: tunetrail chat RUN"
+        )
+    found = _read("this checkout's run", root, record=root, models=root)
+    if trained["params"][str(params.FILE)]["train"]["datasets"] != found.params["train"]["datasets"]:
+        raise UserError(
+            f"{root}: outputs/model was trained on other data, or in another template, than params.yaml names by now: a run "
+            "did not come to its end. Finish it: tunetrail run. Or name the run to take: tunetrail chat RUN"
+        )
+    return found
+
+
+def bring(root: Path, word: str) -> Recorded:
+    """The run that `word` names by its id, the beginning of it, or its name, with its models out of DVC's cache.
+
+    They come into work/recorded/<id>, unless the checkout holds the same.
+
+    Raises:
+        UserError: not one run, or one without an end, or its models are neither in the cache nor in a remote.
+    """
+    from tunetrail import tracking  # MLflow takes seconds to import: not for the checkout's own run
+
+    named = tracking.runs(root, word)
+    if len(named) != 1:
+        raise UserError(_choice(word, named, tracking.runs(root, "")))
+    run = named[0]
+    name, record = f"run {run.info.run_id} ({run.info.run_name})", root / "work" / "recorded" / run.info.run_id
+    record.mkdir(parents=True, exist_ok=True)
+    if missing := tracking.download(root, run.info.run_id, RECORD, record):
+        raise UserError(
+            f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that came to its end has "
+            "models: name another, or run it again."
+        )
+    if _holds(root, record):
+        return _read(name, root, record, models=root)
+    try:
+        checkout(root, record)
+    except UserError as error:
+        raise UserError(
+            f"{name}: its models are in DVC's cache no more. Where they were pushed, name the remote and ask again: "
+            "dvc remote add --default NAME URL. Else make them anew: in a clone at commit "
+            f"{run.data.tags.get('git.commit')}, {record / params.FILE} in place of params.yaml, then dvc repro.\n{error}"
+        ) from None
+    return _read(name, root, record, models=record)
+
+
+def _choice(word: str, named: list[Any], every: list[Any]) -> str:
+    """Why `word` does not name one run, and the newest that it may mean."""
+    runs = [f"  {run.info.run_id}  {run.info.status:<8}  {run.info.run_name}" for run in (named or every)[:_LISTED]]
+    if not runs:
+        return f"{word}: the store has no run. Make one: tunetrail run"
+    what = f"{len(named)} runs are called or begin so. Give one's id" if named else "no run has this id or name. There are"
+    return "\n".join([f"{word}: {what}:", *runs])
+
+
+def checkout(root: Path, folder: Path) -> None:
+    """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`.
+
+    Raises:
+        UserError: DVC does not find them; the message is its own.
+    """
+    lines = launch.output(["dvc", "--cd", str(root), "config", "--list"]).splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line)  # relative paths made absolute
+    remotes = {key: value for key, value in found.items() if key.startswith("remote.") or key == "core.remote"}
+    # Git ignores work/, and DVC takes no stage from an ignored file. Links cost no time and no room; nobody writes here.
+    settings = {"core.no_scm": "true", "cache.type": "reflink,hardlink,symlink,copy"} | remotes
+    settings["cache.dir"] = found.get("cache.dir", str(root / ".dvc" / "cache"))
+    _configure(folder / ".dvc" / "config", settings)
+    dvc = ["dvc", "--cd", str(folder)]
+    print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
+    try:
+        launch.output([*dvc, "checkout", "--force", *OUTPUTS.values()])
+    except UserError:
+        if not remotes:
+            raise
+        print("not in the cache: DVC pulls them from the remote", file=sys.stderr, flush=True)
+        launch.output([*dvc, "pull", "--force", *OUTPUTS.values()])
+
+
+def _configure(file: Path, settings: dict[str, str]) -> None:
+    """Write DVC's settings by their dotted keys: `remote.NAME.url` stands in the section ['remote "NAME"']."""
+    sections: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        place, _, option = key.rpartition(".")
+        kind, _, name = place.partition(".")
+        quote = "'" if '"' in value else '"'
+        sections.setdefault(f"'{kind} \"{name}\"'" if name else kind, []).append(f"{option} = {quote}{value}{quote}\n")
+    file.parent.mkdir(exist_ok=True)
+    file.touch(mode=0o600)  # a remote's password may be among them
+    file.write_text("".join(f"[{section}]\n" + "".join(options) for section, options in sections.items()))
+
+
+def _holds(root: Path, record: Path) -> bool:
+    """Whether the checkout's own outputs are those that `record`/dvc.lock names."""
+    ours, theirs = workspace.locked(root), workspace.locked(record)
+    return all(
+        (root / path).is_dir() and workspace.md5(root, ours, stage, path) == workspace.md5(record, theirs, stage, path)
+        for stage, path in OUTPUTS.items()
+    )
+
+
+def _read(name: str, root: Path, record: Path, models: Path) -> Recorded:
+    values = yaml.safe_load((record / params.FILE).read_text(encoding="utf-8"))
+    base = json.loads((models / OUTPUTS["base"] / "base.json").read_text())
+    weights = _weights(name, root, models, base)
+    return Recorded(name, values, weights, base["revision"], models / OUTPUTS["train"])
+
+
+def _weights(name: str, root: Path, models: Path, base: dict[str, Any]) -> str:
+    """Where the base is: what the run made is among its models, another folder in the checkout, all else on the hub."""
+    place = base["base_model"]
+    if place.startswith(f"{OUTPUTS['base']}/"):
+        return str(models / place)
+    folder = root / place
+    if not folder.is_dir() and not checkpoint.is_path(place):
+        return place
+    if checkpoint.digest(folder) != base["sha256"]:
+        raise UserError(f"{name}: its base {place} is another model by now (its digest differs). Put back what was there.")
+    return str(folder)

@@ -1,0 +1,83 @@
+"""Scored answers -> what metrics.json, tables and pages say of them; the same for a run and for answers from elsewhere.
+
+A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`. Not covered: training, and the data.
+"""
+
+from typing import Any
+
+from tunetrail import health, results, scoring
+from tunetrail.results import Results
+
+
+def measure(found: dict[str, Results], stop: str, resamples: int, seed: int) -> dict[str, Any]:
+    """All figures of one evaluation: the scores as generated (`ifeval`) and with every answer cut at `stop`, where it begins
+    a new instruction block (`ifeval_stopped`), by instruction type, and the answers' health.
+
+    Raises:
+        ValueError: the models were not asked alike, or a loose score is below its strict one.
+    """
+    stopped = {
+        model: results.gather(of.task, scoring.stopped(of.samples, stop), resamples, seed, of.digest)
+        for model, of in found.items()
+    }
+    one = next(iter(found.values()))
+    return {
+        "task": one.task,
+        "prompts": one.prompts,
+        "instructions": one.instructions,
+        "size": results.size(one),
+        "evaluation_digest": one.digest,
+        "ifeval": _scores(found, resamples, seed),
+        "ifeval_stopped": _scores(stopped, resamples, seed),
+        "stop": stop,
+        "types": results.by_type(found),
+        "health": {model: health.figures(of.samples, stop) for model, of in found.items()},
+    }
+
+
+def _scores(found: dict[str, Results], resamples: int, seed: int) -> dict[str, Any]:
+    if set(found) == {"base", "tuned"}:
+        return results.compare(found["base"], found["tuned"], resamples, seed)
+    return results.scores(found)
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The scores, and the answers' health, as text of at most 100 columns."""
+    models = list(metrics["health"])
+    lines = [f"{metrics['task']}: {metrics['size']}; accuracy in % with 95 % intervals", ""]
+    for heading, scores in (
+        ("as generated", metrics["ifeval"]),
+        (f"cut at {metrics['stop']}", metrics["ifeval_stopped"]),
+    ):
+        if heading != "as generated" and scores == metrics["ifeval"]:
+            lines += [f"No answer goes on into a new {metrics['stop']} block: a stop there changes nothing.", ""]
+            continue
+        named = [*models, "difference"] if "delta" in scores else models
+        lines.append(f"{heading:<32}" + "".join(f"{name:<22}" for name in named).rstrip())
+        for name, (_, label) in results.SCORES.items():
+            cells = [interval(scores[model][name]) for model in models]
+            if "delta" in scores:
+                cells.append(interval(scores["delta"][name], sign="+") + p_value(scores["delta"][name]))
+            lines.append(f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
+        lines.append("")
+    lines.append(f"{'answers':<32}" + "".join(f"{model:<22}" for model in models).rstrip())
+    for name, label in {**health.FIGURES, "mean_tokens": "mean length, tokens", "mean_words": "mean length, words"}.items():
+        values = [metrics["health"][model][name] for model in models]
+        if None not in values:
+            shown = [f"{value:.1f}" if name.startswith("mean") else f"{value:.1%}" for value in values]
+            short = label.partition(" (")[0]
+            lines.append(f"{short:<32}" + "".join(f"{value:<22}" for value in shown).rstrip())
+    return "\n".join(lines)
+
+
+def interval(score: dict[str, float], sign: str = "") -> str:
+    """A share, or with `sign` a difference, in per cent: "70.6 [63.2, 77.1]"."""
+    value, low, high = (100 * score[end] for end in ("value", "low", "high"))
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def p_value(score: dict[str, float]) -> str:
+    """McNemar's p where there is one: " p = 0.031"."""
+    if "p" not in score:
+        return ""
+    return " p < 0.001" if score["p"] < 0.001 else f" p = {score['p']:.3f}"

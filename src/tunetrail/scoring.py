@@ -1,0 +1,66 @@
+"""IFEval prompts and answers -> samples, scored by lm-eval's own checkers in the shape that lm-eval writes them.
+
+For answers that come from elsewhere, and for answers cut at a stop string. What a model of ours answers is scored in
+lm-eval's own run, by the same checkers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, records
+
+Sample = dict[str, Any]
+
+
+def score(prompts: list[records.Row], answers: list[str]) -> list[Sample]:
+    """One sample a prompt, in the order of the prompts. Importing the checkers takes seconds."""
+    from tunetrail.ifeval import checkers
+
+    return [
+        {"doc_id": number, "doc": prompt, "filtered_resps": [answer], **checkers.score(prompt, answer)}
+        for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+    ]
+
+
+def stopped(samples: list[Sample], stop: str) -> list[Sample]:
+    """The same answers as the stop string `stop` would have left them, scored again where that cuts them.
+
+    Greedy decoding makes the cut answer the one that generation with that stop string gives.
+    """
+    cut = [sample["filtered_resps"][0].partition(stop)[0] for sample in samples]
+    places = [place for place, sample in enumerate(samples) if stop in sample["filtered_resps"][0]]
+    if not places:
+        return samples
+    again = score([samples[place]["doc"] for place in places], [cut[place] for place in places])
+    scored = {place: sample | {"doc_id": samples[place]["doc_id"]} for place, sample in zip(places, again, strict=True)}
+    return [scored.get(place, sample) for place, sample in enumerate(samples)]
+
+
+def read_responses(path: Path, prompts: list[records.Row]) -> list[str]:
+    """The responses of a file of {"prompt", "response"} rows, in the order of `prompts`.
+
+    Raises:
+        UserError: as `records.read`, or a row of another shape, a prompt answered twice, not answered, or not asked.
+    """
+    given: dict[str, str] = {}
+    for number, row in enumerate(records.read(path), 1):
+        for name in ("prompt", "response"):
+            if not isinstance(row.get(name), str):
+                raise UserError(
+                    f"{path}, row {number}: '{name}' is missing or not text. Each row has a prompt and a response."
+                )
+        if row["prompt"] in given:
+            raise UserError(f"{path}, row {number}: this prompt is answered twice: {row['prompt'][:60]!r}. Keep one.")
+        given[row["prompt"]] = row["response"]
+    asked = [row["prompt"] for row in prompts]
+    missing, foreign = [prompt for prompt in asked if prompt not in given], set(given) - set(asked)
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of the {len(asked)} prompts have no response, the first of them {missing[0][:60]!r}. "
+            "Answer each prompt, word for word as the prompt file has it."
+        )
+    if foreign:
+        raise UserError(
+            f"{path}: {len(foreign)} responses are to prompts that are not asked. Give the file of their prompts."
+        )
+    return [given[prompt] for prompt in asked]

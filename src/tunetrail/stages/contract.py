@@ -1,0 +1,47 @@
+"""The raw and the prepared data, the prompts and the base's tokenizer -> outputs/contract/contract.json.
+
+    python -m tunetrail.stages.contract
+
+`report` writes the data card from it.
+"""
+
+import json
+from pathlib import Path
+
+from tunetrail import contract, params, records, template
+from tunetrail.stages import run
+
+RAW, PREPARED, OUT = Path("data/raw"), Path("data/prepared"), Path("outputs/contract")
+
+
+def main() -> None:
+    from transformers import AutoTokenizer
+
+    section = params.read("contract")
+    base = json.loads(Path("outputs/base/base.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(base["base_model"], revision=base["revision"])
+    (raw,), (asked,) = (RAW / "instructions").iterdir(), (RAW / "prompts").iterdir()
+    train, validation = (records.read(PREPARED / f"{name}.jsonl") for name in ("train", "validation"))
+    prompts = [template.prompt(section["template"], row["instruction"], row["input"]) for row in train]
+    answers = [row["output"] for row in train]
+    lengths = [
+        (len(question), len(answer))
+        for question, answer in zip(
+            template.token_ids(tokenizer, prompts), template.answer_ids(tokenizer, answers), strict=True
+        )
+    ]
+    found = {
+        "rows": contract.rows(records.read(raw), train, validation),
+        "tokens": contract.tokens(lengths, section["sequence_len"]),
+        "contamination": contract.contamination(
+            [row["prompt"] for row in records.read_prompts(asked)], train, section["ngram"]
+        ),
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "contract.json").write_text(json.dumps(found, indent=2) + "\n")
+    for line in contract.remarks(found, section):
+        print(f"contract: {line}")
+
+
+if __name__ == "__main__":
+    run(main)
