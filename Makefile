@@ -46,7 +46,7 @@ demo: $(READY) ## run the demo through `mlflow run` and show what came out
 	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=demo
 
 test: $(READY) ## run every test
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## check style, floors and files
 	pre-commit run --all-files

@@ -58,7 +58,7 @@ def main() -> None:
         print(f"{'MLflow, DVC':<16}{seconds - in_stages:7.1f} s {1 - in_stages / seconds:6.0%}")
         scores = json.loads((clone / "report" / "metrics.json").read_text())["ifeval"]
         asked = {
-            "30 points up": all(delta >= 0.30 for delta in scores["delta"].values()),
+            "30 points up": all(delta["value"] >= 0.30 for delta in scores["delta"].values()),
             "disjoint intervals": all(
                 scores["base"][name]["high"] < scores["tuned"][name]["low"] for name in scores["base"]
             ),

@@ -144,3 +144,51 @@ def test_help_does_not_wait_for_the_tools():
     """No import of theirs at start-up: it would cost seconds before every word."""
     script = "import sys, tunetrail.cli; print(*sorted(set(sys.modules) & {'torch', 'transformers', 'mlflow', 'axolotl'}))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "\n"
+
+
+def asked(folder):
+    """A prompt file and a response file of three prompts, of which the responses follow one."""
+    kinds = ("punctuation:no_comma", "change_case:english_lowercase", "startend:quotation")
+    prompts = [
+        {"key": n, "prompt": f"p{n}", "instruction_id_list": [kind], "kwargs": [{}]} for n, kind in enumerate(kinds)
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    answers = [{"prompt": f"p{n}", "response": "No sign here\n### Instruction:\none, two" if n else "None"} for n in range(3)]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return "score", "--prompts", "prompts.jsonl", "--responses", "answers.jsonl"
+
+
+def test_responses_from_anywhere_are_scored_without_a_checkout_or_a_model(tmp_path):
+    ended = tunetrail(tmp_path, *asked(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert "ifeval: 3 prompts, 3 instructions (the published IFEval has 541 and 834)" in ended.stdout
+    assert "Prompt Strict                   33.3 [" in ended.stdout
+    assert "starts a new instruction block  66.7%" in ended.stdout
+    files = {file.name for file in (tmp_path / "answers.report").iterdir()}
+    assert files == {"metrics.json", "ifeval.png", "ifeval.svg", "types.png", "types.svg", "report.html"}
+
+
+def test_machines_get_the_scores_their_intervals_and_n(tmp_path):
+    ended = tunetrail(tmp_path, *asked(tmp_path), "--json")
+    found = json.loads(ended.stdout)
+    assert (found["prompts"], found["instructions"]) == (3, 3)
+    for kind in ("ifeval", "ifeval_stopped"):
+        scores = found[kind]["responses"]
+        assert set(scores) == {"prompt_strict", "prompt_loose", "inst_strict", "inst_loose"}
+        assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
+    assert not (tmp_path / "answers.report").exists()
+
+
+def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
+    words = asked(tmp_path)
+    (tmp_path / "answers.report").write_text("")
+    for more, says in (
+        ((), "answers.report is a file"),
+        (("--responses", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
+        (("--prompts", "answers.jsonl"), "answers.jsonl, row 1: no field 'key'"),
+    ):
+        ended = tunetrail(tmp_path, *words, *more)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith("error: ")
+        assert says in ended.stderr
+        assert ended.stdout == ""

@@ -171,6 +171,8 @@ def score_command(prompts: Path, responses: Path, folder: Path | None, stop: str
         click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
         return
     folder = folder or responses.with_suffix(".report")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. Give another place for the report: --report FOLDER")
     page.write_scored(folder, responses.name, metrics, found)
     click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")
 

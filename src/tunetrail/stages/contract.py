@@ -24,6 +24,7 @@ def main() -> None:
     train, validation = (records.read(PREPARED / f"{name}.jsonl") for name in ("train", "validation"))
     prompts = [template.prompt(section["template"], row["instruction"], row["input"]) for row in train]
     answers = [row["output"] for row in train]
+    print(f"contract: the tokens of {len(train):,} rows are counted", flush=True)
     lengths = [
         (len(question), len(answer))
         for question, answer in zip(
