@@ -92,6 +92,9 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("train.learning_rate=fast",), ["train.learning_rate: 'fast' is not of type 'number'"]),
         (("prepare.generate.rows=1.5",), ["prepare.generate.rows: 1.5 is not of type 'integer'"]),
         (("prepare.take=0",), ["prepare.take: 0"]),
+        (("--experiment=demo",), ["An override has no dashes: experiment=VALUE"]),
+        (("report.stop=''",), ["report.stop"]),
+        (("prepare=alpaca_cleaned", "prepare.hub.revision=main"), ["prepare.hub.revision: 'main'", "Give the commit"]),
         (("prepare.empty=keep",), ["prepare.empty: 'keep' is not one of"]),
         (("train.sequence_len=long",), ["train.sequence_len: 'long'"]),
         (("prepare=alpaca_cleaned", "evaluate=ifeval", "prepare.path=good.jsonl"), ["prepare.hub=null"]),
@@ -149,11 +152,11 @@ def test_help_does_not_wait_for_the_tools():
 def asked(folder):
     """A prompt file and a response file of three prompts, of which the responses follow one."""
     kinds = ("punctuation:no_comma", "change_case:english_lowercase", "startend:quotation")
-    prompts = [
-        {"key": n, "prompt": f"p{n}", "instruction_id_list": [kind], "kwargs": [{}]} for n, kind in enumerate(kinds)
-    ]
+    prompts = [{"key": n, "prompt": f"p{n}", "instruction_id_list": [kind], "kwargs": [{}]} for n, kind in enumerate(kinds)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
-    answers = [{"prompt": f"p{n}", "response": "No sign here\n### Instruction:\none, two" if n else "None"} for n in range(3)]
+    answers = [
+        {"prompt": f"p{n}", "response": "No sign here\n### Instruction:\none, two" if n else "None"} for n in range(3)
+    ]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
     return "score", "--prompts", "prompts.jsonl", "--responses", "answers.jsonl"
 
@@ -164,7 +167,7 @@ def test_responses_from_anywhere_are_scored_without_a_checkout_or_a_model(tmp_pa
     assert "ifeval: 3 prompts, 3 instructions (the published IFEval has 541 and 834)" in ended.stdout
     assert "Prompt Strict                   33.3 [" in ended.stdout
     assert "starts a new instruction block  66.7%" in ended.stdout
-    files = {file.name for file in (tmp_path / "answers.report").iterdir()}
+    files = {file.name for file in (tmp_path / "answers.jsonl.report").iterdir()}
     assert files == {"metrics.json", "ifeval.png", "ifeval.svg", "types.png", "types.svg", "report.html"}
 
 
@@ -176,14 +179,21 @@ def test_machines_get_the_scores_their_intervals_and_n(tmp_path):
         scores = found[kind]["responses"]
         assert set(scores) == {"prompt_strict", "prompt_loose", "inst_strict", "inst_loose"}
         assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
-    assert not (tmp_path / "answers.report").exists()
+    assert not (tmp_path / "answers.jsonl.report").exists()
 
 
 def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
     words = asked(tmp_path)
-    (tmp_path / "answers.report").write_text("")
+    (tmp_path / "answers.jsonl.report").write_text("")
+    unknown = {"key": 7, "prompt": "p0", "instruction_id_list": ["no:such"], "kwargs": [{}]}
+    (tmp_path / "unknown.jsonl").write_text(json.dumps(unknown))
+    (tmp_path / "one.jsonl").write_text('{"prompt": "p0", "response": "a"}')
+    (tmp_path / "half.jsonl").write_text('{"prompt": "p0", "response": "\\ud800"}')
     for more, says in (
-        ((), "answers.report is a file"),
+        ((), "answers.jsonl.report: no report can be written there"),
+        (("--stop", ""), "--stop is empty"),
+        (("--prompts", "unknown.jsonl", "--responses", "one.jsonl"), "prompt 7 ('p0'): lm-eval's checkers do not take"),
+        (("--prompts", "unknown.jsonl", "--responses", "half.jsonl"), "half a character"),
         (("--responses", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--prompts", "answers.jsonl"), "answers.jsonl, row 1: no field 'key'"),
     ):

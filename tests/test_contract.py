@@ -88,11 +88,14 @@ def test_the_licences_are_said_and_a_non_commercial_one_stands_out():
     )
 
 
-def test_the_real_rows_are_described(shared):
+def test_a_prompt_that_is_asked_twice_counts_twice():
+    found = contract.contamination([PROMPT, PROMPT], [row(PROMPT)], ngram=8)
+    assert (found["exact"], found["seen"]) == (2, 2)
+
+
+def test_the_real_rows_repeat_themselves(shared):
+    """14 of the 999 rows are an earlier one word for word (`sort FILE | uniq` leaves 985)."""
     from tunetrail import records
 
     rows = records.read_instructions(shared("alpaca/alpaca_en_demo.jsonl"))
-    prompts = [prompt["prompt"] for prompt in records.read_prompts(shared("ifeval/input_data.jsonl"))]
-    train, validation = records.split(rows, None, 50, 42)
-    assert contract.rows(rows, train, validation)["train_validation_overlap"] == 0
-    assert contract.contamination(prompts, train, 8)["prompts"] == 540
+    assert contract.rows(rows, rows, [])["duplicate"] == 14

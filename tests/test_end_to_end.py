@@ -259,7 +259,8 @@ def changed(folder, *, params=None, append=None):
     before = file.read_text()
     if params:
         values = yaml.safe_load(before)
-        values["evaluate"] |= params
+        for section, keys in params.items():
+            values[section] |= keys
         config.write(values, folder)
     elif append:
         file.write_text(before + "\n# changed\n")
@@ -273,7 +274,14 @@ def test_dvc_finds_all_up_to_date_and_runs_no_more_than_a_change_needs(demo):
     assert "up to date" in run(folder, "dvc", "status").stdout
     assert changed(folder) == set()
     assert changed(folder, append="src/tunetrail/plots.py") == {"report"}
-    assert changed(folder, params={"batch_size": 7}) == {"evaluate_base", "evaluate_tuned", "report"}
+    assert changed(folder, params={"evaluate": {"batch_size": 7}}) == {"evaluate_base", "evaluate_tuned", "report"}
+
+
+def test_a_licence_and_a_stop_run_no_more_than_the_report(demo):
+    folder, _ = demo
+    licence = {"prepare": {"license": "mit", "expected_rows": 5}, "base": {"license": "mit"}, "contract": {"license": "mit"}}
+    assert changed(folder, params=licence) == {"report"}
+    assert changed(folder, params={"report": {"stop": "###"}}) == {"report"}
 
 
 def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked):

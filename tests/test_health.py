@@ -7,17 +7,25 @@ def sample(answer, **told):
     return {"filtered_resps": [answer], **told}
 
 
-@pytest.mark.parametrize(
-    "answer",
-    ["The" * 51, "\n" * 150, "one two three four five six " * 6, "It is said that the river was cold and very wide. " * 3],
-)
-def test_an_answer_that_repeats_a_run_of_fifty_characters_three_times_loops(answer):
+SENTENCE = "It is said that the river was cold and very wide. "
+
+
+@pytest.mark.parametrize("answer", ["The" * 8, "so the the the the the the the the end", "a, b; " * 9, SENTENCE * 3])
+def test_an_answer_that_says_the_same_over_and_over_loops(answer):
     assert health.loops(answer)
 
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "The" * 49, "-" * 80, " ".join(map(str, range(500))), "It is said that the river was cold and very wide. " * 2],
+    [
+        "",
+        "The" * 7,
+        "\n".join(["-" * 80] * 5),
+        " " * 300,
+        " ".join(map(str, range(500))),
+        SENTENCE * 2,
+        "machine learning " * 3,
+    ],
 )
 def test_an_answer_that_does_not_is_no_loop(answer):
     assert not health.loops(answer)

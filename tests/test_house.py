@@ -55,7 +55,7 @@ def test_one_name_for_stage_section_and_file():
     commands = {stage["cmd"].split("tunetrail.stages.")[1].split()[0] for stage in DVC.values()}
     assert files == sections == commands == {name.split("_")[0] for name in DVC}
     for name, stage in DVC.items():
-        assert name.split("_")[0] in stage["params"]
+        assert name.split("_")[0] in {key.split(".")[0] for key in stage["params"]}
         assert f"src/tunetrail/stages/{name.split('_')[0]}.py" in stage["deps"]
 
 

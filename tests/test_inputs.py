@@ -14,6 +14,7 @@ def values(tmp_path):
     records.write(tmp_path / "rows.jsonl", ROWS)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
     return {
+        "template": {"with_input": "{instruction} {input}", "without_input": "{instruction}"},
         "prepare": FILE | {"path": str(tmp_path / "rows.jsonl")},
         "evaluate": {"path": str(tmp_path / "prompts.jsonl"), "hub": None},
         "base": {"make": {"train": dict(TRAIN)}, "base_model": "outputs/base/model"},
@@ -112,3 +113,13 @@ def test_what_the_hub_has_is_not_looked_for_here_but_punkt_is(values, tmp_path, 
         inputs.check(values)
     (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
     inputs.check(values)
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("without_input", "no slot"), ("without_input", "{instruction}{instruction}"), ("with_input", "{instruction} {inptu}")],
+)
+def test_a_template_without_its_fields_is_said(values, form, text):
+    values["template"][form] = text
+    with pytest.raises(UserError, match=rf"template\.{form} holds .* It needs"):
+        inputs.check(values)

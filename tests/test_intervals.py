@@ -37,6 +37,22 @@ def test_all_or_none_followed_still_has_a_width():
     assert every.low == pytest.approx(1 - none.high)
 
 
+def test_the_same_share_of_every_prompt_still_has_a_width():
+    half = [np.array([1, 0]), np.array([0, 1]), np.array([1, 0])]
+    score = intervals.bootstrap(half, 100, 0)
+    assert score.value == 0.5
+    assert score.low < 0.3
+    assert score.high > 0.7
+
+
+def test_a_large_evaluation_is_resampled_in_blocks(monkeypatch):
+    followed = [np.array([value]) for value in np.random.default_rng(0).random(300) < 0.4]
+    whole = intervals.bootstrap(followed, 999, 0)
+    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 1000)
+    blocks = intervals.bootstrap(followed, 999, 0)
+    assert (blocks.low, blocks.high) == (pytest.approx(whole.low, abs=0.02), pytest.approx(whole.high, abs=0.02))
+
+
 def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says():
     """3,000 pairs of correlated shares with a known difference of 0.25, 60 prompts each."""
     rng = np.random.default_rng(0)

@@ -30,6 +30,7 @@ def left_by_a_run(folder):
     (folder / "data" / "raw" / "instructions" / "rows.jsonl").write_text("{}\n{}\n")
     row = {"instruction": "prompt 0", "input": "", "output": "a"}
     data = {
+        "source": {"file": "rows.jsonl", "md5": "of the rows"},
         "rows": contract.rows([row, row], [row], []),
         "tokens": contract.tokens([(8, 4)], 100),
         "contamination": contract.contamination(["prompt 0"], [row], 8),
@@ -44,8 +45,9 @@ def left_by_a_run(folder):
     (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
     rules = {"expected_rows": 3, "sequence_len": 100, "excess_length_strategy": "drop", "license": "mit", "ngram": 8}
     sections = {
-        "report": {"template": {"stop": "### Instruction:"}, "samples": 2, "resamples": 50, "seed": 0},
-        "prepare": {"path": "rows.jsonl", "hub": None, "generate": None},
+        "name": "three_prompts",
+        "report": {"stop": "### Instruction:", "samples": 2, "resamples": 50, "seed": 0},
+        "prepare": {"path": "rows.jsonl", "hub": None, "generate": None, "take": None},
         "base": {},
         "contract": rules,
         "train": {},
@@ -113,7 +115,7 @@ def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(r
     card = (reported / "data_card.md").read_text()
     for line in (
         "Source: `rows.jsonl`.",
-        "License: `mit`.",
+        "File `rows.jsonl`, md5 `of the rows`. License: `mit`.",
         "- 2 raw rows, where 3 are expected",
         "| repeating an earlier row word for word | 1 |",
         "| in all | 12 |",
@@ -137,6 +139,19 @@ def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(tmp_pat
     text = (tmp_path / "report" / "report.html").read_text()
     assert "Part of what tuning teaches is to stop" in text
     assert "cut at ### Instruction:" in report.table(metrics)
+
+
+def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(tmp_path, monkeypatch):
+    left_by_a_run(tmp_path)
+    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
+    file.write_text(file.read_text().replace("answer\u2028 2", "one, two\\n### Instruction:\\nthree"))
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["ifeval"] == metrics["ifeval_stopped"]
+    assert "No answer goes on" not in report.table(metrics)
+    assert "cut at ### Instruction:" in report.table(metrics)
+    assert "No answer goes on" not in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_health(reported):

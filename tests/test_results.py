@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tunetrail import results
+from tunetrail import UserError, results
 
 KINDS = ["punctuation:no_comma", "startend:quotation", "change_case:english_capital"]
 KEYS = [key for key, _ in results.SCORES.values()]
@@ -18,7 +18,12 @@ def evaluation(folder, followed, loose=None):
         values = dict(zip(KEYS, (all(strict), all(lenient), strict, lenient), strict=True))
         kinds = KINDS[: len(strict)]
         doc = {"key": number, "prompt": f"prompt {number}", "instruction_id_list": kinds, "kwargs": [{}] * len(kinds)}
-        told = {"prompt_hash": f"of prompt {number}", "tokens": 10 * number, "ended": int(number != 1)}
+        told = {
+            "doc_hash": f"of doc {number}",
+            "prompt_hash": f"of prompt {number}",
+            "tokens": 10 * number,
+            "ended": int(number != 1),
+        }
         lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer\u2028 {number}"], **told, **values})
         for key, value in values.items():
             totals[key] += value if isinstance(value, list) else [value]
@@ -27,7 +32,17 @@ def evaluation(folder, followed, loose=None):
     written = {
         "results": {"ifeval": {"alias": "ifeval", **reported}},
         "lm_eval_version": "0.4.11",
-        "config": {"model": "hf", "batch_size": 8, "device": "cpu", **seeds} | {"model_args": {"pretrained": str(folder)}},
+        "transformers_version": "5",
+        "max_length": 64,
+        "config": {
+            "model": "hf",
+            "model_dtype": "torch.float32",
+            "batch_size": 8,
+            "batch_sizes": [],
+            "device": "cpu",
+            **seeds,
+        }
+        | {"model_args": {"pretrained": str(folder)}},
         "configs": {"ifeval": {"doc_to_text": "{{prompt}}", "generation_kwargs": {"max_gen_toks": 40}}},
         "versions": {"ifeval": 4.0},
     }
@@ -47,7 +62,7 @@ def test_scores_counts_and_samples_are_read(tmp_path):
 
 def test_loose_below_strict_is_refused(tmp_path):
     with pytest.raises(ValueError, match="loose is below"):
-        results.read(evaluation(tmp_path, [[True]], loose=[[False]]), resamples=10, seed=0)
+        results.read(evaluation(tmp_path, [[True], [False]], loose=[[False], [True]]), resamples=10, seed=0)
 
 
 def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
@@ -57,17 +72,44 @@ def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
         results.read(tmp_path, resamples=10, seed=0)
 
 
-def test_models_that_were_asked_otherwise_are_not_compared(tmp_path):
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"config": {"batch_size": 16}},
+        {"config": {"batch_sizes": [4]}},
+        {"config": {"device": "cuda:0"}},
+        {"config": {"model_dtype": "torch.bfloat16"}},
+        {"config": {"torch_seed": 2}},
+        {"config": {"model": "vllm"}},
+        {"config": {"model_args": {"add_bos_token": True}}},
+        {"configs": {"ifeval": {"doc_to_text": "{{prompt}}", "generation_kwargs": {"max_gen_toks": 41}}}},
+        {"configs": {"ifeval": {"doc_to_text": "{{prompt}} ", "generation_kwargs": {"max_gen_toks": 40}}}},
+        {"versions": {"ifeval": 5.0}},
+        {"lm_eval_version": "0.4.12"},
+        {"transformers_version": "6"},
+        {"max_length": 32},
+    ],
+    ids=str,
+)
+def test_models_that_were_asked_otherwise_are_not_compared(tmp_path, other):
     base = results.read(evaluation(tmp_path / "base", [[False], [True]]), 10, 0)
-    for key, other in (("batch_size", 16), ("device", "cuda:0"), ("torch_seed", 2), ("model_args", {"add_bos_token": True})):
-        file = next(evaluation(tmp_path / key, [[True], [True]]).glob("*/results_*.json"))
-        written = json.loads(file.read_text())
-        file.write_text(json.dumps(written | {"config": written["config"] | {key: other}}))
-        with pytest.raises(ValueError, match="not evaluated alike"):
-            results.compare(base, results.read(tmp_path / key, 10, 0), 10, 0)
+    file = next(evaluation(tmp_path / "tuned", [[True], [True]]).glob("*/results_*.json"))
+    written = json.loads(file.read_text())
+    for key, value in other.items():
+        written[key] = written[key] | value if isinstance(value, dict) else value
+    file.write_text(json.dumps(written))
+    with pytest.raises(UserError, match=r"not evaluated alike.*dvc repro --force evaluate_base"):
+        results.compare(base, results.read(tmp_path / "tuned", 10, 0), 10, 0)
+
+
+def test_other_prompts_or_other_instructions_are_not_compared(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False], [True]]), 10, 0)
     fewer = results.read(evaluation(tmp_path / "fewer", [[True]]), 10, 0)
-    with pytest.raises(ValueError, match="not evaluated alike"):
-        results.compare(base, fewer, 10, 0)
+    file = next(evaluation(tmp_path / "other", [[True], [True]]).glob("*/samples_*"))
+    file.write_text(file.read_text().replace("of doc 1", "of another"))
+    for tuned in (fewer, results.read(tmp_path / "other", 10, 0)):
+        with pytest.raises(UserError, match="not evaluated alike"):
+            results.compare(base, tuned, 10, 0)
 
 
 def test_the_model_itself_is_no_part_of_the_evaluation(tmp_path):

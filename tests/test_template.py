@@ -10,7 +10,6 @@ from tunetrail import chat, launch, params, records, template, tiny
 TEMPLATE = {
     "with_input": "Do {instruction} with {input}:\n",
     "without_input": 'Do 😀 {{x}} "{instruction}"\n\n:\n',
-    "stop": "Do",
 }
 
 

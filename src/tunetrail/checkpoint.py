@@ -11,7 +11,15 @@ from tunetrail import UserError
 
 ADAPTER = "adapter_config.json"  # by which peft knows an adapter
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", ADAPTER)
-_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja")
+_TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "*.model",
+    "chat_template.jinja",
+)
 
 
 def is_path(base_model: str) -> bool:

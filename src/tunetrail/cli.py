@@ -29,6 +29,10 @@ are the folders and files in conf/.
 """
 
 
+# Hydra's own; it takes the beginning of one for the whole, `--experiment` for `--experimental-rerun`.
+_HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--hydra-help", "--shell-completion")
+
+
 class Commands(click.Group):
     """Ends every command that a person can mend with one message and code 2."""
 
@@ -78,6 +82,10 @@ def compose(overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    for word in overrides:
+        if word.startswith("--") and word.partition("=")[0] not in _HYDRA_OPTIONS:
+            key = word[2:].partition("=")[0]
+            raise UserError(f"{word}: no such option. An override has no dashes: {key}=VALUE. See tunetrail run --help.")
     root = workspace.root()
     os.chdir(root)
     sys.argv = ["tunetrail run", *overrides]
@@ -148,7 +156,9 @@ def show(root: Path, run: Any) -> None:
 @click.option(
     "--stop", default="### Instruction:", show_default=True, help="Where the answers are cut for the second scores."
 )
-@click.option("--json", "machine", is_flag=True, help="Print the scores, intervals and n as JSON, and write no report.")
+@click.option(
+    "--json", "machine", is_flag=True, help="Print the scores, intervals and n as JSON; a report only with --report."
+)
 def score_command(prompts: Path, responses: Path, folder: Path | None, stop: str, machine: bool) -> None:
     """Score responses from anywhere with lm-eval's IFEval checkers; no model is needed.
 
@@ -160,21 +170,27 @@ def score_command(prompts: Path, responses: Path, folder: Path | None, stop: str
     """
     from tunetrail import page, records, report, results, scoring
 
+    if not stop:
+        raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
     asked = records.read_prompts(prompts)
     answers = scoring.read_responses(responses, asked)
     inputs.punkt(asked)
     sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
     found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **sampling)}
     metrics = report.measure(found, stop, **sampling)
+    if folder or not machine:
+        folder = folder or responses.with_name(f"{responses.name}.report")
+        try:
+            page.write_scored(folder, responses.name, metrics, found)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: no report can be written there ({error}). Give another place: --report FOLDER"
+            ) from None
     if machine:
         kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped")
         click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
-        return
-    folder = folder or responses.with_suffix(".report")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file. Give another place for the report: --report FOLDER")
-    page.write_scored(folder, responses.name, metrics, found)
-    click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")
+    else:
+        click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")
 
 
 _CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side while they are written.

@@ -76,9 +76,12 @@ def _explain(error: jsonschema.ValidationError) -> str:
     if error.validator == "contains":
         key = error.schema_path[error.schema_path.index("dependentSchemas") + 1]
         return f"{place} lacks {error.validator_value['const']}, without which {key} does nothing. Add it to the list."
+    if error.validator == "pattern" and place.endswith("hub.revision"):
+        return f"{place}: {error.instance!r} may be another file tomorrow. Give the commit, 40 hexadecimal digits."
     if error.validator == "required":
         return f"{place}: {error.message}. Set it in conf/ or on the command line."
-    return f"{place}: {error.message}. Give a value of that type."
+    remedy = "a value of that type" if error.validator == "type" else "another value"
+    return f"{place}: {error.message}. Give {remedy}."
 
 
 def unknown_key(key: str, known: list[str]) -> str:

@@ -40,7 +40,8 @@ def tokens(lengths: list[tuple[int, int]], sequence_len: int) -> dict[str, Any]:
     """
     prompts, answers = np.array(lengths).T
     whole = prompts + answers
-    counts, edges = np.histogram(whole, bins=_BINS)
+    width = -(-int(np.ptp(whole) + 1) // _BINS)  # whole tokens, or the bars would be a comb
+    counts, edges = np.histogram(whole, bins=np.arange(whole.min(), whole.max() + width + 1, width))
     return {
         "total": int(whole.sum()),
         "supervised": int(answers.sum()),
@@ -66,12 +67,13 @@ def contamination(prompts: list[str], train: list[Row], ngram: int) -> dict[str,
         for place in range(len(prompt) - size + 1):
             runs[tuple(prompt[place : place + size])].append((number, place))
     sizes = sorted({len(run) for run in runs})
-    asked = {" ".join(prompt): number for number, prompt in enumerate(words)}
+    asked = defaultdict(set)
+    for number, prompt in enumerate(words):
+        asked[" ".join(prompt)].add(number)
     seen, exact = {}, set()
     for row in train:
         question = records.question(row)
-        if question in asked:
-            exact.add(asked[question])
+        exact |= asked.get(question, set())
         found = question.split()
         covered = defaultdict(set)
         for size in sizes:
@@ -104,8 +106,8 @@ def remarks(found: dict[str, Any], section: dict[str, Any]) -> list[str]:
         )
     if overlap["seen"]:
         said.append(
-            f"{overlap['seen']} of the {overlap['prompts']} evaluation prompts stand in the training rows: over half of "
-            f"their words, in runs of {overlap['ngram']}; {overlap['exact']} of them word for word"
+            f"wording: {overlap['seen']} of the {overlap['prompts']} evaluation prompts share over half of their words, in "
+            f"runs of {overlap['ngram']}, with one training row; {overlap['exact']} are one word for word"
         )
     return said
 

@@ -3,15 +3,19 @@
 Not covered: whether an answer is right or good.
 """
 
+import re
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
-# An answer loops when some run of this many characters, about ten words, stands in it this often, side by side or apart.
-# Characters, since a weak model may write "TheTheThe" or line ends alone.
-LOOP_LENGTH, LOOP_TIMES = 50, 3
-RULE = f"some run of {LOOP_LENGTH} characters occurs {LOOP_TIMES} times or more"
+from tunetrail import results
+
+# An answer loops when it says the same over and over: a long run of characters, about ten words, a few times anywhere, or
+# a short piece many times in a row. Characters, since a weak model may write "TheTheThe"; rules and blanks do not count.
+LOOP_LENGTH, LOOP_TIMES, LOOP_IN_A_ROW = 50, 3, 8
+RULE = f"a run of {LOOP_LENGTH} characters {LOOP_TIMES} times, or a shorter one {LOOP_IN_A_ROW} times in a row"
+_IN_A_ROW = re.compile(rf"(.{{1,{LOOP_LENGTH}}}?)\1{{{LOOP_IN_A_ROW - 1},}}", re.DOTALL)
 # Our name for a figure: the words that people read.
 FIGURES = {
     "ended": "ended before the token cap",
@@ -23,14 +27,20 @@ FIGURES = {
 
 def loops(answer: str) -> bool:
     """Whether the answer repeats itself (`RULE`)."""
+    if any(_says_something(found[1]) for found in _IN_A_ROW.finditer(answer)):
+        return True
     times: Counter[str] = Counter()
     free: dict[str, int] = {}  # where a run may begin again without overlapping itself
     for place in range(len(answer) - LOOP_LENGTH + 1):
         run = answer[place : place + LOOP_LENGTH]
-        if place >= free.get(run, 0):
+        if place >= free.get(run, 0) and _says_something(run):
             times[run] += 1
             free[run] = place + LOOP_LENGTH
     return max(times.values(), default=0) >= LOOP_TIMES
+
+
+def _says_something(text: str) -> bool:
+    return any(character.isalnum() for character in text)
 
 
 def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]:
@@ -39,7 +49,7 @@ def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]
     `samples` are scored answers (see `scoring`); `stop` begins a new instruction block. Lengths in tokens, and whether an
     answer ended, are known only for answers that were generated here; else they are None.
     """
-    answers = [sample["filtered_resps"][0] for sample in samples]
+    answers = list(map(results.answer, samples))
     counted = all("tokens" in sample for sample in samples)
     return {
         "ended": float(np.mean([sample["ended"] for sample in samples])) if counted else None,

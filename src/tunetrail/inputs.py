@@ -1,5 +1,6 @@
 """The composed parameters -> the inputs that they name, looked at before any stage runs and any earlier output goes."""
 
+import string
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def together(values: dict[str, Any]) -> None:
         raise UserError(
             f"base.base_model={base['base_model']}: model=tiny_llama makes its own. Add model=local to use a folder."
         )
+    for form, fields in (("with_input", {"instruction", "input"}), ("without_input", {"instruction"})):
+        found = [field for _, field, _, _ in string.Formatter().parse(values["template"][form]) if field is not None]
+        if sorted(found) != sorted(fields):
+            raise UserError(f"template.{form} holds {found or 'no field'}. It needs {sorted(fields)}, each once, in braces.")
     for name, section in (("prepare", prepare), ("evaluate", evaluate)):
         if section["hub"] and not section["path"].startswith("conf/"):
             raise UserError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Followed = list[np.ndarray]
+_DRAWN_AT_ONCE = 10_000_000  # 80 MB
 Z95 = 1.959963984540054  # the standard normal's 97.5 % point
 
 
@@ -26,8 +27,10 @@ def wilson(followed: Followed) -> Score:
 
     Wilson 1927, doi:10.1080/01621459.1927.10502953.
     """
-    n = len(followed)
-    share = float(np.sum(followed)) / n
+    return _wilson(float(np.sum(followed)) / len(followed), len(followed))
+
+
+def _wilson(share: float, n: int) -> Score:
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     # At 0 and 1 one end is the share itself, but for the last bit of a float.
@@ -38,12 +41,12 @@ def bootstrap(followed: Followed, resamples: int, seed: int) -> Score:
     """The percentile interval for the share of instructions followed.
 
     The instructions of one prompt are not independent, so prompts are resampled whole (cluster bootstrap; Davison and
-    Hinkley 1997, section 3.8). Where all or none were followed, resampling shows no spread; then it is Wilson's interval
-    with a prompt as the unit.
+    Hinkley 1997, section 3.8). Where all prompts are followed in the same share, all or none above all, resampling shows no
+    spread; then it is Wilson's interval with a prompt as the unit.
     """
     sums, counts = _sums(followed), _counts(followed)
-    if sums.sum() in (0, counts.sum()):
-        return wilson([np.array([int(sums.sum() > 0)])] * len(followed))
+    if len(set(sums / counts)) == 1:
+        return _wilson(float(sums[0] / counts[0]), len(followed))
     low, high = _percentiles(sums, counts, resamples, seed)
     return Score(float(sums.sum() / counts.sum()), low, high)
 
@@ -75,8 +78,8 @@ def newcombe(base: Followed, tuned: Followed) -> Score:
 def paired_bootstrap(base: Followed, tuned: Followed, resamples: int, seed: int) -> Score:
     """The percentile interval for the difference in the share of instructions followed, prompts resampled whole.
 
-    Where every prompt differs alike, resampling shows no spread; then it is Newcombe's, a prompt followed when all of its
-    instructions are.
+    Where every prompt differs alike, resampling shows no spread; then it is Newcombe's for whole prompts (followed when all
+    of their instructions are), which may be another difference: it is widened to hold this one.
     """
     differences, counts = _sums(tuned) - _sums(base), _counts(base)
     value = float(differences.sum() / counts.sum())
@@ -106,6 +109,10 @@ def _counts(followed: Followed) -> np.ndarray:
 
 
 def _percentiles(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
+    generator, shares = np.random.default_rng(seed), []
+    block = max(1, _DRAWN_AT_ONCE // len(sums))
+    for start in range(0, resamples, block):
+        drawn = generator.integers(len(sums), size=(min(block, resamples - start), len(sums)))
+        shares.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    low, high = np.percentile(np.concatenate(shares), [2.5, 97.5])
     return float(low), float(high)

@@ -23,6 +23,7 @@ def render(name: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["oneline"] = lambda text: html.escape(" ".join(text.split()), quote=False).replace("`", "\\`")
     environment.filters["interval"] = report.interval
     environment.globals |= {"labels": {name: label for name, (_, label) in results.SCORES.items()}}
     environment.globals |= {"health": health.FIGURES, "p_value": report.p_value}
@@ -43,17 +44,17 @@ def side_by_side(found: dict[str, Results], count: int) -> list[dict[str, Any]]:
 
 def drawing(path: Path) -> str:
     """An SVG file as a part of a page: without its XML declaration and document type."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return text[text.index("<svg") :]
 
 
 def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
     """Write the report of responses that came from elsewhere into `folder`: metrics.json, figures, report.html."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     plots.save(plots.ifeval(found), folder / "ifeval")
     plots.save(plots.types(metrics["types"]), folder / "types")
     figures = {name: drawing(folder / f"{name}.svg") for name in ("ifeval", "types")}
     samples = side_by_side(found, 8)
     text = render("score.html.jinja", responses=responses, metrics=metrics, figures=figures, samples=samples)
-    (folder / "report.html").write_text(text)
+    (folder / "report.html").write_text(text, encoding="utf-8")

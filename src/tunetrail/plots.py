@@ -71,7 +71,7 @@ def lengths(histogram: dict[str, list[float]], sequence_len: int) -> Figure:
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.stairs(histogram["counts"], histogram["edges"], fill=True, color=TUNED)
-    if sequence_len <= 1.5 * histogram["edges"][-1]:
+    if sequence_len <= 2 * histogram["edges"][-1]:
         axes.axvline(sequence_len, color=VALIDATION, linestyle="--", label=f"sequence_len {sequence_len:,}")
         axes.legend(frameon=False)
     axes.set(xlabel="tokens in a row: prompt, answer, BOS, EOS", ylabel="rows", xlim=(0, None))

@@ -3,7 +3,6 @@
 Everything is read from the checkout, so a run whose stages all came from DVC's cache is as complete as any other.
 """
 
-import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -27,8 +26,7 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     run.tags({"model.md5": model, "evaluation.digest": metrics["evaluation_digest"]} | lineage(root, values))
     run.tags(versions(root))
     prepare, rows = values["prepare"], metrics["data"]["rows"]["train"]
-    (raw,) = (root / "data" / "raw" / "instructions").iterdir()
-    data = hashlib.md5(raw.read_bytes()).hexdigest()  # as DVC knows the file
+    data = metrics["data"]["source"]["md5"]
     source = "hf://datasets/{repo_id}@{revision}/{filename}".format(**prepare["hub"]) if prepare["hub"] else prepare["path"]
     run.tags({"data.md5": data, "data.rows": rows, "data.source": source, "data.license": prepare["license"]})
     run.dataset(Path(source).stem, data, source, json.dumps({"train_rows": rows}))
@@ -54,11 +52,15 @@ def scores(metrics: dict[str, Any]) -> dict[str, float]:
     rows, tokens, overlap = (metrics["data"][name] for name in ("rows", "tokens", "contamination"))
     return values | {
         "data/rows": rows["train"],
+        "data/empty": rows["empty"],
         "data/duplicate": rows["duplicate"],
+        "data/repeated_question": rows["repeated_question"],
+        "data/train_validation_overlap": rows["train_validation_overlap"],
         "data/tokens": tokens["total"],
         "data/supervised_tokens": tokens["supervised"],
         "data/over_share": tokens["over_share"],
         "data/contaminated_prompts": overlap["seen"],
+        "data/contaminated_prompts_exact": overlap["exact"],
     }
 
 
@@ -75,7 +77,7 @@ def lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
     return {
         "base.model": base["base_model"],
         "base.revision": base["revision"],
-        "base.license": base["license"],
+        "base.license": values["base"]["license"],
         "base.sha256": base.get("sha256"),
         "template.digest": template.digest(values["template"]),
     }

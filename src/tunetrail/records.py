@@ -27,7 +27,9 @@ def read(path: Path) -> list[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not UTF-8. Convert it: iconv -f LATIN1 -t UTF-8 {path}") from None
+        raise UserError(
+            f"{path}, line {line}: not UTF-8. Convert it from what it is: iconv -f LATIN1 -t UTF-8 {path}"
+        ) from None
     numbered = _array(path, text) if text.lstrip().startswith("[") else _lines(path, text)
     if not numbered:
         raise UserError(f"{path}: no rows. Give a file with at least one row.")
@@ -77,7 +79,7 @@ def read_instructions(path: Path, empty: str = "refuse") -> list[Row]:
         if not isinstance(row.get("input") or "", str):
             raise ValueError("'input' is not text")
         kept = {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
-        if any("\ud800" <= character <= "\udfff" for text in kept.values() for character in text):
+        if any(map(has_half_character, kept.values())):
             raise ValueError("it has half a character (a lone surrogate)")
         return kept
 
@@ -85,6 +87,11 @@ def read_instructions(path: Path, empty: str = "refuse") -> list[Row]:
     if not rows:
         raise UserError(f"{path}: no row with an instruction and an output. Give a file with at least one.")
     return rows
+
+
+def has_half_character(text: str) -> bool:
+    """Whether a lone surrogate is in `text`, which JSON can write and UTF-8 cannot."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_empty(row: Row) -> bool:
@@ -130,6 +137,8 @@ def read_prompts(path: Path) -> list[Row]:
     def check(row: Row) -> Row:
         for field, kind in (("key", int), ("prompt", str), ("instruction_id_list", list), ("kwargs", list)):
             _require(row, field, kind)
+        if not row["instruction_id_list"]:
+            raise ValueError("'instruction_id_list' is empty")
         if not all(isinstance(kind, str) for kind in row["instruction_id_list"]):
             raise ValueError("'instruction_id_list' holds something that is not text")
         if not all(isinstance(arguments, dict) for arguments in row["kwargs"]):

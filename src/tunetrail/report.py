@@ -49,7 +49,7 @@ def table(metrics: dict[str, Any]) -> str:
         ("as generated", metrics["ifeval"]),
         (f"cut at {metrics['stop']}", metrics["ifeval_stopped"]),
     ):
-        if heading != "as generated" and scores == metrics["ifeval"]:
+        if heading != "as generated" and not any(of["runs_on"] for of in metrics["health"].values()):
             lines += [f"No answer goes on into a new {metrics['stop']} block: a stop there changes nothing.", ""]
             continue
         named = [*models, "difference"] if "delta" in scores else models
@@ -60,6 +60,9 @@ def table(metrics: dict[str, Any]) -> str:
                 cells.append(interval(scores["delta"][name], sign="+") + p_value(scores["delta"][name]))
             lines.append(f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
         lines.append("")
+    for model, of in metrics["health"].items():
+        if of["empty"] == 1:
+            lines += [f"Every answer of {model} is empty: it was not trained enough to say anything.", ""]
     lines.append(f"{'answers':<32}" + "".join(f"{model:<22}" for model in models).rstrip())
     for name, label in {**health.FIGURES, "mean_tokens": "mean length, tokens", "mean_words": "mean length, words"}.items():
         values = [metrics["health"][model][name] for model in models]

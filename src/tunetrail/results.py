@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tunetrail import intervals
+from tunetrail import UserError, intervals
 from tunetrail.intervals import Score
 
 # Our name for a score: (lm-eval's name, the label that people know it by).
@@ -46,10 +46,10 @@ def read(folder: Path, resamples: int, seed: int) -> Results:
         ValueError: not exactly one results file, or scores that its samples do not give; or as `gather`.
     """
     (file,) = folder.glob("*/results_*.json")
-    written = json.loads(file.read_text())
+    written = json.loads(file.read_text(encoding="utf-8"))
     ((task, reported),) = written["results"].items()
     (samples_file,) = folder.glob(f"*/samples_{task}_*.jsonl")
-    samples = [json.loads(line) for line in samples_file.read_text().split("\n") if line]
+    samples = [json.loads(line) for line in samples_file.read_text(encoding="utf-8").split("\n") if line]
     samples.sort(key=lambda sample: sample["doc_id"])
     found = gather(task, samples, resamples, seed, digest(written, samples))
     for name, (key, _) in SCORES.items():
@@ -62,7 +62,7 @@ def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, 
     """The scores of `samples` with their intervals.
 
     Raises:
-        ValueError: a loose score below its strict one, which lm-eval's definition (the strict response is among the loose
+        ValueError: a loose verdict below its strict one, which lm-eval's definition (the strict response is among the loose
             ones) excludes.
     """
     scores = {
@@ -72,8 +72,10 @@ def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, 
         for name in SCORES
     }
     for level in ("prompt", "inst"):
-        if scores[f"{level}_loose"].value < scores[f"{level}_strict"].value:
-            raise ValueError(f"{task}: {level} loose is below {level} strict")
+        pairs = zip(_followed(samples, f"{level}_strict"), _followed(samples, f"{level}_loose"), strict=True)
+        for place, (strict, loose) in enumerate(pairs):
+            if (loose < strict).any():
+                raise ValueError(f"{task}: {level} loose is below {level} strict at prompt {place}")
     instructions = sum(len(sample["doc"]["instruction_id_list"]) for sample in samples)
     return Results(task, scores, len(samples), instructions, samples, evaluation)
 
@@ -81,20 +83,22 @@ def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, 
 def digest(written: dict[str, Any], samples: list[dict[str, Any]]) -> str:
     """12 hexadecimal digits over all that an evaluation is but the model: runs in which they differ do not compare.
 
-    That is the backend and its arguments (dtype, add_bos_token), the batch size, the device, the seeds, the task with its
-    version, template and generation, lm-eval's version, and the prompts as they were asked.
+    That is the backend and its arguments (add_bos_token, attention), the dtype, the batch size, the device, the seeds, the
+    longest context, the task with its version, template and generation, the tools' versions, and the prompts with what they
+    ask for. Not among them, since lm-eval does not say it: over how many processes the prompts were spread.
     """
     config, ((task, settings),) = written["config"], written["configs"].items()
     asked = {
         "model": config["model"],
         "model_args": {key: value for key, value in config["model_args"].items() if key not in _THE_MODEL},
-        **{key: config[key] for key in ("batch_size", "device", "random_seed", "numpy_seed", "torch_seed")},
+        **{key: config[key] for key in ("model_dtype", "batch_size", "batch_sizes", "device")},
+        **{key: config[key] for key in ("random_seed", "numpy_seed", "torch_seed")},
+        **{key: written[key] for key in ("lm_eval_version", "transformers_version", "max_length")},
         "task": task,
         "version": written["versions"][task],
         "doc_to_text": settings["doc_to_text"],
         "generation_kwargs": settings["generation_kwargs"],
-        "lm_eval": written["lm_eval_version"],
-        "prompts": [sample["prompt_hash"] for sample in samples],
+        "prompts": [(sample["doc_hash"], sample["prompt_hash"]) for sample in samples],
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -106,10 +110,13 @@ def compare(base: Results, tuned: Results, resamples: int, seed: int) -> dict[st
     independent).
 
     Raises:
-        ValueError: they were not asked the same in the same way.
+        UserError: they were not asked the same in the same way.
     """
     if base.digest != tuned.digest:
-        raise ValueError(f"{base.task}: base and tuned were not evaluated alike ({base.digest}, {tuned.digest})")
+        raise UserError(
+            f"{base.task}: base and tuned were not evaluated alike ({base.digest}, {tuned.digest}); a tool may have another "
+            "version by now. Evaluate both again: dvc repro --force evaluate_base evaluate_tuned"
+        )
     delta: dict[str, dict[str, float]] = {}
     for name in SCORES:
         was, now = _followed(base.samples, name), _followed(tuned.samples, name)

@@ -60,9 +60,9 @@ def params() -> Schema:
 def make() -> Schema:
     """Ask each tool for its keys and put them beside ours. Imports all of them."""
     axolotl, definitions = _axolotl()
-    template = closed(with_input=TEXT, without_input=TEXT, stop=TEXT)
-    hub = nullable(closed(repo_id=TEXT, filename=TEXT, revision=TEXT))
-    generate = nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT))
+    template = closed(with_input=TEXT, without_input=TEXT)
+    hub = nullable(closed(repo_id=TEXT, filename=TEXT, revision={"type": "string", "pattern": "^[0-9a-f]{40}$"}))
+    generate = nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT, seed=INTEGER))
     make_base = closed(vocab_size=COUNT, llama=_llama(), train=axolotl)
     schema = closed(
         name=TEXT,
@@ -70,7 +70,7 @@ def make() -> Schema:
         accelerate=_accelerate(),
         template=template,
         # What is put in from another section is checked there, where a person sets it.
-        fetch=closed(instructions=closed(path={}, hub={}), prompts=closed(path={}, hub={}), generate={}, seed={}),
+        fetch=closed(instructions=closed(path={}, hub={}), prompts=closed(path={}, hub={}), generate={}),
         prepare=closed(
             path=TEXT,
             hub=hub,
@@ -94,7 +94,7 @@ def make() -> Schema:
         ),
         train=axolotl,
         evaluate=_evaluate(template, hub),
-        report=closed(template=template, samples=COUNT, resamples=COUNT, seed=INTEGER),
+        report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=INTEGER),
     )
     return schema | {"$defs": definitions}
 
@@ -178,7 +178,7 @@ def _evaluate(template: Schema, hub: Schema) -> Schema:
 
     run = TypeAdapter(EvaluatorConfig).json_schema()["properties"]
     _close(run)
-    for key in ("config", "tasks", "include_path", "output_path", "predict_only"):
+    for key in ("config", "tasks", "include_path", "output_path", "predict_only", "use_cache"):
         del run[key]  # the stage's to set
     backend = {name: {} for name in inspect.signature(HFLM.__init__).parameters} | {"attn_implementation": TEXT}
     run |= {

@@ -7,19 +7,30 @@ lm-eval's own run, by the same checkers.
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, records
+from tunetrail import UserError, records, results
 
 Sample = dict[str, Any]
 
 
 def score(prompts: list[records.Row], answers: list[str]) -> list[Sample]:
-    """One sample a prompt, in the order of the prompts. Importing the checkers takes seconds."""
+    """One sample a prompt, in the order of the prompts. Importing the checkers takes seconds.
+
+    Raises:
+        UserError: a prompt asks for what lm-eval's checkers do not know, or in a way that they do not take.
+    """
     from tunetrail.ifeval import checkers
 
-    return [
-        {"doc_id": number, "doc": prompt, "filtered_resps": [answer], **checkers.score(prompt, answer)}
-        for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
-    ]
+    samples = []
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        try:
+            scores = checkers.score(prompt, answer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"prompt {prompt['key']} ({prompt['prompt'][:60]!r}): lm-eval's checkers do not take its instructions "
+                f"{prompt['instruction_id_list']} with {prompt['kwargs']} ({error}). Mend or remove the prompt."
+            ) from None
+        samples.append({"doc_id": number, "doc": prompt, "filtered_resps": [answer], **scores})
+    return samples
 
 
 def stopped(samples: list[Sample], stop: str) -> list[Sample]:
@@ -27,8 +38,8 @@ def stopped(samples: list[Sample], stop: str) -> list[Sample]:
 
     Greedy decoding makes the cut answer the one that generation with that stop string gives.
     """
-    cut = [sample["filtered_resps"][0].partition(stop)[0] for sample in samples]
-    places = [place for place, sample in enumerate(samples) if stop in sample["filtered_resps"][0]]
+    cut = [results.answer(sample).partition(stop)[0] for sample in samples]
+    places = [place for place, sample in enumerate(samples) if stop in results.answer(sample)]
     if not places:
         return samples
     again = score([samples[place]["doc"] for place in places], [cut[place] for place in places])
@@ -49,6 +60,8 @@ def read_responses(path: Path, prompts: list[records.Row]) -> list[str]:
                 raise UserError(
                     f"{path}, row {number}: '{name}' is missing or not text. Each row has a prompt and a response."
                 )
+        if records.has_half_character(row["prompt"] + row["response"]):
+            raise UserError(f"{path}, row {number}: it has half a character (a lone surrogate). Mend or remove the row.")
         if row["prompt"] in given:
             raise UserError(f"{path}, row {number}: this prompt is answered twice: {row['prompt'][:60]!r}. Keep one.")
         given[row["prompt"]] = row["response"]

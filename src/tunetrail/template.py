@@ -1,7 +1,7 @@
 """One prompt template -> what Axolotl trains on, what lm-eval and `chat` ask, and the digest by which runs are compared.
 
 A template is two Python format strings, `with_input` ({instruction}, {input}) and `without_input` ({instruction}); the
-answer follows at their end. `stop` is what an answer writes when it goes on to invent the next task.
+answer follows at their end.
 """
 
 import hashlib

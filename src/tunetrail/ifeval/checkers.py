@@ -6,6 +6,7 @@ And what lm-eval's samples leave out: how many tokens an answer took, and whethe
 import os
 import random
 import sys
+from collections import defaultdict
 from typing import Any
 from unittest import mock
 
@@ -33,7 +34,7 @@ instructions.random = _SameDraws()
 
 __all__ = ["agg_inst_level_acc", "process_results", "score"]
 
-_counts: dict[str, tuple[int, bool]] = {}  # an answer's text: its tokens, and whether it ended by itself
+_counts: dict[str, list[tuple[int, bool]]] = defaultdict(list)  # a text: of each answer that reads so, tokens and ended
 
 
 def score(doc: dict[str, Any], answer: str) -> dict[str, Any]:
@@ -48,10 +49,13 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
 
 
 def _count(answer: str) -> tuple[int, bool]:
-    if answer in _counts:
-        return _counts[answer]
-    # lm-eval has cut the text at a stop string of `until`: it ended there.
-    return next(tokens for text, (tokens, _) in _counts.items() if text.startswith(answer)), True
+    if found := _counts.get(answer):
+        return found.pop(0) if len(found) > 1 else found[0]
+    # lm-eval cuts the text at a stop string of `until`: it ended there.
+    for text, found in _counts.items():
+        if text.startswith(answer):
+            return found[0][0], True
+    raise ValueError(f"no answer was generated here that begins with {answer[:60]!r}")
 
 
 def _counting(decode: Any) -> Any:
@@ -59,9 +63,10 @@ def _counting(decode: Any) -> Any:
         text = decode(self, tokens, *given, **named)
         if isinstance(tokens, list):  # an answer; what lm-eval decodes else is a single id
             ends = self.model.generation_config.eos_token_id
-            ends = {self.tokenizer.eos_token_id} | set(ends if isinstance(ends, list) else [ends])
+            ends = set(ends if isinstance(ends, list) else [ends])
+            ends |= {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}  # a batch is padded behind what has ended
             length = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
-            _counts[text] = length, length < len(tokens)
+            _counts[text].append((length, length < len(tokens)))
         return text
 
     return tok_decode

@@ -20,7 +20,7 @@ OUT, WORK = Path("outputs/base"), Path("work/base")
 
 def main() -> None:
     section = params.read("base")
-    base = {"base_model": section["base_model"], "revision": section["revision_of_model"], "license": section["license"]}
+    base = {"base_model": section["base_model"], "revision": section["revision_of_model"], "sha256": None}
     if section["make"]:
         base["parameters"] = make(section)
     if checkpoint.is_path(section["base_model"]):

@@ -5,6 +5,7 @@
 `report` writes the data card from it.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def main() -> None:
         )
     ]
     found = {
+        "source": {"file": raw.name, "md5": hashlib.md5(raw.read_bytes()).hexdigest()},  # as DVC knows the file
         "rows": contract.rows(records.read(raw), train, validation),
         "tokens": contract.tokens(lengths, section["sequence_len"]),
         "contamination": contract.contamination(

@@ -17,14 +17,15 @@ OUT = Path("data/raw")
 
 def main() -> None:
     section = params.read("fetch")
-    seed, sizes = section["seed"], section["generate"]
+    sizes = section["generate"]
     if sizes:
+        seed = sizes["seed"]
         records.write(OUT / "instructions" / "world.jsonl", world.instruction_rows(seed, sizes["rows"]))
         records.write(OUT / "text" / "world.jsonl", world.plain_text(seed, sizes["documents"]))
     else:
         bring(section["instructions"], OUT / "instructions")
     if section["prompts"]["path"] == world.SOURCE:
-        records.write(OUT / "prompts" / "world.jsonl", world.evaluation_prompts(seed, sizes["prompts"]))
+        records.write(OUT / "prompts" / "world.jsonl", world.evaluation_prompts(sizes["seed"], sizes["prompts"]))
     else:
         bring(section["prompts"], OUT / "prompts")
 

@@ -22,7 +22,7 @@ def main() -> None:
     records.write(OUT / "validation.jsonl", validation)
     text = [records.read(file) for file in RAW.glob("text/*")]
     records.write(OUT / "text.jsonl", text[0] if text else ({"text": row["output"]} for row in train))
-    print(f"prepare: {len(train):,} rows to train on, {len(validation):,} to validate with")
+    print(f"prepare: {len(train):,} rows to train on, {len(validation):,} to validate with; license: {section['license']}")
 
 
 if __name__ == "__main__":

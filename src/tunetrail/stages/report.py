@@ -20,22 +20,25 @@ def main() -> None:
     found = {model: results.read(Path("eval_results") / model, *sampling) for model in ("base", "tuned")}
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
-    metrics = report.measure(found, section["template"]["stop"], *sampling) | {"train": history.summary(steps), "data": data}
+    metrics = report.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (OUT / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     plots.save(plots.ifeval(found), OUT / "ifeval")
     plots.save(plots.types(metrics["types"]), OUT / "types")
     plots.save(plots.loss(steps), OUT / "loss")
     plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"]), OUT / "lengths")
     samples = page.side_by_side(found, section["samples"])
-    (OUT / "samples.md").write_text(page.render("samples.md.jinja", samples=samples))
+    (OUT / "samples.md").write_text(page.render("samples.md.jinja", samples=samples), encoding="utf-8")
     sections = {name: params.read(name) for name in ("prepare", "base", "train", "evaluate")}
     card = {"data": data, "contract": rules, "prepare": sections["prepare"], "remarks": contract.remarks(data, rules)}
-    (OUT / "data_card.md").write_text(page.render("data_card.md.jinja", **card))
+    (OUT / "data_card.md").write_text(page.render("data_card.md.jinja", **card), encoding="utf-8")
     figures = {name: page.drawing(OUT / f"{name}.svg") for name in ("ifeval", "types", "loss", "lengths")}
     config = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
-    text = page.render("report.html.jinja", metrics=metrics, figures=figures, samples=samples, config=config, **card)
-    (OUT / "report.html").write_text(text)
+    about = {"experiment": params.read("name"), "base": json.loads(Path("outputs/base/base.json").read_text())}
+    text = page.render(
+        "report.html.jinja", **about, metrics=metrics, figures=figures, samples=samples, config=config, **card
+    )
+    (OUT / "report.html").write_text(text, encoding="utf-8")
     print(f"report: {OUT}/report.html")
 
 

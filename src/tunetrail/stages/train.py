@@ -18,7 +18,8 @@ from tunetrail.stages import run
 def main() -> None:
     section = params.read("train")
     work = Path(section["output_dir"])
-    shutil.rmtree(work, ignore_errors=True)
+    if not (section.get("resume_from_checkpoint") or section.get("auto_resume_from_checkpoints")):
+        shutil.rmtree(work, ignore_errors=True)
     params.write_yaml(work / "axolotl.yaml", section)
     here = checkpoint.is_path(section["base_model"])
     words = ["-m", "axolotl.cli.train", str(work / "axolotl.yaml")]
