@@ -20,6 +20,7 @@ def test_an_answer_that_says_the_same_over_and_over_loops(answer):
     [
         "",
         "The" * 7,
+        "1" + "0" * 15,
         "\n".join(["-" * 80] * 5),
         " " * 300,
         " ".join(map(str, range(500))),

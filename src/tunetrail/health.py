@@ -13,9 +13,10 @@ from tunetrail import results
 
 # An answer loops when it says the same over and over: a long run of characters, about ten words, a few times anywhere, or
 # a short piece many times in a row. Characters, since a weak model may write "TheTheThe"; rules and blanks do not count.
-LOOP_LENGTH, LOOP_TIMES, LOOP_IN_A_ROW = 50, 3, 8
-RULE = f"a run of {LOOP_LENGTH} characters {LOOP_TIMES} times, or a shorter one {LOOP_IN_A_ROW} times in a row"
-_IN_A_ROW = re.compile(rf"(.{{1,{LOOP_LENGTH}}}?)\1{{{LOOP_IN_A_ROW - 1},}}", re.DOTALL)
+LOOP_LENGTH, LOOP_TIMES = 50, 3
+ROW_TIMES, ROW_LENGTH = 8, 24  # the length in all: "100000000" is no loop
+RULE = f"a run of {LOOP_LENGTH} characters {LOOP_TIMES} times, or a shorter one {ROW_TIMES} times in a row"
+_IN_A_ROW = re.compile(rf"(.{{1,{LOOP_LENGTH}}}?)\1{{{ROW_TIMES - 1},}}", re.DOTALL)
 # Our name for a figure: the words that people read.
 FIGURES = {
     "ended": "ended before the token cap",
@@ -27,7 +28,7 @@ FIGURES = {
 
 def loops(answer: str) -> bool:
     """Whether the answer repeats itself (`RULE`)."""
-    if any(_says_something(found[1]) for found in _IN_A_ROW.finditer(answer)):
+    if any(len(found[0]) >= ROW_LENGTH and _says_something(found[1]) for found in _IN_A_ROW.finditer(answer)):
         return True
     times: Counter[str] = Counter()
     free: dict[str, int] = {}  # where a run may begin again without overlapping itself
