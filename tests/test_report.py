@@ -124,30 +124,34 @@ def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(r
         assert line in card, line
 
 
-def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(tmp_path, monkeypatch):
+@pytest.fixture
+def running_on(tmp_path, monkeypatch):
+    """Report a run whose base answers prompt `number` with `text` instead; gives the metrics."""
+
+    def write(number, text):
+        left_by_a_run(tmp_path)
+        file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
+        file.write_text(file.read_text().replace(f"answer\u2028 {number}", text))
+        monkeypatch.chdir(tmp_path)
+        stage.main()
+        return json.loads((tmp_path / "report" / "metrics.json").read_text())
+
+    return write
+
+
+def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(running_on, tmp_path):
     """Of three answers one goes on: cut, it has no comma any more."""
-    left_by_a_run(tmp_path)
-    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
-    file.write_text(file.read_text().replace("answer\u2028 0", "none\\n### Instruction:\\none, two"))
-    monkeypatch.chdir(tmp_path)
-    stage.main()
-    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    metrics = running_on(0, "none\\n### Instruction:\\none, two")
     assert metrics["ifeval"]["base"]["prompt_strict"]["value"] == 0
     assert metrics["ifeval_stopped"]["base"]["prompt_strict"]["value"] == pytest.approx(1 / 3)
     assert metrics["ifeval_stopped"]["tuned"] == metrics["ifeval"]["tuned"]
     assert metrics["health"]["base"]["runs_on"] == pytest.approx(1 / 3)
-    text = (tmp_path / "report" / "report.html").read_text()
-    assert "Part of what tuning teaches is to stop" in text
+    assert "Part of what tuning teaches is to stop" in (tmp_path / "report" / "report.html").read_text()
     assert "cut at ### Instruction:" in report.table(metrics)
 
 
-def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(tmp_path, monkeypatch):
-    left_by_a_run(tmp_path)
-    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
-    file.write_text(file.read_text().replace("answer\u2028 2", "one, two\\n### Instruction:\\nthree"))
-    monkeypatch.chdir(tmp_path)
-    stage.main()
-    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(running_on, tmp_path):
+    metrics = running_on(2, "one, two\\n### Instruction:\\nthree")
     assert metrics["ifeval"] == metrics["ifeval_stopped"]
     assert "No answer goes on" not in report.table(metrics)
     assert "cut at ### Instruction:" in report.table(metrics)

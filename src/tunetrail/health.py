@@ -15,7 +15,9 @@ from tunetrail import results
 # a short piece many times in a row. Characters, since a weak model may write "TheTheThe"; rules and blanks do not count.
 LOOP_LENGTH, LOOP_TIMES = 50, 3
 ROW_TIMES, ROW_LENGTH = 8, 24  # the length in all: "100000000" is no loop
-RULE = f"a run of {LOOP_LENGTH} characters {LOOP_TIMES} times, or a shorter one {ROW_TIMES} times in a row"
+RULE = (
+    f"a run of {LOOP_LENGTH} characters {LOOP_TIMES} times, or a shorter one {ROW_TIMES} times in a row, {ROW_LENGTH} in all"
+)
 _IN_A_ROW = re.compile(rf"(.{{1,{LOOP_LENGTH}}}?)\1{{{ROW_TIMES - 1},}}", re.DOTALL)
 # Our name for a figure: the words that people read.
 FIGURES = {

@@ -14,7 +14,7 @@ _PLACE = Path(__file__).parent / "pages"
 
 
 def render(name: str, **content: Any) -> str:
-    """Fill in `pages/<name>`; HTML is escaped, Markdown is not."""
+    """Fill in `pages/<name>`; HTML is escaped, Markdown where it quotes (`oneline`, a sample's `cell`)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PLACE),
         autoescape=jinja2.select_autoescape(("html.jinja",)),
@@ -48,12 +48,17 @@ def drawing(path: Path) -> str:
     return text[text.index("<svg") :]
 
 
-def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
-    """Write the report of responses that came from elsewhere into `folder`: metrics.json, figures, report.html."""
+def write_evaluation(folder: Path, metrics: dict[str, Any], found: dict[str, Results]) -> None:
+    """Write metrics.json and the figures of one evaluation into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     plots.save(plots.ifeval(found), folder / "ifeval")
     plots.save(plots.types(metrics["types"]), folder / "types")
+
+
+def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
+    """Write the whole report of responses that came from elsewhere into `folder`: metrics.json, figures, report.html."""
+    write_evaluation(folder, metrics, found)
     figures = {name: drawing(folder / f"{name}.svg") for name in ("ifeval", "types")}
     samples = side_by_side(found, 8)
     text = render("score.html.jinja", responses=responses, metrics=metrics, figures=figures, samples=samples)

@@ -78,7 +78,7 @@ def lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
         "base.model": base["base_model"],
         "base.revision": base["revision"],
         "base.license": values["base"]["license"],
-        "base.sha256": base.get("sha256"),
+        "base.sha256": base["sha256"],
         "template.digest": template.digest(values["template"]),
     }
 

@@ -14,7 +14,8 @@ def measure(found: dict[str, Results], stop: str, resamples: int, seed: int) -> 
     a new instruction block (`ifeval_stopped`), by instruction type, and the answers' health.
 
     Raises:
-        ValueError: the models were not asked alike, or a loose score is below its strict one.
+        UserError: the models were not asked alike.
+        ValueError: a loose verdict is below its strict one.
     """
     stopped = {
         model: results.gather(of.task, scoring.stopped(of.samples, stop), resamples, seed, of.digest)
@@ -42,35 +43,38 @@ def _scores(found: dict[str, Results], resamples: int, seed: int) -> dict[str, A
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """The scores, and the answers' health, as text of at most 100 columns."""
+    """The scores, and the answers' health, as text of at most 120 columns."""
     models = list(metrics["health"])
     lines = [f"{metrics['task']}: {metrics['size']}; accuracy in % with 95 % intervals", ""]
-    for heading, scores in (
-        ("as generated", metrics["ifeval"]),
-        (f"cut at {metrics['stop']}", metrics["ifeval_stopped"]),
-    ):
-        if heading != "as generated" and not any(of["runs_on"] for of in metrics["health"].values()):
-            lines += [f"No answer goes on into a new {metrics['stop']} block: a stop there changes nothing.", ""]
-            continue
-        named = [*models, "difference"] if "delta" in scores else models
-        lines.append(f"{heading:<32}" + "".join(f"{name:<22}" for name in named).rstrip())
-        for name, (_, label) in results.SCORES.items():
-            cells = [interval(scores[model][name]) for model in models]
-            if "delta" in scores:
-                cells.append(interval(scores["delta"][name], sign="+") + p_value(scores["delta"][name]))
-            lines.append(f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells).rstrip())
-        lines.append("")
+    lines += _score_lines("as generated", metrics["ifeval"], models)
+    if any(of["runs_on"] for of in metrics["health"].values()):
+        lines += _score_lines(f"cut at {metrics['stop']}", metrics["ifeval_stopped"], models)
+    else:
+        lines += [f"No answer goes on into a new {metrics['stop']} block: a stop there changes nothing.", ""]
     for model, of in metrics["health"].items():
         if of["empty"] == 1:
             lines += [f"Every answer of {model} is empty: it was not trained enough to say anything.", ""]
-    lines.append(f"{'answers':<32}" + "".join(f"{model:<22}" for model in models).rstrip())
+    lines.append(_line("answers", models))
     for name, label in {**health.FIGURES, "mean_tokens": "mean length, tokens", "mean_words": "mean length, words"}.items():
         values = [metrics["health"][model][name] for model in models]
         if None not in values:
             shown = [f"{value:.1f}" if name.startswith("mean") else f"{value:.1%}" for value in values]
-            short = label.partition(" (")[0]
-            lines.append(f"{short:<32}" + "".join(f"{value:<22}" for value in shown).rstrip())
+            lines.append(_line(label.partition(" (")[0], shown))
     return "\n".join(lines)
+
+
+def _score_lines(heading: str, scores: dict[str, Any], models: list[str]) -> list[str]:
+    lines = [_line(heading, [*models, "difference"] if "delta" in scores else models)]
+    for name, (_, label) in results.SCORES.items():
+        cells = [interval(scores[model][name]) for model in models]
+        if "delta" in scores:
+            cells.append(interval(scores["delta"][name], sign="+") + p_value(scores["delta"][name]))
+        lines.append(_line(label, cells))
+    return [*lines, ""]
+
+
+def _line(label: str, cells: list[str]) -> str:
+    return (f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells)).rstrip()
 
 
 def interval(score: dict[str, float], sign: str = "") -> str:

@@ -21,10 +21,7 @@ def main() -> None:
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
     metrics = report.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    plots.save(plots.ifeval(found), OUT / "ifeval")
-    plots.save(plots.types(metrics["types"]), OUT / "types")
+    page.write_evaluation(OUT, metrics, found)
     plots.save(plots.loss(steps), OUT / "loss")
     plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"]), OUT / "lengths")
     samples = page.side_by_side(found, section["samples"])
