@@ -40,3 +40,23 @@ def shared():
         return file
 
     return path
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """An empty store, made once: creating its tables takes seconds."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def root(tmp_path, migrated, monkeypatch):
+    """A checkout's folder with a store of its own."""
+    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    return tmp_path

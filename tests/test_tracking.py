@@ -10,37 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from tunetrail import UserError, history, tracking
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    """An empty store, made once: creating its tables takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture
-def root(tmp_path, migrated, monkeypatch):
-    """A checkout's folder with a store of its own."""
-    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    return tmp_path
+from tunetrail import UserError, history, store, tracking
 
 
 def stored(root, run):
     return MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(run.id)
-
-
-def test_the_uri_is_made_absolute_once_and_handed_to_children(root, monkeypatch):
-    assert tracking.store(root) == f"sqlite:///{root}/mlflow.db" == os.environ["MLFLOW_TRACKING_URI"]
-    monkeypatch.chdir("/")
-    assert tracking.store(root) == f"sqlite:///{root}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
-    assert tracking.store(root) == "http://server:5000"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +72,7 @@ def test_steps_appear_while_training_goes_on(root):
 
 
 def test_the_run_that_mlflow_run_opened_is_taken_and_handed_on_no_further(root, monkeypatch):
-    client = MlflowClient(tracking.store(root))
+    client = MlflowClient(store.uri(root))
     given = client.create_run("0")
     client.set_terminated(given.info.run_id, "FAILED")
     monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
@@ -119,7 +93,7 @@ with tracking.run(pathlib.Path({str(root)!r}), "demo") as run:
     os.kill(os.getpid(), 9)
 """
     left = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip()
-    client = MlflowClient(tracking.store(root))
+    client = MlflowClient(store.uri(root))
     assert client.get_run(left).info.status == "RUNNING"
     with tracking.run(root, "demo") as run:
         assert client.get_run(left).info.status == "KILLED"
@@ -158,29 +132,3 @@ def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeyp
     said = capsys.readouterr().out
     assert said.count("does not take the record") == 1
     assert "uploads all of it" in said
-
-
-def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
-    made = []
-    for name in ("demo", "it's 100%", "demo"):
-        with tracking.run(root, name) as run:
-            made.append(run.id)
-
-    def ids(word):
-        return [run.info.run_id for run in tracking.runs(root, word)]
-
-    assert ids(made[0]) == ids(made[0][:12]) == made[:1]
-    assert ids("it's 100%") == [made[1]]
-    assert ids("demo") == [made[2], made[0]]  # the newest first
-    assert ids("") == made[::-1]
-    assert ids("%") == ids("_") == ids("DEMO") == ids("no such") == []
-
-
-def test_files_of_a_run_come_back_and_missing_ones_are_named(root, capfd):
-    (root / "params.yaml").write_text("seed: 1\n")
-    with tracking.run(root, "demo") as run:
-        run.artifacts(root, "params.yaml")
-    (root / "params.yaml").write_text("seed: 2\n")
-    assert tracking.download(root, run.id, ("params.yaml", "dvc.lock"), root / "there") == ["dvc.lock"]
-    assert (root / "there" / "params.yaml").read_text() == "seed: 1\n"
-    assert "Downloading" not in capfd.readouterr().err

@@ -15,7 +15,6 @@ from tunetrail import UserError, checkpoint, launch, params, workspace
 
 RECORD = (str(params.FILE), "dvc.yaml", "dvc.lock")
 OUTPUTS = {"base": "outputs/base", "train": "outputs/model"}  # stage: its output that is asked for
-_LISTED = 10  # runs, where a person must choose one
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,19 @@ def here(root: Path) -> Recorded:
 
 
 def bring(root: Path, word: str) -> Recorded:
-    """The run that `word` names by its id, the beginning of it, or its name, with its models out of DVC's cache.
+    """The run that `word` means (`store.find`), with its models out of DVC's cache.
 
     They come into work/recorded/<id>, unless the checkout holds the same.
 
     Raises:
         UserError: not one run, or one without an end, or its models are neither in the cache nor in a remote.
     """
-    from tunetrail import tracking  # MLflow takes seconds to import: not for the checkout's own run
+    from tunetrail import store  # MLflow takes seconds to import: not for the checkout's own run
 
-    named = tracking.runs(root, word)
-    if len(named) != 1:
-        raise UserError(_choice(word, named, tracking.runs(root, "")))
-    run = named[0]
+    run = store.find(root, word)
     name, record = f"run {run.info.run_id} ({run.info.run_name})", root / "work" / "recorded" / run.info.run_id
     record.mkdir(parents=True, exist_ok=True)
-    if missing := tracking.download(root, run.info.run_id, RECORD, record):
+    if missing := store.download(root, run.info.run_id, RECORD, record):
         raise UserError(
             f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that came to its end has "
             "models: name another, or run it again."
@@ -83,15 +79,6 @@ def bring(root: Path, word: str) -> Recorded:
             f"{run.data.tags.get('git.commit')}, {record / params.FILE} in place of params.yaml, then dvc repro.\n{error}"
         ) from None
     return _read(name, root, record, models=record)
-
-
-def _choice(word: str, named: list[Any], every: list[Any]) -> str:
-    """Why `word` does not name one run, and the newest that it may mean."""
-    runs = [f"  {run.info.run_id}  {run.info.status:<8}  {run.info.run_name}" for run in (named or every)[:_LISTED]]
-    if not runs:
-        return f"{word}: the store has no run. Make one: tunetrail run"
-    what = f"{len(named)} runs are called or begin so. Give one's id" if named else "no run has this id or name. There are"
-    return "\n".join([f"{word}: {what}:", *runs])
 
 
 def checkout(root: Path, folder: Path) -> None:

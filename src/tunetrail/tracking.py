@@ -1,18 +1,17 @@
-"""One experiment -> one MLflow run: the one file that talks to MLflow.
+"""One experiment -> one MLflow run, written while it goes on.
 
 The files of the run are the truth and MLflow a view of them, so the training process never waits for a server: this
 process reads the history file as it grows, and what a cached stage left long ago is uploaded in the same way.
-Not covered: sweeps, and the model registry.
+Not covered: finding runs, which is `store`'s.
 """
 
 import contextlib
 import os
 import platform
-import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from tunetrail import UserError, history
+from tunetrail import history, store
 
-EXPERIMENT = "tunetrail"
 _SECONDS_BETWEEN_READS = 1.0
 _CHECKOUT = "tunetrail.checkout"
 _KIND = "mlflow.experimentKind"  # without it the UI opens on the pages for GenAI traces, not on runs and charts
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
-
-
-def store(root: Path) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute.
-
-    It is handed to children. A server gets three tries of 20 seconds, where MLflow's own patience blocks for minutes.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        uri = f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    return uri
 
 
 @dataclass
@@ -68,8 +52,8 @@ class Run:
         except (MlflowException, OSError) as error:
             self.lost = True
             print(
-                f"tracking: {self.address} does not take the record ({shown(str(error))[:300]}). The run goes on, and its "
-                "files are kept here. The same command, given again later, trains nothing and uploads all of it.",
+                f"tracking: {self.address} does not take the record ({store.shown(str(error))[:300]}). The run goes on, and "
+                "its files are kept here. The same command, given again later, trains nothing and uploads all of it.",
                 flush=True,
             )
 
@@ -148,10 +132,10 @@ def run(root: Path, name: str) -> Iterator[Run]:
     Raises:
         UserError: the tracking server cannot be reached, or has no such run.
     """
-    with _reached(root) as client:
+    with store.reached(root) as client:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
         here = {_CHECKOUT: f"{socket.gethostname()}:{root}"}
-        for other in _runs_with(client, here, "attributes.status = 'RUNNING'"):
+        for other in store.search(client, here, "attributes.status = 'RUNNING'"):
             if other.info.run_id != given:
                 client.set_terminated(other.info.run_id, "KILLED")
         if given:
@@ -160,7 +144,7 @@ def run(root: Path, name: str) -> Iterator[Run]:
             client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
         else:
             info = client.create_run(_experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, shown(client.tracking_uri))
+        opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri))
         if _KIND not in client.get_experiment(info.experiment_id).tags:
             client.set_experiment_tag(info.experiment_id, _KIND, "custom_model_development")
     status = "FAILED"
@@ -174,21 +158,8 @@ def run(root: Path, name: str) -> Iterator[Run]:
         opened.close(status)
 
 
-@contextlib.contextmanager
-def _reached(root: Path) -> Iterator[MlflowClient]:
-    """A client of the store; what the store cannot do is said with the remedy."""
-    uri = store(root)
-    try:
-        yield MlflowClient(uri)
-    except MlflowException as error:
-        raise UserError(
-            f"tracking store {shown(uri)}: {shown(error.message)}. Start it, or unset MLFLOW_TRACKING_URI and MLFLOW_RUN_ID "
-            "to keep the record in this checkout."
-        ) from None
-
-
 def _experiment(client: MlflowClient, root: Path) -> str:
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", store.EXPERIMENT)
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
@@ -197,45 +168,13 @@ def _experiment(client: MlflowClient, root: Path) -> str:
     return client.create_experiment(name, artifact_location=local)
 
 
-def _runs_with(client: MlflowClient, tags: dict[str, str], more: str = "", order: str = "ASC") -> list[Any]:
-    """The runs of every experiment with these tags, the oldest first (`order`)."""
-    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ([more] if more else [])
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client.search_runs(experiments, " AND ".join(conditions), order_by=[f"attributes.start_time {order}"])
-
-
 def trained_in(run: Run, model_md5: str) -> str | None:
     """The earliest run with the model of this md5, or None: then it is not in this store."""
     try:
-        runs = _runs_with(run.client, {"model.md5": model_md5})
+        runs = store.search(run.client, {"model.md5": model_md5})
     except MlflowException:
         return None
     return next((found.info.run_id for found in runs if found.info.run_id != run.id), None)
-
-
-def runs(root: Path, word: str) -> list[Any]:
-    """The runs, as MLflow's objects and the newest first, whose id is or begins with `word`, or whose name it is."""
-    pattern = re.sub(r"['\"\\%]", "_", word)
-    conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
-    with _reached(root) as client:
-        found = [run for condition in conditions for run in _runs_with(client, {}, condition, "DESC")]
-    alike = [run for run in found if run.info.run_id.startswith(word) or run.info.run_name == word]
-    return list({run.info.run_id: run for run in alike}.values())
-
-
-def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> list[str]:
-    """Put files of the run's record into `folder`; returns the names of those that the record does not have."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
-    with _reached(root) as client:
-        there = {file.path for file in client.list_artifacts(run_id)}
-        for name in there.intersection(names):
-            client.download_artifacts(run_id, name, str(folder))
-    return [name for name in names if name not in there]
-
-
-def shown(uri: str) -> str:
-    """A store's address as it may be printed: without a user's name and password."""
-    return re.sub(r"//[^@/\s]+@", "//", uri)
 
 
 def machine() -> dict[str, str]:

@@ -1,0 +1,38 @@
+"""The command line: one file a word. Faults that a person can mend end every word with one message and code 2."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from tunetrail import UserError, launch
+from tunetrail.cli import chat, run, score
+
+
+class Commands(click.Group):
+    """Ends every command that a person can mend with one message and code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="tunetrail")
+def main(debug: bool) -> None:
+    """Instruction-tune a language model, score it with IFEval before and after, and keep a record to have it again.
+
+    Begin with `tunetrail run --help`.
+    """
+    os.environ.update(launch.TELEMETRY_OFF | os.environ)
+
+
+for word in (run, score, chat):
+    main.add_command(word.command)

@@ -1,0 +1,52 @@
+"""`tunetrail chat`: questions -> the answers of the base and the tuned model, side by side."""
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from tunetrail import launch, workspace
+
+_CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side while they are written.
+
+\b
+  tunetrail chat                                  the run that this checkout holds: type, and press Enter
+  tunetrail chat --prompt 'Name three rivers.'    one question
+  tunetrail chat 1a84                             the run whose MLflow id begins so, out of DVC's cache
+  tunetrail chat demo                             the run of that name, where there is one only
+  tunetrail chat --prompt 'Shorten it.' --input 'A long text ...' > answers.txt
+  tunetrail chat < questions.txt                  one question a line
+
+Questions stand in the run's own template and are asked alone: no model sees an earlier one. Answers are greedy and as
+long as the run's evaluation allowed. Ctrl-C ends an answer; an empty line, Ctrl-D or /quit ends the chat.
+"""
+
+
+@click.command("chat", help=_CHAT_HELP)
+@click.argument("run", required=False)
+@click.option("--prompt", help="Ask this, and end.")
+@click.option("--input", "more", default="", help="What the instruction is about, as Alpaca's field `input` has it.")
+@click.option("--max-new-tokens", "cap", type=click.IntRange(min=1), help="The longest answer; by default the run's own.")
+def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> None:
+    from tunetrail import chat, recorded, template
+
+    root = workspace.root()
+    os.chdir(root)
+    found = recorded.bring(root, run) if run else recorded.here(root)
+    click.echo(f"{found.name}, template {template.digest(found.params['template'])}", err=True)
+    click.echo(f"base:  {found.base}{f' at {found.revision}' if found.revision else ''}\ntuned: {found.tuned}", err=True)
+    os.environ.update(launch.environment(offline=Path(found.base).is_dir()))  # before the hub's library is imported
+    logging.disable(logging.WARNING)  # importing the models tells of every kernel that this machine does not have
+    evaluate = found.params["evaluate"]
+    models = chat.load(found.base, found.revision, found.tuned, evaluate)
+    cap = cap or evaluate["task"]["generation_kwargs"]["max_gen_toks"]
+
+    def ask(question: str) -> None:
+        chat.ask(models, found.params["template"], question, more, cap)
+
+    if prompt is not None:
+        ask(prompt)
+        return
+    click.echo("Each question is asked alone. Ctrl-C ends an answer; an empty line or Ctrl-D ends the chat.", err=True)
+    chat.session(ask)

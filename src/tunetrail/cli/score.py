@@ -1,0 +1,54 @@
+"""`tunetrail score`: answers from anywhere -> their IFEval scores and a report."""
+
+import json
+from pathlib import Path
+
+import click
+
+from tunetrail import UserError, inputs
+
+
+@click.command("score")
+@click.option("--prompts", type=click.Path(path_type=Path), required=True, help="IFEval's prompt file, JSON Lines.")
+@click.option(
+    "--responses", type=click.Path(path_type=Path), required=True, help='Rows of {"prompt": ..., "response": ...}.'
+)
+@click.option("--report", "folder", type=click.Path(path_type=Path), help="Where the report goes: FILE.report by default.")
+@click.option(
+    "--stop", default="### Instruction:", show_default=True, help="Where the answers are cut for the second scores."
+)
+@click.option(
+    "--json", "machine", is_flag=True, help="Print the scores, intervals and n as JSON; a report only with --report."
+)
+def command(prompts: Path, responses: Path, folder: Path | None, stop: str, machine: bool) -> None:
+    """Score responses from anywhere with lm-eval's IFEval checkers; no model is needed.
+
+    \b
+      tunetrail score --prompts ifeval.jsonl --responses answers.jsonl
+      tunetrail score --prompts ifeval.jsonl --responses answers.jsonl --json
+
+    Each prompt of the prompt file must have one response, word for word to the prompt.
+    """
+    from tunetrail import page, records, report, results, scoring
+
+    if not stop:
+        raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
+    asked = records.read_prompts(prompts)
+    answers = scoring.read_responses(responses, asked)
+    inputs.punkt(asked)
+    sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
+    found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **sampling)}
+    metrics = report.measure(found, stop, **sampling)
+    if folder or not machine:
+        folder = folder or responses.with_name(f"{responses.name}.report")
+        try:
+            page.write_scored(folder, responses.name, metrics, found)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: no report can be written there ({error}). Give another place: --report FOLDER"
+            ) from None
+    if machine:
+        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped")
+        click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
+    else:
+        click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")

@@ -1,0 +1,130 @@
+"""Words -> runs: where the record is, and how a run is found in it. `tracking` writes it.
+
+One of the few files that talk to MLflow; a store that cannot be reached is said once, with the remedy.
+Not covered: models that serve, which are `registry`'s.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from tunetrail import UserError
+
+EXPERIMENT = "tunetrail"
+PARENT = "mlflow.parentRunId"  # MLflow's own tag, by which its UI nests runs
+_LISTED = 10  # runs, where a person must choose one
+
+
+def uri(root: Path) -> str:
+    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute.
+
+    It is handed to children. A server gets three tries of 20 seconds, where MLflow's own patience blocks for minutes.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        uri = f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def shown(uri: str) -> str:
+    """A store's address as it may be printed: without a user's name and password."""
+    return re.sub(r"//[^@/\s]+@", "//", uri)
+
+
+@contextlib.contextmanager
+def reached(root: Path) -> Iterator[MlflowClient]:
+    """A client of the store; what the store cannot do is said with the remedy.
+
+    Raises:
+        UserError: the store cannot be reached, or does not have what the body asks of it.
+    """
+    address = uri(root)
+    try:
+        yield MlflowClient(address)
+    except MlflowException as error:
+        raise UserError(
+            f"tracking store {shown(address)}: {shown(error.message)}. Start it, or unset MLFLOW_TRACKING_URI and "
+            "MLFLOW_RUN_ID to keep the record in this checkout."
+        ) from None
+
+
+def search(client: MlflowClient, tags: dict[str, str], more: str = "", order: str = "ASC") -> list[Any]:
+    """The runs of every experiment with these tags, the oldest first (`order`), as MLflow's objects."""
+    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ([more] if more else [])
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    ordered, condition = [f"attributes.start_time {order}"], " AND ".join(conditions)
+    page = client.search_runs(experiments, condition, order_by=ordered)
+    found = list(page)
+    while page.token:  # a page has a thousand
+        page = client.search_runs(experiments, condition, order_by=ordered, page_token=page.token)
+        found += page
+    return found
+
+
+def runs(root: Path, word: str = "") -> list[Any]:
+    """The runs, as MLflow's objects and the newest first, whose id is or begins with `word`, or whose name it is."""
+    pattern = re.sub(r"['\"\\%]", "_", word)
+    conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
+    with reached(root) as client:
+        found = [run for condition in conditions for run in search(client, {}, condition, "DESC")]
+    alike = [run for run in found if run.info.run_id.startswith(word) or run.info.run_name == word]
+    return list({run.info.run_id: run for run in alike}.values())
+
+
+def find(root: Path, word: str) -> Any:
+    """The one run that `word` means: its id, the beginning of it, its name, `@alias` or `model@alias` of the registry.
+
+    Raises:
+        UserError: it means none or several; the message lists what it may mean.
+    """
+    if "@" in word:
+        named = _by_alias(root, *word.rsplit("@", 1))
+        if named:
+            return named
+    found = runs(root, word)
+    if len(found) != 1:
+        raise UserError(_choice(word, found, runs(root)))
+    return found[0]
+
+
+def _by_alias(root: Path, model: str, alias: str) -> Any:
+    """The run of the registered model (any, where `model` is empty) whose version has this alias, or None."""
+    with reached(root) as client:
+        having = [one.name for one in client.search_registered_models() if alias in one.aliases and model in ("", one.name)]
+        if len(having) > 1:
+            words = ", ".join(f"{name}@{alias}" for name in having)
+            raise UserError(f"@{alias}: {len(having)} registered models have this alias. Give one: {words}")
+        return client.get_run(client.get_model_version_by_alias(having[0], alias).run_id) if having else None
+
+
+def _choice(word: str, named: list[Any], every: list[Any]) -> str:
+    """Why `word` does not name one run, and the newest that it may mean."""
+    listed = [f"  {run.info.run_id}  {run.info.status:<8}  {run.info.run_name}" for run in (named or every)[:_LISTED]]
+    if not listed:
+        return f"{word}: the store has no run. Make one: tunetrail run"
+    what = f"{len(named)} runs are called or begin so. Give one's id" if named else "no run has this id or name. There are"
+    return "\n".join([f"{word}: {what}:", *listed])
+
+
+def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> list[str]:
+    """Put files of the run's record (`params.yaml`, `report/metrics.json`) into `folder`, each at its own path.
+
+    Returns the names of those that the record does not have.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
+    names = list(names)
+    with reached(root) as client:
+        places = {str(Path(name).parent) for name in names}
+        there = {file.path for place in places for file in client.list_artifacts(run_id, None if place == "." else place)}
+        for name in there.intersection(names):
+            client.download_artifacts(run_id, name, str(folder))
+    return [name for name in names if name not in there]
