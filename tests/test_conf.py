@@ -9,7 +9,7 @@ import yaml
 from tests.conftest import ROOT
 from tunetrail import config
 
-GROUPS = {"prepare": 3, "template": 1, "model": 10, "method": 4, "hardware": 5, "evaluate": 2, "experiment": 7}
+GROUPS = {"prepare": 3, "template": 1, "model": 10, "method": 4, "hardware": 5, "evaluate": 2, "sweep": 6, "experiment": 7}
 OPTIONS = sorted(file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*/*.yaml"))
 # What a person must give, which a file cannot know.
 GIVEN = {
@@ -20,6 +20,8 @@ GIVEN = {
 }
 # Options that stand beside another of their group.
 BESIDE = {"hardware/fsdp2": "[cuda,fsdp2]", "hardware/zero3": "[cuda,zero3]"}
+# Options whose plug-in the lock files leave out.
+PLUGINS = {"sweep/ray": "hydra_plugins.hydra_ray_launcher"}
 
 
 def test_every_option_of_every_group_is_among_those_tested():
@@ -31,6 +33,8 @@ def test_every_option_of_every_group_is_among_those_tested():
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_option_composes_and_every_key_is_known(option, composed, known):
     name = str(option.with_suffix(""))
+    if name in PLUGINS:
+        pytest.importorskip(PLUGINS[name])
     values = composed(f"{option.parts[0]}={BESIDE.get(name, option.stem)}", *GIVEN.get(name, []))
     config.check(values, known)
 
@@ -86,6 +90,14 @@ def test_every_experiment_opens_with_the_command_that_runs_it():
         first, second = file.read_text().splitlines()[:2]
         assert first == "# @package _global_"
         assert second.startswith(f"# tunetrail run experiment={file.stem}")
+
+
+def test_a_sweep_option_opens_with_its_command_and_says_nothing_about_the_experiment():
+    for file in (ROOT / "conf" / "sweep").glob("*.yaml"):
+        first, second = file.read_text().splitlines()[:2]
+        assert first == "# @package _global_"
+        assert second.startswith("# tunetrail run -m " + (f"sweep={file.stem} " if file.stem != "serial" else ""))
+        assert set(yaml.safe_load(file.read_text())) <= {"defaults", "hydra"}, file
 
 
 def test_no_file_of_a_group_is_long():
