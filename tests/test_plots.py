@@ -1,3 +1,6 @@
+from matplotlib.colors import to_hex
+from matplotlib.image import imread
+
 from tunetrail import plots
 from tunetrail.intervals import Score
 from tunetrail.results import SCORES, Results
@@ -75,3 +78,53 @@ def test_the_same_numbers_give_the_same_files(tmp_path):
     plots.save(figure(), tmp_path / "two")
     for suffix in (".png", ".svg"):
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+def scores(share):
+    return {name: Score(share, share - 0.1, share + 0.1) for name in SCORES}
+
+
+def test_each_of_several_runs_has_bars_of_its_own_look_and_a_dash_where_its_base_was():
+    runs = [(place, f"run {place}", {"base": scores(0.2), "tuned": scores(0.7)}) for place in range(plots.MOST_RUNS)]
+    figure = plots.runs(runs, "ifeval")
+    bars = [container.patches[0] for container in figure.axes[0].containers if hasattr(container, "patches")]
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == plots.MOST_RUNS
+    dashes = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2.5]
+    assert len(dashes) == 4 * plots.MOST_RUNS
+    assert {round(height) for line in dashes for height in line.get_ydata()} == {20}
+    middle = bars[0].get_x() + bars[0].get_width() / 2
+    assert abs(sum(dashes[0].get_xdata()) / 2 - middle) < 1e-9
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["its base", *(label for _, label, _ in runs)]
+
+
+def test_a_run_keeps_its_colour_though_others_have_no_scores():
+    figure = plots.runs(
+        [(0, "a", {"base": scores(0.2), "tuned": scores(0.7)}), (2, "b", {"base": scores(0.2), "tuned": scores(0.7)})], "t"
+    )
+    bars = [container.patches[0] for container in figure.axes[0].containers if hasattr(container, "patches")]
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [plots.colour(0), plots.colour(2)]
+
+
+def test_the_curves_of_several_runs_lie_over_one_another_and_one_that_diverges_leaves_the_panel():
+    steady = {"train/loss": [(1, 2.0), (2, 1.0)], "validation/loss": [(0, 3.0), (2, 1.5)]}
+    diverged = {"train/loss": [(1, 2.2), (2, 500.0)], "validation/loss": []}
+    figure = plots.losses([(0, "steady", steady), (1, "$x_1$", diverged)])
+    upper, lower = figure.axes
+    assert [list(line.get_ydata()) for line in upper.lines] == [[2.0, 1.0], [2.2, 500.0]]
+    assert [list(line.get_xdata()) for line in lower.lines] == [[0, 2], []]
+    assert upper.get_ylim()[0] == 0
+    assert upper.get_ylim()[1] < 4
+    assert len({(line.get_color(), line.get_linestyle()) for line in upper.lines}) == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["steady", r"\$x_1\$"]
+
+
+def test_the_lines_of_all_runs_that_may_be_compared_can_be_told_apart():
+    one = {"train/loss": [(1, 2.0)], "validation/loss": []}
+    upper, _ = plots.losses([(place, str(place), one) for place in range(plots.MOST_RUNS)]).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in upper.lines}) == plots.MOST_RUNS
+
+
+def test_a_saved_picture_is_not_empty(tmp_path):
+    plots.save(figure(), tmp_path / "a")
+    assert imread(tmp_path / "a.png").std() > 0.05
+    assert (tmp_path / "a.svg").read_text().count("<path") > 20

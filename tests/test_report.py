@@ -85,8 +85,32 @@ def test_metrics_hold_both_models_their_difference_and_n(reported):
 
 def test_every_promised_file_is_there(reported):
     figures = {f"{name}.{kind}" for name in ("ifeval", "types", "loss", "lengths") for kind in ("png", "svg")}
-    names = figures | {"metrics.json", "samples.md", "data_card.md", "report.html"}
+    names = figures | {"metrics.json", "samples.md", "data_card.md", "report.html", "verdicts.json", "scores.json"}
     assert {file.name for file in reported.iterdir()} == names
+
+
+def test_the_verdicts_say_of_each_prompt_what_was_followed_and_how_it_was_asked(reported):
+    found = json.loads((reported / "verdicts.json").read_text())
+    assert found["evaluation_digest"] == json.loads((reported / "metrics.json").read_text())["evaluation_digest"]
+    assert found["asked"]["prompts"] == [[f"of doc {number}", f"of prompt {number}"] for number in range(3)]
+    assert found["asked"]["batch_size"] == 8
+    assert found["base"]["prompt_strict"] == [0, 0, 0]
+    assert found["base"]["inst_loose"] == [[0], [0, 1], [0]]
+    assert found["tuned"]["prompt_loose"] == [1, 1, 0]
+    assert found["tuned"]["inst_strict"] == [[1], [1, 1], [0]]
+
+
+def test_the_scores_that_dvc_lists_are_flat_and_called_as_in_mlflow(reported):
+    found = json.loads((reported / "scores.json").read_text())
+    assert found["ifeval/tuned/prompt_strict"] == 0.6667
+    assert found["ifeval/delta/inst_loose"] == 0.5
+    assert (found["train/loss"], found["validation/loss"]) == (1.0, 3.0)
+    assert len(found) == 4 + 4 + 4 + 2
+    from tunetrail import record
+
+    assert set(found) - {"train/loss", "validation/loss"} <= set(
+        record.scores(json.loads((reported / "metrics.json").read_text()))
+    )
 
 
 def test_samples_stand_side_by_side_and_an_answer_cannot_break_the_table(reported):

@@ -146,3 +146,19 @@ def test_another_n_than_the_published_one_is_said(tmp_path):
     whole = results.Results("ifeval", {}, 541, 834, [])
     assert results.size(whole) == "541 prompts, 834 instructions"
     assert results.size(results.Results("ifeval_demo", {}, 2, 3, [])) == "2 prompts, 3 instructions"
+
+
+def test_verdicts_alone_give_the_difference_that_the_samples_give(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False, True], [True], [False], [True]]), 300, 0)
+    tuned = results.read(evaluation(tmp_path / "tuned", [[True, True], [False], [True], [True]]), 300, 0)
+    kept = json.loads(json.dumps(results.comparable({"base": base, "tuned": tuned})))
+    assert results.differences(kept["base"], kept["tuned"], 300, 0) == results.compare(base, tuned, 300, 0)["delta"]
+    assert kept["evaluation_digest"] == results.digest(kept["asked"]) == base.digest
+
+
+def test_losses_that_a_run_does_not_have_are_not_listed():
+    metrics = {
+        "ifeval": {"tuned": {"prompt_strict": {"value": 1 / 3}}},
+        "train": {"loss": 0.123456, "validation_loss": None},
+    }
+    assert results.listed(metrics) == {"ifeval/tuned/prompt_strict": 0.3333, "train/loss": 0.1235}

@@ -1,8 +1,12 @@
 """Against a real SQLite store: where it is, and how runs are found in it."""
 
+import contextlib
 import os
 
-from tunetrail import store, tracking
+import pytest
+from mlflow import MlflowClient
+
+from tunetrail import UserError, store, tracking
 
 
 def test_the_uri_is_made_absolute_once_and_handed_to_children(root, monkeypatch):
@@ -37,3 +41,67 @@ def test_files_of_a_run_come_back_and_missing_ones_are_named(root, capfd):
     assert store.download(root, run.id, ("params.yaml", "dvc.lock"), root / "there") == ["dvc.lock"]
     assert (root / "there" / "params.yaml").read_text() == "seed: 1\n"
     assert "Downloading" not in capfd.readouterr().err
+
+
+def test_a_file_in_a_folder_of_the_record_comes_back_at_its_own_path_and_as_text(root):
+    (root / "report").mkdir()
+    (root / "report" / "metrics.json").write_text("{}")
+    with tracking.run(root, "demo") as run:
+        run.artifacts(root, "report")
+    names = ["report/metrics.json", "report/verdicts.json"]
+    assert store.download(root, run.id, names, root / "there") == names[1:]
+    assert (root / "there" / "report" / "metrics.json").read_text() == "{}"
+    assert store.texts(root, run.id, names) == {"report/metrics.json": "{}"}
+    assert store.holds(root, run.id, "report")
+    assert not store.holds(root, run.id, "changes.patch")
+
+
+def test_a_run_is_told_without_mlflow(root):
+    with tracking.run(root, "demo") as parent, tracking.run(root, "child") as run:
+        run.params({"seed": 1})
+        run.metrics({"a": 0.5})
+        run.tags({store.PARENT: parent.id, "x": "y"})
+        (going,) = [one for one in store.every(root) if one["id"] == run.id]
+        assert (going["status"], going["ended"]) == ("RUNNING", None)
+    ended, above = store.every(root)
+    assert (ended["name"], ended["status"], ended["parent"], above["parent"]) == ("child", "FINISHED", parent.id, None)
+    assert (ended["params"], ended["metrics"], ended["tags"]["x"]) == ({"seed": "1"}, {"a": 0.5}, "y")
+    assert above["started"] <= ended["started"] <= ended["ended"]
+    assert ended["artifacts"].endswith(f"{run.id}/artifacts")
+
+
+def test_a_curve_has_one_value_a_step_also_of_a_run_that_failed(root):
+    with contextlib.suppress(ValueError), tracking.run(root, "demo") as run:
+        run.steps([{"step": 2, "time": 2.0, "train/loss": 1.0}, {"step": 1, "time": 1.0, "train/loss": 2.0}])
+        run.client.log_metric(run.id, "train/loss", 0.5, 9000, 2)  # by a run that was resumed
+        raise ValueError
+    assert store.curves(root, run.id, ["train/loss", "validation/loss"]) == {
+        "train/loss": [(1, 2.0), (2, 0.5)],
+        "validation/loss": [],
+    }
+
+
+def test_registered_versions_stand_with_their_run_and_their_aliases(root):
+    with tracking.run(root, "demo") as run:
+        pass
+    assert store.registered(root) == {}
+    client = MlflowClient(store.uri(root))
+    client.create_registered_model("model")
+    for _ in range(2):
+        client.create_model_version("model", f"runs:/{run.id}/model", run.id)
+    client.set_registered_model_alias("model", "champion", "2")
+    (found,) = store.registered(root).values()
+    assert sorted((one["model"], one["version"], one["aliases"]) for one in found) == [
+        ("model", 1, []),
+        ("model", 2, ["@champion"]),
+    ]
+
+
+def test_files_are_kept_with_a_run_and_a_store_that_does_not_take_them_says_so(root):
+    (root / "page.html").write_text("page")
+    with tracking.run(root, "demo") as run:
+        pass
+    store.attach(root, run.id, [root / "page.html"], "compare/a-b")
+    assert store.texts(root, run.id, ["compare/a-b/page.html"]) == {"compare/a-b/page.html": "page"}
+    with pytest.raises(UserError, match="does not take its files"):
+        store.attach(root, run.id, [root / "gone.html"], "compare/a-b")

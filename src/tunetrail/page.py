@@ -1,4 +1,4 @@
-"""What the report found -> report.html and samples.md: pages that need no other file and no network."""
+"""What was found -> report.html, samples.md, compare.html: pages that need no other file and no network."""
 
 import html
 import json
@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from tunetrail import health, plots, report, results
+from tunetrail.intervals import Score
 from tunetrail.results import Results
 
 _PLACE = Path(__file__).parent / "pages"
@@ -63,3 +64,27 @@ def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: d
     samples = side_by_side(found, 8)
     text = render("score.html.jinja", responses=responses, metrics=metrics, figures=figures, samples=samples)
     (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+def write_compared(folder: Path, found: dict[str, Any], curves: list[dict[str, list[tuple[int, float]]]]) -> list[Path]:
+    """Write compare.html and its figures into `folder`; `found` is `compare.compare`'s, `curves` each run's by name.
+
+    Returns the files written. There is no figure of what no run has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = list(enumerate(found["runs"]))
+    scored = [(place, run["label"], _models(run["scores"])) for place, run in runs if run["scores"] and run["alike"]]
+    drawn = {"scores": plots.runs(scored, found["asked"])} if scored else {}
+    if any(of["train/loss"] for of in curves):
+        drawn["loss"] = plots.losses([(place, run["label"], of) for (place, run), of in zip(runs, curves, strict=True)])
+    for name, figure in drawn.items():
+        plots.save(figure, folder / name)
+    figures = {name: drawing(folder / f"{name}.svg") for name in drawn}
+    colours = [plots.colour(place) for place, _ in runs]
+    text = render("compare.html.jinja", **found, figures=figures, colours=colours)
+    (folder / "compare.html").write_text(text, encoding="utf-8")
+    return [folder / "compare.html", *(folder / f"{name}.{kind}" for name in drawn for kind in ("png", "svg"))]
+
+
+def _models(scores: dict[str, Any]) -> dict[str, dict[str, Score]]:
+    return {model: {name: Score(**scores[model][name]) for name in results.SCORES} for model in ("base", "tuned")}

@@ -1,16 +1,24 @@
 """Scores and logged steps -> figures, each as PNG (to look at) and SVG (to scale), the same bytes for the same numbers."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from tunetrail.intervals import Score
 from tunetrail.results import SCORES, Results, size
 
 # Okabe and Ito's palette, which colour-blind people can tell apart (jfly.uni-koeln.de/color).
 BASE, TUNED, RATE, VALIDATION = "#999999", "#0072B2", "#E69F00", "#D55E00"
 COLOURS = {"base": BASE, "tuned": TUNED, "responses": TUNED}
+# Runs beside one another: the whole palette, the pale yellow last, then again in other lines and hatches.
+_RUNS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+_LINES, _HATCHES = ("-", "--", ":"), ("", "///", "...")
+MOST_RUNS = len(_RUNS) * len(_LINES)  # that can be told apart
+_DIVERGED = 1.5  # times the highest loss that a run began with
+_LABELLED = 4  # groups of more bars have no room for figures over them
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -24,24 +32,87 @@ def ifeval(found: dict[str, Results]) -> Figure:
     """Grouped bars of the four scores of one model or two, in per cent, with their 95 % intervals."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    width = 0.76 / len(found)
-    for number, (label, of) in enumerate(found.items()):
-        values = [of.scores[name] for name in SCORES]
+    _bars(axes, [(label, of.scores, {"color": COLOURS[label]}) for label, of in found.items()])
+    one = next(iter(found.values()))
+    axes.set(title=f"{one.task}: {size(one)}")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+    return figure
+
+
+def _bars(axes: Any, groups: list[tuple[str, dict[str, Score], dict[str, Any]]]) -> None:
+    """For each of the four scores a bar a group, in per cent, with its interval; a group is label, scores and style."""
+    width = 0.76 / len(groups)
+    for number, (label, scores, style) in enumerate(groups):
+        values = [scores[name] for name in SCORES]
         heights = [100 * score.value for score in values]
         errors = [[100 * (s.value - s.low) for s in values], [100 * (s.high - s.value) for s in values]]
-        places = [index + width * (number - (len(found) - 1) / 2) for index in range(len(values))]
-        bars = {"color": COLOURS[label], "label": label, "capsize": 4, "ecolor": "#333333"}
-        axes.bar(places, heights, width, yerr=errors, **bars)
-        for place, height, score in zip(places, heights, values, strict=True):
+        places = [index + width * (number - (len(groups) - 1) / 2) for index in range(len(values))]
+        bars = {"label": label, "capsize": min(4, 16 / len(groups)), "ecolor": "#333333"}
+        axes.bar(places, heights, width, yerr=errors, **bars, **style)
+        for place, height, score in zip(places, heights, values, strict=True) if len(groups) <= _LABELLED else ():
             above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 9}
             axes.annotate(f"{height:.1f}", (place, 100 * score.high), **above)
     axes.set_xticks(range(len(SCORES)), [label for _, label in SCORES.values()])
-    one = next(iter(found.values()))
-    axes.set(ylim=(0, 110), ylabel="accuracy, %", title=f"{one.task}: {size(one)}")
+    axes.set(ylim=(0, 110), ylabel="accuracy, %")
     axes.set_yticks(range(0, 101, 20))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+
+
+def colour(number: int) -> str:
+    """The colour of the run at this place among those compared."""
+    return _RUNS[number % len(_RUNS)]
+
+
+def runs(found: list[tuple[int, str, dict[str, dict[str, Score]]]], title: str) -> Figure:
+    """The bars of several runs' tuned models, and a dash across each at what its base scored.
+
+    A run is its place among those compared, which gives the colour, its label, and the scores of `base` and `tuned`.
+    """
+    figure = Figure(figsize=(max(8, min(16, 1.6 * len(found))), 4.2 + 0.25 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    styles = [
+        {"color": colour(place), "hatch": _HATCHES[place // len(_RUNS)], "edgecolor": "white"} for place, _, _ in found
+    ]
+    _bars(axes, [(_text(label), of["tuned"], style) for (_, label, of), style in zip(found, styles, strict=True)])
+    width = 0.76 / len(found)
+    for number, (_, _, of) in enumerate(found):
+        for index, name in enumerate(SCORES):
+            middle, height = index + width * (number - (len(found) - 1) / 2), 100 * of["base"][name].value
+            ends = [middle - 0.45 * width, middle + 0.45 * width]
+            label = "its base" if not number and not index else None
+            axes.plot(ends, [height, height], color="#555555", linewidth=2.5, solid_capstyle="butt", label=label)
+    axes.set(title=title)
+    figure.legend(frameon=False, loc="outside lower left")
     return figure
+
+
+def losses(found: list[tuple[int, str, dict[str, list[tuple[int, float]]]]]) -> Figure:
+    """Training loss above, validation loss below (nats a token), by optimiser step: a line a run.
+
+    A run is its place among those compared, its label, and its curves by name: steps and values.
+    """
+    figure = Figure(figsize=(8, 6.5 + 0.25 * len(found)), layout="constrained")
+    panels = figure.subplots(2, sharex=True, height_ratios=(4, 3))
+    shown = (("train/loss", "training", ""), ("validation/loss", "validation", "o"))
+    for axes, (name, word, marker) in zip(panels, shown, strict=True):
+        for place, label, curves in found:
+            style = {"color": colour(place), "linestyle": _LINES[place // len(_RUNS)], "marker": marker, "markersize": 4}
+            steps, values = zip(*curves[name], strict=True) if curves[name] else ((), ())
+            axes.plot(steps, values, label=_text(label), linewidth=1.2, **style)
+        axes.set(ylabel=f"{word} loss, nats a token")
+        begun = [curves[name][0][1] for _, _, curves in found if curves[name] and math.isfinite(curves[name][0][1])]
+        if begun:  # a run that diverges leaves the panel, and does not flatten the others
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, 0), min(high, _DIVERGED * max(begun)))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[1].set(xlabel="optimiser step")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside lower left")
+    return figure
+
+
+def _text(label: str) -> str:
+    """A person's words as matplotlib draws them: no formula, and no longer than the figure is wide."""
+    return (label if len(label) <= 90 else f"{label[:89]}…").replace("$", r"\$")
 
 
 def types(rows: list[dict[str, Any]]) -> Figure:

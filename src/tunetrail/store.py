@@ -7,7 +7,9 @@ Not covered: models that serve, which are `registry`'s.
 import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,37 @@ def runs(root: Path, word: str = "") -> list[Any]:
     return list({run.info.run_id: run for run in alike}.values())
 
 
+def every(root: Path) -> list[dict[str, Any]]:
+    """All runs of the store as `plain` has them, the newest first."""
+    with reached(root) as client:
+        return [plain(run) for run in search(client, {}, order="DESC")]
+
+
+def plain(run: Any) -> dict[str, Any]:
+    """An MLflow run without MLflow.
+
+    `started` and `ended` are in ISO 8601 (None before), `parent` is a run's id or None, `artifacts` their address as it may
+    be printed.
+    """
+
+    def time(milliseconds: int | None) -> str | None:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if milliseconds else None
+
+    info, data = run.info, run.data
+    return {
+        "id": info.run_id,
+        "name": info.run_name,
+        "status": info.status,
+        "started": time(info.start_time),
+        "ended": time(info.end_time),
+        "parent": data.tags.get(PARENT),
+        "artifacts": shown(info.artifact_uri),
+        "params": dict(data.params),
+        "metrics": dict(data.metrics),
+        "tags": dict(data.tags),
+    }
+
+
 def find(root: Path, word: str) -> Any:
     """The one run that `word` means: its id, the beginning of it, its name, `@alias` or `model@alias` of the registry.
 
@@ -126,5 +159,55 @@ def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> lis
         places = {str(Path(name).parent) for name in names}
         there = {file.path for place in places for file in client.list_artifacts(run_id, None if place == "." else place)}
         for name in there.intersection(names):
-            client.download_artifacts(run_id, name, str(folder))
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            client.download_artifacts(run_id, name, str((folder / name).parent))  # MLflow keeps the last name only
     return [name for name in names if name not in there]
+
+
+def texts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
+    """What is in these files of the run's record, by their names; those that it does not have are left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = list(names)
+        missing = download(root, run_id, names, Path(folder))
+        return {name: (Path(folder) / name).read_text(encoding="utf-8") for name in names if name not in missing}
+
+
+def holds(root: Path, run_id: str, name: str) -> bool:
+    """Whether the run's record has a file or folder of this name at its top."""
+    with reached(root) as client:
+        return any(file.path == name for file in client.list_artifacts(run_id))
+
+
+def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+    """Logged metrics by step, also of a run that did not come to its end; of a step logged twice the later value."""
+    with reached(root) as client:
+        found = {name: client.get_metric_history(run_id, name) for name in names}
+    ordered = {name: sorted(points, key=lambda point: (point.step, point.timestamp)) for name, points in found.items()}
+    return {name: list({point.step: point.value for point in points}.items()) for name, points in ordered.items()}
+
+
+def registered(root: Path) -> dict[str, list[dict[str, Any]]]:
+    """The registered versions of each run that has some: {"model", "version", "aliases": ["@champion"]}, by the run's id."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with reached(root) as client:
+        for model in client.search_registered_models():
+            for one in client.search_model_versions(f"name = '{model.name}'"):
+                aliases = sorted(f"@{alias}" for alias, version in model.aliases.items() if str(version) == str(one.version))
+                kept = {"model": model.name, "version": int(one.version), "aliases": aliases}
+                found.setdefault(one.run_id, []).append(kept)
+    return found
+
+
+def attach(root: Path, run_id: str, files: Iterable[Path], place: str) -> None:
+    """Put files into the run's record, below `place`.
+
+    Raises:
+        UserError: the store does not take them.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
+    with reached(root) as client:
+        try:
+            for file in files:
+                client.log_artifact(run_id, str(file), place)
+        except OSError as error:
+            raise UserError(f"run {run_id}: the store does not take its files ({shown(str(error))[:300]})") from None

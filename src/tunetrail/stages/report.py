@@ -1,4 +1,5 @@
-"""Both evaluations, the training history and the data contract -> report/: metrics.json, figures, pages.
+"""Both evaluations, the training history and the data contract -> report/: metrics.json, figures, pages;
+verdicts.json, by which runs are compared later, and scores.json, which `dvc exp show` lists.
 
 python -m tunetrail.stages.report
 """
@@ -22,6 +23,8 @@ def main() -> None:
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
     metrics = report.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
     page.write_evaluation(OUT, metrics, found)
+    (OUT / "verdicts.json").write_text(json.dumps(results.comparable(found), default=str) + "\n", encoding="utf-8")
+    (OUT / "scores.json").write_text(json.dumps(results.listed(metrics), indent=2) + "\n", encoding="utf-8")
     plots.save(plots.loss(steps), OUT / "loss")
     plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"]), OUT / "lengths")
     samples = page.side_by_side(found, section["samples"])

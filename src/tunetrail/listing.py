@@ -1,0 +1,242 @@
+"""Runs as plain dicts (`store.plain`) -> the table of `tunetrail ls` and the screen of `tunetrail show`.
+
+Scores are in per cent, times are this machine's. Not covered: several runs against each other, which is `compare`'s.
+"""
+
+import difflib
+import itertools
+import math
+import textwrap
+from datetime import datetime
+from typing import Any
+
+from tunetrail import UserError, report, results
+
+Run = dict[str, Any]
+WIDTH = 120
+SCORE = "ifeval/{}/prompt_strict"
+BEST = SCORE.format("tuned")
+_ID, _LABEL = 8, 14
+NAME = 1  # the cell that gives way where a line would be too long
+
+
+def short(runs: list[Run]) -> dict[str, str]:
+    """Each id's beginning: eight characters, or as many as tell it from all others."""
+    ids = sorted(run["id"] for run in runs)
+    alike = [len(_shared(one, other)) + 1 for one, other in itertools.pairwise(ids)]
+    needed = zip(ids, [0, *alike], [*alike, 0], strict=True) if ids else ()
+    return {one: one[: max(_ID, before, after)] for one, before, after in needed}
+
+
+def _shared(one: str, other: str) -> str:
+    length = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:length]
+
+
+def nested(runs: list[Run]) -> list[tuple[int, Run]]:
+    """In the order given, each with its depth: a sweep's jobs stand below their parent, in the order of their start."""
+    ids = {run["id"] for run in runs}
+    children = sorted((run for run in runs if run["parent"] in ids), key=lambda run: run["started"] or "")
+    return [
+        (depth, one)
+        for run in runs
+        if run["parent"] not in ids
+        for depth, one in [(0, run), *((1, child) for child in children if child["parent"] == run["id"])]
+    ]
+
+
+def ordered(runs: list[Run], key: str) -> list[Run]:
+    """By a metric, the highest first, or by a param, its numbers before its words; runs without it stand last.
+
+    Raises:
+        UserError: no run has such a metric or param; the message names near ones.
+    """
+    metric = any(key in run["metrics"] for run in runs)
+    if not metric and not any(key in run["params"] for run in runs):
+        known = sorted({name for run in runs for name in (*run["metrics"], *run["params"])})
+        within = [name for name in known if key.lower() in name.lower()]
+        near = list(dict.fromkeys([*difflib.get_close_matches(key, known, 5), *within]))[:5] or [BEST]
+        raise UserError(f"--sort {key}: no run listed has this metric or param. Near: {', '.join(near)}")
+
+    def place(run: Run) -> tuple[Any, ...]:
+        value = run["metrics" if metric else "params"].get(key)
+        if value is None:
+            return 2, 0.0, ""
+        try:
+            number = float(value)
+        except ValueError:
+            return 1, 0.0, value
+        return (1, 0.0, "") if math.isnan(number) else (0, -number if metric else number, "")
+
+    return sorted(runs, key=place)
+
+
+def table(
+    lines: list[tuple[int, Run]], ids: dict[str, str], aliases: dict[str, list[str]], sort: str = ""
+) -> list[list[str]]:
+    """One row of cells a run, below the row of headings; `aliases` by id, `sort` the key whose values are shown."""
+    shown = [key for key in (sort,) if key and key != BEST]
+    named = any(run["id"] in aliases for _, run in lines)
+    rows = [["run", "name", "status", "started", "base -> tuned, %", "difference", *shown, *(["alias"] if named else [])]]
+    for depth, run in lines:
+        base, tuned = (run["metrics"].get(SCORE.format(model)) for model in ("base", "tuned"))
+        scored = base is not None and tuned is not None
+        row = ["  " * depth + ids[run["id"]], _name(run), run["status"], when(run["started"])]
+        row.append(f"{100 * base:5.1f} -> {100 * tuned:5.1f}" if scored else "-")
+        row.append(f"{100 * (tuned - base):+10.1f}" if scored else "-")
+        row += [_value(run, key) for key in shown]
+        rows.append(row + ([aliases.get(run["id"], "")] if named else []))
+    return rows
+
+
+def _name(run: Run) -> str:
+    """The run's name; a sweep's job is called after what varies in it, unless somebody gave it another name."""
+    varies = run["tags"].get("sweep.overrides") if run["parent"] else None
+    name = run["name"] or ""
+    return " ".join((f"{name}: {varies}" if varies and varies != name else name).split())
+
+
+def _value(run: Run, key: str) -> str:
+    value = run["metrics"].get(key)
+    return cut(run["params"].get(key, "-"), 24) if value is None else f"{value:.4g}"
+
+
+def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
+    """The rows with their names cut where a line would be longer than `width`; every other cell stays whole."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = max(_ID, width - sum(widths) - 2 * (len(widths) - 1) + widths[NAME])
+    return [[*row[:NAME], cut(row[NAME], room), *row[NAME + 1 :]] for row in rows]
+
+
+def columns(rows: list[list[str]]) -> str:
+    """The rows as text, their cells below one another."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def cut(text: str, length: int) -> str:
+    """At most `length` characters on one line; what was cut ends in an ellipsis."""
+    line = " ".join(text.split()) if "\n" in text else text
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def when(time: str | None) -> str:
+    """ISO 8601 -> day and minute on this machine's clock."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M") if time else "-"
+
+
+def lasted(run: Run) -> str:
+    """How long the run took, "" while it goes on."""
+    if not run["ended"] or not run["started"]:
+        return ""
+    seconds = int((datetime.fromisoformat(run["ended"]) - datetime.fromisoformat(run["started"])).total_seconds())
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
+
+
+def best(children: list[Run]) -> Run | None:
+    """The finished job that follows most prompts (strict)."""
+    scored = [run for run in children if run["status"] == "FINISHED" and BEST in run["metrics"]]
+    return max(scored, key=lambda run: run["metrics"][BEST], default=None)
+
+
+def screen(run: Run, ids: dict[str, str], found: dict[str, Any]) -> str:
+    """One run's whole lineage as text of at most 120 columns.
+
+    `found` has what the run itself does not: `scores` (metrics.json, or None), `patch` (whether changes.patch is kept),
+    `versions` (of the registry, see `store.registered`), `children` (of a sweep).
+    """
+    children = found["children"]
+    fields = {"status": ", ".join(part for part in (run["status"], when(run["started"]), lasted(run)) if part)}
+    fields |= {"error": run["tags"]["error"]} if run["tags"].get("error") else {}
+    fields |= _sweep(run, ids, children)
+    lineage = _lineage(run["tags"], found["patch"])
+    fields |= {"code": lineage["code"]} if children else lineage
+    versions = [" ".join([f"{one['model']} version {one['version']}", *one["aliases"]]) for one in found["versions"]]
+    fields |= {"registered": ", ".join(versions) or "no", "artifacts": run["artifacts"]}
+    parts = [f"run {run['id']}: {_name(run)}", "\n".join(_field(label, text) for label, text in fields.items())]
+    if children:
+        parts.append(columns(fitted(table([(0, child) for child in children], ids, {}))))
+    if found["scores"]:
+        parts.append(_scores(found["scores"]))
+    return "\n\n".join([*parts, "next:\n" + "\n".join(f"  {line}" for line in _next(run, ids, children))])
+
+
+def _field(label: str, text: str) -> str:
+    indent = " " * _LABEL
+    whole_words = {"break_on_hyphens": False, "break_long_words": False}  # paths and digests can be copied
+    wrapped = textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent, **whole_words)
+    return f"{label:<{_LABEL}}{wrapped[_LABEL:]}"
+
+
+def _sweep(run: Run, ids: dict[str, str], children: list[Run]) -> dict[str, str]:
+    tags = run["tags"]
+    overrides = tags.get("sweep.overrides", "")
+    if run["parent"]:
+        return {"sweep": f"{tags.get('sweep', '')}, parent {ids.get(run['parent'], run['parent'])}; varies: {overrides}"}
+    if not children:
+        return {}
+    first = best(children)
+    states = [child["status"] for child in children]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    told = f"{ids[first['id']]}, {100 * first['metrics'][BEST]:.1f} %: {_name(first)}" if first else "none has scores"
+    return {"sweep": f"{tags.get('sweep', '')}: {overrides}", "jobs": counted, "best": told}
+
+
+# A field of the screen: the tags that it is made of, each with the word before its value.
+_FIELDS = {
+    "code": {"git.commit": "commit "},
+    "data": {"data.source": "", "data.md5": "md5 ", "data.rows": "rows ", "data.license": "licence "},
+    "base": {"base.model": "", "base.revision": "revision ", "base.sha256": "sha256 ", "base.license": "licence "},
+    "asked with": {"template.digest": "template ", "evaluation.digest": "evaluation "},
+    "model": {"model.md5": "md5 "},
+    "lock": {"lock.sha256": "sha256 "},
+    "DVC": {"dvc.experiment": "experiment "},
+}
+
+
+def _lineage(tags: dict[str, str], patch: bool) -> dict[str, str]:
+    """Which code, data, base, template, evaluation and environment, from the run's tags."""
+    fields = {}
+    for label, keys in _FIELDS.items():
+        told = [f"{word}{tags[key]}" for key, word in keys.items() if tags.get(key)]
+        fields[label] = ", ".join(told) or "not recorded"
+    dirty = {"false": ", nothing uncommitted", "true": ", with uncommitted changes that were not kept"}
+    fields["code"] += ", with uncommitted changes: changes.patch" if patch else dirty.get(tags.get("git.dirty", ""), "")
+    if tags.get("train.cached") == "true":
+        where = f"run {tags['train.trained_in']}" if tags.get("train.trained_in") else "a run that is not in this store"
+        fields["model"] += f", trained in {where}"
+    for label in ("versions", "hardware"):
+        told = [f"{key.partition('.')[2]} {tags[key]}" for key in sorted(tags) if key.startswith(f"{label}.")]
+        fields[label] = ", ".join(told) or "not recorded"
+    return fields
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    ifeval, rows = metrics["ifeval"], [["", "base", "tuned", "difference"]]
+    for name, (_, label) in results.SCORES.items():
+        row = [label, *(report.interval(ifeval[model][name]) for model in ("base", "tuned"))]
+        rows.append([*row, report.interval(ifeval["delta"][name], "+") + report.p_value(ifeval["delta"][name])])
+    rows[0][0] = "accuracy, %"
+    return f"{metrics['task']}: {metrics['size']}; 95 % intervals\n{columns(rows)}"
+
+
+def _next(run: Run, ids: dict[str, str], children: list[Run]) -> list[str]:
+    """What there is to type."""
+    if children:
+        sweep, first = run["tags"].get("sweep", ids[run["id"]]), best(children)
+        words = [f"tunetrail ls --sweep {sweep} --sort {BEST}"]
+        finished = [ids[child["id"]] for child in children if child["status"] == "FINISHED"]
+        words += [f"tunetrail compare {' '.join(finished[:8])}"] if len(finished) > 1 else []
+        return words + ([f"tunetrail promote {ids[first['id']]}"] if first else [])
+    compare = ("compare {} OTHER", "what differs from another run, and whether the scores do")
+    words = {
+        "chat {}": "ask its base and its tuned model",
+        compare[0]: compare[1],
+        "restore {}": "its checkpoint, params and results, back into the checkout",
+        "reproduce {}": "all of it again, and whether the numbers agree",
+        "promote {}": "its model into the registry",
+    }
+    if run["status"] != "FINISHED":
+        words = dict([compare])
+    return [f"tunetrail {word.format(ids[run['id']]):<28} {says}" for word, says in words.items()]
