@@ -1,0 +1,90 @@
+"""`tunetrail promote`: a run's tuned model -> a version in MLflow's model registry, which MLflow serves."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from tunetrail import UserError, launch, workspace
+
+# MLflow's own switches: it tells of each step, and draws a bar for files that are copied at once.
+_QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+
+_PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the champion.
+
+\b
+  tunetrail promote 1a84                     as the next version of the model that its experiment names
+  tunetrail promote demo --name assistant    of another, for which several experiments may compete
+  tunetrail promote 1a84 --force             though it should not be the champion
+
+RUN is a run's id, the beginning of it, its name, or @alias. The alias `champion` goes to a run that beats its base outside
+the 95 % interval, in Prompt Strict, and is no worse than the champion in the same evaluation. Any other is refused with the
+reasons, and nothing is registered; --force registers it as the champion all the same, and keeps the reasons with it.
+
+The weights are copied into the artifact store. What MLflow then serves asks in the run's own template, and needs MLflow,
+PyTorch, Transformers and, for an adapter, PEFT, but not this package.
+"""
+
+
+@click.command("promote", help=_PROMOTE_HELP)
+@click.argument("run")
+@click.option("--name", help="The registered model; by default the run's experiment.")
+@click.option("--force", is_flag=True, help="Make it the champion though it should not be.")
+def command(run: str, name: str | None, force: bool) -> None:
+    root = workspace.root()
+    os.chdir(root)
+    with workspace.alone(root):  # another run would put other models under outputs/ while they are copied
+        promote(root, run, name, force)
+
+
+def promote(root: Path, word: str, name: str | None, force: bool) -> None:
+    """Register the run that `word` means, unless it is registered; give it the alias; say how it is served."""
+    os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
+    from tunetrail import checkpoint, recorded, registry, store
+
+    run = store.find(root, word)
+    name, scores = registry.named(run, name), registry.scores(root, run)
+    reasons = registry.against(root, name, run, scores)
+    told = "".join(f"\n  - {reason}" for reason in reasons)
+    if reasons and not force:
+        raise UserError(
+            f"run {run.info.run_id} ({run.info.run_name}) is not promoted to {name}@{registry.CHAMPION}, and nothing is "
+            f"registered:{told}\n--force promotes it all the same."
+        )
+    version = registry.version(root, name, run.info.run_id)
+    if version:
+        click.echo(f"{name}/{version} is this run's model already: nothing is copied.")
+    else:
+        found = recorded.bring(root, run.info.run_id)
+        weights = registry.Weights(found.tuned, found.base, found.revision)
+        card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
+        click.echo(
+            f"{weights.size() / 1e6:,.1f} MB go from {found.tuned} into the artifact store of {store.shown(store.uri(root))}"
+        )
+        version = registry.register(root, name, run, found.params, weights, card)
+        if not force and (late := registry.against(root, name, run, scores)):  # another became the champion meanwhile
+            raise UserError(f"{name}/{version} is registered, and is not the champion: {'; '.join(late)}")
+    registry.crown(root, name, version, reasons)
+    if reasons:
+        click.echo(f"{name}/{version} is the champion by --force, though:{told}")
+    click.echo(f"{name}/{version} is {name}@{registry.CHAMPION}: run {run.info.run_id} ({run.info.run_name})")
+    click.echo(f"\nServe it:\n  {serve(name, root)}\nAsk it:\n  {ask()}")
+
+
+def serve(name: str, root: Path) -> str:
+    """What to type to serve the champion of `name`; a request may take ten minutes, where MLflow gives it one."""
+    from tunetrail import registry, store
+
+    address = shlex.quote(store.shown(store.uri(root)))
+    model = f"models:/{name}@{registry.CHAMPION}"
+    return f"MLFLOW_TRACKING_URI={address} mlflow models serve -m {model} --env-manager local --port 5001 --timeout 600"
+
+
+def ask() -> str:
+    """What to type to ask what is served."""
+    from tunetrail import registry
+
+    rows = json.dumps({"dataframe_records": registry.EXAMPLE})
+    return f"curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d {shlex.quote(rows)}"
