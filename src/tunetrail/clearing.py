@@ -1,0 +1,122 @@
+"""Runs -> their space freed, in DVC's cache by DVC's own `dvc gc`. `space` knows who takes what.
+
+Nothing is freed that another run, a commit, the checkout or a worktree names. Not covered: MLflow's record and its copies of
+promoted models, which stay; DVC's remotes; what git keeps.
+"""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tunetrail import UserError, launch, space, store, tracking, workspace, worktree
+
+# What DVC itself keeps: all that the checkout, any commit of a branch or tag, and any experiment names.
+_GC = ("gc", "--quiet", "--force", "--workspace", "--all-commits", "--all-experiments")
+
+
+def choose(
+    found: space.Space, words: Iterable[str], sweep: str = "", failed: bool = False, copies: bool = False
+) -> list[space.Part]:
+    """The parts of the runs that `words` mean (`store.find`), of the runs of `sweep` that may be freed, all worktrees if
+    `failed`, all copies if `copies`.
+
+    Raises:
+        UserError: a word means no run, or one that may not be freed or takes nothing here; the message has each of them.
+    """
+    chosen, faults = [], []
+    for word in words:
+        run = store.plain(store.find(found.root, word))
+        its = [part for part in found.parts if part.run and part.run["id"] == run["id"]]
+        reasons = list(found.kept.get(run["id"], ()))
+        if not its and not reasons:
+            reasons.append(_why_nothing(run["tags"], run["parent"]))
+        faults += [f"run {run['id'][:8]} ({run['name']}): {reason}" for reason in reasons]
+        chosen += its
+    if faults:
+        raise UserError("nothing is freed:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    sweep = sweep and _sweep(found, sweep)
+    for part in found.parts:
+        of_sweep = sweep and part.run and part.run["tags"].get("sweep") == sweep and part.run["id"] not in found.kept
+        if of_sweep or (failed and part.kind == "worktree") or (copies and part.kind == "copy"):
+            chosen.append(part)
+    return list(dict.fromkeys(chosen))
+
+
+def _why_nothing(tags: dict[str, str], parent: str | None) -> str:
+    if tags.get("sweep") and not parent:
+        return f"a sweep, whose jobs take space. To free those: --sweep {tags['sweep']}"
+    return f"freed {tags[tracking.FREED]}" if tracking.FREED in tags else "takes no space here"
+
+
+def _sweep(found: space.Space, word: str) -> str:
+    """The sweep that `word` means: its name, or a run of it."""
+    if any(part.run and part.run["tags"].get("sweep") == word for part in found.parts):
+        return word
+    name = store.find(found.root, word).data.tags.get("sweep")
+    if not name:
+        raise UserError(f"--sweep {word}: this run is of no sweep. Free it by its name: tunetrail gc {word}")
+    return name
+
+
+@contextlib.contextmanager
+def still(root: Path) -> Iterator[None]:
+    """Hold the checkout, every sweep and every worktree, so that nothing is made while something is freed.
+
+    Raises:
+        UserError: a run goes on.
+    """
+    with contextlib.ExitStack() as held:
+        held.enter_context(workspace.turn(worktree.lock(root)))  # nor can a worktree be made
+        held.enter_context(workspace.alone(root))
+        for sweep in (root / "runs").glob("*/lock"):
+            held.enter_context(workspace.alone(sweep.parent, "lock"))
+        for again in (root / "runs").glob("*.lock"):
+            held.enter_context(workspace.alone(again.parent, again.name))
+        for _, checkout in space.worktrees(root):
+            for lock in (checkout / "work").glob("*lock"):
+                held.enter_context(workspace.alone(checkout, f"work/{lock.name}"))
+        yield
+
+
+def free(found: space.Space, chosen: list[space.Part]) -> int:
+    """Free the parts, and what nothing names; returns the bytes. The caller holds `still`.
+
+    A run's experiment goes first, its objects last: cut off at any point, what is left of it is whole, or is named by
+    nothing and goes the next time. The MLflow run is kept, with the tag `freed`.
+
+    Raises:
+        UserError: DVC or the store failed; the message is its own.
+    """
+    dvc, root = ["dvc", "--cd", str(found.root)], found.root
+    runs = [part.run for part in chosen if part.kind == "run"]
+    if names := space.experiments(root).keys() & {run["tags"].get("dvc.experiment") for run in runs}:
+        launch.output([*dvc, "exp", "remove", *sorted(names)])
+    for run in runs:
+        tracking.tag(root, run["id"], {tracking.FREED: datetime.now(UTC).date().isoformat()})
+    for part in chosen:
+        if part.kind == "worktree":
+            worktree.remove(root, part.folder)
+        elif part.folder:
+            shutil.rmtree(part.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        launch.output([*dvc, *_GC, "--projects", str(_project(Path(folder), found, found.staying(chosen)))])
+    left = space.survey(root)
+    return found.total() - left.total()
+
+
+def _project(folder: Path, found: space.Space, objects: set[str]) -> Path:
+    """Make `folder` a DVC project that names these objects, since DVC itself knows of no run without an experiment and of no
+    worktree.
+    """
+    launch.output(["git", "init", "--quiet", str(folder)])  # --all-experiments needs one in every project
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text(
+        f"[cache]\ndir = {json.dumps(str(found.cache.parents[1]), ensure_ascii=False)}\n"
+    )
+    outs = [{"md5": name, "hash": "md5", "path": name} for name in sorted(objects)]
+    (folder / "staying.dvc").write_text(json.dumps({"outs": outs}))  # JSON is YAML too
+    return folder
