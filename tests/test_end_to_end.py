@@ -1,17 +1,14 @@
 """The shrunken demo through `mlflow run`, really trained, in clones of their own; and the real rows, where they are here.
 
-Three chains run at once, since most of a chain's time is imports on one core: the demo as a person runs it, the demo's
-stages a second time (is it the same?), and the real rows.
+Two chains run at once, since most of a chain's time is imports on one core: the demo as a person runs it, and the real rows.
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -19,20 +16,12 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from tests.conftest import ROOT, SHARED
+from tests.checkouts import SHRUNKEN, clone, ended, run, start
+from tests.conftest import SHARED
 from tunetrail import checkpoint, config, history, records, results, workspace
 
 pytestmark = pytest.mark.end_to_end
 
-SHRUNKEN = [
-    "prepare.generate.rows=800",
-    "prepare.generate.documents=600",
-    "prepare.generate.prompts=24",
-    "base.make.train.num_epochs=1",
-    "train.num_epochs=1",
-    "evaluate.task.generation_kwargs.max_gen_toks=60",
-    "accelerate.num_cpu_threads_per_process=1",
-]
 REAL = [
     "experiment=alpaca_tiny",
     "method=lora",
@@ -46,62 +35,13 @@ REAL = [
 ]
 
 
-def clone(folder):
-    """A checkout with the files of this one as they are, committed."""
-    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-qm", "start"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
-    return folder
-
-
-def environment(folder):
-    """As in a shell with the environment active, the code being the clone's own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return kept | {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(folder / "src"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DVC_NO_ANALYTICS": "1",
-        "NLTK_DATA": str(SHARED / "nltk_data"),
-        "OMP_NUM_THREADS": "1",  # three chains share two cores
-    }
-
-
-def start(folder, *command):
-    with (folder / "screen.txt").open("wb") as screen:
-        return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=screen, stderr=subprocess.STDOUT)
-
-
-def run(folder, *command):
-    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
-
-
-def ended(process, folder):
-    code = process.wait(timeout=900)
-    screen = (folder / "screen.txt").read_text()
-    assert code == 0, screen
-    return screen
-
-
 @pytest.fixture(scope="module")
 def chains(tmp_path_factory):
-    """The three chains, started together."""
-    from hydra import compose, initialize_config_dir
-
-    folders = {name: clone(tmp_path_factory.mktemp(name)) for name in ("demo", "again", "real")}
+    """The two chains, started together."""
+    folders = {name: clone(tmp_path_factory.mktemp(name)) for name in ("demo", "real")}
     overrides = " ".join(SHRUNKEN)
     tracked = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
     started = {"demo": start(folders["demo"], "mlflow", "run", ".", *tracked, "-P", f"overrides={overrides}")}
-    with initialize_config_dir(str(folders["again"] / "conf")):
-        config.write(config.resolve(compose("config", SHRUNKEN)), folders["again"])
-    started["again"] = start(folders["again"], "dvc", "repro", "evaluate_tuned")
     if all((SHARED / name).exists() for name in ("alpaca/alpaca_en_demo.jsonl", "ifeval/input_data.jsonl", "nltk_data")):
         started["real"] = start(folders["real"], sys.executable, "-m", "tunetrail", "run", *REAL)
     yield {name: (started.get(name), folder) for name, folder in folders.items()}
@@ -299,15 +239,39 @@ def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked
     assert second.data.metrics["ifeval/tuned/inst_loose"] == first.data.metrics["ifeval/tuned/inst_loose"]
 
 
-def test_the_same_seed_gives_the_same_model_answers_and_scores(demo, chains):
-    first, _ = demo
-    process, second = chains["again"]
-    ended(process, second)
-    for model in ("outputs/base/model", "outputs/model"):
-        assert checkpoint.digest(first / model) == checkpoint.digest(second / model)
-    one, two = (results.read(folder / "eval_results" / "tuned", 100, 0) for folder in (first, second))
-    assert one.scores == two.scores
-    assert [results.answer(sample) for sample in one.samples] == [results.answer(sample) for sample in two.samples]
+def test_a_run_is_had_again_bit_for_bit(demo, tracked):
+    """Every stage but fetch runs anew, in a worktree whose tokens and models are its own."""
+    folder, _ = demo
+    first, client = tracked
+    before = checkpoint.digest(folder / "outputs" / "model"), (folder / "params.yaml").read_text()
+    again = run(folder, sys.executable, "-m", "tunetrail", "reproduce", first.info.run_id[:8])
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {f"Running stage '{name}'" in again.stdout for name in ("base", "evaluate_base", "train", "evaluate_tuned")} == {
+        True
+    }
+    assert "agrees with" in again.stdout
+    assert "differs" not in again.stdout
+    second = client.search_runs([first.info.experiment_id])[0]
+    assert second.info.status == "FINISHED"
+    assert second.data.tags.items() >= {"reproduces": first.info.run_id, "agrees": "bit for bit"}.items()
+    assert second.data.tags["model.md5"] == first.data.tags["model.md5"]
+    assert "time/base_s" in second.data.metrics
+    assert (checkpoint.digest(folder / "outputs" / "model"), (folder / "params.yaml").read_text()) == before
+    assert not list((folder / "runs").glob("reproduce-*/*"))
+
+
+def test_a_run_that_is_a_dvc_experiment_is_restored_after_another(demo, tracked):
+    folder, _ = demo
+    first, client = tracked
+    before = checkpoint.digest(folder / "outputs" / "model"), (folder / "report" / "report.html").read_text()
+    assert first.data.tags["dvc.experiment"] in run(folder, "dvc", "exp", "list", "--all-commits").stdout
+    other = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, "report.samples=3")
+    assert other.returncode == 0, other.stderr
+    assert (folder / "report" / "report.html").read_text() != before[1]
+    back = run(folder, sys.executable, "-m", "tunetrail", "restore", first.info.run_id)
+    assert back.returncode == 0, back.stderr
+    assert (checkpoint.digest(folder / "outputs" / "model"), (folder / "report" / "report.html").read_text()) == before
+    assert "up to date" in run(folder, "dvc", "status").stdout
 
 
 def test_a_stage_that_fails_loses_nothing_and_its_run_is_failed(demo, tracked):

@@ -12,14 +12,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
-from tunetrail import cli
+from tunetrail import cli, sweep
 
 PACKAGE = ROOT / "src" / "tunetrail"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHARED_SECTIONS = {"name", "seed", "template", "accelerate"}
 # The floors from below: a module imports only from those before its own.
-TRACKING_AND_LAUNCH = {"store", "tracking", "launch", "live", "schema", "workspace"}
-RUNS = {"experiment", "record", "recorded", "chat"}  # floor 3, below the command line
+TRACKING_AND_LAUNCH = {
+    *("store", "tracking", "registry", "served", "launch", "live", "schema", "machine"),
+    *("workspace", "worktree", "cache", "devices"),
+}
+RUNS = {"experiment", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3, below the command line
 README = (ROOT / "README.md").read_text()
 
 
@@ -124,13 +127,18 @@ def test_the_commands_in_the_readme_are_real(composed):
     runs = re.findall(r"^mlflow run \.(.*)$", blocks, re.MULTILINE)
     assert runs
     for run in runs:
-        assert set(re.findall(r"-P (\w+)=", run)) <= set(project["entry_points"]["main"]["parameters"])
+        entry = re.search(r"-e (\w+)", run)
+        assert set(re.findall(r"-P (\w+)=", run)) <= set(project["entry_points"][entry[1] if entry else "main"]["parameters"])
     for word in re.findall(r"^tunetrail (\w+)", blocks, re.MULTILINE):
         assert word in cli.main.commands, word
     commands = re.findall(r"^tunetrail run(.*)$", blocks, re.MULTILINE)
     assert commands
     for command in commands:
-        composed(*[word for word in shlex.split(command.split("#")[0]) if "=" in word])
+        words = shlex.split(command.split("#")[0])
+        if "-m" in words:
+            assert sweep.total(ROOT, words) != 1, command
+        else:
+            composed(*[word for word in words if "=" in word])
 
 
 def test_no_figure_of_the_readme_is_left_to_fill_in():

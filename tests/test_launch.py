@@ -92,3 +92,77 @@ def test_accelerate_gets_its_own_options(tmp_path, monkeypatch):
         "axolotl.cli.train",
         "a.yaml",
     ]
+
+
+def test_a_command_runs_in_a_folder_with_more_in_its_environment_and_its_screen_goes_to_the_end_of_a_log(tmp_path, capfd):
+    log = tmp_path / "job.log"
+    log.write_text("earlier\n")
+    script = "import os, sys; print(os.getcwd(), os.environ['MORE']); print(sys.stdin.read() == '', file=sys.stderr)"
+    more = {"MORE": "given", "PYTHONUNBUFFERED": "1"}
+    with (tmp_path / "held").open("w") as held:
+        assert launch.run([sys.executable, "-c", script], held.fileno(), tmp_path, more, log) == 0
+        assert launch.run([sys.executable, "-c", "raise SystemExit(3)"], held.fileno(), log=log) == 3
+    assert log.read_text() == f"earlier\n{tmp_path} given\nTrue\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_log_a_command_has_this_screen(tmp_path, capfd):
+    with (tmp_path / "held").open("w") as held:
+        assert launch.run([sys.executable, "-c", "print('said')"], held.fileno()) == 0
+    assert capfd.readouterr().out == "said\n"
+
+
+def test_a_command_that_a_signal_ended_says_which(tmp_path):
+    with (tmp_path / "held").open("w") as held:
+        assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], held.fileno()) == -9
+
+
+def test_a_run_with_a_log_is_stopped_whole_as_well(tmp_path):
+    """Ctrl-C here ends what the command started, though it has a session of its own."""
+    child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    runner = f"""
+import pathlib
+from tunetrail import launch
+with open({str(tmp_path / "held")!r}, "w") as held:
+    launch.run(["sh", "-c", "{sys.executable} -c \\"$CHILD\\"; true"], held.fileno(), more={{"CHILD": {child!r}}},
+               log=pathlib.Path({str(tmp_path / "log")!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", runner], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    while time.monotonic() < deadline and os.path.exists(f"/proc/{pid}"):
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_ctrl_c_just_as_the_command_ends_stays_ctrl_c(tmp_path, monkeypatch):
+    """Python waits a quarter of a second for the child before it raises; by then its process group may be gone."""
+
+    def interrupted(process, timeout=None):
+        wait(process)
+        raise KeyboardInterrupt
+
+    wait = subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with (tmp_path / "held").open("w") as held, pytest.raises(KeyboardInterrupt):
+        launch.run([sys.executable, "-c", ""], held.fileno())
+
+
+def test_what_a_command_prints_comes_back_without_the_space_around_it():
+    script = "import os; print(f\"\\n {os.environ['MORE']} größer \\n\")"
+    assert launch.output([sys.executable, "-c", script], {"MORE": "given"}) == "given größer"
+
+
+def test_a_command_that_fails_says_why_and_one_that_is_not_here_how_to_have_it():
+    with pytest.raises(UserError, match=r"-c .*failed: the reason$"):
+        launch.output([sys.executable, "-c", "raise SystemExit('the reason')"])
+    with pytest.raises(UserError, match="no-such-tool is not installed"):
+        launch.output(["no-such-tool"])
+
+
+def test_what_is_no_text_in_a_commands_output_breaks_nothing():
+    assert launch.output([sys.executable, "-c", "import sys; sys.stdout.buffer.write(b'gr\\xf6sse')"]).startswith("gr")

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -9,11 +10,11 @@ from tunetrail import record
 class Kept:
     """Stands where `tracking.Run` does and keeps what it is told; the real one is tested against a real store."""
 
-    def __init__(self, logged=0):
-        self.logged, self.id, self.said = logged, "run", {}
+    def __init__(self):
+        self.id, self.said = "run", {}
 
     def __getattr__(self, word):
-        return lambda *given: self.said.setdefault(word, []).append(given)
+        return lambda *given, **named: self.said.setdefault(word, []).append((*given, *named.values()))
 
 
 def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_path):
@@ -34,15 +35,15 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     assert delta == pytest.approx(tuned - base)
 
 
-def test_only_the_lines_that_the_live_view_has_not_are_uploaded(tmp_path, composed, monkeypatch):
+def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
     left_by_a_run(tmp_path)
     monkeypatch.setattr(record, "trained_in", lambda run, md5: "earlier")
-    live, cached = Kept(logged=2), Kept()
+    live, cached = Kept(), Kept()
     record.upload(live, tmp_path, composed())
     (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "report", "seconds": 1.0}\n')
     record.upload(cached, tmp_path, composed())
-    assert [len(rows) for (rows,) in live.said["steps"]] == [1]
-    assert [len(rows) for (rows,) in cached.said["steps"]] == [3]
+    for kept in (live, cached):  # the run itself sends no point twice
+        assert [len(rows) for (rows,) in kept.said["steps"]] == [3]
     tags = {key: value for (given,) in cached.said["tags"] for key, value in given.items()}
     assert tags["train.trained_in"] == "earlier"
     assert not any("train.cached" in given for (given,) in live.said["tags"])
@@ -61,3 +62,28 @@ def test_a_hub_dataset_is_named_with_its_revision(tmp_path, composed):
     ((name, _, source, _),) = kept.said["dataset"]
     assert name == "alpaca_data_cleaned"
     assert source == ("hf://datasets/yahma/alpaca-cleaned@12567cabf869d7c92e573c7c783905fc160e9639/alpaca_data_cleaned.json")
+
+
+def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):
+    names = ("train/axolotl.log", "train/axolotl.yaml", "evaluate_base/lm_eval.log", "old/axolotl.log", "top.log")
+    for name in names:
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).touch()
+        os.utime(tmp_path / "work" / name, (100, 50 if name.startswith("old") else 100))
+    kept = Kept()
+    record.logs(kept, tmp_path, 99.5)
+    work = tmp_path / "work"
+    assert kept.said["artifacts"] == [
+        (work / "evaluate_base", "lm_eval.log", "logs/evaluate_base"),
+        (work / "train", "axolotl.log", "logs/train"),
+    ]
+    record.logs(kept, tmp_path / "none", 0.0)
+    assert len(kept.said["artifacts"]) == 2
+
+
+def test_the_environment_is_the_lock_file_by_its_digest(tmp_path):
+    assert record.environment(tmp_path) == {}
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "default.txt").write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
+    assert record.environment(tmp_path) == {"lock.sha256": digest}

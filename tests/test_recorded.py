@@ -163,7 +163,7 @@ def forget(checkout, text):
 
 def test_models_that_dvc_has_no_more_are_said_with_the_run_and_the_remedy(checkout, ids):
     forget(checkout, "tuned 1")
-    with pytest.raises(UserError, match=r"dvc remote add.*commit c0ffee.*params\.yaml.*dvc repro") as error:
+    with pytest.raises(UserError, match=r"dvc remote add.*tunetrail reproduce") as error:
         recorded.bring(checkout, "one")
     assert ids["one"] in str(error.value)
     assert "outputs/model\nIs your cache up to date?" in str(error.value)

@@ -121,8 +121,16 @@ def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
     assert len(json.loads(Path("outputs/base/base.json").read_text())["sha256"]) == 64
 
 
+def trained_on(folder, **base):
+    """What the stages before `train` leave in `folder`."""
+    for name in ("train", "validation"):
+        records.write(folder / f"data/prepared/{name}.jsonl", [{"instruction": "a", "input": "", "output": name}])
+    (folder / "outputs/base").mkdir(parents=True, exist_ok=True)
+    (folder / "outputs/base/base.json").write_text(json.dumps({"base_model": "outputs/base/model", "revision": None} | base))
+
+
 def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed):
-    checkout()
+    trained_on(checkout())
 
     def leaves():
         model("work/train")
@@ -160,10 +168,30 @@ def test_training_starts_afresh_unless_it_goes_on_from_a_checkpoint(checkout, to
     tools.leaves = leaves
     kept = Path("work/train/checkpoint-9")
     for overrides, stays in (((), False), (("+train.resume_from_checkpoint=work/train/checkpoint-9",), True)):
-        checkout(*overrides)
+        trained_on(checkout(*overrides))
         kept.mkdir(parents=True)
         train.main()
         assert kept.is_dir() == stays
+
+
+def test_trainings_of_the_same_rows_tokenise_them_once(checkout, tools):
+    found = []
+
+    def leaves():
+        model("work/train")
+        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+        section = yaml.safe_load(Path("work/train/axolotl.yaml").read_text())
+        found.append(Path(section["dataset_prepared_path"]).resolve(strict=True))
+        (found[-1] / f"made-{len(found)}").touch()
+
+    tools.leaves = leaves
+    for overrides, digest in (((), "a"), (("train.learning_rate=1.0",), "a"), ((), "b"), (("train.sequence_len=64",), "b")):
+        trained_on(checkout(*overrides), sha256=digest)
+        train.main()
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+    assert sorted(file.name for file in found[0].glob("made-*")) == ["made-1", "made-2"]
+    assert Path("work/shared/tokens").resolve() == found[0].parent
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,13 @@
+import contextlib
+import os
 import subprocess
+import sys
+import threading
 
 import pytest
+import yaml
 
+from tests.conftest import ROOT
 from tunetrail import UserError, workspace
 
 
@@ -12,10 +18,15 @@ def checkout(tmp_path, monkeypatch):
     (tmp_path / "conf" / "config.yaml").touch()
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "params.yaml").write_text("a: 1\n")
-    for words in (["init", "-q"], ["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "start"]):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    commit(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def commit(folder):
+    for words in (["add", "--all"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "more"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
 
 
 def test_the_root_is_found_from_below(checkout, monkeypatch):
@@ -35,17 +46,60 @@ def test_without_git_the_message_says_how_to_have_it(checkout, monkeypatch):
         workspace.root()
 
 
+def code(checkout):
+    """Its code, the patch among what a run leaves."""
+    (checkout / "work").mkdir(exist_ok=True)
+    return workspace.code(checkout, checkout / "work" / "changes.patch")
+
+
 def test_the_commit_and_whether_code_differs_from_it(checkout):
-    state = workspace.git_state(checkout)
-    assert len(state["git.commit"]) == 40
-    assert state["git.dirty"] == "false"
+    found = code(checkout)
+    assert len(found.commit) == 40
+    assert (found.dirty, found.patch.read_bytes()) == (False, b"")
     (checkout / "params.yaml").write_text("a: 2\n")
-    assert workspace.git_state(checkout)["git.dirty"] == "false"
+    (checkout / "dvc.lock").write_text("stages: {}\n")
+    (checkout / "notes.txt").touch()
+    assert code(checkout) == found
+    assert not found.dirty
     (checkout / "conf" / "mine.yaml").touch()
-    assert workspace.git_state(checkout)["git.dirty"] == "true"
+    assert code(checkout).dirty
     (checkout / "conf" / "mine.yaml").unlink()
     (checkout / "dvc.yaml").write_text("stages: {}\n")
-    assert workspace.git_state(checkout)["git.dirty"] == "true"
+    assert code(checkout).dirty
+    assert b"+stages: {}" in found.patch.read_bytes()
+    assert [file.name for file in found.patch.parent.iterdir()] == ["changes.patch"]
+
+
+def test_code_is_known_by_src_and_dvc_yaml_whichever_commit_they_are_in(checkout):
+    (checkout / "src").mkdir()
+    nothing = code(checkout).digest
+    (checkout / "src" / "new.py").write_text("new = 1\n")
+    new = code(checkout)
+    assert new.digest != nothing
+    (checkout / "conf" / "config.yaml").write_text("another: 1\n")
+    assert code(checkout).digest == new.digest
+    commit(checkout)
+    committed = code(checkout)
+    assert (committed.digest, committed.dirty) == (new.digest, False)
+    assert committed.commit != new.commit
+    (checkout / "dvc.yaml").write_text("stages: {}\n")
+    assert code(checkout).digest != new.digest
+
+
+def test_to_look_at_the_code_leaves_what_is_staged_as_it_was(checkout):
+    (checkout / "dvc.yaml").write_text("staged: 1\n")
+    (checkout / "conf" / "new.yaml").touch()
+    subprocess.run(["git", "add", "dvc.yaml"], cwd=checkout, check=True)
+    (checkout / "dvc.yaml").write_text("not staged: 1\n")
+    before = (checkout / ".git" / "index").read_bytes()
+    assert b"+not staged: 1" in code(checkout).patch.read_bytes()
+    assert (checkout / ".git" / "index").read_bytes() == before
+
+
+def test_a_file_that_is_staged_is_tracked_though_no_commit_has_it_yet(checkout):
+    (checkout / "Makefile").write_text("all:\n")
+    subprocess.run(["git", "add", "Makefile"], cwd=checkout, check=True)
+    assert b"+all:" in code(checkout).patch.read_bytes()
 
 
 def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
@@ -56,6 +110,43 @@ def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
     ):
         pass
     with workspace.alone(checkout):
+        pass
+
+
+def test_each_name_is_a_hold_of_its_own(checkout):
+    with workspace.alone(checkout), workspace.alone(checkout, "work/job.lock"), workspace.alone(checkout, "lock"):
+        assert (checkout / "lock").read_text() == str(os.getpid())
+        with pytest.raises(UserError, match=rf"process {os.getpid()}, or"), workspace.alone(checkout, "work/job.lock"):
+            pass
+
+
+def test_who_comes_second_waits_for_its_turn_and_says_for_what(checkout, capsys):
+    order = []
+
+    def second():
+        with workspace.turn(checkout / "work" / "turns" / "prepare", "prepare"):
+            order.append("second")
+
+    with workspace.turn(checkout / "work" / "turns" / "prepare", "prepare"):
+        assert capsys.readouterr().out == ""
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert capsys.readouterr().out == "prepare: waits for another job that runs it\n"
+
+
+def test_a_turn_ends_with_an_exception_and_with_its_process(checkout):
+    with contextlib.suppress(ValueError), workspace.turn(checkout / "turn"):
+        raise ValueError
+    script = (
+        "import os, pathlib; from tunetrail import workspace\n"
+        "with workspace.turn(pathlib.Path('turn')): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    with workspace.turn(checkout / "turn"):
         pass
 
 
@@ -73,7 +164,14 @@ def test_the_hold_lasts_as_long_as_what_the_run_started(checkout):
 def test_git_without_a_commit_is_said_in_gits_words(checkout):
     subprocess.run(["git", "update-ref", "-d", "HEAD"], cwd=checkout, check=True)
     with pytest.raises(UserError, match="rev-parse"):
-        workspace.git_state(checkout)
+        code(checkout)
+
+
+def test_stages_are_those_of_dvc_yaml_in_their_order_without_the_one_that_makes_a_path():
+    names = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    assert workspace.stages(ROOT, "data/raw") == names[1:]
+    assert workspace.stages(ROOT, "outputs/train") == [name for name in names if name != "train"]
+    assert names[0] == "fetch"
 
 
 def test_md5s_are_those_of_dvc_lock(checkout):

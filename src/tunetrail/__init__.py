@@ -2,4 +2,6 @@
 
 
 class UserError(Exception):
-    """What a person can mend: the message names the thing that is wrong and the remedy. Ends the command with code 2."""
+    """What a person can mend: the message names the thing that is wrong and the remedy. Ends the command with its code."""
+
+    code = 2

@@ -1,31 +1,75 @@
 """Composed parameters -> one tracked run in this checkout: what was asked for, DVC's stages, the record, the table."""
 
+import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
-from tunetrail import config, inputs, schema, workspace
+from tunetrail import UserError, config, inputs, schema, workspace, worktree
+
+RAW = "data/raw"
+# Stages that jobs of a sweep share, and the sections that they and those before them depend on: one job runs such a stage
+# for all whose sections are equal, and the others find it in DVC's run cache.
+TURNS = {
+    "prepare": ("fetch", "prepare"),
+    "contract": ("fetch", "prepare", "base", "accelerate", "contract"),
+    "evaluate_base": ("fetch", "prepare", "base", "accelerate", "evaluate"),
+}
 
 
-def conduct(values: dict[str, Any], root: Path) -> None:
-    """One run: check what was composed and what it names, then params.yaml, DVC, MLflow, and the table at the end."""
+def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
+    """One run: check what was composed and what it names, then params.yaml, DVC, MLflow, and the table at the end.
+
+    `force` runs every stage, also one that has not changed, on the data that are here.
+    """
     config.check(values, schema.params())
     inputs.check(values)
     with workspace.alone(root) as held:
-        from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
+        from tunetrail import contract, machine, record, tracking  # MLflow takes seconds to import: not before the checks
 
         with tracking.run(root, values["name"]) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
             config.write(values, root)
             run.params(config.flatten(values))
-            run.tags({"experiment": values["name"]} | workspace.git_state(root) | tracking.machine())
-            run.artifacts(root, "params.yaml", "dvc.yaml")
+            code = workspace.code(root, root / "work" / "changes.patch")
+            run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
+            run.tags(machine.tags() | record.environment(root))
+            run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
             (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
-            with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
-                workspace.reproduce(root, held)
+            started = time.time()
+            try:
+                with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
+                    _stages(root, held, values, force)
+            finally:
+                record.logs(run, root, started)
             record.upload(run, root, values)
+            run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
         _show(root, run)
+
+
+def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
+    shared = root / worktree.SHARED
+    if force:
+        if not (root / RAW).is_dir():
+            workspace.reproduce(root, held, RAW)
+        workspace.reproduce(root, held, "--force", "--single-item", *workspace.stages(root, but=RAW))
+    elif shared.is_symlink():  # in a worktree beside others
+        for stage, sections in TURNS.items():
+            what = json.dumps([values[name] for name in sections], sort_keys=True).encode()
+            with workspace.turn(shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}", stage):
+                workspace.reproduce(root, held, stage)
+    workspace.reproduce(root, held)
+
+
+def _saved(root: Path, name: str) -> str | None:
+    """The run as a DVC experiment; without one the run is recorded all the same."""
+    try:
+        return worktree.save(root, name)
+    except UserError as error:
+        print(f"no DVC experiment was saved: {error}", flush=True)
+        return None
 
 
 def _show(root: Path, run: Any) -> None:

@@ -4,6 +4,7 @@ The file is the truth and MLflow a view of it, so a live curve, a cached stage a
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,20 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     if not path.is_file():
         return [], 0
     with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < offset:  # `cut` has made it shorter
+            offset = 0
         file.seek(offset)
         text = file.read()
     whole = text[: text.rfind(b"\n") + 1]
     return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop what was logged after `step`: training goes on from there, and its curve must not fold back."""
+    rows, _ = read(path)
+    if any(row["step"] > step for row in rows):
+        kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
+        path.write_text(kept, encoding="utf-8")
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -119,13 +119,20 @@ class _Progress:
             print(file=sys.stderr)
 
 
-def run(command: list[str], held: int) -> int:
-    """Run `command` on this process's screen and return its exit code; it holds the open file `held` as long as it lives.
+def run(
+    command: list[str], held: int, folder: Path | None = None, more: dict[str, str] | None = None, log: Path | None = None
+) -> int:
+    """Run `command` and return its exit code; it holds the open file `held` as long as it lives.
 
-    It gets a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, so that no trainer
-    is left behind.
+    It writes to this process's screen, or at the end of `log`; it runs in `folder` with `more` in its environment. It gets
+    a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, so that no trainer is left
+    behind.
     """
-    process = subprocess.Popen(command, env=environment(), start_new_session=True, pass_fds=[held])
+    with log.open("ab") if log else contextlib.nullcontext() as screen:
+        given = {"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": subprocess.STDOUT} if log else {}
+        process = subprocess.Popen(
+            command, env=environment() | (more or {}), cwd=folder, start_new_session=True, pass_fds=[held], **given
+        )
     try:
         return process.wait()
     except BaseException:
@@ -140,14 +147,14 @@ def run(command: list[str], held: int) -> int:
         raise
 
 
-def output(command: list[str]) -> str:
-    """What `command` prints, without white space around it.
+def output(command: list[str], more: dict[str, str] | None = None) -> str:
+    """What `command` prints, without white space around it; `more` is added to its environment.
 
     Raises:
         UserError: it is not installed, or it failed; the message is its own.
     """
     try:
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        done = subprocess.run(command, env=environment() | (more or {}), capture_output=True, text=True)
     except FileNotFoundError:
         raise UserError(f"{command[0]} is not installed. Install it with the system's packages.") from None
     if done.returncode:

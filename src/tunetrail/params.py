@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from tunetrail import UserError
+
 FILE = Path("params.yaml")
 
 
@@ -22,6 +24,21 @@ _Dumper.add_representer(str, _text)
 def read(section: str) -> dict[str, Any]:
     """One section of params.yaml, as `config` wrote it: interpolations resolved, every key known."""
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))[section]
+
+
+def load(file: Path) -> dict[str, Any]:
+    """All sections of a params.yaml.
+
+    Raises:
+        UserError: there is no such file, or it holds no sections.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read as YAML ({error}). Give the params.yaml of a run.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: holds no sections. Give the params.yaml of a run.")
+    return values
 
 
 def write_yaml(path: Path, content: dict[str, Any], heading: str = "") -> None:

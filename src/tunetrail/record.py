@@ -3,6 +3,7 @@
 Everything is read from the checkout, so a run whose stages all came from DVC's cache is as complete as any other.
 """
 
+import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -20,7 +21,7 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     times = seconds(root)
     if "time/train_s" not in times:
         run.tags({"train.cached": "true", "train.trained_in": trained_in(run, model)})
-    run.steps(steps[run.logged :])
+    run.steps(steps)
     metrics = json.loads((root / "report" / "metrics.json").read_text())
     run.metrics(scores(metrics) | times)
     run.tags({"model.md5": model, "evaluation.digest": metrics["evaluation_digest"]} | lineage(root, values))
@@ -31,6 +32,19 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     run.tags({"data.md5": data, "data.rows": rows, "data.source": source, "data.license": prepare["license"]})
     run.dataset(Path(source).stem, data, source, json.dumps({"train_rows": rows}))
     run.artifacts(root, "report", "dvc.lock", "outputs/train/history.jsonl")
+
+
+def logs(run: Run, root: Path, since: float) -> None:
+    """Keep the logs of the tools that ran: those written to after `since`, in seconds since 1970."""
+    for file in sorted((root / "work").glob("*/*.log")):
+        if file.stat().st_mtime >= since:
+            run.artifacts(file.parent, file.name, into=f"logs/{file.parent.name}")
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Which lock file the packages should be from; `versions` says which they were."""
+    lock = root / "requirements" / "default.txt"
+    return {"lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
 
 
 def scores(metrics: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tunetrail import UserError, checkpoint, launch, params, workspace
+from tunetrail import UserError, cache, checkpoint, launch, params, workspace
 
 RECORD = (str(params.FILE), "dvc.yaml", "dvc.lock")
 OUTPUTS = {"base": "outputs/base", "train": "outputs/model"}  # stage: its output that is asked for
@@ -75,8 +75,7 @@ def bring(root: Path, word: str) -> Recorded:
     except UserError as error:
         raise UserError(
             f"{name}: its models are in DVC's cache no more. Where they were pushed, name the remote and ask again: "
-            "dvc remote add --default NAME URL. Else make them anew: in a clone at commit "
-            f"{run.data.tags.get('git.commit')}, {record / params.FILE} in place of params.yaml, then dvc repro.\n{error}"
+            f"dvc remote add --default NAME URL. Else make them anew: tunetrail reproduce {run.info.run_id[:8]}\n{error}"
         ) from None
     return _read(name, root, record, models=record)
 
@@ -87,35 +86,17 @@ def checkout(root: Path, folder: Path) -> None:
     Raises:
         UserError: DVC does not find them; the message is its own.
     """
-    lines = launch.output(["dvc", "--cd", str(root), "config", "--list"]).splitlines()
-    found = dict(line.split("=", 1) for line in lines if "=" in line)  # relative paths made absolute
-    remotes = {key: value for key, value in found.items() if key.startswith("remote.") or key == "core.remote"}
-    # Git ignores work/, and DVC takes no stage from an ignored file. Links cost no time and no room; nobody writes here.
-    settings = {"core.no_scm": "true", "cache.type": "reflink,hardlink,symlink,copy"} | remotes
-    settings["cache.dir"] = found.get("cache.dir", str(root / ".dvc" / "cache"))
-    _configure(folder / ".dvc" / "config", settings)
+    # Git ignores work/, and DVC takes no stage from an ignored file.
+    cache.lend(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
     dvc = ["dvc", "--cd", str(folder)]
     print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
     try:
         launch.output([*dvc, "checkout", "--force", *OUTPUTS.values()])
     except UserError:
-        if not remotes:
+        if not cache.remotes(root):
             raise
         print("not in the cache: DVC pulls them from the remote", file=sys.stderr, flush=True)
         launch.output([*dvc, "pull", "--force", *OUTPUTS.values()])
-
-
-def _configure(file: Path, settings: dict[str, str]) -> None:
-    """Write DVC's settings by their dotted keys: `remote.NAME.url` stands in the section ['remote "NAME"']."""
-    sections: dict[str, list[str]] = {}
-    for key, value in settings.items():
-        place, _, option = key.rpartition(".")
-        kind, _, name = place.partition(".")
-        quote = "'" if '"' in value else '"'
-        sections.setdefault(f"'{kind} \"{name}\"'" if name else kind, []).append(f"{option} = {quote}{value}{quote}\n")
-    file.parent.mkdir(exist_ok=True)
-    file.touch(mode=0o600)  # a remote's password may be among them
-    file.write_text("".join(f"[{section}]\n" + "".join(options) for section, options in sections.items()))
 
 
 def _holds(root: Path, record: Path) -> bool:

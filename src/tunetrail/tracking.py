@@ -7,7 +7,6 @@ Not covered: finding runs, which is `store`'s.
 
 import contextlib
 import os
-import platform
 import socket
 import threading
 import time
@@ -23,7 +22,9 @@ from mlflow.exceptions import MlflowException
 from tunetrail import history, store
 
 _SECONDS_BETWEEN_READS = 1.0
-_CHECKOUT = "tunetrail.checkout"
+CHECKOUT, _ERROR = "tunetrail.checkout", "error"
+FREED = "freed"  # the day on which `tunetrail gc` took the run's models away
+_PROJECT = "mlflow.project.entryPoint"  # on a run that `mlflow run` opened, under a name drawn at random
 _KIND = "mlflow.experimentKind"  # without it the UI opens on the pages for GenAI traces, not on runs and charts
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
@@ -31,7 +32,7 @@ _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 
 @dataclass
 class Run:
-    """An open MLflow run; `logged` counts the history lines that it already has.
+    """An open MLflow run; `sent` holds the points of its curves that it already has, by name and step.
 
     Once it is open, a store that fails costs the record and not the run: the first failure is said, the rest is skipped.
     """
@@ -40,7 +41,7 @@ class Run:
     id: str
     experiment_id: str
     address: str  # of the store, without a password
-    logged: int = 0
+    sent: set[tuple[str, int]] = field(default_factory=set)
     lost: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -74,29 +75,33 @@ class Run:
         self._send("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
 
     def steps(self, rows: list[dict[str, Any]]) -> None:
-        """Log history lines, each at its own step and time."""
+        """Log history lines, each at its own step and time; points that the run has are not sent twice."""
         metrics = [
             Metric(key, value, int(row["time"] * 1000), row["step"])
             for row in rows
             for key, value in row.items()
-            if key not in ("step", "time")
+            if key not in ("step", "time") and (key, row["step"]) not in self.sent
         ]
         for start in range(0, len(metrics), _MAX_METRICS):
             self._send("log_batch", metrics=metrics[start : start + _MAX_METRICS])
-        self.logged += 0 if self.lost else len(rows)
+        self.sent |= set() if self.lost else {(metric.key, metric.step) for metric in metrics}
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Name the data that the run was trained on."""
         data = Dataset(name=name, digest=digest[:36], source_type="local", source=path, profile=profile)
         self._send("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
-    def artifacts(self, root: Path, *paths: str) -> None:
-        """Upload files, and folders whole; what is not there is left out."""
+    def artifacts(self, root: Path, *paths: str, into: str | None = None) -> None:
+        """Upload files, below the folder `into` of the record, and folders whole; what is not there is left out."""
         for path in paths:
             if (root / path).is_dir():
                 self._send("log_artifacts", str(root / path), path)
             elif (root / path).is_file():
-                self._send("log_artifact", str(root / path))
+                self._send("log_artifact", str(root / path), into)
+
+    def text(self, name: str, text: str) -> None:
+        """Keep `text` as the file `name` of the record."""
+        self._send("log_text", text, name)
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
@@ -104,9 +109,9 @@ class Run:
 
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
-        """Log the lines that appear in the history file `path` while the body runs."""
-        path.unlink(missing_ok=True)
-        thread = threading.Thread(target=self._follow, args=(path,), daemon=True)
+        """Log the lines that appear in the history file `path` while the body runs, not those of an earlier training."""
+        offset = path.stat().st_size if path.is_file() else 0
+        thread = threading.Thread(target=self._follow, args=(path, offset), daemon=True)
         thread.start()
         try:
             yield
@@ -114,8 +119,7 @@ class Run:
             self.stopped.set()
             thread.join()
 
-    def _follow(self, path: Path) -> None:
-        offset = 0
+    def _follow(self, path: Path, offset: int) -> None:
         while not self.stopped.wait(_SECONDS_BETWEEN_READS):
             rows, offset = history.read(path, offset)
             if rows:
@@ -123,28 +127,36 @@ class Run:
 
 
 @contextlib.contextmanager
-def run(root: Path, name: str) -> Iterator[Run]:
-    """Open the run that MLFLOW_RUN_ID names (`mlflow run` hands it on), or a new one, and close it with its true status.
+def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
+    """Open the run that MLFLOW_RUN_ID names (`mlflow run` hands it on, and a sweep), or a new one, and close it with its
+    true status.
 
-    FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception. A run of this checkout that is still RUNNING was
-    left by kill -9, since one runs here at a time (`workspace.alone`): it is closed as KILLED first.
+    FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, which its tag `error` tells. A run of `place` (the
+    checkout, if not given) that is still RUNNING was left by kill -9, since one runs there at a time (`workspace.alone`): it
+    is closed as KILLED first.
 
     Raises:
         UserError: the tracking server cannot be reached, or has no such run.
     """
     with store.reached(root) as client:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
-        here = {_CHECKOUT: f"{socket.gethostname()}:{root}"}
+        here = {CHECKOUT: f"{socket.gethostname()}:{place or root}"}
         for other in store.search(client, here, "attributes.status = 'RUNNING'"):
             if other.info.run_id != given:
                 client.set_terminated(other.info.run_id, "KILLED")
+        sent: set[tuple[str, int]] = set()
         if given:
-            info = client.get_run(given).info
-            client.update_run(given, status="RUNNING", name=name)
+            found = client.get_run(given)
+            info = found.info
+            client.update_run(given, status="RUNNING", name=name if _PROJECT in found.data.tags else None)
             client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
+            if _ERROR in found.data.tags:
+                client.delete_tag(given, _ERROR)
+            curves = [key for key in found.data.metrics if key.startswith(("train/", "validation/"))]
+            sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
             info = client.create_run(_experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri))
+        opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri), sent)
         if _KIND not in client.get_experiment(info.experiment_id).tags:
             client.set_experiment_tag(info.experiment_id, _KIND, "custom_model_development")
     status = "FAILED"
@@ -154,8 +166,54 @@ def run(root: Path, name: str) -> Iterator[Run]:
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
+    except Exception as error:
+        opened.tags({_ERROR: str(error)})
+        raise
     finally:
         opened.close(status)
+
+
+def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
+    """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING."""
+    with store.reached(root) as client:
+        tags = {store.PARENT: parent} | tags
+        if found := store.search(client, tags, order="DESC"):
+            return found[0]
+        return client.create_run(client.get_run(parent).info.experiment_id, run_name=name, tags=tags)
+
+
+def create(root: Path, name: str, tags: dict[str, str]) -> str:
+    """The id of a new run, for another process to open."""
+    with store.reached(root) as client:
+        return client.create_run(_experiment(client, root), run_name=name, tags=tags).info.run_id
+
+
+def tag(root: Path, run_id: str, tags: dict[str, str]) -> None:
+    """Set tags of a run that has ended."""
+    with store.reached(root) as client:
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def sweep(root: Path, name: str) -> str | None:
+    """The id of the newest run of this sweep that is nobody's child."""
+    with store.reached(root) as client:
+        found = store.search(client, {"sweep": name}, order="DESC")
+    return next((run.info.run_id for run in found if store.PARENT not in run.data.tags), None)
+
+
+def forget(root: Path, run_id: str) -> None:
+    """Delete a run that came to nothing; MLflow keeps it among the deleted."""
+    with store.reached(root) as client:
+        client.delete_run(run_id)
+
+
+def settle(root: Path, run_id: str, status: str, error: str | None = None) -> None:
+    """Close a run whose own process could not: it ended before it opened the run, or was killed."""
+    with store.reached(root) as client:
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, status)
+        if error:
+            client.set_tag(run_id, _ERROR, _cut(error, _MAX_TAG_LENGTH))
 
 
 def _experiment(client: MlflowClient, root: Path) -> str:
@@ -175,11 +233,6 @@ def trained_in(run: Run, model_md5: str) -> str | None:
     except MlflowException:
         return None
     return next((found.info.run_id for found in runs if found.info.run_id != run.id), None)
-
-
-def machine() -> dict[str, str]:
-    """Where a run ran, as tags."""
-    return {"hardware.cpu": f"{os.cpu_count()} x {platform.machine()}", "versions.python": platform.python_version()}
 
 
 def _cut(value: Any, length: int) -> str:

@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +32,50 @@ def root() -> Path:
     raise UserError(f"{here}: no tunetrail checkout (conf/config.yaml and dvc.yaml) here or above. Change into one.")
 
 
-def git_state(folder: Path) -> dict[str, str]:
-    """The commit, and whether files differ from it: tracked ones anywhere, and new ones in conf/ and src/.
+@dataclass(frozen=True)
+class Code:
+    """The code of a checkout: its `commit`; `patch`, a file with what differs from it (empty where nothing does); and
+    `digest`, by which src/ and dvc.yaml are known, whichever commit they are in.
+    """
+
+    commit: str
+    patch: Path
+    digest: str
+
+    @property
+    def dirty(self) -> bool:
+        return self.patch.stat().st_size > 0
+
+
+def code(folder: Path, patch: Path) -> Code:
+    """Write what differs from the commit into `patch`: tracked files anywhere in `folder`, and new ones in conf/ and src/.
 
     Raises:
         UserError: git does not answer, or there is no commit yet.
     """
-    git = ["git", "-C", str(folder)]
+    git, index = ["git", "-C", str(folder)], patch.with_suffix(".index").resolve()
     commit = launch.output([*git, "rev-parse", "--verify", "HEAD"])
+    beside = {"GIT_INDEX_FILE": str(index)}  # what is staged stays as it is
+    launch.output([*git, "read-tree", "HEAD"], beside)
+    launch.output([*git, "add", "--update", "."], beside)
+    launch.output([*git, "add", *[name for name in ("conf", "src") if (folder / name).is_dir()]], beside)
     # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another.
-    changed = launch.output([*git, "status", "--porcelain", "--untracked-files=no", ".", ":!params.yaml", ":!dvc.lock"])
-    new = launch.output([*git, "ls-files", "--others", "--exclude-standard", "conf", "src"])
-    return {"git.commit": commit, "git.dirty": str(bool(changed or new)).lower()}
+    rest = [".", ":!params.yaml", ":!dvc.lock"]
+    launch.output([*git, "diff", "--cached", "--binary", f"--output={patch.resolve()}", "HEAD", "--", *rest], beside)
+    digest = hashlib.sha256(launch.output([*git, "ls-files", "--stage", "src", "dvc.yaml"], beside).encode()).hexdigest()
+    index.unlink()
+    return Code(commit, patch, digest)
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[int]:
-    """Hold the checkout for one run. Yields the open file that is the hold: it ends with the last process that has it.
+def alone(folder: Path, name: str = "work/lock") -> Iterator[int]:
+    """Hold the checkout, by the file `name` in it, for one run. Yields the open file that is the hold: it ends with the last
+    process that has it.
 
     Raises:
         UserError: another run holds it.
     """
-    lock = folder / "work" / "lock"
+    lock = folder / name
     lock.parent.mkdir(exist_ok=True)
     with lock.open("a+") as file:
         try:
@@ -68,10 +92,30 @@ def alone(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
+@contextlib.contextmanager
+def turn(file: Path, what: str = "") -> Iterator[None]:
+    """Hold `file` while the body runs; who comes second waits, and says so if it is known for `what`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as hold:
+        try:
+            fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if what:
+                print(f"{what}: waits for another job that runs it", flush=True)
+            fcntl.flock(hold, fcntl.LOCK_EX)
+        yield
+
+
 def locked(folder: Path) -> dict[str, Any]:
     """What dvc.lock records: stage -> {"deps", "params", "outs"}; nothing before the first run."""
     lock = folder / "dvc.lock"
     return (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
+
+
+def stages(folder: Path, but: str) -> list[str]:
+    """The stages of dvc.yaml in their order there, which is that in which they run, without the one that makes `but`."""
+    found = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    return [name for name, stage in found.items() if but not in stage["outs"]]
 
 
 def md5(folder: Path, stages: dict[str, Any], stage: str, path: str) -> str | None:
@@ -81,8 +125,9 @@ def md5(folder: Path, stages: dict[str, Any], stage: str, path: str) -> str | No
     return next((entry["md5"] for entry in entries if (folder / entry["path"]).resolve() == wanted), None)
 
 
-def reproduce(folder: Path, held: int) -> None:
-    """Bring every stage up to date with `dvc repro`, which keeps the hold `held` (see `alone`) as long as it lives.
+def reproduce(folder: Path, held: int, *targets: str) -> None:
+    """Bring every stage, or those of `targets`, up to date with `dvc repro`, which keeps the hold `held` (see `alone`) as
+    long as it lives.
 
     Raises:
         UserError: a stage failed. Its earlier outputs, which DVC removed before it ran the stage, are back in place.
@@ -90,7 +135,7 @@ def reproduce(folder: Path, held: int) -> None:
     os.chdir(folder)
     code = None
     try:
-        code = launch.run(["dvc", "repro"], held)
+        code = launch.run(["dvc", "repro", *targets], held)
     finally:
         if code != 0:
             launch.run(["dvc", "checkout", "--quiet", "--force", "--allow-missing"], held)

@@ -1,4 +1,4 @@
-"""The command line: one file a word. Faults that a person can mend end every word with one message and code 2."""
+"""The command line: one file a word. A fault that a person can mend ends any word with one message and the fault's code."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from tunetrail import UserError, launch
-from tunetrail.cli import chat, run, score
+from tunetrail.cli import chat, compare, gc, ls, promote, reproduce, restore, run, score, show
 
 
 class Commands(click.Group):
-    """Ends every command that a person can mend with one message and code 2."""
+    """Ends every command that a person can mend with one message and its code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -20,7 +20,7 @@ class Commands(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"error: {error}", err=True)
-            sys.exit(2)
+            sys.exit(error.code)
 
 
 @click.group(cls=Commands)
@@ -34,5 +34,5 @@ def main(debug: bool) -> None:
     os.environ.update(launch.TELEMETRY_OFF | os.environ)
 
 
-for word in (run, score, chat):
+for word in (run, score, chat, ls, show, compare, reproduce, restore, promote, gc):
     main.add_command(word.command)

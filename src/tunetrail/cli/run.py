@@ -1,14 +1,17 @@
 """`tunetrail run`: Hydra's overrides -> one experiment, or with -m a sweep."""
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tunetrail import UserError, config, experiment, schema, workspace
+from tunetrail import UserError, config, experiment, params, schema, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -18,11 +21,13 @@ OVERRIDES are Hydra's:
   tunetrail run experiment=alpaca_tiny prepare.path=rows.jsonl evaluate.path=ifeval.jsonl
   tunetrail run train.learning_rate=1e-3 seed=7        change keys of the demo
   tunetrail run +train.max_steps=50                    a key of Axolotl that conf/ does not set
-  tunetrail run -m seed=1,2,3                          one run after another
+  tunetrail run -m method=full,lora train.learning_rate=1e-3,3e-3     a sweep: a run for each combination
+  tunetrail run -m sweep=joblib seed=1,2,3             the same, several at a time; conf/sweep/ has more ways
   tunetrail run --cfg job --resolve                    show what is composed, run nothing
+  tunetrail run --params params.yaml                   what an earlier run composed, as it is
 
-Stages that have not changed are not run again. Relative paths start at the checkout's root. Groups and their options
-are the folders and files in conf/.
+Stages that have not changed are not run again; the same sweep given again goes on where it stopped. Relative paths start at
+the checkout's root. Groups and their options are the folders and files in conf/.
 """
 
 
@@ -33,12 +38,31 @@ _HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--
 @click.command("run", help=_RUN_HELP, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @click.option("--overrides", "more", default="", help="More overrides in one word, as `mlflow run -P` hands them on.")
+@click.option("--params", "composed", type=click.Path(path_type=Path), help="Compose nothing; run this params.yaml.")
+@click.option("--force", is_flag=True, help="Run every stage, also one that has not changed, on the data that are here.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def command(overrides: tuple[str, ...], more: str, debug: bool) -> None:
+def command(overrides: tuple[str, ...], more: str, composed: Path | None, force: bool, debug: bool) -> None:
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, lambda number, _: sys.exit(128 + number))
     click.get_current_context().parent.params["debug"] |= debug
-    compose([*overrides, *split(more)])
+    words, root = [*overrides, *split(more)], workspace.root()
+    if composed:
+        if words:
+            raise UserError(f"--params {composed} is composed already. Leave out {words[0]}, or change the file.")
+        experiment.conduct(params.load(composed), root, force)
+    elif {"-m", "--multirun"} & set(words):
+        from tunetrail import sweep  # MLflow takes seconds to import
+
+        check(words)
+        alone = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
+        if alone:
+            raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
+        with explained():
+            count = sweep.total(root, words)
+        sweep.run(root, words, count, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
+    else:
+        check(words)
+        compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force))
 
 
 def split(overrides: str) -> list[str]:
@@ -49,36 +73,42 @@ def split(overrides: str) -> list[str]:
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
-def compose(overrides: list[str]) -> None:
-    """Have Hydra compose the experiment and conduct it, once, or with -m once for each job."""
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+def check(overrides: list[str]) -> None:
+    """Refuse what looks like an option and is none."""
     for word in overrides:
         if word.startswith("--") and word.partition("=")[0] not in _HYDRA_OPTIONS:
             key = word[2:].partition("=")[0]
             raise UserError(f"{word}: no such option. An override has no dashes: {key}=VALUE. See tunetrail run --help.")
-    root = workspace.root()
+
+
+def compose(overrides: list[str], root: Path, job: Callable[[Any], float | None]) -> None:
+    """Have Hydra compose the experiment and call `job` with it: once, or with -m for each job, where its launcher will."""
+    import hydra
+
     os.chdir(root)
     sys.argv = ["tunetrail run", *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving with code 1
-    if {"-m", "--multirun"} & set(overrides):
-        os.environ.pop("MLFLOW_RUN_ID", None)  # the project's own run is no job's
-    faults: list[UserError] = []
+    fault: list[UserError] = []
 
-    def job(cfg: Any) -> None:
-        # Kept until Hydra is done: it would print a heading of its own over an exception, and drop the jobs that follow.
+    def call(cfg: Any) -> float | None:
         try:
-            experiment.conduct(config.resolve(cfg), root)
-        except UserError as fault:
-            if faults:
-                click.echo(f"error: {faults[-1]}", err=True)
-            faults.append(fault)
+            return job(cfg)
+        except UserError as error:  # Hydra would print a heading of its own over it
+            fault.append(error)
+
+    with explained():
+        hydra.main(config_path=str(root / "conf"), config_name="config")(call)()
+    if fault:
+        raise fault[0]
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """What Hydra has against the overrides, as an error of the person's."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
-        hydra.main(config_path=str(root / "conf"), config_name="config")(job)()
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(config.composition_fault(str(error), schema.params())) from error
-    if faults:
-        raise faults[-1]

@@ -11,8 +11,10 @@ import json
 import shutil
 from pathlib import Path
 
-from tunetrail import checkpoint, launch, params
+from tunetrail import checkpoint, launch, params, tokens
 from tunetrail.stages import run
+
+PREPARED = Path("data/prepared")
 
 
 def main() -> None:
@@ -20,6 +22,8 @@ def main() -> None:
     work = Path(section["output_dir"])
     if not (section.get("resume_from_checkpoint") or section.get("auto_resume_from_checkpoints")):
         shutil.rmtree(work, ignore_errors=True)
+    base = json.loads(Path("outputs/base/base.json").read_text())
+    tokens.share(section, [PREPARED / "train.jsonl", PREPARED / "validation.jsonl"], base)
     params.write_yaml(work / "axolotl.yaml", section)
     here = checkpoint.is_path(section["base_model"])
     words = ["-m", "axolotl.cli.train", str(work / "axolotl.yaml")]
@@ -28,7 +32,9 @@ def main() -> None:
     out = Path("outputs/train")
     out.mkdir(parents=True, exist_ok=True)
     shutil.copy2(work / "history.jsonl", out / "history.jsonl")
-    versions = {tool: importlib.metadata.version(tool) for tool in ("accelerate", "axolotl", "torch", "transformers")}
+    versions = {
+        tool: importlib.metadata.version(tool) for tool in ("accelerate", "axolotl", "peft", "torch", "transformers")
+    }
     (out / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 

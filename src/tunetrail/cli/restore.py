@@ -1,0 +1,24 @@
+"""`tunetrail restore`: a run -> its models, parameters and results back in the checkout."""
+
+import click
+
+from tunetrail import workspace
+
+_HELP = """Put a run's models, parameters and results back into this checkout, as `dvc exp apply` does.
+
+\b
+  tunetrail restore 1a84        then: tunetrail chat, report/report.html, dvc push
+
+What is here now stays in DVC's cache, so the run that made it can be restored as well. Uncommitted changes of the code are
+never overwritten.
+"""
+
+
+@click.command("restore", help=_HELP)
+@click.argument("run")
+def command(run: str) -> None:
+    from tunetrail import lineage  # which imports MLflow, for seconds
+
+    root = workspace.root()
+    name = lineage.restore(root, run)
+    click.echo(f"{root} holds {name} again: outputs/model, eval_results/, report/report.html, params.yaml, dvc.lock")

@@ -1,0 +1,62 @@
+"""A machine's GPUs -> some of them for one job at a time, by the variable that the vendor's runtime reads.
+
+Only for jobs that share a machine with each other; a cluster's scheduler hands out GPUs itself.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from tunetrail import UserError
+
+_SECONDS_BETWEEN_TRIES = 2.0
+
+
+def here() -> tuple[str, list[str]]:
+    """The variable by which GPUs are chosen, and the numbers of those that this process may use."""
+    import torch
+
+    variable = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
+    if variable in os.environ:
+        return variable, [one for one in os.environ[variable].split(",") if one]
+    return variable, [str(number) for number in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def taken(count: int, variable: str, devices: list[str], folder: Path) -> Iterator[dict[str, str]]:
+    """Wait until `count` of `devices` are free, hold them while the body runs, and yield the environment that names them.
+
+    A hold is a lock on a file in `folder`, so it ends with its process however that ends.
+
+    Raises:
+        UserError: there are fewer than `count`.
+    """
+    if count > len(devices):
+        raise UserError(
+            f"accelerate.num_processes={count} GPUs a job, and this machine has {len(devices)} ({variable}). Ask for fewer."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        with contextlib.ExitStack() as holds:
+            free: list[str] = []
+            for device in devices:
+                if len(free) < count and _hold(folder / f"{socket.gethostname()}-{device}", holds):
+                    free.append(device)
+            if len(free) == count:
+                yield {variable: ",".join(free)}
+                return
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def _hold(file: Path, holds: contextlib.ExitStack) -> bool:
+    lock: TextIO = holds.enter_context(file.open("a"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

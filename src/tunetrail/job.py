@@ -1,0 +1,179 @@
+"""One job of a sweep, composed -> a run of its own, in a git worktree of its own, below the sweep's run.
+
+The worktree's own code runs it, as `tunetrail run --params`, its screen going to a log. What became of it stands in a small
+file beside it, which `progress` reads. Not covered: which jobs there are, and where they run, which is Hydra's.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, config, devices, launch, params, workspace, worktree
+from tunetrail.states import State
+
+# Hydra's launchers that know nothing of GPUs: side by side on one machine, their jobs would all take the first.
+_SHARE_A_MACHINE = ("basic", "joblib")
+# What launchers raise when a process of theirs has failed: it says which, not why.
+_OF_LAUNCHERS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
+_SIGNALLED = 128  # a shell's code for a process that a signal ended is this and the signal's number
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the jobs of a sweep share: its folder below runs/, its MLflow run, its code, the keys that do not vary, and how
+    many jobs there are, where that is known."""
+
+    root: Path
+    folder: Path
+    parent: str
+    code: workspace.Code
+    constant: frozenset[str]
+    total: int | None
+
+
+def conduct(cfg: Any, sweep: Sweep) -> float | None:
+    """Run the job that Hydra composed; returns its score, or None where it failed: the other jobs go on."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    os.chdir(sweep.root)
+    overrides = [word for word in hydra.overrides.task if word.partition("=")[0].lstrip("+") not in sweep.constant]
+    state = State(hydra.job.num, overrides, started=time.time())
+    values, fault = _resolved(cfg)
+    key = digest(values or {"overrides": overrides}, sweep)
+    folder = sweep.folder / key[:10]
+    with _told(state, folder.with_suffix(".json")):
+        from tunetrail import tracking
+
+        tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
+        child = tracking.child(sweep.root, sweep.parent, " ".join(overrides) or values["name"], tags)
+        state.run = child.info.run_id
+        if child.info.status == "FINISHED":
+            _finished_before(state, folder, child.data.metrics)
+            return state.score
+        try:
+            if fault:
+                raise fault
+            alone = hydra.runtime.choices["hydra/launcher"] in _SHARE_A_MACHINE
+            state.write(folder.with_suffix(".json"))
+            with _place(values["accelerate"], alone, sweep.root) as place:
+                state.state, state.started = "running", time.time()
+                state.write(folder.with_suffix(".json"))
+                _run(sweep, folder, values, state, place)
+        except UserError as error:
+            tracking.settle(sweep.root, state.run, "FAILED", str(error))
+            raise
+        except BaseException:
+            tracking.settle(sweep.root, state.run, "KILLED")
+            raise
+    return state.score
+
+
+def _resolved(cfg: Any) -> tuple[dict[str, Any] | None, UserError | None]:
+    try:
+        return config.resolve(cfg), None
+    except UserError as error:
+        return None, error
+
+
+@contextlib.contextmanager
+def _told(state: State, file: Path) -> Iterator[None]:
+    """Write how the job ends, and keep a failure from the jobs that follow."""
+    try:
+        yield
+        state.state = "finished" if state.state == "running" else state.state
+    except UserError as error:
+        state.state, state.why = "failed", str(error)
+    except Exception as error:
+        state.state, state.why = "failed", f"{type(error).__name__}: {error}"
+        with file.with_suffix(".log").open("a") as log:
+            traceback.print_exc(file=log)
+    except BaseException:  # Ctrl-C or a signal ends the sweep
+        state.state = "stopped"
+        raise
+    finally:
+        state.ended = state.ended or time.time()
+        state.write(file)
+
+
+def digest(values: dict[str, Any], sweep: Sweep) -> str:
+    """What makes a job the same job: its parameters, its code, and the files that it names, by size and time of change."""
+    files = []
+    for section, name in worktree.PATHS:
+        path = Path(values.get(section, {}).get(name) or "")
+        for file in [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]:
+            if file.is_file():
+                files.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))
+    known = ("conf/", "src/", *worktree.MADE)  # the code's digest has them, or the stages make them
+    files = [file for file in files if not file[0].startswith(known)]
+    return hashlib.sha256(json.dumps([values, sweep.code.digest, files], sort_keys=True).encode()).hexdigest()
+
+
+def _finished_before(state: State, folder: Path, metrics: dict[str, float]) -> None:
+    """Take over what an earlier call wrote of this job; one that was killed before it could, left its score in MLflow."""
+    state.score = metrics.get("ifeval/tuned/prompt_strict")
+    earlier = json.loads(folder.with_suffix(".json").read_text()) if folder.with_suffix(".json").is_file() else {}
+    for name in ("started", "ended", "score", "low", "high"):
+        if earlier.get(name) is not None:
+            setattr(state, name, earlier[name])
+    state.state = "skipped"
+
+
+@contextlib.contextmanager
+def _place(accelerate: dict[str, Any], share: bool, root: Path) -> Iterator[dict[str, str]]:
+    """The environment with this job's GPUs, once they are free; nothing where it needs none, or a scheduler gives them."""
+    if accelerate.get("cpu") or not share:
+        yield {}
+        return
+    variable, here = devices.here()
+    if not here:  # the tools fall back to the CPU
+        yield {}
+        return
+    with devices.taken(accelerate.get("num_processes", 1), variable, here, root / worktree.SHARED / "devices") as place:
+        yield place
+
+
+def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place: dict[str, str]) -> None:
+    """Have the worktree's own code run `values`; its scores go into `state`, and the worktree goes when it has ended well.
+
+    Raises:
+        UserError: it failed, and why; the worktree stays.
+    """
+    checkout = worktree.make(sweep.root, folder, sweep.code)
+    worktree.share(sweep.root, checkout)
+    for section, name in worktree.PATHS:
+        worktree.bring(sweep.root, checkout, values[section], name)
+    composed, log = checkout / "work" / "composed.yaml", folder.with_suffix(".log")
+    params.write_yaml(composed, values)
+    code = os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))
+    with workspace.alone(checkout, "work/job.lock") as held:
+        start = log.stat().st_size if log.is_file() else 0
+        command = [sys.executable, "-m", "tunetrail", "run", "--params", str(composed)]
+        ended = launch.run(command, held, checkout, {"PYTHONPATH": code, "MLFLOW_RUN_ID": state.run} | place, log)
+    if ended < 0 or ended > _SIGNALLED:
+        raise SystemExit(ended)
+    if ended:
+        raise UserError(why(log, start))
+    score = json.loads((checkout / "report" / "metrics.json").read_text())["ifeval"]["tuned"]["prompt_strict"]
+    state.score, state.low, state.high = score["value"], score["low"], score["high"]
+    worktree.remove(sweep.root, folder)
+
+
+def why(log: Path, start: int) -> str:
+    """Of what a failed run printed from byte `start` on: the last exception by name, or else the first error; one line."""
+    with log.open("rb") as file:
+        file.seek(start)
+        text = file.read().decode(errors="replace")
+    exceptions = re.findall(r"^(?:\[rank\d+\]: *)?((?:\w+\.)*\w*(?:Error|Exception): .*)$", text, re.MULTILINE)
+    exceptions = [one for one in exceptions if not one.startswith(_OF_LAUNCHERS)]
+    errors = re.findall(r"^error: (.*)$", text, re.MULTILINE)
+    return f"{(exceptions[-1:] or errors[:1] or ['it ended without a word'])[0][:500]} (all of it: {log})"

@@ -1,0 +1,176 @@
+"""A run's record -> the same run once more, held against it number by number; or the checkout as the run left it.
+
+Not covered: what the weights of a base model from the hub are, which its revision pins.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, cache, history, launch, params, record, workspace, worktree
+
+_RECORD = (str(params.FILE), "dvc.lock", "report/metrics.json", "history.jsonl")
+_PATCH = "changes.patch"
+# Tags that say where and with what a run ran; where they agree, so must every bit.
+_ENVIRONMENT = ("hardware.", "versions.", "lock.")
+_OURS = "versions.tunetrail"
+
+
+class Differs(UserError):
+    """The run came out another."""
+
+    code = 1
+
+
+def reproduce(root: Path, word: str) -> None:
+    """Run the run that `word` means (`store.find`) again: its commit and patch, data and parameters, every stage but the
+    fetching of data that DVC still has. The new MLflow run says which it `reproduces`, and whether it `agrees`.
+
+    Raises:
+        UserError: what it takes is not here any more; or, as Differs, the numbers are others.
+    """
+    from tunetrail import store, tracking
+
+    old = store.find(root, word)
+    tags, short = old.data.tags, old.info.run_id[:8]
+    folder, kept = root / "runs" / f"reproduce-{short}", root / "work" / "recorded" / old.info.run_id
+    with workspace.alone(root / "runs", f"reproduce-{short}.lock") as held:
+        worktree.remove(root, folder)
+        missing = store.download(root, old.info.run_id, [*_RECORD, _PATCH], kept)
+        if missing and missing != [_PATCH]:
+            raise UserError(
+                f"run {old.info.run_id} ({old.info.run_name}), {old.info.status}: its record has no {missing[0]}. Only a "
+                "run that came to its end can be had again."
+            )
+        patch = kept / _PATCH
+        if _PATCH in missing:
+            if tags.get("git.dirty") == "true":
+                print(f"run {short} was made from uncommitted changes that its record does not have", flush=True)
+            patch.write_bytes(b"")
+        checkout = worktree.make(root, folder, workspace.Code(tags["git.commit"], patch, ""))
+        values = params.load(kept / params.FILE)
+        _bring_data(root, checkout, kept, values)
+        run_id = tracking.create(root, f"{old.info.run_name} again", {"reproduces": old.info.run_id})
+        print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
+        code = {"PYTHONPATH": os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))}
+        command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(kept / params.FILE)]
+        if launch.run(command, held, checkout, code | {"MLFLOW_RUN_ID": run_id}):
+            tracking.settle(root, run_id, "FAILED", "it did not come to its end")
+            raise UserError(f"run {short} cannot be reproduced: what it said is above. The worktree stays: {checkout}")
+        new = store.find(root, run_id)
+        verdict = _verdict(old, new, list(_numbers(kept, checkout)))
+        tracking.tag(root, run_id, {"agrees": verdict})
+        if verdict == "no":
+            raise Differs(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
+        worktree.remove(root, folder)
+        print(f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is gone.")
+
+
+def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) -> None:
+    """Put the raw data as they were into `checkout`, and files that git does not keep where the parameters look for them."""
+    (checkout / "dvc.lock").write_bytes((kept / "dvc.lock").read_bytes())
+    params.write_yaml(checkout / params.FILE, values)
+    dvc = ["dvc", "--cd", str(checkout)]
+    try:
+        launch.output([*dvc, "checkout", "--force", "data/raw"])
+    except UserError:
+        if cache.remotes(root):
+            launch.output([*dvc, "pull", "--force", "data/raw"])
+        else:
+            print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
+    for section, name in worktree.PATHS:
+        worktree.bring(root, checkout, values[section], name)
+
+
+def _numbers(kept: Path, checkout: Path) -> Iterator[tuple[str, float, float, bool]]:
+    """Each number of the run and of the new one: its name, both values, whether the new is in the old's 95 % interval."""
+    then, now = (json.loads((place / "report" / "metrics.json").read_text()) for place in (kept, checkout))
+    was, is_now = record.scores(then), record.scores(now)
+    for name in sorted(was.keys() | is_now.keys()):
+        one, two = was.get(name, float("nan")), is_now.get(name, float("nan"))
+        kind, _, rest = name.partition("/")
+        score = then[kind].get(rest.partition("/")[0], {}).get(rest.partition("/")[2]) if kind.startswith("ifeval") else None
+        yield name, one, two, bool(score) and score["low"] <= two <= score["high"]
+    curves = [history.read(file)[0] for file in (kept / "history.jsonl", checkout / "outputs" / "train" / "history.jsonl")]
+    for name in ("train/loss", "validation/loss"):
+        points = [{row["step"]: row[name] for row in curve if name in row} for curve in curves]
+        for step in sorted(points[0].keys() | points[1].keys()):
+            yield f"{name} at step {step}", *(curve.get(step, float("nan")) for curve in points), False
+
+
+def _verdict(old: Any, new: Any, numbers: list[tuple[str, float, float, bool]]) -> str:
+    """Print number by number whether the new run agrees; "bit for bit", "within the intervals" or "no"."""
+    names = sorted({name for run in (old, new) for name in run.data.tags if name.startswith(_ENVIRONMENT)} - {_OURS})
+    moved = [name for name in names if old.data.tags.get(name) != new.data.tags.get(name)]
+    model = [run.data.tags.get("model.md5") for run in (old, new)]
+    print(f"\n{'':<44}{'then':<16}{'now':<16}")
+    for name, then, now, within in numbers:
+        word = "equal" if then == now else "within its interval" if within else "differs"
+        print(f"{name:<44}{then:<16.6g}{now:<16.6g}{word}")
+    print(
+        f"{'model.md5':<44}{str(model[0])[:12]:<16}{str(model[1])[:12]:<16}{'equal' if model[0] == model[1] else 'differs'}"
+    )
+    for name in moved:
+        print(f"{name}: {old.data.tags.get(name)} then, {new.data.tags.get(name)} now")
+    if model[0] == model[1] and all(then == now for _, then, now, _ in numbers):
+        return "bit for bit"
+    scored = [then == now or within for name, then, now, within in numbers if name.startswith("ifeval/")]
+    return "within the intervals" if moved and scored and all(scored) else "no"
+
+
+def restore(root: Path, word: str) -> str:
+    """Put the models, parameters and results of the run that `word` means back into the checkout; returns what it is called.
+
+    On the run's own commit its uncommitted changes come too (`dvc exp apply`); on another the code stays as it is.
+
+    Raises:
+        UserError: it has no DVC experiment here, or uncommitted changes would be overwritten, or DVC has lost its files.
+    """
+    from tunetrail import store, tracking
+
+    run = store.find(root, word)
+    name, freed = run.data.tags.get("dvc.experiment"), run.data.tags.get(tracking.FREED)
+    if freed:
+        raise UserError(
+            f"run {run.info.run_id} was freed on {freed}. Make it again: tunetrail reproduce {run.info.run_id[:8]}"
+        )
+    if not name:
+        raise UserError(
+            f"run {run.info.run_id} ({run.info.run_name}), {run.info.status}: no DVC experiment was saved of it."
+        )
+    commit, dvc = worktree.commit(root, name), ["dvc", "--cd", str(root)]
+    with workspace.alone(root):
+        code = workspace.code(root, root / "work" / _PATCH)
+        try:
+            if code.commit == run.data.tags["git.commit"]:
+                _keep_changes(root, run, code)
+                launch.output([*dvc, "exp", "apply", name])
+            else:
+                launch.output(
+                    ["git", "-C", str(root), "restore", "--source", commit, "--worktree", "params.yaml", "dvc.lock"]
+                )
+                launch.output([*dvc, "checkout", "--force"])
+                print(
+                    f"the code stays that of {code.commit[:8]}, the run's was {run.data.tags['git.commit'][:8]}: `dvc "
+                    "status` shows which stages that concerns"
+                )
+        except UserError as error:
+            if "dvc" not in str(error) or not cache.remotes(root):
+                raise
+            print("not in DVC's cache: it is pulled from the remote", flush=True)
+            launch.output([*dvc, "pull", "--force"])
+    return f"{run.info.run_name} ({run.info.run_id[:8]})"
+
+
+def _keep_changes(root: Path, run: Any, code: workspace.Code) -> None:
+    """Refuse to apply over uncommitted changes that are not the run's own: DVC would overwrite them without a word."""
+    from tunetrail import store
+
+    kept = root / "work" / "recorded" / run.info.run_id
+    store.download(root, run.info.run_id, [_PATCH], kept)
+    theirs = (kept / _PATCH).read_bytes() if (kept / _PATCH).is_file() else b""
+    if code.dirty and code.patch.read_bytes() != theirs:
+        raise UserError(f"{root}: uncommitted changes would be overwritten. Commit them, or put them aside: git stash")

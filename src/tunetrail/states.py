@@ -1,0 +1,191 @@
+"""A sweep's folder -> its jobs: what state each is in, in which stage and at which step.
+
+From files alone, so a job may run on any machine that shares the folder: `JOB.json` (its state, written whole by the job
+itself), `JOB.log` (its screen) and `JOB/work/train/history.jsonl`. What cannot be read is left out, and raises nothing.
+Not covered: starting and ending jobs.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# waiting: for a GPU, or for a job that makes a stage which this one shares; stopped: killed; skipped: finished in an
+# earlier call. A summary names them in this order.
+STATES = ("finished", "skipped", "running", "failed", "stopped", "waiting")
+
+# DVC's words, and what launch.py prints of a tool's bar: "train: 320/504, 00:36 gone, 00:21 left, 8.70it/s".
+_STAGE = re.compile(r"(?:Running stage|Stage) '(?P<stage>\w+)'(?P<how>:| is cached.*| didn't change.*)")
+_BAR = re.compile(
+    r"(?P<stage>\w+)(?:, (?P<part>.+))?: (?P<done>\d{1,12})/(?P<total>\d{1,12}), (?P<gone>[\d:]{1,12}) gone, .* left, "
+    r"(?P<pace>[\d.]{1,12}) ?(?P<unit>\w+/\w+)"
+)
+_LOG_TAIL = 16_384  # bytes: an hour of a log that has a line each 15 seconds
+_HISTORY_TAIL = 8_192  # bytes: some twenty logged steps, enough for a rate that is neither jumpy nor old
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a stage is: `done` of `total` steps (None: not said yet), and how many it does a second."""
+
+    done: int
+    total: int | None
+    rate: float | None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the last step."""
+        return (self.total - self.done) / self.rate if self.total and self.rate else None
+
+
+@dataclass
+class State:
+    """What a job writes of itself: times are seconds since 1970, the score is ifeval/tuned/prompt_strict, a share between 0
+    and 1, and `low` and `high` end its 95 % interval; `why` is for one that failed."""
+
+    number: int
+    overrides: list[str]
+    state: str = "waiting"
+    run: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    why: str | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def write(self, file: Path) -> None:
+        """Replace `file` whole, so that nobody reads half of it."""
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(self)))
+        partial.replace(file)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep. Times are seconds since 1970; the score is a share, `low` and `high` end its 95 % interval;
+    `stage` and `step` are those of a job that runs or broke off. `name` is that of its files: ten hex digits."""
+
+    name: str
+    number: int
+    overrides: tuple[str, ...]
+    state: str
+    run: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    why: str | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    stage: str = ""
+    step: Step | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return None if self.started is None or self.ended is None else self.ended - self.started
+
+
+def read(folder: Path) -> list[Job]:
+    """The jobs in a sweep's folder, by number. A file that is half-written or not a job's state is left out."""
+    try:
+        files = [file for file in folder.iterdir() if re.fullmatch(r"[0-9a-f]{10}\.json", file.name)]
+    except OSError:
+        return []
+    return ordered(job for file in files if (job := _job(file)))
+
+
+def ordered(jobs: Iterable[Job]) -> list[Job]:
+    """By number, as the sweep counts them."""
+    return sorted(jobs, key=lambda job: (job.number, job.name))
+
+
+def _job(file: Path) -> Job | None:
+    try:
+        held = json.loads(file.read_bytes())
+        number, state, overrides = held["number"], held["state"], tuple(map(_plain, held["overrides"]))
+        if state not in STATES or not isinstance(number, int) or isinstance(held["overrides"], str):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    figures = {key: _number(held.get(key)) for key in ("started", "ended", "score", "low", "high")}
+    since, stage, step = figures["started"] or 0.0, "", None
+    if state in ("running", "failed", "stopped"):
+        stage, step = _reached(_tail(file.with_suffix(".log"), _LOG_TAIL, since))
+        if stage == "train":
+            step = _trained(file.with_suffix("") / "work" / "train" / "history.jsonl", since, step)
+    run, why = (_plain(held[key]) if held.get(key) else None for key in ("run", "why"))
+    return Job(file.stem, number, overrides, state, run, why=why, stage=stage, step=step, **figures)
+
+
+def _plain(text: Any) -> str:
+    """Text on one line, without what a terminal would obey."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else None  # which NaN is not
+
+
+def _tail(file: Path, size: int, since: float) -> list[str]:
+    """The lines among the file's last `size` bytes, none if nothing was written after `since`; a carriage return ends one
+    too. The last may be half a line, and what reads lines passes over it."""
+    try:
+        with file.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_mtime < since:  # an earlier attempt's
+                return []
+            start = max(stream.seek(0, 2) - size, 0)
+            stream.seek(start)
+            lines = re.split(r"[\r\n]+", stream.read(size).decode(errors="replace"))
+    except OSError:
+        return []
+    return lines[1:] if start else lines
+
+
+def _reached(log: list[str]) -> tuple[str, Step | None]:
+    """The stage that a job's screen came to, and its step: of the bar that has gone on longest, for the trainer draws
+    others inside its own, one for each validation. Bars of loading and tokenising are not the stage's steps."""
+    stage, step, longest = "", None, -1
+    for text in log:
+        if begun := _STAGE.fullmatch(text):
+            stage, step, longest = begun["stage"] + ("" if begun["how"] == ":" else ", cached"), None, -1
+        elif bar := _BAR.fullmatch(text):
+            if bar["stage"] != stage:  # its beginning is no longer in the tail
+                stage, step, longest = bar["stage"], None, -1
+            gone = _seconds(bar["gone"])
+            if gone >= longest and (bar["part"] is None or bar["part"].startswith("Running ")):
+                step, longest = Step(int(bar["done"]), int(bar["total"]), _rate(bar["pace"], bar["unit"])), gone
+    return stage, step
+
+
+def _seconds(clock: str) -> int:
+    """Seconds of tqdm's "01:53" or "1:00:00"."""
+    return sum(int(part or 0) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
+
+
+def _rate(pace: str, unit: str) -> float | None:
+    """Steps a second of tqdm's "8.70it/s" or, of slow ones, "1.84s/it"."""
+    try:
+        return 1 / float(pace) if unit.startswith("s/") else float(pace) or None
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _trained(history: Path, since: float, step: Step | None) -> Step | None:
+    """The trainer's newest step: of its history, where that is ahead of the log; rows of an earlier attempt do not count."""
+    points = []
+    for text in _tail(history, _HISTORY_TAIL, since):
+        try:
+            row = json.loads(text)
+            points += [(int(row["step"]), float(row["time"]))] if row["time"] >= since else []
+        except (ValueError, KeyError, TypeError, OverflowError):
+            continue
+    if not points or (step and step.done >= points[-1][0]):
+        return step
+    (first, begun), (last, now) = points[0], points[-1]
+    rate = (last - first) / (now - begun) if now > begun and last > first else step and step.rate
+    return Step(last, step.total if step and step.total and step.total >= last else None, rate)

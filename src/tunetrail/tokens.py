@@ -1,0 +1,47 @@
+"""What a training tokenises -> the folder where its tokenised rows are kept, for every training that tokenises the same.
+
+Axolotl keeps tokenised rows by the names of their files (`dataset_prepared_path`), not by what is in them, so the folder
+that it is handed is one by content. Not covered: the tokenising, and who writes first, which are Axolotl's.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+PLACE = Path("work/shared/tokens")
+_LOCK = "datasets_prep.lock"  # Axolotl's own (axolotl/utils/data/lock.py): whoever has it writes
+_WRITTEN_LAST = "state.json"  # of datasets' save_to_disk
+# Keys of Axolotl that change how weights are trained and no token: runs that differ in these alone share their rows. Another
+# key makes another folder, which is slower at worst.
+_NO_TOKEN = (
+    *("adam_", "adapter", "attn_implementation", "bf16", "deepspeed", "evals_per_epoch", "fp16", "fsdp", "gradient_"),
+    *("learning_rate", "load_in_", "logging_", "lora_", "lr_scheduler", "max_grad_norm", "max_steps", "micro_batch_size"),
+    *("num_epochs", "optim", "output_dir", "plugins", "save_", "tf32", "warmup_", "weight_decay"),
+)
+
+
+def share(section: dict[str, Any], data: list[Path], base: dict[str, Any]) -> None:
+    """Make `dataset_prepared_path` of the Axolotl config `section` a link to the folder of these rows and this base.
+
+    A path outside of output_dir is the person's own and stays as it is. What a killed run left half written is removed,
+    which Axolotl would take for whole.
+    """
+    prepared = Path(section.get("dataset_prepared_path") or "")
+    if Path(section["output_dir"]) not in prepared.parents:
+        return
+    asked = {key: value for key, value in section.items() if not key.startswith(_NO_TOKEN)}
+    contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in data]
+    key = hashlib.sha256(json.dumps([asked, contents, base], sort_keys=True).encode()).hexdigest()[:16]
+    folder = PLACE / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / _LOCK):
+        for rows in folder.iterdir():
+            if rows.is_dir() and not (rows / _WRITTEN_LAST).is_file():
+                shutil.rmtree(rows)
+    prepared.parent.mkdir(parents=True, exist_ok=True)
+    prepared.unlink(missing_ok=True)
+    prepared.symlink_to(folder.resolve(), target_is_directory=True)

@@ -1,0 +1,64 @@
+"""Checkouts of this repository in folders of their own, and commands in them; for the tests that really train."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT, SHARED
+
+# The demo, small enough to be trained in a test.
+SHRUNKEN = [
+    "prepare.generate.rows=800",
+    "prepare.generate.documents=600",
+    "prepare.generate.prompts=24",
+    "base.make.train.num_epochs=1",
+    "train.num_epochs=1",
+    "evaluate.task.generation_kwargs.max_gen_toks=60",
+    "accelerate.num_cpu_threads_per_process=1",
+]
+
+
+def clone(folder):
+    """A checkout with the files of this one as they are, committed."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+def environment(folder):
+    """As in a shell with the environment active, the code being the clone's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return kept | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(folder / "src"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "NLTK_DATA": str(SHARED / "nltk_data"),
+        "OMP_NUM_THREADS": "1",  # several chains share two cores
+    }
+
+
+def start(folder, *command):
+    with (folder / "screen.txt").open("wb") as screen:
+        return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=screen, stderr=subprocess.STDOUT)
+
+
+def run(folder, *command):
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+
+
+def ended(process, folder):
+    code = process.wait(timeout=900)
+    screen = (folder / "screen.txt").read_text()
+    assert code == 0, screen
+    return screen

@@ -1,0 +1,214 @@
+"""A real DVC project and a real MLflow store: a run's state put back. Running one again whole is test_end_to_end's."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from tests.test_report import left_by_a_run
+from tests.test_worktree import commit, files, project, run
+from tunetrail import UserError, history, lineage, tracking, workspace, worktree
+
+pytestmark = pytest.mark.stage
+
+
+def change(root, value):
+    (root / "src" / "tunetrail" / "code.py").write_text(f"value = {value}\n")
+
+
+def finish_run(root, name):
+    """Run the stages and record them as `tunetrail run` does; returns the run's id."""
+    run(root, "dvc", "repro", "--quiet")
+    with tracking.run(root, name) as kept:
+        code = workspace.code(root, root / "work" / "changes.patch")
+        kept.tags({"git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
+        kept.artifacts(root, *(["work/changes.patch"] if code.dirty else []))
+        kept.tags({"dvc.experiment": worktree.save(root, f"{name}-{kept.id[:8]}")})
+    return kept.id
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, migrated):
+    """A checkout on which run `one` had changes that no commit has; after it came run `two`, without any."""
+    root = project(tmp_path_factory.mktemp("lineage") / "checkout")
+    (root / "mlflow.db").write_bytes(migrated.read_bytes())
+    (root / "work").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        change(root, 1)
+        (root / "conf" / "new.yaml").write_text("new: 1\n")
+        (root / "params.yaml").write_text("prepare: {path: conf/new.yaml}\n")
+        finish_run(root, "one")
+        (root / "conf" / "new.yaml").unlink()
+        run(root, "git", "checkout", "--quiet", "--", ".")
+        finish_run(root, "two")
+    return root
+
+
+@pytest.fixture
+def root(finished, tmp_path, monkeypatch):
+    """A copy of it for each test, in a folder that has DVC in its name; artifacts are read where they were written."""
+    shutil.copytree(finished, tmp_path / "dvc-checkout", symlinks=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "dvc-checkout"
+
+
+def holds(root, code, model):
+    return (root / "src" / "tunetrail" / "code.py").read_text() == code and (root / "outputs" / "model").read_text() == model
+
+
+CODE, MODEL = "value = 1\n", "new: 1\nvalue = 1\n"  # of run one
+
+
+def test_on_the_runs_own_commit_its_changes_come_back_with_its_params_and_models(root):
+    assert holds(root, "one = 1\n", "one = 1\none = 1\n")
+    assert lineage.restore(root, "one").startswith("one (")
+    assert holds(root, CODE, MODEL)
+    assert (root / "conf" / "new.yaml").read_text() == "new: 1\n"
+    assert "conf/new.yaml" in (root / "params.yaml").read_text()
+    assert "up to date" in run(root, "dvc", "status")
+    lineage.restore(root, "one")  # over its own changes
+    assert holds(root, CODE, MODEL)
+    assert workspace.code(root, root / "work" / "changes.patch").dirty
+
+
+def test_changes_of_another_kind_are_not_overwritten(root):
+    change(root, 7)
+    (root / "conf" / "mine.yaml").write_text("mine: 1\n")
+    before = files(root)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"uncommitted changes would be overwritten.*git stash"):
+            lineage.restore(root, "one")
+    assert files(root) == before
+    assert (root / "outputs" / "model").read_text() == "one = 1\none = 1\n"
+
+
+def test_changes_are_not_overwritten_where_models_could_be_pulled_either(root):
+    run(root, "dvc", "remote", "add", "--default", "--local", "store", str(root.parent / "store"))
+    change(root, 7)
+    with pytest.raises(UserError, match="uncommitted changes would be overwritten"):
+        lineage.restore(root, "one")
+
+
+def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
+    change(root, 3)
+    (root / "conf" / "later.yaml").touch()
+    commit(root, "src", "conf")
+    change(root, 4)  # and what is not committed stays too
+    lineage.restore(root, "one")
+    assert holds(root, "value = 4\n", MODEL)
+    assert "conf/new.yaml" in (root / "params.yaml").read_text()
+    assert run(root, "git", "diff", "--cached", "--name-only") == ""
+    assert "the code stays that of" in capsys.readouterr().out
+
+
+def test_models_that_are_here_no_more_are_pulled(root, capsys):
+    run(root, "dvc", "remote", "add", "--default", "--local", "store", str(root.parent / "store"))
+    shutil.copytree(root / ".dvc" / "cache", root.parent / "store")  # as pushed after each run
+    shutil.rmtree(root / ".dvc" / "cache")
+    lineage.restore(root, "one")
+    assert holds(root, CODE, MODEL)
+    assert "pulled" in capsys.readouterr().out
+    assert "up to date" in run(root, "dvc", "status")
+
+
+def test_models_that_are_nowhere_are_said(root):
+    shutil.rmtree(root / ".dvc" / "cache")
+    with pytest.raises(UserError, match=r"(?i)cache"):
+        lineage.restore(root, "one")
+
+
+def test_a_run_without_an_experiment_cannot_be_restored_and_says_so(root):
+    with tracking.run(root, "half"):
+        pass
+    with pytest.raises(UserError, match=r"\(half\), FINISHED: no DVC experiment was saved of it"):
+        lineage.restore(root, "half")
+    tracking.tag(root, tracking.create(root, "gone", {}), {"dvc.experiment": "gone-1"})
+    with pytest.raises(UserError, match="dvc exp pull origin gone-1"):
+        lineage.restore(root, "gone")
+
+
+def record(folder, losses, score=0.5, low=0.4, high=0.6):
+    """A run's metrics and history as they are downloaded, by small figures."""
+    (folder / "report").mkdir(parents=True, exist_ok=True)
+    made = {"value": score, "low": low, "high": high}
+    counts = {"train": 1, "empty": 0, "duplicate": 0, "repeated_question": 0, "train_validation_overlap": 0}
+    metrics = {
+        "ifeval": {"tuned": {"prompt_strict": made}},
+        "ifeval_stopped": {},
+        "health": {"tuned": {"ended": 1.0, "looping": None}},
+        "data": {
+            "rows": counts,
+            "tokens": {"total": 9, "supervised": 5, "over_share": 0.0},
+            "contamination": {"seen": 0, "exact": 0},
+        },
+    }
+    (folder / "report" / "metrics.json").write_text(json.dumps(metrics))
+    for step, loss in enumerate(losses, 1):
+        history.append(folder / "history.jsonl", step, float(step), {"loss": loss})
+        history.append(folder / "outputs" / "train" / "history.jsonl", step, float(step), {"loss": loss})
+
+
+def verdict(tmp_path, old, new, moved=None, model=("md5", "md5")):
+    """What is said of two runs that left these figures."""
+    for folder, given in (("old", old), ("new", new)):
+        record(tmp_path / folder, **given)
+    tags = [{"model.md5": md5, "hardware.cpu": "2 x a", "versions.tunetrail": str(n)} for n, md5 in enumerate(model)]
+    tags[1] |= moved or {}
+    then, now = (SimpleNamespace(data=SimpleNamespace(tags=one)) for one in tags)
+    return lineage._verdict(then, now, list(lineage._numbers(tmp_path / "old", tmp_path / "new")))
+
+
+SAME = {"losses": [2.0, 1.0]}
+OTHER_MACHINE = {"hardware.cpu": "8 x b"}
+
+
+@pytest.mark.parametrize(
+    ("new", "moved", "model", "word"),
+    [
+        (SAME, None, ("md5", "md5"), "bit for bit"),
+        (SAME, OTHER_MACHINE, ("md5", "md5"), "bit for bit"),
+        (SAME, None, ("md5", "other"), "no"),
+        (SAME, OTHER_MACHINE, ("md5", "other"), "within the intervals"),
+        (SAME | {"score": 0.55}, None, ("md5", "md5"), "no"),
+        (SAME | {"score": 0.55}, OTHER_MACHINE, ("md5", "other"), "within the intervals"),
+        (SAME | {"score": 0.61}, OTHER_MACHINE, ("md5", "other"), "no"),
+        ({"losses": [2.0, 1.0000001]}, None, ("md5", "md5"), "no"),
+        ({"losses": [2.0, 1.0000001]}, OTHER_MACHINE, ("md5", "other"), "within the intervals"),
+        ({"losses": [2.0]}, None, ("md5", "md5"), "no"),
+    ],
+)
+def test_runs_agree_bit_for_bit_or_elsewhere_within_their_intervals(tmp_path, new, moved, model, word):
+    assert verdict(tmp_path, SAME, new, moved, model) == word
+
+
+def test_each_number_is_shown_with_what_became_of_it(tmp_path, capsys):
+    verdict(tmp_path, SAME, {"losses": [2.0, 1.5], "score": 0.55}, OTHER_MACHINE, ("one", "two"))
+    said = capsys.readouterr().out
+    for name, *words in (
+        ("ifeval/tuned/prompt_strict", "0.5", "0.55", "within its interval"),
+        ("train/loss at step 1", "2", "2", "equal"),
+        ("train/loss at step 2", "1", "1.5", "differs"),
+        ("model.md5", "one", "two", "differs"),
+    ):
+        (line,) = [line for line in said.splitlines() if line.startswith(name)]
+        assert line.split(maxsplit=len(words) - 1 + len(name.split()))[-len(words) :] == words
+    assert "hardware.cpu: 2 x a then, 8 x b now" in said
+    assert "versions.tunetrail" not in said
+    assert "health/tuned/looping" not in said
+
+
+def test_the_numbers_of_a_real_report_are_all_held_against_each_other(tmp_path):
+    for name in ("old", "new"):
+        left_by_a_run(tmp_path / name)
+        shutil.copy(tmp_path / name / "outputs" / "train" / "history.jsonl", tmp_path / name)
+    numbers = list(lineage._numbers(tmp_path / "old", tmp_path / "new"))
+    assert all(then == now for _, then, now, _ in numbers)
+    assert all(within for name, _, _, within in numbers if name.startswith("ifeval/"))
+    names = {name for name, *_ in numbers}
+    assert {"ifeval/delta/inst_loose", "ifeval_stopped/tuned/prompt_strict", "data/tokens", "train/loss at step 1"} <= names
