@@ -262,7 +262,7 @@ def test_a_run_is_had_again_bit_for_bit(demo, tracked):
 
 def test_a_run_that_is_a_dvc_experiment_is_restored_after_another(demo, tracked):
     folder, _ = demo
-    first, client = tracked
+    first, _ = tracked
     before = checkpoint.digest(folder / "outputs" / "model"), (folder / "report" / "report.html").read_text()
     assert first.data.tags["dvc.experiment"] in run(folder, "dvc", "exp", "list", "--all-commits").stdout
     other = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, "report.samples=3")

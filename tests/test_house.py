@@ -22,7 +22,7 @@ TRACKING_AND_LAUNCH = {
     *("store", "tracking", "registry", "served", "launch", "live", "schema", "machine"),
     *("workspace", "worktree", "cache", "devices"),
 }
-RUNS = {"experiment", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3, below the command line
+RUNS = {"experiment", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3
 README = (ROOT / "README.md").read_text()
 
 
@@ -128,7 +128,8 @@ def test_the_commands_in_the_readme_are_real(composed):
     assert runs
     for run in runs:
         entry = re.search(r"-e (\w+)", run)
-        assert set(re.findall(r"-P (\w+)=", run)) <= set(project["entry_points"][entry[1] if entry else "main"]["parameters"])
+        known = project["entry_points"][entry[1] if entry else "main"]["parameters"]
+        assert set(re.findall(r"-P (\w+)=", run)) <= set(known)
     for word in re.findall(r"^tunetrail (\w+)", blocks, re.MULTILINE):
         assert word in cli.main.commands, word
     commands = re.findall(r"^tunetrail run(.*)$", blocks, re.MULTILINE)

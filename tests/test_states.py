@@ -1,10 +1,11 @@
 import json
 import os
+import threading
 import time
 
 import pytest
 
-from tunetrail import history, states
+from tunetrail import history, states, workspace
 from tunetrail.states import Step
 
 SCREEN = """run 0123: demo, tracked in sqlite:///mlflow.db
@@ -75,6 +76,19 @@ def test_the_stage_is_the_last_that_dvc_named(job):
     assert (job(SCREEN).stage, job(SCREEN).step) == ("train", None)
     assert job(SCREEN + "Running stage 'evaluate_tuned':\n").stage == "evaluate_tuned"
     assert job(SCREEN, state="finished").stage == ""
+
+
+def test_a_job_that_waits_for_another_says_so(job, tmp_path, capsys):
+    def second():
+        with workspace.turn(tmp_path / "turn", "contract"):
+            pass
+
+    with workspace.turn(tmp_path / "turn"):
+        waits = threading.Thread(target=second)
+        waits.start()
+        time.sleep(0.3)
+    waits.join()
+    assert job(SCREEN + capsys.readouterr().out).stage == "contract, waits for another job"
 
 
 def test_the_step_is_that_of_the_stages_own_bar(job):

@@ -20,6 +20,7 @@ STATES = ("finished", "skipped", "running", "failed", "stopped", "waiting")
 
 # DVC's words, and what launch.py prints of a tool's bar: "train: 320/504, 00:36 gone, 00:21 left, 8.70it/s".
 _STAGE = re.compile(r"(?:Running stage|Stage) '(?P<stage>\w+)'(?P<how>:| is cached.*| didn't change.*)")
+_WAITS = re.compile(r"(?P<stage>\w+): waits for another job that runs it")  # workspace.turn's words
 _BAR = re.compile(
     r"(?P<stage>\w+)(?:, (?P<part>.+))?: (?P<done>\d{1,12})/(?P<total>\d{1,12}), (?P<gone>[\d:]{1,12}) gone, .* left, "
     r"(?P<pace>[\d.]{1,12}) ?(?P<unit>\w+/\w+)"
@@ -153,6 +154,8 @@ def _reached(log: list[str]) -> tuple[str, Step | None]:
     for text in log:
         if begun := _STAGE.fullmatch(text):
             stage, step, longest = begun["stage"] + ("" if begun["how"] == ":" else ", cached"), None, -1
+        elif waits := _WAITS.fullmatch(text):
+            stage, step, longest = f"{waits['stage']}, waits for another job", None, -1
         elif bar := _BAR.fullmatch(text):
             if bar["stage"] != stage:  # its beginning is no longer in the tail
                 stage, step, longest = bar["stage"], None, -1
