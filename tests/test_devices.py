@@ -13,7 +13,7 @@ import sys, time
 from pathlib import Path
 from tunetrail import devices
 devices._SECONDS_BETWEEN_TRIES = 0.05
-with devices.taken(int(sys.argv[2]), "CUDA_VISIBLE_DEVICES", sys.argv[3].split(","), Path(sys.argv[1])) as place:
+with devices.taken(int(sys.argv[2]), "CUDA_VISIBLE_DEVICES", sys.argv[3].split(","), Path(sys.argv[1])) as (place, _):
     print(place["CUDA_VISIBLE_DEVICES"], flush=True)
     sys.stdin.readline()
 """

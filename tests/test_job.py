@@ -213,9 +213,9 @@ def test_a_job_that_needs_no_gpu_or_gets_it_from_a_scheduler_takes_none(tmp_path
     one = {"num_processes": 1}
     for accelerate, share in ((one | {"cpu": True}, True), (one, False)):
         with job._place(accelerate, share, tmp_path) as place:
-            assert place == {}
+            assert place == ({}, [])
     with job._place(one, True, tmp_path) as first, job._place(one, True, tmp_path) as second:
-        assert [first, second] == [{"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "7"}]
+        assert [first[0], second[0]] == [{"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "7"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with job._place(one, True, tmp_path) as place:
-        assert place == {}
+        assert place == ({}, [])

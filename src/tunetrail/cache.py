@@ -7,7 +7,7 @@ from tunetrail import launch
 
 def remotes(root: Path) -> dict[str, str]:
     """DVC's settings of the remotes of `root`, by their dotted keys; paths are absolute."""
-    return {key: value for key, value in _settings(root).items() if key.startswith("remote.") or key == "core.remote"}
+    return _remotes(_settings(root))
 
 
 def lend(root: Path, file: Path, more: dict[str, str] | None = None) -> None:
@@ -18,7 +18,11 @@ def lend(root: Path, file: Path, more: dict[str, str] | None = None) -> None:
     found = _settings(root)
     settings = {"cache.dir": found.get("cache.dir", str(root / ".dvc" / "cache"))}
     settings["cache.type"] = "reflink,hardlink,symlink,copy"
-    _write(file, settings | (more or {}) | remotes(root))
+    _write(file, settings | (more or {}) | _remotes(found))
+
+
+def _remotes(settings: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in settings.items() if key.startswith("remote.") or key == "core.remote"}
 
 
 def _settings(root: Path) -> dict[str, str]:

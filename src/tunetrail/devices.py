@@ -23,15 +23,16 @@ def here() -> tuple[str, list[str]]:
 
     variable = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
     if variable in os.environ:
-        return variable, [one for one in os.environ[variable].split(",") if one]
+        return variable, [one for one in map(str.strip, os.environ[variable].split(",")) if one not in ("", "-1")]
     return variable, [str(number) for number in range(torch.cuda.device_count())]
 
 
 @contextlib.contextmanager
-def taken(count: int, variable: str, devices: list[str], folder: Path) -> Iterator[dict[str, str]]:
-    """Wait until `count` of `devices` are free, hold them while the body runs, and yield the environment that names them.
+def taken(count: int, variable: str, devices: list[str], folder: Path) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """Wait until `count` of `devices` are free and hold them while the body runs.
 
-    A hold is a lock on a file in `folder`, so it ends with its process however that ends.
+    Yields the environment that names them, and the open files that are the holds: a hold is a lock on a file in `folder`, so
+    it ends with the last process that has it, however that ends.
 
     Raises:
         UserError: there are fewer than `count`.
@@ -43,18 +44,18 @@ def taken(count: int, variable: str, devices: list[str], folder: Path) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         with contextlib.ExitStack() as holds:
-            free: list[str] = []
+            free: dict[str, int] = {}
             for device in devices:
-                if len(free) < count and _hold(folder / f"{socket.gethostname()}-{device}", holds):
-                    free.append(device)
+                lock = holds.enter_context((folder / f"{socket.gethostname()}-{device}").open("a"))
+                if len(free) < count and _held(lock):
+                    free[device] = lock.fileno()
             if len(free) == count:
-                yield {variable: ",".join(free)}
+                yield {variable: ",".join(free)}, list(free.values())
                 return
         time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
-def _hold(file: Path, holds: contextlib.ExitStack) -> bool:
-    lock: TextIO = holds.enter_context(file.open("a"))
+def _held(lock: TextIO) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

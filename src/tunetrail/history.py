@@ -4,7 +4,6 @@ The file is the truth and MLflow a view of it, so a live curve, a cached stage a
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,8 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     if not path.is_file():
         return [], 0
     with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) < offset:  # `cut` has made it shorter
+        file.seek(max(offset - 1, 0))
+        if offset and file.read(1) != b"\n":  # `cut` has made it shorter
             offset = 0
         file.seek(offset)
         text = file.read()
@@ -46,9 +46,8 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
 
 def cut(path: Path, step: int) -> None:
     """Drop what was logged after `step`: training goes on from there, and its curve must not fold back."""
-    rows, _ = read(path)
-    if any(row["step"] > step for row in rows):
-        kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
+    kept = "".join(json.dumps(row) + "\n" for row in read(path)[0] if row["step"] <= step)
+    if path.is_file() and path.read_text(encoding="utf-8") != kept:  # later steps, or a half line of a killed training
         path.write_text(kept, encoding="utf-8")
 
 

@@ -55,7 +55,8 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
         from tunetrail import tracking
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
-        child = tracking.child(sweep.root, sweep.parent, " ".join(overrides) or values["name"], tags)
+        name = " ".join(overrides) or (values or {}).get("name", "job")
+        child = tracking.child(sweep.root, sweep.parent, name, tags)
         state.run = child.info.run_id
         if child.info.status == "FINISHED":
             _finished_before(state, folder, child.data.metrics)
@@ -65,11 +66,11 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
                 raise fault
             alone = hydra.runtime.choices["hydra/launcher"] in _SHARE_A_MACHINE
             state.write(folder.with_suffix(".json"))
-            with _place(values["accelerate"], alone, sweep.root) as place:
+            with _place(values["accelerate"], alone, sweep.root) as (place, devices_held):
                 state.state, state.started = "running", time.time()
                 state.write(folder.with_suffix(".json"))
-                _run(sweep, folder, values, state, place)
-        except UserError as error:
+                _run(sweep, folder, values, state, place, devices_held)
+        except Exception as error:
             tracking.settle(sweep.root, state.run, "FAILED", str(error))
             raise
         except BaseException:
@@ -108,8 +109,8 @@ def _told(state: State, file: Path) -> Iterator[None]:
 def digest(values: dict[str, Any], sweep: Sweep) -> str:
     """What makes a job the same job: its parameters, its code, and the files that it names, by size and time of change."""
     files = []
-    for section, name in worktree.PATHS:
-        path = Path(values.get(section, {}).get(name) or "")
+    named = (values.get(section, {}).get(name) for section, name in worktree.PATHS)
+    for path in map(Path, filter(None, named)):  # Path("") would be the whole checkout
         for file in [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]:
             if file.is_file():
                 files.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))
@@ -129,21 +130,22 @@ def _finished_before(state: State, folder: Path, metrics: dict[str, float]) -> N
 
 
 @contextlib.contextmanager
-def _place(accelerate: dict[str, Any], share: bool, root: Path) -> Iterator[dict[str, str]]:
-    """The environment with this job's GPUs, once they are free; nothing where it needs none, or a scheduler gives them."""
-    if accelerate.get("cpu") or not share:
-        yield {}
-        return
-    variable, here = devices.here()
-    if not here:  # the tools fall back to the CPU
-        yield {}
+def _place(accelerate: dict[str, Any], share: bool, root: Path) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """The environment with this job's GPUs and the holds on them, once they are free; nothing where it needs none, or a
+    scheduler gives them."""
+    variable, here = ("", []) if accelerate.get("cpu") or not share else devices.here()
+    if not here:  # without a GPU the tools fall back to the CPU
+        yield {}, []
         return
     with devices.taken(accelerate.get("num_processes", 1), variable, here, root / worktree.SHARED / "devices") as place:
         yield place
 
 
-def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place: dict[str, str]) -> None:
+def _run(
+    sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place: dict[str, str], devices_held: list[int]
+) -> None:
     """Have the worktree's own code run `values`; its scores go into `state`, and the worktree goes when it has ended well.
+    Somebody else may kill it: then it is stopped, and the sweep goes on.
 
     Raises:
         UserError: it failed, and why; the worktree stays.
@@ -158,9 +160,14 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
     with workspace.alone(checkout, "work/job.lock") as held:
         start = log.stat().st_size if log.is_file() else 0
         command = [sys.executable, "-m", "tunetrail", "run", "--params", str(composed)]
-        ended = launch.run(command, held, checkout, {"PYTHONPATH": code, "MLFLOW_RUN_ID": state.run} | place, log)
+        environment = {"PYTHONPATH": code, "MLFLOW_RUN_ID": state.run} | place
+        ended = launch.run(command, [held, *devices_held], checkout, environment, log)
     if ended < 0 or ended > _SIGNALLED:
-        raise SystemExit(ended)
+        from tunetrail import tracking
+
+        state.state = "stopped"
+        tracking.settle(sweep.root, state.run, "KILLED")
+        return
     if ended:
         raise UserError(why(log, start))
     score = json.loads((checkout / "report" / "metrics.json").read_text())["ifeval"]["tuned"]["prompt_strict"]
@@ -173,7 +180,7 @@ def why(log: Path, start: int) -> str:
     with log.open("rb") as file:
         file.seek(start)
         text = file.read().decode(errors="replace")
-    exceptions = re.findall(r"^(?:\[rank\d+\]: *)?((?:\w+\.)*\w*(?:Error|Exception): .*)$", text, re.MULTILINE)
+    exceptions = re.findall(r"^(?:\[rank\d+\]: *)?((?:\w+\.)*\w*(?:Error|Exception)(?:: .*)?)$", text, re.MULTILINE)
     exceptions = [one for one in exceptions if not one.startswith(_OF_LAUNCHERS)]
     errors = re.findall(r"^error: (.*)$", text, re.MULTILINE)
     return f"{(exceptions[-1:] or errors[:1] or ['it ended without a word'])[0][:500]} (all of it: {log})"

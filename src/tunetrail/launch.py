@@ -120,9 +120,13 @@ class _Progress:
 
 
 def run(
-    command: list[str], held: int, folder: Path | None = None, more: dict[str, str] | None = None, log: Path | None = None
+    command: list[str],
+    held: int | list[int],
+    folder: Path | None = None,
+    more: dict[str, str] | None = None,
+    log: Path | None = None,
 ) -> int:
-    """Run `command` and return its exit code; it holds the open file `held` as long as it lives.
+    """Run `command` and return its exit code; it holds the open file `held`, or several, as long as it lives.
 
     It writes to this process's screen, or at the end of `log`; it runs in `folder` with `more` in its environment. It gets
     a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, so that no trainer is left
@@ -131,12 +135,18 @@ def run(
     with log.open("ab") if log else contextlib.nullcontext() as screen:
         given = {"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": subprocess.STDOUT} if log else {}
         process = subprocess.Popen(
-            command, env=environment() | (more or {}), cwd=folder, start_new_session=True, pass_fds=[held], **given
+            command,
+            env=environment() | (more or {}),
+            cwd=folder,
+            start_new_session=True,
+            pass_fds=[held] if isinstance(held, int) else held,
+            **given,
         )
     try:
         return process.wait()
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -154,7 +164,7 @@ def output(command: list[str], more: dict[str, str] | None = None) -> str:
         UserError: it is not installed, or it failed; the message is its own.
     """
     try:
-        done = subprocess.run(command, env=environment() | (more or {}), capture_output=True, text=True)
+        done = subprocess.run(command, env=environment() | (more or {}), capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
         raise UserError(f"{command[0]} is not installed. Install it with the system's packages.") from None
     if done.returncode:

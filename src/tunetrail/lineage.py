@@ -144,21 +144,20 @@ def restore(root: Path, word: str) -> str:
     commit, dvc = worktree.commit(root, name), ["dvc", "--cd", str(root)]
     with workspace.alone(root):
         code = workspace.code(root, root / "work" / _PATCH)
+        if code.commit == run.data.tags["git.commit"]:
+            _keep_changes(root, run, code)
+            bring = ["exp", "apply", name]
+        else:
+            launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "params.yaml", "dvc.lock"])
+            bring = ["checkout", "--force"]
+            print(
+                f"the code stays that of {code.commit[:8]}, the run's was {run.data.tags['git.commit'][:8]}: `dvc status` "
+                "shows which stages that concerns"
+            )
         try:
-            if code.commit == run.data.tags["git.commit"]:
-                _keep_changes(root, run, code)
-                launch.output([*dvc, "exp", "apply", name])
-            else:
-                launch.output(
-                    ["git", "-C", str(root), "restore", "--source", commit, "--worktree", "params.yaml", "dvc.lock"]
-                )
-                launch.output([*dvc, "checkout", "--force"])
-                print(
-                    f"the code stays that of {code.commit[:8]}, the run's was {run.data.tags['git.commit'][:8]}: `dvc "
-                    "status` shows which stages that concerns"
-                )
-        except UserError as error:
-            if "dvc" not in str(error) or not cache.remotes(root):
+            launch.output([*dvc, *bring])
+        except UserError:
+            if not cache.remotes(root):
                 raise
             print("not in DVC's cache: it is pulled from the remote", flush=True)
             launch.output([*dvc, "pull", "--force"])

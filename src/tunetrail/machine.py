@@ -1,11 +1,12 @@
 """This machine -> what a run's record says of it, as tags."""
 
+import contextlib
 import os
 import platform
 import shutil
 from pathlib import Path
 
-from tunetrail import launch
+from tunetrail import UserError, launch
 
 _LISTS_GPUS = {
     "nvidia-smi": ["--query-gpu=name,memory.total", "--format=csv,noheader"],
@@ -18,7 +19,8 @@ def tags() -> dict[str, str]:
     found = {"hardware.cpu": f"{os.cpu_count()} x {_processor()}", "versions.python": platform.python_version()}
     for tool, words in _LISTS_GPUS.items():
         if shutil.which(tool):
-            found["hardware.gpu"] = launch.output([tool, *words])
+            with contextlib.suppress(UserError):  # without a driver
+                found["hardware.gpu"] = launch.output([tool, *words])
     return found
 
 

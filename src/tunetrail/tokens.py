@@ -14,7 +14,7 @@ from filelock import FileLock
 
 PLACE = Path("work/shared/tokens")
 _LOCK = "datasets_prep.lock"  # Axolotl's own (axolotl/utils/data/lock.py): whoever has it writes
-_WRITTEN_LAST = "state.json"  # of datasets' save_to_disk
+_WRITTEN_LAST = "dataset_info.json"  # of datasets' save_to_disk
 # Keys of Axolotl that change how weights are trained and no token: runs that differ in these alone share their rows. Another
 # key makes another folder, which is slower at worst.
 _NO_TOKEN = (
@@ -43,5 +43,7 @@ def share(section: dict[str, Any], data: list[Path], base: dict[str, Any]) -> No
             if rows.is_dir() and not (rows / _WRITTEN_LAST).is_file():
                 shutil.rmtree(rows)
     prepared.parent.mkdir(parents=True, exist_ok=True)
+    if prepared.is_dir() and not prepared.is_symlink():  # of a training before rows were shared
+        shutil.rmtree(prepared)
     prepared.unlink(missing_ok=True)
     prepared.symlink_to(folder.resolve(), target_is_directory=True)

@@ -177,7 +177,8 @@ def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
     """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING."""
     with store.reached(root) as client:
         tags = {store.PARENT: parent} | tags
-        if found := store.search(client, tags, order="DESC"):
+        known = {key: tags[key] for key in (store.PARENT, "job.digest")}  # what a person typed may hold quotes
+        if found := store.search(client, known, order="DESC"):
             return found[0]
         return client.create_run(client.get_run(parent).info.experiment_id, run_name=name, tags=tags)
 

@@ -56,12 +56,14 @@ def code(folder: Path, patch: Path) -> Code:
     git, index = ["git", "-C", str(folder)], patch.with_suffix(".index").resolve()
     commit = launch.output([*git, "rev-parse", "--verify", "HEAD"])
     beside = {"GIT_INDEX_FILE": str(index)}  # what is staged stays as it is
-    launch.output([*git, "read-tree", "HEAD"], beside)
+    index.write_bytes((folder / launch.output([*git, "rev-parse", "--git-path", "index"])).read_bytes())
     launch.output([*git, "add", "--update", "."], beside)
     launch.output([*git, "add", *[name for name in ("conf", "src") if (folder / name).is_dir()]], beside)
     # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another.
     rest = [".", ":!params.yaml", ":!dvc.lock"]
-    launch.output([*git, "diff", "--cached", "--binary", f"--output={patch.resolve()}", "HEAD", "--", *rest], beside)
+    # Not `git diff`, which shows patches as its user likes them: without prefixes, or by a tool of theirs.
+    diff = ["diff-index", "--cached", "--binary", "--no-ext-diff", f"--output={patch.resolve()}", "HEAD", "--", *rest]
+    launch.output([*git, *diff], beside)
     digest = hashlib.sha256(launch.output([*git, "ls-files", "--stage", "src", "dvc.yaml"], beside).encode()).hexdigest()
     index.unlink()
     return Code(commit, patch, digest)

@@ -33,11 +33,13 @@ def make(root: Path, folder: Path, code: workspace.Code) -> Path:
     except UserError:
         raise UserError(f"commit {code.commit} is not in this repository. Get it: git fetch --all") from None
     with workspace.turn(lock(root)):
+        if (checkout / ".dvc" / "config.local").is_file():  # made while this one waited
+            return checkout
         remove(root, folder)
         launch.output([*git, "worktree", "add", "--detach", "--force", str(folder), code.commit])
         if code.dirty:
             launch.output(["git", "-C", str(folder), "apply", "--index", "--whitespace=nowarn", str(code.patch.resolve())])
-    cache.lend(root, checkout / ".dvc" / "config.local")
+        cache.lend(root, checkout / ".dvc" / "config.local")
     return checkout
 
 
@@ -75,9 +77,9 @@ def save(checkout: Path, name: str) -> str:
     Raises:
         UserError: DVC could not.
     """
-    name, git = re.sub(r"[^\w-]+", "-", name), ["git", "-C", str(checkout)]
-    new = launch.output([*git, "ls-files", "--others", "--exclude-standard", "conf", "src"]).splitlines()
-    words = [word for path in new for word in ("--include-untracked", path)]
+    name, git = re.sub(r"\W+", "-", name).strip("-"), ["git", "-C", str(checkout)]
+    new = launch.output([*git, "ls-files", "-z", "--others", "--exclude-standard", "conf", "src"]).split("\0")
+    words = [word for path in filter(None, new) for word in ("--include-untracked", path)]
     index = checkout / launch.output([*git, "rev-parse", "--git-path", "index"])
     # DVC commits in the name that git has; where it has none, which is no reason to lose the experiment, in ours.
     known = launch.output([*git, "config", "--default", "", "user.email"]) or os.environ.get("GIT_AUTHOR_EMAIL")
@@ -85,7 +87,7 @@ def save(checkout: Path, name: str) -> str:
     with workspace.turn(lock(checkout)):
         staged = index.read_bytes()
         try:
-            save = ["dvc", "--cd", str(checkout), "exp", "save", "--quiet", "--force", "--name", name]
+            save = ["dvc", "--cd", str(checkout), "exp", "save", "--force", "--name", name]
             launch.output([*save, *words], None if known else names)
         finally:
             index.write_bytes(staged)
