@@ -79,7 +79,8 @@ def _show(root: Path, run: Any) -> None:
     print(f"\n{report.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
     figures = ["report/report.html", "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
     print("\n" + "\n".join(str(root / figure) for figure in figures))
-    page = f"#/experiments/{run.experiment_id}/runs/{run.id}"
+    # Without the word at its end MLflow opens the pages that it has for traces of GenAI applications.
+    page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
     if run.address.startswith("http"):
         print(f"\nMLflow run {run.id}: {run.address.rstrip('/')}/{page}")
     else:

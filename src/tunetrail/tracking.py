@@ -25,7 +25,6 @@ _SECONDS_BETWEEN_READS = 1.0
 CHECKOUT, _ERROR = "tunetrail.checkout", "error"
 FREED = "freed"  # the day on which `tunetrail gc` took the run's models away
 _PROJECT = "mlflow.project.entryPoint"  # on a run that `mlflow run` opened, under a name drawn at random
-_KIND = "mlflow.experimentKind"  # without it the UI opens on the pages for GenAI traces, not on runs and charts
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 
@@ -157,8 +156,6 @@ def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
         else:
             info = client.create_run(_experiment(client, root), run_name=name, tags=here).info
         opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri), sent)
-        if _KIND not in client.get_experiment(info.experiment_id).tags:
-            client.set_experiment_tag(info.experiment_id, _KIND, "custom_model_development")
     status = "FAILED"
     try:
         yield opened
