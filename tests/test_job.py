@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunetrail import UserError, job, launch, workspace
+from tunetrail import UserError, job, launch, store, tracking, workspace
 from tunetrail.states import State
 
 VALUES = {
@@ -162,7 +162,7 @@ def test_a_state_is_written_whole(tmp_path):
 def told(tmp_path, error=None, state="running"):
     """What is written of a job that ends so."""
     written = State(0, [], state)
-    with job._told(written, tmp_path / "job.json"):
+    with job._told(written, tmp_path / "job.json", tmp_path):
         if error:
             raise error
     return json.loads((tmp_path / "job.json").read_text())
@@ -190,21 +190,27 @@ def test_a_signal_ends_the_sweep(tmp_path, error):
     assert json.loads((tmp_path / "job.json").read_text())["state"] == "stopped"
 
 
-def test_a_job_that_is_skipped_has_the_scores_and_the_times_of_when_it_ran(tmp_path):
-    earlier = State(4, ["a=1"], "finished", "run", started=100.0, ended=160.0, score=0.5, low=0.4, high=0.6)
-    earlier.write(tmp_path / "job.json")
-    state = State(0, ["a=1"], started=9000.0)
-    with job._told(state, tmp_path / "job.json"):
-        job._finished_before(state, tmp_path / "job", {})
-    found = State(**json.loads((tmp_path / "job.json").read_text()))
-    assert (found.number, found.state, found.score, found.low, found.high) == (0, "skipped", 0.5, 0.4, 0.6)
-    assert (found.started, found.ended) == (100.0, 160.0)
+def test_a_job_that_is_skipped_has_the_scores_and_the_times_of_when_it_ran(root):
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    (root / "report").mkdir()
+    (root / "report" / "metrics.json").write_text(json.dumps({"ifeval": {"tuned": {"prompt_strict": score}}}))
+    with tracking.run(root, "demo") as run:
+        run.artifacts(root, "report")
+    child, state = store.find(root, run.id), State(4, ["a=1"], started=9000.0)
+    job._finished_before(state, child, root)
+    assert (state.number, state.state, state.score, state.low, state.high) == (4, "skipped", 0.5, 0.4, 0.6)
+    assert (state.started, state.ended) == (child.info.start_time / 1000, child.info.end_time / 1000)
 
 
-def test_a_finished_job_whose_file_was_removed_has_its_score_from_its_run(tmp_path):
-    state = State(0, [], started=1.0)
-    job._finished_before(state, tmp_path / "job", {"ifeval/tuned/prompt_strict": 0.5})
-    assert (state.state, state.score, state.started) == ("skipped", 0.5, 1.0)
+def test_a_job_that_goes_on_elsewhere_is_not_closed_and_another_is(root):
+    parent = tracking.create(root, "sweep", {})
+    for error, status in ((job.Elsewhere("is running here"), "RUNNING"), (UserError("bad"), "FAILED")):
+        child = tracking.child(root, parent, "one", {"job.digest": status})
+        state = State(0, [], "running", run=child.info.run_id)
+        with job._told(state, root / "job.json", root):
+            raise error
+        assert store.find(root, child.info.run_id).info.status == status
+        assert state.state == "failed"
 
 
 def test_a_job_that_needs_no_gpu_or_gets_it_from_a_scheduler_takes_none(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_a_stopped_run_leaves_no_process_behind(tmp_path):
 import signal, sys
 from tunetrail import launch
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-launch.run([sys.executable, "-c", {child!r}], held=1)
+launch.run([sys.executable, "-c", {child!r}], held=[1])
 """
     process = subprocess.Popen([sys.executable, "-c", runner])
     deadline = time.monotonic() + 30
@@ -100,21 +100,21 @@ def test_a_command_runs_in_a_folder_with_more_in_its_environment_and_its_screen_
     script = "import os, sys; print(os.getcwd(), os.environ['MORE']); print(sys.stdin.read() == '', file=sys.stderr)"
     more = {"MORE": "given", "PYTHONUNBUFFERED": "1"}
     with (tmp_path / "held").open("w") as held:
-        assert launch.run([sys.executable, "-c", script], held.fileno(), tmp_path, more, log) == 0
-        assert launch.run([sys.executable, "-c", "raise SystemExit(3)"], held.fileno(), log=log) == 3
+        assert launch.run([sys.executable, "-c", script], [held.fileno()], tmp_path, more, log) == 0
+        assert launch.run([sys.executable, "-c", "raise SystemExit(3)"], [held.fileno()], log=log) == 3
     assert log.read_text() == f"earlier\n{tmp_path} given\nTrue\n"
     assert capfd.readouterr() == ("", "")
 
 
 def test_without_a_log_a_command_has_this_screen(tmp_path, capfd):
     with (tmp_path / "held").open("w") as held:
-        assert launch.run([sys.executable, "-c", "print('said')"], held.fileno()) == 0
+        assert launch.run([sys.executable, "-c", "print('said')"], [held.fileno()]) == 0
     assert capfd.readouterr().out == "said\n"
 
 
 def test_a_command_that_a_signal_ended_says_which(tmp_path):
     with (tmp_path / "held").open("w") as held:
-        assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], held.fileno()) == -9
+        assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], [held.fileno()]) == -9
 
 
 def test_a_run_with_a_log_is_stopped_whole_as_well(tmp_path):
@@ -124,7 +124,7 @@ def test_a_run_with_a_log_is_stopped_whole_as_well(tmp_path):
 import pathlib
 from tunetrail import launch
 with open({str(tmp_path / "held")!r}, "w") as held:
-    launch.run(["sh", "-c", "{sys.executable} -c \\"$CHILD\\"; true"], held.fileno(), more={{"CHILD": {child!r}}},
+    launch.run(["sh", "-c", "{sys.executable} -c \\"$CHILD\\"; true"], [held.fileno()], more={{"CHILD": {child!r}}},
                log=pathlib.Path({str(tmp_path / "log")!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", runner], stderr=subprocess.DEVNULL)
@@ -149,7 +149,7 @@ def test_ctrl_c_just_as_the_command_ends_stays_ctrl_c(tmp_path, monkeypatch):
     wait = subprocess.Popen.wait
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
     with (tmp_path / "held").open("w") as held, pytest.raises(KeyboardInterrupt):
-        launch.run([sys.executable, "-c", ""], held.fileno())
+        launch.run([sys.executable, "-c", ""], [held.fileno()])
 
 
 def test_what_a_command_prints_comes_back_without_the_space_around_it():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.test_report import left_by_a_run
-from tests.test_worktree import commit, files, project, run
+from tests.test_worktree import commit, project, run
 from tunetrail import UserError, history, lineage, tracking, workspace, worktree
 
 pytestmark = pytest.mark.stage
@@ -65,34 +65,27 @@ def holds(root, code, model):
 CODE, MODEL = "value = 1\n", "new: 1\nvalue = 1\n"  # of run one
 
 
-def test_on_the_runs_own_commit_its_changes_come_back_with_its_params_and_models(root):
+def test_params_models_and_results_come_back_and_the_code_stays(root, capsys):
     assert holds(root, "one = 1\n", "one = 1\none = 1\n")
-    assert lineage.restore(root, "one").startswith("one (")
-    assert holds(root, CODE, MODEL)
-    assert (root / "conf" / "new.yaml").read_text() == "new: 1\n"
-    assert "conf/new.yaml" in (root / "params.yaml").read_text()
-    assert "up to date" in run(root, "dvc", "status")
-    lineage.restore(root, "one")  # over its own changes
-    assert holds(root, CODE, MODEL)
-    assert workspace.code(root, root / "work" / "changes.patch").dirty
-
-
-def test_changes_of_another_kind_are_not_overwritten(root):
     change(root, 7)
     (root / "conf" / "mine.yaml").write_text("mine: 1\n")
-    before = files(root)
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"uncommitted changes would be overwritten.*git stash"):
-            lineage.restore(root, "one")
-    assert files(root) == before
-    assert (root / "outputs" / "model").read_text() == "one = 1\none = 1\n"
+    assert lineage.restore(root, "one").startswith("one (")
+    assert holds(root, "value = 7\n", MODEL)
+    assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
+    assert "conf/new.yaml" in (root / "params.yaml").read_text()
+    assert "the code is another" in capsys.readouterr().out
+    assert lineage.restore(root, "two").startswith("two (")
+    assert holds(root, "value = 7\n", "one = 1\none = 1\n")
 
 
-def test_changes_are_not_overwritten_where_models_could_be_pulled_either(root):
-    run(root, "dvc", "remote", "add", "--default", "--local", "store", str(root.parent / "store"))
-    change(root, 7)
-    with pytest.raises(UserError, match="uncommitted changes would be overwritten"):
-        lineage.restore(root, "one")
+def test_files_that_a_person_put_under_dvc_keep_their_changes(root):
+    (root / "notes").mkdir()
+    (root / "notes" / "mine.txt").write_text("first")
+    run(root, "dvc", "add", "notes/mine.txt")
+    (root / "notes" / "mine.txt").write_text("second")
+    lineage.restore(root, "one")
+    workspace.put_back(root)
+    assert (root / "notes" / "mine.txt").read_text() == "second"
 
 
 def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
@@ -104,7 +97,7 @@ def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
     assert holds(root, "value = 4\n", MODEL)
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     assert run(root, "git", "diff", "--cached", "--name-only") == ""
-    assert "the code stays that of" in capsys.readouterr().out
+    assert "the code is another" in capsys.readouterr().out
 
 
 def test_models_that_are_here_no_more_are_pulled(root, capsys):
@@ -112,15 +105,18 @@ def test_models_that_are_here_no_more_are_pulled(root, capsys):
     shutil.copytree(root / ".dvc" / "cache", root.parent / "store")  # as pushed after each run
     shutil.rmtree(root / ".dvc" / "cache")
     lineage.restore(root, "one")
-    assert holds(root, CODE, MODEL)
+    assert holds(root, "one = 1\n", MODEL)
     assert "pulled" in capsys.readouterr().out
-    assert "up to date" in run(root, "dvc", "status")
 
 
 def test_models_that_are_nowhere_are_said(root):
     shutil.rmtree(root / ".dvc" / "cache")
+    before = {name: (root / name).read_bytes() for name in ("params.yaml", "dvc.lock", "outputs/model")}
     with pytest.raises(UserError, match=r"(?i)cache"):
         lineage.restore(root, "one")
+    assert {name: (root / name).read_bytes() for name in ("params.yaml", "dvc.lock")} == {
+        name: before[name] for name in ("params.yaml", "dvc.lock")
+    }
 
 
 def test_a_run_without_an_experiment_cannot_be_restored_and_says_so(root):

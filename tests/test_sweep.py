@@ -175,7 +175,7 @@ class TestSweep:
         folder, client, _ = swept
         saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
         short = [word for word in SMALL if not word.startswith("+train.max_steps")]
-        words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120", "seed=7,"]
+        words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120", "seed=7"]
         process = start(folder, *words)
         deadline = time.monotonic() + 300
         while not list(folder.glob("runs/*/*/work/train/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
@@ -206,7 +206,7 @@ class TestSweep:
 
     def test_two_of_the_same_sweep_do_not_run_at_once(self, swept):
         folder, _, _ = swept
-        words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local", "train.learning_rate=4e-3,"]
+        words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local", "train.learning_rate=4e-3"]
         first = start(folder, *words)
         deadline = time.monotonic() + 120
         while "sweep-" not in (folder / "screen.txt").read_text() and time.monotonic() < deadline:

@@ -14,6 +14,7 @@ SECTION = {
     "output_dir": "work/train",
     "dataset_prepared_path": "work/train/prepared",
     "datasets": [{"path": "data/prepared/train.jsonl", "type": {"format": "{instruction}"}}],
+    "test_datasets": [{"path": "data/prepared/validation.jsonl", "type": {"format": "{instruction}"}}],
     "sequence_len": 512,
     "sample_packing": True,
     "seed": 1,
@@ -25,7 +26,8 @@ BASE = {"base_model": "outputs/base/model", "revision": None, "sha256": "of the 
 @pytest.fixture(autouse=True)
 def rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    files = [Path("train.jsonl"), Path("validation.jsonl")]
+    files = [Path("data/prepared/train.jsonl"), Path("data/prepared/validation.jsonl")]
+    files[0].parent.mkdir(parents=True)
     for file in files:
         file.write_text(f"rows of {file}")
     return files
@@ -69,9 +71,8 @@ def test_other_rows_another_base_and_other_tokens_have_folders_of_their_own(rows
         "special_tokens": {"pad_token": "<pad>"},
         "train_on_inputs": True,
         "eval_sequence_len": 64,
-        "datasets": [],
+        "datasets": [SECTION["datasets"][0] | {"type": {"format": "{instruction}:"}}],
         "dataset_exact_deduplication": True,
-        "chat_template": "llama3",
         "base_model": "another",
     }
     for number, (key, value) in enumerate(other.items(), 2):
@@ -162,3 +163,24 @@ def test_every_key_that_is_left_out_is_one_of_axolotls():
 
     known = schema.params()["properties"]["train"]["properties"]
     assert not [prefix for prefix in tokens._NO_TOKEN if not any(key.startswith(prefix) for key in known)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tokenizer_config": "tok"},
+        {"chat_template": "jinja"},
+        {"datasets": [*SECTION["datasets"], {"path": "extra.jsonl", "type": {}}]},
+        {"datasets": [{"path": "data/prepared/train.jsonl", "type": "alpaca"}]},
+    ],
+)
+def test_nothing_is_shared_where_rows_depend_on_more_than_the_prepared_files(rows, changed):
+    section = SECTION | changed
+    tokens.share(section, rows, BASE)
+    assert not Path(section["dataset_prepared_path"]).exists()
+
+
+def test_another_version_of_a_tool_tokenises_anew(rows, monkeypatch):
+    first = place(rows)
+    monkeypatch.setattr("importlib.metadata.version", lambda tool: "0.0")
+    assert place(rows) != first

@@ -13,7 +13,7 @@ from tunetrail import UserError, listing, plots, report, results
 SECTIONS = {
     "data": ("data.",),
     "base": ("base.",),
-    "code": ("git.",),
+    "code": ("git.", "code."),
     "evaluation": ("template.", "evaluation."),
     "environment": ("lock.", "versions.", "hardware."),
     "model": ("model.",),

@@ -5,6 +5,7 @@ Not covered: whether the tools accept the values together; each says so itself w
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,17 @@ def check(values: dict[str, Any], schema: Schema) -> None:
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))
     if errors:
         raise UserError(_explain(_cause(errors[0])))
-    for key, value in flatten(values).items():
-        if _SECRET.search(key) and isinstance(value, str):
+    refuse_secrets([key for key, value in flatten(values).items() if isinstance(value, str)])
+
+
+def refuse_secrets(keys: Iterable[str]) -> None:
+    """Whether one of these dotted keys, which have values, would publish a secret.
+
+    Raises:
+        UserError: naming it.
+    """
+    for key in keys:
+        if _SECRET.search(key):
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")
 
 

@@ -13,6 +13,7 @@ RAW = "data/raw"
 # for all whose sections are equal, and the others find it in DVC's run cache.
 TURNS = {
     "prepare": ("fetch", "prepare"),
+    "base": ("fetch", "prepare", "base", "accelerate"),
     "contract": ("fetch", "prepare", "base", "accelerate", "contract"),
     "evaluate_base": ("fetch", "prepare", "base", "accelerate", "evaluate"),
 }
@@ -35,9 +36,11 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
             run.params(config.flatten(values))
             code = workspace.code(root, root / "work" / "changes.patch")
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
+            run.tags({"code.digest": code.digest})
             run.tags(machine.tags() | record.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
-            (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
+            if not run.again:  # else what an earlier try ran is this run's own
+                (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
             try:
                 with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
@@ -54,8 +57,10 @@ def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
     if force:
         if not (root / RAW).is_dir():
             workspace.reproduce(root, held, RAW)
+        # Not all of it once more, which would fetch data that have changed since.
         workspace.reproduce(root, held, "--force", "--single-item", *workspace.stages(root, but=RAW))
-    elif shared.is_symlink():  # in a worktree beside others
+        return
+    if shared.is_symlink():  # in a worktree beside others
         for stage, sections in TURNS.items():
             what = json.dumps([values[name] for name in sections], sort_keys=True).encode()
             with workspace.turn(shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}", stage):

@@ -51,7 +51,8 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
     values, fault = _resolved(cfg)
     key = digest(values or {"overrides": overrides}, sweep)
     folder = sweep.folder / key[:10]
-    with _told(state, folder.with_suffix(".json")):
+    # A sampler may draw the same job twice: the second waits, and is told what came of the first.
+    with workspace.turn(folder.with_suffix(".turn")), _told(state, folder.with_suffix(".json"), sweep.root):
         from tunetrail import tracking
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
@@ -59,24 +60,22 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
         child = tracking.child(sweep.root, sweep.parent, name, tags)
         state.run = child.info.run_id
         if child.info.status == "FINISHED":
-            _finished_before(state, folder, child.data.metrics)
+            _finished_before(state, child, sweep.root)
+            worktree.remove(sweep.root, folder)  # of one that was killed after its end
             return state.score
-        try:
-            if fault:
-                raise fault
-            alone = hydra.runtime.choices["hydra/launcher"] in _SHARE_A_MACHINE
+        if fault:
+            raise fault
+        alone = hydra.runtime.choices["hydra/launcher"] in _SHARE_A_MACHINE
+        state.write(folder.with_suffix(".json"))
+        with _place(values["accelerate"], alone, sweep.root) as (place, holds):
+            state.state, state.started = "running", time.time()
             state.write(folder.with_suffix(".json"))
-            with _place(values["accelerate"], alone, sweep.root) as (place, devices_held):
-                state.state, state.started = "running", time.time()
-                state.write(folder.with_suffix(".json"))
-                _run(sweep, folder, values, state, place, devices_held)
-        except Exception as error:
-            tracking.settle(sweep.root, state.run, "FAILED", str(error))
-            raise
-        except BaseException:
-            tracking.settle(sweep.root, state.run, "KILLED")
-            raise
+            _run(sweep, folder, values, state, place, holds)
     return state.score
+
+
+class Elsewhere(UserError):
+    """An earlier try goes on without its sweep: its run is its own to close."""
 
 
 def _resolved(cfg: Any) -> tuple[dict[str, Any] | None, UserError | None]:
@@ -87,11 +86,15 @@ def _resolved(cfg: Any) -> tuple[dict[str, Any] | None, UserError | None]:
 
 
 @contextlib.contextmanager
-def _told(state: State, file: Path) -> Iterator[None]:
-    """Write how the job ends, and keep a failure from the jobs that follow."""
+def _told(state: State, file: Path, root: Path) -> Iterator[None]:
+    """Write how the job ends, into its file and its MLflow run, and keep a failure from the jobs that follow."""
+    status = "FAILED"
     try:
         yield
         state.state = "finished" if state.state == "running" else state.state
+        status = "KILLED" if state.state == "stopped" else ""  # else its own process has closed it
+    except Elsewhere as error:
+        state.state, state.why, status = "failed", str(error), ""
     except UserError as error:
         state.state, state.why = "failed", str(error)
     except Exception as error:
@@ -99,11 +102,15 @@ def _told(state: State, file: Path) -> Iterator[None]:
         with file.with_suffix(".log").open("a") as log:
             traceback.print_exc(file=log)
     except BaseException:  # Ctrl-C or a signal ends the sweep
-        state.state = "stopped"
+        state.state, status = "stopped", "KILLED"
         raise
     finally:
         state.ended = state.ended or time.time()
         state.write(file)
+        if status and state.run:
+            from tunetrail import tracking
+
+            tracking.settle(root, state.run, status, state.why)
 
 
 def digest(values: dict[str, Any], sweep: Sweep) -> str:
@@ -119,13 +126,14 @@ def digest(values: dict[str, Any], sweep: Sweep) -> str:
     return hashlib.sha256(json.dumps([values, sweep.code.digest, files], sort_keys=True).encode()).hexdigest()
 
 
-def _finished_before(state: State, folder: Path, metrics: dict[str, float]) -> None:
-    """Take over what an earlier call wrote of this job; one that was killed before it could, left its score in MLflow."""
-    state.score = metrics.get("ifeval/tuned/prompt_strict")
-    earlier = json.loads(folder.with_suffix(".json").read_text()) if folder.with_suffix(".json").is_file() else {}
-    for name in ("started", "ended", "score", "low", "high"):
-        if earlier.get(name) is not None:
-            setattr(state, name, earlier[name])
+def _finished_before(state: State, child: Any, root: Path) -> None:
+    """Take over what the record has of a job that came to its end in an earlier call."""
+    from tunetrail import store
+
+    metrics = store.texts(root, child.info.run_id, ["report/metrics.json"])["report/metrics.json"]
+    score = json.loads(metrics)["ifeval"]["tuned"]["prompt_strict"]
+    state.score, state.low, state.high = score["value"], score["low"], score["high"]
+    state.started, state.ended = child.info.start_time / 1000, child.info.end_time / 1000
     state.state = "skipped"
 
 
@@ -141,15 +149,15 @@ def _place(accelerate: dict[str, Any], share: bool, root: Path) -> Iterator[tupl
         yield place
 
 
-def _run(
-    sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place: dict[str, str], devices_held: list[int]
-) -> None:
+def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place: dict[str, str], holds: list[int]) -> None:
     """Have the worktree's own code run `values`; its scores go into `state`, and the worktree goes when it has ended well.
     Somebody else may kill it: then it is stopped, and the sweep goes on.
 
     Raises:
         UserError: it failed, and why; the worktree stays.
     """
+    from tunetrail import tracking
+
     checkout = worktree.make(sweep.root, folder, sweep.code)
     worktree.share(sweep.root, checkout)
     for section, name in worktree.PATHS:
@@ -157,22 +165,32 @@ def _run(
     composed, log = checkout / "work" / "composed.yaml", folder.with_suffix(".log")
     params.write_yaml(composed, values)
     code = os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))
-    with workspace.alone(checkout, "work/job.lock") as held:
+    with _alone(checkout) as held:
         start = log.stat().st_size if log.is_file() else 0
         command = [sys.executable, "-m", "tunetrail", "run", "--params", str(composed)]
         environment = {"PYTHONPATH": code, "MLFLOW_RUN_ID": state.run} | place
-        ended = launch.run(command, [held, *devices_held], checkout, environment, log)
+        # More patience than that process has with its own, so that it ends first and leaves none behind.
+        ended = launch.run(command, [held, *holds], checkout, environment, log, patience=60)
     if ended < 0 or ended > _SIGNALLED:
-        from tunetrail import tracking
-
         state.state = "stopped"
-        tracking.settle(sweep.root, state.run, "KILLED")
         return
     if ended:
         raise UserError(why(log, start))
+    if tracking.status(sweep.root, state.run) != "FINISHED":
+        raise UserError(f"the tracking store did not take all of its record; what it made stays in {checkout}")
     score = json.loads((checkout / "report" / "metrics.json").read_text())["ifeval"]["tuned"]["prompt_strict"]
     state.score, state.low, state.high = score["value"], score["low"], score["high"]
     worktree.remove(sweep.root, folder)
+
+
+@contextlib.contextmanager
+def _alone(checkout: Path) -> Iterator[int]:
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(workspace.alone(checkout, "work/job.lock"))
+        except UserError as error:
+            raise Elsewhere(str(error)) from None
+        yield held
 
 
 def why(log: Path, start: int) -> str:

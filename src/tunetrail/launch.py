@@ -121,16 +121,17 @@ class _Progress:
 
 def run(
     command: list[str],
-    held: int | list[int],
+    held: list[int],
     folder: Path | None = None,
     more: dict[str, str] | None = None,
     log: Path | None = None,
+    patience: float = 20,
 ) -> int:
-    """Run `command` and return its exit code; it holds the open file `held`, or several, as long as it lives.
+    """Run `command` and return its exit code; it holds the open files `held` as long as it lives.
 
     It writes to this process's screen, or at the end of `log`; it runs in `folder` with `more` in its environment. It gets
-    a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, so that no trainer is left
-    behind.
+    a process group of its own, and an exception here (Ctrl-C, SIGTERM) ends the whole group, by force after `patience`
+    seconds, so that no trainer is left behind.
     """
     with log.open("ab") if log else contextlib.nullcontext() as screen:
         given = {"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": subprocess.STDOUT} if log else {}
@@ -139,7 +140,7 @@ def run(
             env=environment() | (more or {}),
             cwd=folder,
             start_new_session=True,
-            pass_fds=[held] if isinstance(held, int) else held,
+            pass_fds=held,
             **given,
         )
     try:
@@ -148,7 +149,7 @@ def run(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             process.kill()
         # What of the group has not heard, or does not listen.

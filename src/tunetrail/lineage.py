@@ -17,6 +17,7 @@ _PATCH = "changes.patch"
 # Tags that say where and with what a run ran; where they agree, so must every bit.
 _ENVIRONMENT = ("hardware.", "versions.", "lock.")
 _OURS = "versions.tunetrail"
+_SAME = ("data.md5", "template.digest", "base.revision")  # without which it is another experiment, however close
 
 
 class Differs(UserError):
@@ -53,12 +54,19 @@ def reproduce(root: Path, word: str) -> None:
         checkout = worktree.make(root, folder, workspace.Code(tags["git.commit"], patch, ""))
         values = params.load(kept / params.FILE)
         _bring_data(root, checkout, kept, values)
+        composed = checkout / "work" / "composed.yaml"
+        params.write_yaml(composed, values)
         run_id = tracking.create(root, f"{old.info.run_name} again", {"reproduces": old.info.run_id})
         print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
         code = {"PYTHONPATH": os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))}
-        command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(kept / params.FILE)]
-        if launch.run(command, held, checkout, code | {"MLFLOW_RUN_ID": run_id}):
-            tracking.settle(root, run_id, "FAILED", "it did not come to its end")
+        command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(composed)]
+        ended = None
+        try:
+            ended = launch.run(command, [held], checkout, code | {"MLFLOW_RUN_ID": run_id}, patience=60)
+        finally:
+            if ended != 0:
+                tracking.settle(root, run_id, "KILLED" if ended is None else "FAILED")
+        if ended:
             raise UserError(f"run {short} cannot be reproduced: what it said is above. The worktree stays: {checkout}")
         new = store.find(root, run_id)
         verdict = _verdict(old, new, list(_numbers(kept, checkout)))
@@ -83,6 +91,13 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) 
             print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
     for section, name in worktree.PATHS:
         worktree.bring(root, checkout, values[section], name)
+    for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
+        files = list((checkout / "data" / "raw" / kind).glob("*"))
+        if files and not (checkout / values[section]["path"]).exists():  # the person's file is gone, DVC has what was in it
+            place = checkout / "work" / "raw" / files[0].name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(files[0])
+            values[section]["path"] = str(place.relative_to(checkout))
 
 
 def _numbers(kept: Path, checkout: Path) -> Iterator[tuple[str, float, float, bool]]:
@@ -117,6 +132,8 @@ def _verdict(old: Any, new: Any, numbers: list[tuple[str, float, float, bool]]) 
         print(f"{name}: {old.data.tags.get(name)} then, {new.data.tags.get(name)} now")
     if model[0] == model[1] and all(then == now for _, then, now, _ in numbers):
         return "bit for bit"
+    if any(old.data.tags.get(name) != new.data.tags.get(name) for name in _SAME):
+        return "no"
     scored = [then == now or within for name, then, now, within in numbers if name.startswith("ifeval/")]
     return "within the intervals" if moved and scored and all(scored) else "no"
 
@@ -124,10 +141,11 @@ def _verdict(old: Any, new: Any, numbers: list[tuple[str, float, float, bool]]) 
 def restore(root: Path, word: str) -> str:
     """Put the models, parameters and results of the run that `word` means back into the checkout; returns what it is called.
 
-    On the run's own commit its uncommitted changes come too (`dvc exp apply`); on another the code stays as it is.
+    Its code stays as it is, and so does every file that no stage makes: not by `dvc exp apply`, which writes the run's whole
+    tree over the uncommitted changes of today. Where something cannot be had, all stays as it was.
 
     Raises:
-        UserError: it has no DVC experiment here, or uncommitted changes would be overwritten, or DVC has lost its files.
+        UserError: it has no DVC experiment here, or DVC has lost its files.
     """
     from tunetrail import store, tracking
 
@@ -141,35 +159,31 @@ def restore(root: Path, word: str) -> str:
         raise UserError(
             f"run {run.info.run_id} ({run.info.run_name}), {run.info.status}: no DVC experiment was saved of it."
         )
-    commit, dvc = worktree.commit(root, name), ["dvc", "--cd", str(root)]
+    commit, files = worktree.commit(root, name), [root / params.FILE, root / "dvc.lock"]
     with workspace.alone(root):
-        code = workspace.code(root, root / "work" / _PATCH)
-        if code.commit == run.data.tags["git.commit"]:
-            _keep_changes(root, run, code)
-            bring = ["exp", "apply", name]
-        else:
-            launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "params.yaml", "dvc.lock"])
-            bring = ["checkout", "--force"]
-            print(
-                f"the code stays that of {code.commit[:8]}, the run's was {run.data.tags['git.commit'][:8]}: `dvc status` "
-                "shows which stages that concerns"
-            )
+        before = {file: file.read_bytes() for file in files if file.is_file()}
+        names = [file.name for file in files]
+        launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *names])
         try:
-            launch.output([*dvc, *bring])
+            _fetched(root)
         except UserError:
-            if not cache.remotes(root):
-                raise
-            print("not in DVC's cache: it is pulled from the remote", flush=True)
-            launch.output([*dvc, "pull", "--force"])
+            for file in files:
+                file.write_bytes(before[file]) if file in before else file.unlink(missing_ok=True)
+            workspace.put_back(root)
+            raise
+        code = workspace.code(root, root / "work" / _PATCH)
+    if code.digest != run.data.tags.get("code.digest"):
+        print("the code is another than the run's: `dvc status` shows which stages that concerns")
     return f"{run.info.run_name} ({run.info.run_id[:8]})"
 
 
-def _keep_changes(root: Path, run: Any, code: workspace.Code) -> None:
-    """Refuse to apply over uncommitted changes that are not the run's own: DVC would overwrite them without a word."""
-    from tunetrail import store
-
-    kept = root / "work" / "recorded" / run.info.run_id
-    store.download(root, run.info.run_id, [_PATCH], kept)
-    theirs = (kept / _PATCH).read_bytes() if (kept / _PATCH).is_file() else b""
-    if code.dirty and code.patch.read_bytes() != theirs:
-        raise UserError(f"{root}: uncommitted changes would be overwritten. Commit them, or put them aside: git stash")
+def _fetched(root: Path) -> None:
+    """Have DVC put what dvc.lock names in place, from the cache or else the remote."""
+    dvc, outs = ["dvc", "--cd", str(root)], workspace.outs(root)
+    try:
+        launch.output([*dvc, "checkout", "--force", *outs])
+    except UserError:
+        if not cache.remotes(root):
+            raise
+        print("not in DVC's cache: it is pulled from the remote", flush=True)
+        launch.output([*dvc, "pull", "--force", *outs])

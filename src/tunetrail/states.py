@@ -69,7 +69,8 @@ class State:
 @dataclass(frozen=True)
 class Job:
     """One job of a sweep. Times are seconds since 1970; the score is a share, `low` and `high` end its 95 % interval;
-    `stage` and `step` are those of a job that runs or broke off. `name` is that of its files: ten hex digits."""
+    `stage` and `step` are those of a job that runs or broke off, `written` is when its state was. `name` is that of its
+    files: ten hex digits."""
 
     name: str
     number: int
@@ -84,6 +85,7 @@ class Job:
     high: float | None = None
     stage: str = ""
     step: Step | None = None
+    written: float = 0.0
 
     @property
     def seconds(self) -> float | None:
@@ -107,7 +109,7 @@ def ordered(jobs: Iterable[Job]) -> list[Job]:
 
 def _job(file: Path) -> Job | None:
     try:
-        held = json.loads(file.read_bytes())
+        held, written = json.loads(file.read_bytes()), file.stat().st_mtime
         number, state, overrides = held["number"], held["state"], tuple(map(_plain, held["overrides"]))
         if state not in STATES or not isinstance(number, int) or isinstance(held["overrides"], str):
             return None
@@ -120,7 +122,7 @@ def _job(file: Path) -> Job | None:
         if stage == "train":
             step = _trained(file.with_suffix("") / "work" / "train" / "history.jsonl", since, step)
     run, why = (_plain(held[key]) if held.get(key) else None for key in ("run", "why"))
-    return Job(file.stem, number, overrides, state, run, why=why, stage=stage, step=step, **figures)
+    return Job(file.stem, number, overrides, state, run, why=why, stage=stage, step=step, written=written, **figures)
 
 
 def _plain(text: Any) -> str:

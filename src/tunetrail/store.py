@@ -61,7 +61,8 @@ def reached(root: Path) -> Iterator[MlflowClient]:
 
 def search(client: MlflowClient, tags: dict[str, str], more: str = "", order: str = "ASC") -> list[Any]:
     """The runs of every experiment with these tags, the oldest first (`order`), as MLflow's objects."""
-    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ([more] if more else [])
+    quoted = {key: f'"{value}"' if "'" in value else f"'{value}'" for key, value in tags.items()}
+    conditions = [f"tags.`{key}` = {value}" for key, value in quoted.items()] + ([more] if more else [])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     ordered, condition = [f"attributes.start_time {order}"], " AND ".join(conditions)
     page = client.search_runs(experiments, condition, order_by=ordered)
@@ -132,7 +133,11 @@ def find(root: Path, word: str) -> Any:
 def _by_alias(root: Path, model: str, alias: str) -> Any:
     """The run of the registered model (any, where `model` is empty) whose version has this alias, or None."""
     with reached(root) as client:
-        having = [one.name for one in client.search_registered_models() if alias in one.aliases and model in ("", one.name)]
+        having = [
+            one.name
+            for one in client.search_registered_models(max_results=1000)
+            if alias in one.aliases and model in ("", one.name)
+        ]
         if len(having) > 1:
             words = ", ".join(f"{name}@{alias}" for name in having)
             raise UserError(f"@{alias}: {len(having)} registered models have this alias. Give one: {words}")
@@ -190,7 +195,7 @@ def registered(root: Path) -> dict[str, list[dict[str, Any]]]:
     """The registered versions of each run that has some: {"model", "version", "aliases": ["@champion"]}, by the run's id."""
     found: dict[str, list[dict[str, Any]]] = {}
     with reached(root) as client:
-        for model in client.search_registered_models():
+        for model in client.search_registered_models(max_results=1000):
             for one in client.search_model_versions(f"name = '{model.name}'"):
                 aliases = sorted(f"@{alias}" for alias, version in model.aliases.items() if str(version) == str(one.version))
                 kept = {"model": model.name, "version": int(one.version), "aliases": aliases}

@@ -5,6 +5,7 @@ launching, which are Hydra's sweepers and launchers (conf/sweep).
 """
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -13,12 +14,14 @@ import shlex
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, job, plots, progress, sweep_plot, workspace
+from tunetrail import UserError, config, job, plots, progress, sweep_plot, workspace
 from tunetrail.progress import Job
+from tunetrail.states import State
 
 
 class Failed(UserError):
@@ -51,7 +54,7 @@ def run(
         folder.mkdir(exist_ok=True)
         with workspace.alone(folder, "lock"):
             code = workspace.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
-            _stopped(folder)
+            _stop(folder)
             if earlier := os.environ.get("MLFLOW_RUN_ID") or tracking.sweep(root, name):
                 os.environ["MLFLOW_RUN_ID"] = earlier
             opened = None
@@ -60,9 +63,13 @@ def run(
                     opened = parent.id
                     print(f"{name}: MLflow run {parent.id} in {parent.address}; logs in {folder}", flush=True)
                     parent.tags({"sweep": name, "sweep.overrides": shlex.join(words), "git.commit": code.commit})
+                    parent.tags({"git.dirty": str(code.dirty).lower(), "code.digest": code.digest})
+                    parent.artifacts(folder, *(["changes.patch"] if code.dirty else []))
                     shared = job.Sweep(root, folder, parent.id, code, constant(words), count)
+                    started = time.time()
                     _conduct(shared, multirun)
-                    _record(parent, folder)
+                    # What the words do not make any more is not this sweep's; a study's are all its own.
+                    _record(parent, folder, [one for one in progress.read(folder) if not count or one.written >= started])
             finally:
                 if opened and not earlier and not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
                     tracking.forget(root, opened)
@@ -83,39 +90,47 @@ def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
         print(f"{sweep.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
         if not list(sweep.folder.glob("*.json")):
             raise
+        while any(_goes_on(file) for file in sweep.folder.glob("*/work/job.lock")):  # elsewhere, as on a cluster
+            time.sleep(2)
     finally:
-        for run in _stopped(sweep.folder):
-            tracking.settle(sweep.root, run, "KILLED")
+        runs = _stop(sweep.folder)
         ended.set()
         watching.join()
+        for run in runs:
+            tracking.settle(sweep.root, run, "KILLED")
 
 
-def _stopped(folder: Path) -> list[str]:
+def _goes_on(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _stop(folder: Path) -> list[str]:
     """Call the jobs stopped that nobody runs any more; returns their MLflow runs."""
-    runs = []
-    for file in folder.glob("*.json"):
-        state = job.State(**json.loads(file.read_text()))
-        if state.state in ("waiting", "running"):
-            state.state = "stopped"
-            state.write(file)
-            runs += [state.run] if state.run else []
-    return runs
+    left = [one for one in progress.read(folder) if one.state in ("waiting", "running")]
+    for one in left:
+        kept = {name: getattr(one, name) for name in ("number", "run", "started", "ended", "score", "low", "high")}
+        State(overrides=list(one.overrides), state="stopped", **kept).write(folder / f"{one.name}.json")
+    return [one.run for one in left if one.run]
 
 
-def _record(parent: Any, folder: Path) -> None:
+def _record(parent: Any, folder: Path, jobs: list[Job]) -> None:
     """Put the table, the best job and the figure into the sweep's run, and say them.
 
     Raises:
         Failed: a job failed, or was stopped.
     """
-    jobs = progress.read(folder)
     done = [one for one in jobs if one.score is not None]
     undone = [one for one in jobs if one.state not in ("finished", "skipped")]
     parent.text("sweep/jobs.csv", table(jobs))
     parent.metrics({"sweep/jobs": len(jobs), "sweep/failed": len(undone)})
     figure = sweep_plot.scores([_point(one) for one in jobs])
     plots.save(figure, folder / "scores")
-    parent.artifacts(folder, "scores.png", "scores.svg", "changes.patch", into="sweep")
+    parent.artifacts(folder, "scores.png", "scores.svg", into="sweep")
     if done:
         best = max(done, key=lambda one: one.score)
         parent.tags({"sweep.best": best.run, "sweep.best_overrides": " ".join(best.overrides)})
@@ -159,8 +174,9 @@ def total(root: Path, overrides: list[str]) -> int | None:
     """
     from hydra import compose, initialize_config_dir
 
-    first, count = [], 1
-    for one in _parsed(_words(overrides)):
+    first, count, parsed = [], 1, _parsed(_words(overrides))
+    config.refuse_secrets(one.key_or_group for one in parsed)
+    for one in parsed:
         if not one.is_sweep_override():
             first.append(one.input_line)
         elif one.is_interval_sweep():

@@ -5,6 +5,7 @@ that it is handed is one by content. Not covered: the tokenising, and who writes
 """
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 PLACE = Path("work/shared/tokens")
+_TOOLS = ("axolotl", "datasets", "tokenizers", "transformers")
 _LOCK = "datasets_prep.lock"  # Axolotl's own (axolotl/utils/data/lock.py): whoever has it writes
 _WRITTEN_LAST = "dataset_info.json"  # of datasets' save_to_disk
 # Keys of Axolotl that change how weights are trained and no token: runs that differ in these alone share their rows. Another
@@ -24,18 +26,27 @@ _NO_TOKEN = (
 )
 
 
+def _known(section: dict[str, Any], data: list[Path]) -> bool:
+    """Whether the rows come from `data` and the section alone, not from another file that it names."""
+    sets = [*section["datasets"], *(section.get("test_datasets") or [])]
+    whole = all(isinstance(one.get("type"), dict) for one in sets) and {one["path"] for one in sets} == set(map(str, data))
+    return whole and not any(section.get(key) for key in ("tokenizer_config", "chat_template_jinja", "chat_template"))
+
+
 def share(section: dict[str, Any], data: list[Path], base: dict[str, Any]) -> None:
     """Make `dataset_prepared_path` of the Axolotl config `section` a link to the folder of these rows and this base.
 
-    A path outside of output_dir is the person's own and stays as it is. What a killed run left half written is removed,
+    A path outside of output_dir is the person's own and stays as it is; where a row depends on more than is hashed here,
+    nothing is shared. What a killed run left half written is removed,
     which Axolotl would take for whole.
     """
     prepared = Path(section.get("dataset_prepared_path") or "")
-    if Path(section["output_dir"]) not in prepared.parents:
+    if Path(section["output_dir"]) not in prepared.parents or not _known(section, data):
         return
     asked = {key: value for key, value in section.items() if not key.startswith(_NO_TOKEN)}
     contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in data]
-    key = hashlib.sha256(json.dumps([asked, contents, base], sort_keys=True).encode()).hexdigest()[:16]
+    tools = {tool: importlib.metadata.version(tool) for tool in _TOOLS}
+    key = hashlib.sha256(json.dumps([asked, contents, base, tools], sort_keys=True).encode()).hexdigest()[:16]
     folder = PLACE / key
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / _LOCK):

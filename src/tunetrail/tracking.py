@@ -26,7 +26,7 @@ CHECKOUT, _ERROR = "tunetrail.checkout", "error"
 FREED = "freed"  # the day on which `tunetrail gc` took the run's models away
 _PROJECT = "mlflow.project.entryPoint"  # on a run that `mlflow run` opened, under a name drawn at random
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
-_MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
+_MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Run:
     address: str  # of the store, without a password
     sent: set[tuple[str, int]] = field(default_factory=set)
     lost: bool = False
+    again: bool = False  # opened once more, after an earlier try
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def _send(self, word: str, *given: Any, **named: Any) -> None:
@@ -103,8 +104,9 @@ class Run:
         self._send("log_text", text, name)
 
     def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
-        self._send("set_terminated", status)
+        """End the run as FINISHED, FAILED or KILLED; a record that is not whole is not FINISHED."""
+        with contextlib.suppress(MlflowException, OSError):
+            self.client.set_terminated(self.id, "FAILED" if self.lost and status == "FINISHED" else status)
 
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
@@ -144,6 +146,7 @@ def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
             if other.info.run_id != given:
                 client.set_terminated(other.info.run_id, "KILLED")
         sent: set[tuple[str, int]] = set()
+        again = False
         if given:
             found = client.get_run(given)
             info = found.info
@@ -151,11 +154,12 @@ def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
             client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
             if _ERROR in found.data.tags:
                 client.delete_tag(given, _ERROR)
+            again = bool(found.data.params)
             curves = [key for key in found.data.metrics if key.startswith(("train/", "validation/"))]
             sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
             info = client.create_run(_experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri), sent)
+        opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri), sent, again=again)
     status = "FAILED"
     try:
         yield opened
@@ -177,7 +181,9 @@ def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
         known = {key: tags[key] for key in (store.PARENT, "job.digest")}  # what a person typed may hold quotes
         if found := store.search(client, known, order="DESC"):
             return found[0]
-        return client.create_run(client.get_run(parent).info.experiment_id, run_name=name, tags=tags)
+        experiment = client.get_run(parent).info.experiment_id
+        kept = {key: _cut(value, _MAX_TAG_LENGTH) for key, value in tags.items()}
+        return client.create_run(experiment, run_name=_cut(name, _MAX_NAME_LENGTH), tags=kept)
 
 
 def create(root: Path, name: str, tags: dict[str, str]) -> str:
@@ -203,6 +209,12 @@ def forget(root: Path, run_id: str) -> None:
     """Delete a run that came to nothing; MLflow keeps it among the deleted."""
     with store.reached(root) as client:
         client.delete_run(run_id)
+
+
+def status(root: Path, run_id: str) -> str:
+    """FINISHED, FAILED, KILLED or RUNNING."""
+    with store.reached(root) as client:
+        return client.get_run(run_id).info.status
 
 
 def settle(root: Path, run_id: str, status: str, error: str | None = None) -> None:

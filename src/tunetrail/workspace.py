@@ -59,8 +59,9 @@ def code(folder: Path, patch: Path) -> Code:
     index.write_bytes((folder / launch.output([*git, "rev-parse", "--git-path", "index"])).read_bytes())
     launch.output([*git, "add", "--update", "."], beside)
     launch.output([*git, "add", *[name for name in ("conf", "src") if (folder / name).is_dir()]], beside)
-    # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another.
-    rest = [".", ":!params.yaml", ":!dvc.lock"]
+    # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another. DVC's config
+    # may hold a password, and a patch is kept where others read it.
+    rest = [".", ":!params.yaml", ":!dvc.lock", ":!.dvc/config"]
     # Not `git diff`, which shows patches as its user likes them: without prefixes, or by a tool of theirs.
     diff = ["diff-index", "--cached", "--binary", "--no-ext-diff", f"--output={patch.resolve()}", "HEAD", "--", *rest]
     launch.output([*git, *diff], beside)
@@ -114,6 +115,19 @@ def locked(folder: Path) -> dict[str, Any]:
     return (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
 
 
+def outs(folder: Path) -> list[str]:
+    """What the stages make: all that DVC may write over, for a person may have put other files under DVC."""
+    found = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    return [out for stage in found.values() for out in stage["outs"]]
+
+
+def put_back(folder: Path) -> None:
+    """Put the outputs that dvc.lock names back where they are missing or others, as far as the cache has them."""
+    words = ["--quiet", "--force", "--allow-missing", *outs(folder)]
+    with contextlib.suppress(UserError):
+        launch.output(["dvc", "--cd", str(folder), "checkout", *words])
+
+
 def stages(folder: Path, but: str) -> list[str]:
     """The stages of dvc.yaml in their order there, which is that in which they run, without the one that makes `but`."""
     found = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
@@ -137,9 +151,9 @@ def reproduce(folder: Path, held: int, *targets: str) -> None:
     os.chdir(folder)
     code = None
     try:
-        code = launch.run(["dvc", "repro", *targets], held)
+        code = launch.run(["dvc", "repro", *targets], [held])
     finally:
         if code != 0:
-            launch.run(["dvc", "checkout", "--quiet", "--force", "--allow-missing"], held)
+            put_back(folder)
     if code:
         raise UserError("a stage failed: what it said is above. Mend that and run again; finished stages are not run again.")

@@ -3,6 +3,7 @@
 A worktree has the uncommitted changes too. It shares the checkout's DVC cache; its code is its own.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from tunetrail import UserError, cache, launch, workspace
 SHARED = Path("work/shared")
 # Keys that may name a file or a folder of the checkout that git does not keep, and folders that a run fills itself.
 PATHS = (("prepare", "path"), ("evaluate", "path"), ("base", "path"), ("base", "base_model"), ("train", "base_model"))
-MADE = ("data/raw/", "data/prepared/", "outputs/", "eval_results/", "report/", "work/")
+MADE = ("data/raw/", "data/prepared/", "outputs/", "eval_results/", "report/", "work/base/")
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null")  # a hook of DVC's would check out the data a second time
 
 
@@ -53,8 +54,10 @@ def share(root: Path, checkout: Path) -> None:
 
 def remove(root: Path, folder: Path) -> None:
     """Take the worktree `folder` away; what DVC keeps of it stays in the cache."""
+    # Never `git worktree prune`: it would forget worktrees of the person's that are not there just now.
+    with contextlib.suppress(UserError):  # it is none, or half made
+        launch.output(["git", "-C", str(root), "worktree", "remove", "--force", "--force", str(folder)])
     shutil.rmtree(folder, ignore_errors=True)
-    launch.output(["git", "-C", str(root), "worktree", "prune"])
 
 
 def bring(root: Path, checkout: Path, section: dict[str, Any], name: str) -> None:
@@ -85,12 +88,15 @@ def save(checkout: Path, name: str) -> str:
     known = launch.output([*git, "config", "--default", "", "user.email"]) or os.environ.get("GIT_AUTHOR_EMAIL")
     names = {f"GIT_{role}_{part}": "tunetrail" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
     with workspace.turn(lock(checkout)):
-        staged = index.read_bytes()
+        staged, head = index.read_bytes(), launch.output([*git, "rev-parse", "HEAD"])
         try:
             save = ["dvc", "--cd", str(checkout), "exp", "save", "--force", "--name", name]
             launch.output([*save, *words], None if known else names)
         finally:
-            index.write_bytes(staged)
+            if launch.output([*git, "rev-parse", "HEAD"]) == head:  # nobody has committed meanwhile
+                kept = index.with_name("index.tunetrail")
+                kept.write_bytes(staged)
+                kept.replace(index)
     return name
 
 

@@ -4,13 +4,12 @@ import click
 
 from tunetrail import workspace
 
-_HELP = """Put a run's models, parameters and results back into this checkout, as `dvc exp apply` does.
+_HELP = """Put a run's models, parameters and results back into this checkout, out of its DVC experiment.
 
 \b
   tunetrail restore 1a84        then: tunetrail chat, report/report.html, dvc push
 
-What is here now stays in DVC's cache, so the run that made it can be restored as well. Uncommitted changes of the code are
-never overwritten.
+What the stages made here stays in DVC's cache, so the run that made it can be restored as well. The code stays as it is.
 """
 
 
