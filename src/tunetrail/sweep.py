@@ -12,7 +12,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -45,34 +44,32 @@ def run(
     """
     from tunetrail import tracking
 
-    words = _words(overrides)
-    (root / "runs").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root / "runs") as scratch:
-        code = workspace.code(root, Path(scratch) / "changes.patch")
-        name = f"sweep-{hashlib.sha256(json.dumps([words, code.digest]).encode()).hexdigest()[:8]}"
-        folder = root / "runs" / name
-        folder.mkdir(exist_ok=True)
-        with workspace.alone(folder, "lock"):
-            code = workspace.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
-            _stop(folder)
-            if earlier := os.environ.get("MLFLOW_RUN_ID") or tracking.sweep(root, name):
-                os.environ["MLFLOW_RUN_ID"] = earlier
-            opened = None
-            try:
-                with tracking.run(root, name, place=folder) as parent:
-                    opened = parent.id
-                    print(f"{name}: MLflow run {parent.id} in {parent.address}; logs in {folder}", flush=True)
-                    parent.tags({"sweep": name, "sweep.overrides": shlex.join(words), "git.commit": code.commit})
-                    parent.tags({"git.dirty": str(code.dirty).lower(), "code.digest": code.digest})
-                    parent.artifacts(folder, *(["changes.patch"] if code.dirty else []))
-                    shared = job.Sweep(root, folder, parent.id, code, constant(words), count)
-                    started = time.time()
-                    _conduct(shared, multirun)
-                    # What the words do not make any more is not this sweep's; a study's are all its own.
-                    _record(parent, folder, [one for one in progress.read(folder) if not count or one.written >= started])
-            finally:
-                if opened and not earlier and not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
-                    tracking.forget(root, opened)
+    words, scratch = _words(overrides), root / "work" / f"changes-{os.getpid()}.patch"
+    scratch.parent.mkdir(exist_ok=True)
+    code = workspace.code(root, scratch)
+    name = f"sweep-{hashlib.sha256(json.dumps([words, code.digest]).encode()).hexdigest()[:8]}"
+    folder = root / "runs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with workspace.alone(folder, "lock"):
+        code = workspace.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
+        _stop(folder)
+        earlier, opened = os.environ.get("MLFLOW_RUN_ID") or tracking.sweep(root, name), None
+        if earlier:
+            os.environ["MLFLOW_RUN_ID"] = earlier
+        try:
+            with tracking.run(root, name, place=folder) as parent:
+                opened = parent.id
+                print(f"{name}: MLflow run {parent.id} in {parent.address}; logs in {folder}", flush=True)
+                parent.tags({"sweep": name, "sweep.overrides": shlex.join(words), "git.commit": code.commit})
+                parent.tags({"git.dirty": str(code.dirty).lower(), "code.digest": code.digest})
+                parent.artifacts(folder, *(["changes.patch"] if code.dirty else []))
+                started = time.time()
+                _conduct(job.Sweep(root, folder, parent.id, code, constant(words), count), multirun)
+                # What the words do not make any more is not this sweep's; a study's jobs are all its own.
+                _record(parent, folder, [one for one in progress.read(folder) if not count or one.written >= started])
+        finally:
+            if opened and not earlier and not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
+                tracking.forget(root, opened)
 
 
 def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
