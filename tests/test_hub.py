@@ -99,3 +99,16 @@ def test_without_the_hub_and_without_the_file_the_remedy_is_named(served):
     served()
     with pytest.raises(UserError, match="does not answer\\. Connect and run again, or give a file"):
         hub.fetch("org/rows", "rows.json", COMMIT, repo_type="dataset")
+
+
+def test_a_file_in_the_cache_is_found_without_the_hub(served):
+    assert hub.cached("org/rows", "rows.json", COMMIT, repo_type="dataset") is None
+    fetched = hub.fetch("org/rows", "rows.json", COMMIT, repo_type="dataset")
+    served()
+    assert hub.cached("org/rows", "rows.json", COMMIT, repo_type="dataset") == fetched
+
+
+def test_what_is_no_id_is_refused_by_name():
+    assert hub.cached("my rows", "rows.json", COMMIT) is None
+    with pytest.raises(UserError, match="'my rows': not an id of the hub"):
+        hub.fetch("my rows", "rows.json", COMMIT)

@@ -19,6 +19,8 @@ def fetch(repo_id: str, filename: str, revision: str | None, repo_type: str = "m
     name = f"{repo_id} at {revision or 'main'}"
     try:
         return Path(hf_hub_download(repo_id, filename, revision=revision, repo_type=repo_type))
+    except errors.HFValidationError:
+        raise UserError(f"{repo_id!r}: not an id of the hub. Give org/name, or the path of a folder.") from None
     except errors.GatedRepoError:
         raise UserError(
             f"{name} is gated. Accept its licence at huggingface.co/{repo_id}, then: export HF_TOKEN=... (or hf auth login)."
@@ -41,3 +43,14 @@ def fetch(repo_id: str, filename: str, revision: str | None, repo_type: str = "m
             f"{name}: {filename} is not in the hub's cache, and the hub does not answer. Connect and run again, or give "
             "a file or a folder that is here (prepare=file, evaluate.hub=null, model=local)."
         ) from None
+
+
+def cached(repo_id: str, filename: str, revision: str | None, repo_type: str = "model") -> Path | None:
+    """Where a file lies in the hub's cache on this machine; None where it does not. The network is not asked."""
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(repo_id, filename, revision=revision, repo_type=repo_type)
+    except errors.HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None

@@ -5,16 +5,19 @@ For the experiments that bring their own base model, so that the whole chain run
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # The names of Llama 3's special tokens.
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
+SPECIAL_TOKENS = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS}
 
 
-def save_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
-    """Train a tokenizer that puts BOS before a text, as Llama 3's does; returns its size, at most `vocab_size`."""
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    """A tokenizer of at most `vocab_size` tokens that puts BOS before a text, as Llama 3's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -29,7 +32,14 @@ def save_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=EOS)
+    return tokenizer
+
+
+def save_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
+    """Train a tokenizer and save it as transformers does; returns its size, at most `vocab_size`."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(texts, vocab_size), **SPECIAL_TOKENS)
     fast.save_pretrained(folder)
     return len(fast)
 
