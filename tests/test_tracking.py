@@ -92,6 +92,17 @@ def again(root, monkeypatch, run_id):
     return tracking.run(root, "demo")
 
 
+def test_a_run_is_opened_again_where_an_earlier_try_left_its_parameters_and_not_where_mlflow_projects_did(root, monkeypatch):
+    with tracking.run(root, "demo") as run:
+        assert not run.again
+        run.client.log_param(run.id, "experiment", "demo")
+    with again(root, monkeypatch, run.id) as second:
+        assert not second.again
+        second.params({"name": "demo"})
+    with again(root, monkeypatch, run.id) as third:
+        assert third.again
+
+
 def test_a_run_that_is_opened_again_gets_no_point_twice_and_loses_its_error(root, monkeypatch):
     rows = [{"step": step, "time": float(step), "train/loss": 1 / step, "validation/loss": 2.0} for step in (1, 2, 3)]
     with contextlib.suppress(ValueError), tracking.run(root, "demo") as run:

@@ -154,7 +154,7 @@ def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
             client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
             if _ERROR in found.data.tags:
                 client.delete_tag(given, _ERROR)
-            again = bool(found.data.params)
+            again = "name" in found.data.params  # one of ours; MLflow Projects begins a run with its entry point's
             curves = [key for key in found.data.metrics if key.startswith(("train/", "validation/"))]
             sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
