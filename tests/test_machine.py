@@ -1,8 +1,10 @@
 import platform
 
+import psutil
 import pytest
 
 from tunetrail import machine
+from tunetrail.plan import hardware
 
 
 @pytest.fixture
@@ -39,3 +41,41 @@ def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
     found = machine.tags()
     assert "hardware.gpu" not in found
     assert found["hardware.cpu"]
+
+
+def planned(device=None, cpu=True, tf32="auto"):
+    values = {"plan": {"device": device}, "accelerate": {"cpu": cpu}, "train": {"tf32": tf32}}
+    return machine.device(values)
+
+
+def test_a_plan_is_for_the_device_that_is_named_or_for_this_machine():
+    named, origin = planned("mi300x")
+    assert (named.name, origin) == ("mi300x", "plan.device")
+    here, origin = planned()
+    assert (here.name, origin) == ("cpu", "this machine")
+    assert here.memory == psutil.virtual_memory().total
+
+
+def test_without_a_gpu_the_usual_one_of_the_vendor_is_taken_and_it_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert planned(cpu=False) == (hardware.named("h100"), "no GPU known here; give plan.device")
+    assert planned(cpu=False, tf32=False)[0].name == "mi300x"
+
+
+@pytest.mark.parametrize(
+    ("program", "answer", "name", "memory"),
+    [
+        ("nvidia-smi", "NVIDIA H200, 143771 MiB", "h200", 143771 * 2**20),
+        (
+            "rocm-smi",
+            '{"card0": {"Card Series": "MI300X", "VRAM Total Memory (B)": "206141652992"}}',
+            "mi300x",
+            206141652992,
+        ),
+    ],
+)
+def test_the_drivers_own_tool_says_which_gpu_is_here(tool, program, answer, name, memory):
+    """The tools are their vendors' and not here; an H200 has answered so, ROCm's answer is after its documentation."""
+    tool(program, f"echo '{answer}'")
+    device, origin = planned(cpu=False)
+    assert (device.name, device.memory, origin) == (name, memory, "this machine")

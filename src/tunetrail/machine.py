@@ -1,12 +1,16 @@
-"""This machine -> what a run's record says of it, as tags."""
+"""This machine -> what a run's record says of it, as tags; and the device that a plan is made for."""
 
 import contextlib
+import json
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tunetrail import UserError, launch
+from tunetrail.plan import hardware
 
 _LISTS_GPUS = {
     "nvidia-smi": ["--query-gpu=name,memory.total", "--format=csv,noheader"],
@@ -30,3 +34,38 @@ def _processor() -> str:
     lines = file.read_text().splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def device(values: dict[str, Any]) -> tuple[hardware.Device, str]:
+    """The device that the composed `values` train on, and who says so: `plan.device`, else this machine, else,
+    where it has no GPU, the usual one of the vendor that conf/hardware is for.
+
+    Raises:
+        UserError: plan.device names none.
+    """
+    if values["plan"]["device"]:
+        return hardware.named(values["plan"]["device"]), "plan.device"
+    if values["accelerate"].get("cpu"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return hardware.cpu(memory, len(os.sched_getaffinity(0))), "this machine"
+    for name, memory in _gpus():
+        if found := hardware.recognised(name, memory):
+            return found, "this machine"
+    usual = "h100" if values["train"].get("tf32") else "mi300x"  # hardware=rocm switches NVIDIA's format off
+    return hardware.named(usual), "no GPU known here; give plan.device"
+
+
+def _gpus() -> list[tuple[str, int]]:
+    """(the driver's name, memory in bytes) of each GPU of this machine."""
+    with contextlib.suppress(UserError):
+        if shutil.which("nvidia-smi"):
+            lines = launch.output(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]).splitlines()
+            cards = [line.rpartition(",") for line in lines]
+            return [(name, int(re.sub(r"\D", "", mebibytes)) * 2**20) for name, _, mebibytes in cards]
+        if shutil.which("rocm-smi"):
+            cards = json.loads(launch.output(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json"]))
+            return [
+                (str(card.get("Card Series") or card.get("Card series")), int(card.get("VRAM Total Memory (B)", 0)))
+                for card in cards.values()
+            ]
+    return []

@@ -1,0 +1,1 @@
+"""What a run will be and cost, and why it is refused: worked out before anything is fetched, trained or imported for it."""

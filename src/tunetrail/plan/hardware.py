@@ -1,0 +1,85 @@
+"""A device's name, or what its driver calls it -> its memory and speeds, by its maker, and the share that training reaches.
+
+Not covered: asking the driver (`machine` does). A share of the peak that was measured on this machine replaces `mfu`.
+"""
+
+import dataclasses
+import difflib
+
+from tunetrail import UserError
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """`memory` in bytes; `flops`: dense FLOP/s in bfloat16, or in float32 where it has none; `bandwidth`: bytes/s.
+
+    `mfu`: the share of `flops` that full fine-tuning of some 8 G weights reaches, in FLOP of the model alone, none twice.
+    """
+
+    name: str
+    memory: int
+    flops: float
+    bandwidth: float
+    bf16: bool
+    mfu: float
+    mfu_source: str
+
+
+# A share that nobody measured on the device is taken from one of the same make.
+_H200 = "Llama 3 8B, Liger, no checkpointing: 10,700 tokens/s on one H200 (docs/recipe-notes.md)"
+_H100 = "Llama 3 8B, 8,192 tokens: 5,762 tokens/s a GPU on 8 H100 (torchtitan's benchmarks, December 2024)"
+_A100 = "Llama 2 7B on Alpaca: 3,000 tokens/s on one A100 (torchao's page on 8-bit Adam)"
+_MI300X = "Llama 3 8B, 8,192 tokens: 5,377 tokens/s a GPU on 8 MI300X (torchao's training table)"
+_LIKE = "as on another GPU of its maker; nobody measured this one: "
+
+# Memory as the driver counts it; the makers' data sheets for the rest.
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("mi325x", 256 * 10**9, 1.307e15, 6.0e12, True, 0.21, _LIKE + _MI300X),
+        Device("mi300x", 192 * GIB, 1.307e15, 5.3e12, True, 0.21, _MI300X),
+        Device("mi250x", 64 * GIB, 1.915e14, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X),
+        Device("mi250", 64 * GIB, 1.81e14, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X),
+        Device("mi210", 64 * GIB, 1.81e14, 1.6e12, True, 0.21, _LIKE + _MI300X),
+        Device("b200", 178 * GIB, 2.25e15, 8.0e12, True, 0.30, _LIKE + _H100),
+        Device("h200", 140 * GIB, 9.89e14, 4.8e12, True, 0.49, _H200),
+        Device("h100", 79 * GIB, 9.89e14, 3.35e12, True, 0.30, _H100),
+        Device("a100_80", 79 * GIB, 3.12e14, 2.0e12, True, 0.38, _A100),
+        Device("a100_40", 39 * GIB, 3.12e14, 1.55e12, True, 0.38, _A100),
+        Device("l40s", 44 * GIB, 3.62e14, 8.6e11, True, 0.30, _LIKE + _H100),
+        Device("rtx_4090", 23 * GIB, 1.65e14, 1.0e12, True, 0.30, _LIKE + _H100),
+        Device("v100", 31 * GIB, 1.57e13, 9.0e11, False, 0.38, "in float32; " + _LIKE + _A100),
+        Device("t4", 14 * GIB, 8.1e12, 3.2e11, False, 0.38, "in float32; " + _LIKE + _A100),
+    )
+}
+# Two multiply-adds of eight float32 numbers a cycle at 3 GHz.
+_CORE_FLOPS = 9.6e10
+_CPU = "a Llama of 0.8 M weights at 20,000 tokens/s and SmolLM2 135M at 114, on two cores"
+
+
+def cpu(memory: int, cores: int) -> Device:
+    """This machine without a GPU: `memory` in bytes."""
+    return Device("cpu", memory, cores * _CORE_FLOPS, 2.0e10, False, 0.48, _CPU)
+
+
+def named(name: str) -> Device:
+    """The device that `plan.device` names.
+
+    Raises:
+        UserError: none is called so; the message has the nearest name, or all of them.
+    """
+    if name in DEVICES:
+        return DEVICES[name]
+    near = difflib.get_close_matches(name.lower(), DEVICES, n=1)
+    known = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(DEVICES)}."
+    raise UserError(f"plan.device={name}: no such device. {known}")
+
+
+def recognised(driver_name: str, memory: int) -> Device | None:
+    """The device that a driver calls so ("NVIDIA A100-SXM4-80GB"), with the memory that it reports; None: not known here."""
+    text = driver_name.lower()
+    found = [device for name, device in DEVICES.items() if all(part in text for part in name.split("_"))]
+    # The longest name: "mi250" is in "mi250x" too.
+    return dataclasses.replace(max(found, key=lambda device: len(device.name)), memory=memory) if found else None

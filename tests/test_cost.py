@@ -1,0 +1,82 @@
+"""FLOP, seconds and bytes on the disk, against what was measured and what the tools write."""
+
+import pytest
+
+from tests.conftest import ROOT
+from tunetrail.plan import architecture, cost, hardware
+
+LLAMA_8B, _ = architecture.read({"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "revision_of_model": None}, ROOT)
+LIGER = {"plugins": ["axolotl.integrations.liger.LigerPlugin"]}
+PACKED = {
+    "sample_packing": True,
+    "sequence_len": 8192,
+    "bf16": "auto",
+    "optimizer": "paged_adamw_8bit",
+    "micro_batch_size": 1,
+}
+
+
+def speed(train):
+    """Tokens a second of Llama 3 8B on one H200, in rows of 193 tokens."""
+    flops = cost.flops(LLAMA_8B, PACKED | train, 1e6, 0, 193)
+    per_second, _ = cost.rate(hardware.named("h200"), PACKED | train, None)
+    return 1e6 / (sum(flops.values()) / per_second)
+
+
+@pytest.mark.parametrize(
+    ("train", "measured"),
+    [
+        (LIGER, 10_700),
+        (LIGER | {"gradient_checkpointing": True}, 9_380),
+        ({"gradient_checkpointing": True}, 5_390),
+    ],
+)
+def test_a_speed_that_was_measured_on_an_h200_is_planned_within_25_percent(train, measured):
+    assert speed(train) == pytest.approx(measured, rel=0.25)
+
+
+def test_a_training_token_of_llama_3_is_45_gflop_and_its_padded_validation_costs_more_than_its_training():
+    """docs/recipe-notes.md: 45.2 GFLOP; 127 M padded tokens of validation, forward, against 28.5 M trained."""
+    assert cost.flops(LLAMA_8B, PACKED, 1, 0, 193)["training"] == pytest.approx(45.2e9, rel=0.005)
+    found = cost.flops(LLAMA_8B, PACKED | {"gradient_checkpointing": True}, 28.5e6, 127e6, 193)
+    assert found["validation"] > found["training"]
+    assert found["validation"] / sum(found.values()) == pytest.approx(0.53, abs=0.02)
+
+
+def test_frozen_weights_save_a_third():
+    whole, adapter = (cost.flops(LLAMA_8B, PACKED | more, 1, 0, 193)["training"] for more in ({}, {"adapter": "lora"}))
+    assert adapter / whole == pytest.approx(2 / 3)
+
+
+def test_a_given_share_of_the_peak_is_taken_as_it_is():
+    per_second, source = cost.rate(hardware.named("mi300x"), PACKED, 0.05)
+    assert (per_second, source) == (0.05 * 1.307e15, "plan.mfu")
+
+
+def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_three_places():
+    """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there,
+    which counts the model once."""
+    found = cost.disk(LLAMA_8B, PACKED, 3)
+    assert found["model"] == pytest.approx(16.1e9, rel=0.005)
+    assert found["checkpoint"] == pytest.approx(16.1e9 + 19.4e9, rel=0.01)
+    assert found["total"] - 2 * found["model"] == pytest.approx(123e9, rel=0.01)
+
+
+def test_weights_alone_are_saved_where_asked():
+    found = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3)
+    assert found["checkpoint"] == found["model"]
+
+
+def test_an_adapter_is_small_on_the_disk():
+    found = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0)
+    assert found["model"] == pytest.approx(168e6, rel=0.01)
+
+
+def test_generation_for_ifeval_is_near_what_an_h200_was_measured_to_take():
+    """1,340 tokens/s with static batches of 128, every answer as long as it may be."""
+    evaluate = {"batch_size": 128, "model_args": {"dtype": "bfloat16"}}
+    evaluate["task"] = {"generation_kwargs": {"max_gen_toks": 1280}}
+    tokens, seconds = cost.evaluation(LLAMA_8B, evaluate, 512, hardware.named("h200"), 1)
+    assert cost.evaluation(LLAMA_8B, evaluate, 512, hardware.named("h200"), 4)[1] < seconds / 3
+    assert tokens == 512 * 1280
+    assert tokens / (seconds - cost.EVALUATOR_START) == pytest.approx(1340, rel=0.25)

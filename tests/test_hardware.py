@@ -1,0 +1,46 @@
+"""Devices by name, and as drivers call them."""
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.plan import hardware
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100_80"),
+        ("NVIDIA A100-PCIE-40GB", "a100_40"),
+        ("AMD Instinct MI300X OAM", "mi300x"),
+        ("AMD Instinct MI250X/MI250", "mi250x"),
+        ("NVIDIA GeForce RTX 4090", "rtx_4090"),
+    ],
+)
+def test_a_drivers_name_is_recognised_and_its_memory_believed(driver, name):
+    found = hardware.recognised(driver, 12345)
+    assert (found.name, found.memory) == (name, 12345)
+
+
+def test_what_no_table_has_is_not_guessed():
+    assert hardware.recognised("Matrox G400", 10**9) is None
+
+
+def test_a_misspelled_device_gets_the_nearest_name():
+    with pytest.raises(UserError, match="Did you mean mi300x"):
+        hardware.named("mi300")
+    with pytest.raises(UserError, match="Known here: mi325x, mi300x"):
+        hardware.named("abacus")
+
+
+def test_a_share_of_the_peak_agrees_with_the_speed_that_it_is_from():
+    """tokens/s x FLOP a token / peak: Llama 3 8B takes 45.2 GFLOP in short rows, 51.4 over 8,192 tokens; Llama 2 7B 39.7."""
+    speeds = {"h200": 10_700 * 45.2e9, "h100": 5_762 * 51.4e9, "mi300x": 5_377 * 51.4e9, "a100_80": 3_000 * 39.7e9}
+    for name, flops in speeds.items():
+        assert flops / hardware.named(name).flops == pytest.approx(hardware.named(name).mfu, abs=0.006), name
+
+
+def test_every_device_is_called_by_its_key_and_says_where_its_share_is_from():
+    assert len(hardware.DEVICES) == 14
+    assert all(name == device.name and device.mfu_source for name, device in hardware.DEVICES.items())
