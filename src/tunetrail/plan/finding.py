@@ -1,0 +1,76 @@
+"""One thing that is wrong with a planned run, and the overrides that mend it, written as they are typed.
+
+Overrides go to the end of the command that was given, a group's option (`hardware=...`) in place of another of its group.
+Not covered: what mends what, which each rule knows itself.
+"""
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+ERROR, WARNING = "ERROR", "WARNING"
+
+# Text that Hydra reads as it stands, and does not take for a number, a flag or nothing.
+_PLAIN = re.compile(r"\$\{[\w.]+\}|(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`what` names the numbers, `why` says in one sentence what comes of it, `mend` is a line to paste."""
+
+    code: str
+    level: str  # ERROR: the run is refused; WARNING: it is said
+    what: str
+    why: str
+    mend: str
+
+
+def overrides(values: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Hydra's overrides that set these dotted keys, quoted for a shell; with a plus where `values` lack the key.
+
+    A key without a dot is a group's (`method`), and its value an option, or a list of them.
+    """
+    words = []
+    for key, value in settings.items():
+        plus = "+" if "." in key and not _has(values, key) else ""
+        words.append(shlex.quote(f"{plus}{key}={_word(value)}"))
+    return " ".join(words)
+
+
+def at(values: Any, key: str) -> Any:
+    """The value of a dotted key.
+
+    Raises:
+        KeyError: there is none.
+    """
+    try:
+        for part in key.split("."):
+            values = values[int(part) if isinstance(values, list) else part]
+    except (LookupError, TypeError, ValueError):
+        raise KeyError(key) from None
+    return values
+
+
+def short(number: float) -> str:
+    """A number as people write it: 5.2e-6, 0.003, 1.92e18."""
+    return f"{number:.3g}".replace("e-0", "e-").replace("e+", "e")
+
+
+def _has(values: Any, key: str) -> bool:
+    try:
+        at(values, key)
+    except KeyError:
+        return False
+    return True
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_word(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_word, value)) + "]"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else '"' + value.replace('"', '\\"') + '"'
+    return short(value) if isinstance(value, float) else json.dumps(value)

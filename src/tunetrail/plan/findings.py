@@ -1,0 +1,52 @@
+"""Composed values, a plan's facts and the environment -> what is wrong with the run, and what of it refuses the run.
+
+Not covered: the rules themselves (`refusals`, `validity`, `cautions`).
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tunetrail import UserError
+from tunetrail.plan import cautions, refusals, validity
+from tunetrail.plan.finding import ERROR, Finding, at, overrides
+
+RULES = (*refusals.RULES, *validity.RULES, *cautions.RULES)
+UNKNOWN_KEY = "UNKNOWN_KEY"
+CODES = (UNKNOWN_KEY, *(rule.__name__.upper() for rule in (*RULES, cautions.telemetry_on)))
+
+
+def judge(values: dict[str, Any], facts: dict[str, Any], environ: Mapping[str, str]) -> list[Finding]:
+    """What is wrong with the run of `values` (what params.yaml would hold), by its facts (`facts.make`): errors first."""
+    found = [rule(values, facts) for rule in RULES] + [cautions.telemetry_on(environ)]
+    return [one for one in found if one]
+
+
+def unknown_key(fault: UserError, values: dict[str, Any]) -> Finding:
+    """What `config.check` said of an unknown key of `values`, as a finding.
+
+    Raises:
+        UserError: `fault` itself, where it is about something else.
+    """
+    said = re.fullmatch(r"(\S+): no such key\. (.*)", str(fault), re.DOTALL)
+    if not said:
+        raise fault
+    key, near = said[1], re.match(r"Did you mean (\S+)\?", said[2])
+    mend = f"~{key} {overrides(values, {near[1]: at(values, key)})}" if near else f"~{key}"
+    why = "The tool that owns it would take it in silence and do as if it were not there. It cannot be allowed."
+    return Finding(UNKNOWN_KEY, ERROR, str(fault), why, mend)
+
+
+def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
+    """The errors that `plan.allow` does not let pass. An unknown key is never let pass.
+
+    Raises:
+        UserError: `allow` has a code that does not exist; the message has the nearest one.
+    """
+    for code in allow:
+        if code not in CODES:
+            near = difflib.get_close_matches(str(code).upper(), CODES, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(CODES)}."
+            raise UserError(f"plan.allow: {code}: no such code. {remedy}")
+    return [one for one in findings if one.level == ERROR and (one.code not in allow or one.code == UNKNOWN_KEY)]

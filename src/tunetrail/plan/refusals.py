@@ -1,0 +1,138 @@
+"""Composed values and a plan's facts -> what refuses a run because it would stop half way, or train something else.
+
+One function a rule; its name in capitals is the finding's code. Not covered: scores that would mean something else
+(`validity`), and what Axolotl itself refuses as soon as it reads its config.
+"""
+
+from typing import Any
+
+from tunetrail.plan import room
+from tunetrail.plan.finding import ERROR, Finding, overrides, short
+from tunetrail.plan.hardware import GIB
+
+Values = dict[str, Any]
+Facts = dict[str, Any]
+
+_OF_ADAPTERS = ("lora_", "loraplus_", "peft", "qlora_", "load_in_4bit", "load_in_8bit")
+_LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
+
+
+def warmup_never_ends(values: Values, facts: Facts) -> Finding | None:
+    """The warm-up takes as many steps as the run has, or more, so the rate that was asked for is never reached."""
+    warmup, peak, asked = (facts["schedule"][name] for name in ("warmup", "peak", "asked"))
+    total = facts["steps"]["total"]
+    if warmup < total or (peak is not None and peak >= asked):  # a scheduler without a warm-up, whatever the config says
+        return None
+    reached = f": the rate climbs to {short(peak)} of {short(asked)} and training ends" if peak is not None else ""
+    return Finding(
+        "WARMUP_NEVER_ENDS",
+        ERROR,
+        f"the warm-up takes {warmup:,} steps and the run has {total:,}{reached}",
+        "The model is trained at a fraction of its rate and the decay that settles it never comes.",
+        overrides(values, {"train.warmup_steps": None, "train.warmup_ratio": 0.03}),
+    )
+
+
+def out_of_memory(values: Values, facts: Facts) -> Finding | None:
+    """Training or evaluation needs more memory on a GPU than the device has."""
+    memory, device = facts["memory"], facts["device"]
+    if memory["fits"]:
+        return None
+    trains = memory["total"] > memory["capacity"]
+    needed = memory["total"] if trains else memory["evaluation"]
+    largest = sorted(memory["parts"].items(), key=lambda part: -part[1])[:2] if trains else ()
+    parts = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in largest)
+    return Finding(
+        "OUT_OF_MEMORY",
+        ERROR,
+        f"{'training' if trains else 'evaluation'} needs {needed / GIB:.1f} GiB on each {device['name']}, which has "
+        f"{memory['capacity'] / GIB:.1f} GiB{f' ({parts})' if parts else ''}",
+        "It would load for minutes and stop at its first full batch.",
+        overrides(values, room.memory(values, facts) if trains else room.evaluation(values, facts)),
+    )
+
+
+def out_of_disk(values: Values, facts: Facts) -> Finding | None:
+    """Checkpoints and models take more than the disk has free."""
+    disk = facts["disk"]
+    if disk["free"] is None or disk["total"] <= disk["free"]:
+        return None
+    kept = f" ({disk['checkpoints']} checkpoints of {disk['checkpoint'] / GIB:.1f} GiB)" if disk["checkpoints"] else ""
+    settings = room.disk(values, facts)
+    return Finding(
+        "OUT_OF_DISK",
+        ERROR,
+        f"the run writes {disk['total'] / GIB:.1f} GiB{kept} and the disk has {disk['free'] / GIB:.1f} GiB free",
+        "A checkpoint that cannot be written ends the run with the hours that led to it.",
+        overrides(values, settings) if settings else "tunetrail gc",
+    )
+
+
+def sequence_too_long(values: Values, facts: Facts) -> Finding | None:
+    """Sequences are longer than the positions that the model was pre-trained on.
+
+    Axolotl only writes the larger number into the model's config (loaders/model.py: _adjust_model_config). A limit that
+    `overrides_of_model_config` sets is meant, and holds.
+    """
+    length, changed = values["train"]["sequence_len"], values["train"].get("overrides_of_model_config") or {}
+    limit = changed.get("max_position_embeddings") or facts["model"]["max_position_embeddings"]
+    if length <= limit:
+        return None
+    return Finding(
+        "SEQUENCE_TOO_LONG",
+        ERROR,
+        f"sequences have {length:,} tokens and the model knows {limit:,} positions; the longest row has "
+        f"{facts['data']['longest']:,} tokens",
+        "At positions that it has never seen a model writes noise, and the tuned one would claim that it knows them.",
+        overrides(values, {"train.sequence_len": limit}),
+    )
+
+
+def no_bf16(values: Values, facts: Facts) -> Finding | None:
+    """bfloat16 on a device that has none.
+
+    `auto` falls back on a CPU; on an older NVIDIA GPU it does not, since PyTorch counts what it emulates as supported
+    (torch.cuda.is_bf16_supported), and there it runs without the matrix units. On a CPU `true` ends in an error.
+    """
+    train, device = values["train"], facts["device"]
+    asked = train.get("bf16") or train.get("bfloat16")
+    if not asked or device["bf16"] or (asked == "auto" and device["name"] == "cpu"):
+        return None
+    mend = {"train.bf16": False, "train.fp16": False} | ({"train.bfloat16": None} if train.get("bfloat16") else {})
+    if values["accelerate"].get("mixed_precision") == "bf16":
+        mend["accelerate.mixed_precision"] = "no"
+    if device["name"] != "cpu" and values["evaluate"]["model_args"].get("dtype") == "bfloat16":
+        mend["evaluate.model_args.dtype"] = "float16"
+    return Finding(
+        "NO_BF16",
+        ERROR,
+        f"train.bf16={str(asked).lower()}, and {device['name']} has no bfloat16",
+        "On a CPU the trainer stops as it is built; an older GPU emulates it, without its matrix units.",
+        overrides(values, mend),
+    )
+
+
+def adapter_keys_unused(values: Values, facts: Facts) -> Finding | None:
+    """Keys of an adapter are set and `train.adapter` is not, so every weight is trained and the keys do nothing.
+
+    Whether fused kernels are used is no adapter's setting: conf/hardware/cpu.yaml turns them off for all methods.
+    """
+    train = values["train"]
+    loose = [key for key, value in train.items() if key.startswith(_OF_ADAPTERS) and value not in (None, False, [], {})]
+    loose = [key for key in loose if not key.endswith("_kernel")]
+    if train.get("adapter") or not loose:
+        return None
+    mend = {"train.adapter": "qlora" if train.get("load_in_4bit") else "lora"}
+    mend |= {f"train.{key}": value for key, value in _LORA.items() if train.get(key) is None}
+    if train.get("lora_target_modules"):
+        mend.pop("train.lora_target_linear", None)
+    return Finding(
+        "ADAPTER_KEYS_UNUSED",
+        ERROR,
+        f"{', '.join(f'train.{key}={train[key]}' for key in loose)}, and no train.adapter",
+        f"All {facts['model']['parameters']:,} weights would be trained; who means that sets these keys to null.",
+        overrides(values, mend),
+    )
+
+
+RULES = (warmup_never_ends, out_of_memory, out_of_disk, sequence_too_long, no_bf16, adapter_keys_unused)

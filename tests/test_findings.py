@@ -1,0 +1,140 @@
+import pytest
+
+from tests.planned import GIB, facts
+from tunetrail import UserError, config
+from tunetrail.plan import findings
+from tunetrail.plan.finding import ERROR, WARNING, Finding
+
+PUT_RIGHT = "experiment=llama3_8b_alpaca"
+PUBLISHED = "experiment=llama3_8b_alpaca_published"
+# The published recipe on eight GPUs, as docs/recipe-notes.md has it.
+AS_PUBLISHED = {
+    "steps": {"total": 27, "rows_per_step": 5400.0},
+    "schedule": {"warmup": 100, "peak": 5.2e-6, "asked": 2e-5},
+    "flops": {"training": 1.29e18, "validation": 2.24e18, "recomputed": 0.43e18},
+    "disk": {"checkpoints": 3},
+}
+ERRORS = (
+    *("UNKNOWN_KEY", "WARMUP_NEVER_ENDS", "OUT_OF_MEMORY", "OUT_OF_DISK", "SEQUENCE_TOO_LONG", "NO_BF16"),
+    *("ADAPTER_KEYS_UNUSED", "TEMPLATE_DIFFERS", "BOS_DIFFERS", "ROWS_OVERLAP", "EOS_MASKED", "NOTHING_SUPERVISED"),
+    "CONTAMINATED",
+)
+WARNINGS = (
+    *("EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "ROWS_CUT", "CHECKPOINTS_KEPT", "UNPINNED", "NON_COMMERCIAL"),
+    *("REMOTE_CODE", "LEARNING_RATE_FAR", "TELEMETRY_ON"),
+)
+
+
+def error(code):
+    return Finding(code, ERROR, "", "", "")
+
+
+def test_there_is_a_rule_for_each_code():
+    assert set(findings.CODES) == {*ERRORS, *WARNINGS}
+    assert len(findings.CODES) == 23
+
+
+def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_said(composed):
+    values = composed(PUBLISHED)
+    found = findings.judge(values, facts(values, **AS_PUBLISHED), {})
+    assert [one.code for one in found] == [
+        *("WARMUP_NEVER_ENDS", "BOS_DIFFERS"),
+        *("EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "CHECKPOINTS_KEPT", "NON_COMMERCIAL"),
+    ]
+    assert [one.code for one in findings.refused(found, [])] == ["WARMUP_NEVER_ENDS", "BOS_DIFFERS"]
+
+
+def test_the_recipe_put_right_is_refused_for_nothing_and_warned_of_its_licence_alone(composed):
+    values = composed(PUT_RIGHT)
+    found = findings.judge(values, facts(values, disk={"checkpoints": 2}), {})
+    assert [one.code for one in found] == ["NON_COMMERCIAL"]
+    assert findings.refused(found, []) == []
+
+
+def test_the_demo_is_spoken_well_of(composed):
+    values = composed()
+    demo = facts(
+        values,
+        device={"name": "cpu", "count": 1, "bf16": False},
+        model={"parameters": 821_000, "max_position_embeddings": 512},
+        steps={"total": 600, "rows_per_step": 24.0},
+        schedule={"warmup": 30, "peak": 3e-3},
+        disk={"checkpoints": 0},
+    )
+    assert findings.judge(values, demo, {}) == []
+
+
+def test_errors_stand_before_warnings(composed):
+    values = composed(PUBLISHED)
+    changes = AS_PUBLISHED | {"memory": {"fits": False, "total": 300 * GIB}, "data": {"contaminated": 1, "dropped": 9000}}
+    found = findings.judge(values, facts(values, **changes), {"MLFLOW_DISABLE_TELEMETRY": "false"})
+    levels = [one.level for one in found]
+    assert levels == sorted(levels)  # as the alphabet has ERROR before WARNING
+    assert {ERROR, WARNING} == set(levels)
+    assert found[-1].code == "TELEMETRY_ON"
+
+
+# What is allowed.
+
+
+def test_an_allowed_error_refuses_no_more_and_a_warning_never_did():
+    found = [error("NO_BF16"), error("OUT_OF_DISK"), Finding("FEW_STEPS", WARNING, "", "", "")]
+    assert findings.refused(found, []) == found[:2]
+    assert findings.refused(found, ["NO_BF16"]) == found[1:2]
+    assert findings.refused(found, ["NO_BF16", "OUT_OF_DISK", "FEW_STEPS"]) == []
+
+
+def test_an_unknown_key_refuses_whatever_is_allowed():
+    found = [error("UNKNOWN_KEY"), error("NO_BF16")]
+    assert findings.refused(found, ["UNKNOWN_KEY", "NO_BF16"]) == found[:1]
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("NO_BF61", "Did you mean NO_BF16?"),
+        ("out_of_memory", "Did you mean OUT_OF_MEMORY?"),
+        ("xyzzy", "There are: UNKNOWN_KEY, "),
+    ],
+)
+def test_a_code_that_does_not_exist_is_not_allowed_in_silence(code, says):
+    with pytest.raises(UserError, match=f"^plan.allow: {code}: no such code") as fault:
+        findings.refused([], [code])
+    assert says in str(fault.value)
+
+
+# Unknown keys.
+
+
+def unknown(composed, known, *words):
+    values = composed(*words)
+    with pytest.raises(UserError) as fault:
+        config.check(values, known)
+    return findings.unknown_key(fault.value, values)
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("+train.lerning_rate=0.001", "learning_rate", 0.001),
+        ("+train.warmup_step=7", "warmup_steps", 7),
+        ("+train.lr_schedular=linear", "lr_scheduler", "linear"),
+    ],
+)
+def test_a_misspelled_key_is_refused_and_its_value_goes_to_the_nearest_one(composed, known, word, key, value):
+    found = unknown(composed, known, word)
+    assert (found.code, found.level) == ("UNKNOWN_KEY", ERROR)
+    assert found.what.startswith(word[1:].partition("=")[0] + ": no such key. Did you mean train.")
+    mended = composed(word, *found.mend.split())
+    config.check(mended, known)
+    assert mended["train"][key] == value
+
+
+def test_a_key_that_is_near_none_is_taken_out(composed, known):
+    found = unknown(composed, known, "+train.xyzzy_plugh=1")
+    config.check(composed("+train.xyzzy_plugh=1", found.mend), known)
+
+
+def test_another_fault_of_the_config_stays_what_it_is(composed, known):
+    with pytest.raises(UserError, match="'fast' is not of type 'number'"):
+        unknown(composed, known, "train.learning_rate=fast")
