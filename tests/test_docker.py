@@ -21,7 +21,7 @@ from tunetrail import launch
 
 pytestmark = pytest.mark.stage
 
-KINDS = {"cpu": "not torch.version.cuda", "cuda": "torch.version.cuda", "rocm": "torch.version.hip"}  # its build of torch
+KINDS = ("cpu", "cuda", "rocm")  # the build of torch that an image has
 TOOLS = Path(sys.executable).parent
 MAKEFILE = (ROOT / "Makefile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
@@ -45,9 +45,11 @@ def variable(name):
     return set(re.search(rf"^{name} := ((?:\\\n|[^\n])*)", MAKEFILE, re.MULTILINE)[1].replace("\\\n", " ").split())
 
 
-def asserted(kind):
-    """The instruction that fails where torch is another build than the image's."""
-    return f'RUN python -c "import torch; assert {KINDS[kind]}, torch.__version__"'
+def examined(kind):
+    """The instruction that fails where torch is another build than the image's, or a package another than the project asks
+    for.
+    """
+    return f"RUN tunetrail doctor lock tools torch --expect {kind}"
 
 
 def names(lines):
@@ -81,8 +83,14 @@ def test_an_image_is_made_from_a_named_base_its_lock_file_and_the_makefiles_uv(k
     assert re.search(r"uv==([\d.]+)", runs)[1] == re.search(r"uv==([\d.]+)", MAKEFILE)[1]
     lock = "requirements/rocm.txt" if kind == "rocm" else "requirements/default.txt"
     assert re.findall(r"--requirement (\S+)", runs) == [lock]
-    assert asserted(kind) in instructions(kind)
     assert of(kind, "COPY") == [f"--chown=tunetrail {lock} requirements/", "--chown=tunetrail . ."]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_install_of_an_image_is_followed_by_a_look_at_what_is_installed(kind):
+    said = instructions(kind)
+    last = max(number for number, line in enumerate(said) if "pip install" in line)
+    assert [line.partition(" && ")[0] for line in said[last + 1 :]].count(examined(kind)) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,19 +119,26 @@ def test_the_rocm_image_asks_after_every_install_whether_torch_is_still_amds():
     for number in installs:
         assert said[number].startswith("RUN ")
         assert "--no-deps" in said[number]
-        assert said[number + 1] == asserted("rocm")
+        # Before the package is there, in a line of Python; after it, in the package's own word.
+        own = number == installs[-1]
+        asks = 'RUN python -c "import torch; assert torch.version.hip, torch.__version__"'
+        assert said[number + 1] == (examined("rocm") if own else asks)
 
 
 @pytest.mark.parametrize(("hip", "starts"), [("7.15.26333", True), (None, False)])
 def test_the_rocm_container_starts_with_amds_torch_and_with_no_other(tmp_path, hip, starts):
-    """The entry point of the image, run here with a module that stands where torch does."""
-    (tmp_path / "torch.py").write_text(f"class version:\n    hip = {hip!r}\n__version__ = '2.13.0+of.somebody'\n")
+    """The entry point of the image, run here with a package that stands where torch does."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    build = {"__version__": "2.13.0+of.somebody", "hip": hip, "cuda": None if hip else "13.0"}
+    lines = [f"{name} = {value!r}\n" for name, value in build.items()]
+    (tmp_path / "torch" / "version.py").write_text("".join(lines))
     command = [*json.loads(of("rocm", "ENTRYPOINT")[0]), "run", "--help"]
-    environment = launch.environment() | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    environment = launch.environment() | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode == 0) is starts
     assert ("OVERRIDES are Hydra's" in done.stdout) is starts
-    assert ("AssertionError: 2.13.0+of.somebody" in done.stderr) is not starts
+    assert ("fail  torch  2.13.0+of.somebody, built for CUDA 13.0; rocm is expected" in done.stderr) is not starts
 
 
 def test_the_rocm_lock_is_the_other_one_without_what_amds_image_keeps():

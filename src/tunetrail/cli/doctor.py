@@ -1,0 +1,45 @@
+"""`tunetrail doctor`: this machine -> a line a check, and what to do where it is not well."""
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+
+import click
+
+from tunetrail import accelerator, doctor, services, workspace
+
+_CHECKS = doctor.CHECKS | accelerator.CHECKS | services.CHECKS
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+_HELP = f"""Look whether this machine can run experiments, and say what to do where it cannot. Nothing is changed.
+
+\b
+  tunetrail doctor                   every check, in a few seconds
+  tunetrail doctor --expect cuda     and torch must be a CUDA build that sees a GPU
+  tunetrail doctor hub tracking      these checks alone
+  tunetrail doctor --json            for machines
+
+ok is well; warn stops some runs only, or costs something; fail stops them or spoils them, and the command ends with code 1.
+Of tokens and passwords it is told that they are there, and no more.
+
+CHECK is one of: {", ".join(_CHECKS)}.
+"""
+
+
+@click.command("doctor", help=_HELP)
+@click.argument("names", metavar="[CHECK]...", nargs=-1, type=click.Choice(list(_CHECKS)))
+@click.option(
+    "--expect", type=click.Choice(["cpu", "cuda", "rocm"]), help="The build of torch, with its GPU, that must be here."
+)
+@click.option("--json", "machine", is_flag=True, help="Print the lines as JSON.")
+def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
+    from tunetrail import listing  # which imports NumPy
+
+    lines = doctor.examine({name: _CHECKS[name] for name in names or _CHECKS}, doctor.Asked(workspace.root(), expect))
+    if machine:
+        click.echo(json.dumps([{"check": name} | asdict(line) for name, line in lines.items()], indent=2))
+    else:
+        width = shutil.get_terminal_size((listing.WIDTH, 0)).columns if sys.stdout.isatty() else listing.WIDTH
+        click.echo(doctor.table(lines, width, lambda mark: click.style(mark, _COLOURS[mark.strip()])))
+    sys.exit(any(line.mark == "fail" for line in lines.values()))
