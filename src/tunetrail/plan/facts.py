@@ -1,0 +1,138 @@
+"""A composed experiment and a device -> what the run will be and cost, as facts, and what is wrong with it, as findings.
+
+Plain data, ready for JSON: bytes, seconds, FLOP, tokens, shares between 0 and 1.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tunetrail.plan import architecture, cost, findings, measured, memory, packing, schedule, workload
+from tunetrail.plan.hardware import Device
+
+
+def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dict[str, Any]:
+    """The facts of the experiment `values` (what params.yaml would hold) on `device`; `origin` says who chose the device.
+
+    Raises:
+        UserError: the data, the tokenizer or the model's shape are neither at hand nor on record.
+    """
+    train, plan = values["train"], values["plan"]
+    count = plan["num_gpus"]
+    work = workload.read(values, root)
+    shape, known = architecture.read(values["base"], root)
+    steps = packing.steps(train, work.lengths, count)
+    validation = packing.validation(train, work.validation_lengths, count)
+    times = packing.evaluations(train, steps.total)
+    mean = float(work.lengths.mean()) if work.kept else 0.0
+    flops = cost.flops(shape, train, steps.total * steps.slots_per_step, times * validation.slots, mean)
+    parts = memory.training(shape, train, count)
+    generating = memory.evaluation(shape, values["evaluate"], work.prompt_tokens + _longest(values))
+    needed = max(memory.needed(parts), sum(generating.values()) + memory.OVERHEAD)
+    facts = {
+        "name": values["name"],
+        "device": {"name": device.name, "count": count, "memory": device.memory, "bf16": device.bf16, "from": origin},
+        "model": {
+            "base_model": values["base"]["base_model"],
+            "parameters": shape.parameters,
+            "trained": shape.adapter_parameters(train) or shape.parameters,
+            "max_position_embeddings": shape.max_position_embeddings,
+            "from": known,
+        },
+        "data": _data(work, mean, values["base"]["base_model"]) | {"license": values["prepare"]["license"]},
+        "steps": {
+            "per_epoch": steps.per_epoch,
+            "total": steps.total,
+            "counted": steps.counted,
+            "fewest": steps.fewest,
+            "most": steps.most,
+            "efficiency": steps.efficiency,
+            "rows_per_step": steps.rows_per_step,
+            "tokens_per_step": steps.tokens_per_step,
+            "slots_per_step": steps.slots_per_step,
+        },
+        "schedule": _schedule(train, steps),
+        "flops": flops,
+        "memory": {
+            "parts": parts,
+            "total": memory.needed(parts),
+            "paged": sum(size for name, size in parts.items() if "(paged)" in name),
+            "evaluation": sum(generating.values()) + memory.OVERHEAD,
+            "capacity": device.memory,
+            "fits": needed <= device.memory,
+        },
+        "disk": cost.disk(shape, train, packing.saves(train, steps.total)[1])
+        | {"free": shutil.disk_usage(root).free if origin == "this machine" else None},
+    }
+    facts |= _time(values, root, device, facts, shape, work.prompts)
+    return facts
+
+
+def _longest(values: dict[str, Any]) -> int:
+    return values["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"]
+
+
+def _data(work: workload.Workload, mean: float, base_model: str) -> dict[str, Any]:
+    kept = ("source", "why", "raw", "train", "validation", "kept", "dropped", "cut", "supervised", "longest", "overlap")
+    asked = ("prompts", "contaminated", "bos_trained", "eos_supervised")
+    found = {name: getattr(work, name) for name in kept + asked}
+    if found["bos_trained"] is None:
+        found["bos_trained"] = architecture.puts_bos(base_model)
+    return found | {"tokens": int(work.lengths.sum()), "mean": mean}
+
+
+def _schedule(train: dict[str, Any], steps: packing.Steps) -> dict[str, Any]:
+    rates = schedule.rates(train, steps.total, steps.counted)
+    known = rates is not None and len(rates) > 0
+    return {
+        "scheduler": train.get("lr_scheduler"),
+        "warmup": schedule.warmup(train, steps.total, steps.counted),
+        "asked": train["learning_rate"],
+        "peak": float(rates.max()) if known else None,
+        "last": float(rates[-1]) if known else None,
+    }
+
+
+def _time(
+    values: dict[str, Any], root: Path, device: Device, facts: dict[str, Any], shape: architecture.Architecture, prompts: int
+) -> dict[str, Any]:
+    """`time` and `evaluation`: by what a run of this kind took here, or else by the device's default."""
+    train, plan, count = values["train"], values["plan"], facts["device"]["count"]
+    trained = facts["flops"]["training"] + facts["flops"]["recomputed"]
+    longest, answering = cost.evaluation(shape, values["evaluate"], prompts, device, count)
+    source, start = "", cost.TRAINER_START
+    earlier = measured.nearest(root, measured.kind(facts, train), shape.parameters) if plan["mfu"] is None else None
+    if earlier:
+        per_second, start, source = earlier["flops_per_s"], earlier["start_s"], "measured here"
+    else:
+        per_gpu, source = cost.rate(device, train, plan["mfu"])
+        per_second = per_gpu * count
+    by = "the time for that many"
+    if earlier and earlier["evaluation_s"] and earlier["tokens_at_most"] == longest:
+        answering, by = earlier["evaluation_s"], "the time as measured here"
+    validating = facts["flops"]["validation"] / per_second
+    training = start + trained / per_second
+    hours = (training + validating + 2 * answering) / 3600
+    tokens = facts["steps"]["total"] * facts["steps"]["tokens_per_step"]
+    return {
+        "evaluation": {"generations": 2 * prompts, "tokens_at_most": longest, "from": by},
+        "time": {
+            "tokens_per_second": tokens / (training - start) if training > start else 0.0,
+            "mfu": facts["flops"]["training"] / trained * per_second / (count * device.flops) if trained else 0.0,
+            "mfu_from": source,
+            "training_s": training,
+            "validation_s": validating,
+            "evaluation_s": 2 * answering,
+            "hours": hours,
+            "gpu_hours": hours * count,
+            "price": plan["price"],
+            "cost": hours * count * plan["price"] if plan["price"] is not None else None,
+        },
+    }
+
+
+def judged(values: dict[str, Any], facts: dict[str, Any], environ: dict[str, str]) -> list[findings.Finding]:
+    """What is wrong with the run, errors first; the facts get them too."""
+    found = findings.judge(values, facts, environ)
+    facts["findings"] = [vars(one) for one in found]
+    return found
