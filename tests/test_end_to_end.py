@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from tests.checkouts import SHRUNKEN, clone, ended, run, start
 from tests.conftest import SHARED
 from tunetrail import checkpoint, config, history, records, results, workspace
+from tunetrail.plan import measured
 
 pytestmark = pytest.mark.end_to_end
 
@@ -32,6 +33,7 @@ REAL = [
     "evaluate.limit=24",
     "evaluate.task.generation_kwargs.max_gen_toks=40",
     "accelerate.num_cpu_threads_per_process=1",
+    "plan.allow=[OUT_OF_DISK]",
 ]
 
 
@@ -115,6 +117,26 @@ def test_the_licence_is_said_before_training_starts(demo):
     assert screen.index("licences: data apache-2.0") < screen.index("Running stage 'train'")
 
 
+@pytest.mark.parametrize("name", ["demo", "real"])
+def test_what_was_planned_is_what_was_trained(chains, name):
+    """Axolotl's own count of steps, and the data card's of tokens, which the stage `contract` makes with transformers."""
+    process, folder = chains[name]
+    if process is None:
+        pytest.skip("the shared data are not here")
+    ended(process, folder)
+    planned = json.loads((folder / "work" / "plan.json").read_text())
+    trained, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
+    assert planned["steps"]["total"] == trained[-1]["step"]
+    card = json.loads((folder / "outputs" / "contract" / "contract.json").read_text())
+    assert planned["data"]["longest"] == card["tokens"]["longest"]
+    assert planned["data"]["train"] == card["rows"]["train"]
+    if not planned["data"]["dropped"]:
+        assert planned["data"]["tokens"] == card["tokens"]["total"]
+        assert planned["data"]["supervised"] == card["tokens"]["supervised"]
+    assert planned["data"]["dropped"] == card["tokens"]["over"]
+    assert (folder / measured.PLACE).is_file()
+
+
 def test_lm_eval_says_of_each_answer_how_long_it_is_and_whether_it_ended(demo):
     """Counted again from the text: a tokenizer makes of it the tokens that were generated, or fewer."""
     from transformers import AutoTokenizer
@@ -185,7 +207,7 @@ def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
     )
     assert all(found.data.tags[tag] for tag in needed)
     kept = {file.path for file in client.list_artifacts(found.info.run_id)}
-    assert kept >= {"params.yaml", "dvc.lock", "dvc.yaml", "history.jsonl", "report"}
+    assert kept >= {"params.yaml", "dvc.lock", "dvc.yaml", "history.jsonl", "report", "plan.json"}
     reported = {file.path for file in client.list_artifacts(found.info.run_id, "report")}
     assert {"report/ifeval.png", "report/types.png", "report/lengths.png", "report/data_card.md"} <= reported
     assert {"ifeval_stopped/tuned/inst_loose", "health/base/looping", "data/supervised_tokens"} <= set(found.data.metrics)

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, inputs, schema, workspace, worktree
+from tunetrail import UserError, config, history, inputs, machine, schema, workspace, worktree
 
-RAW = "data/raw"
+RAW, PLAN = "data/raw", "work/plan.json"
 # Stages that jobs of a sweep share, and the sections that they and those before them depend on: one job runs such a stage
 # for all whose sections are equal, and the others find it in DVC's run cache.
 TURNS = {
@@ -26,8 +27,9 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
     """
     config.check(values, schema.params())
     inputs.check(values)
+    facts = planned(values, root)
     with workspace.alone(root) as held:
-        from tunetrail import contract, machine, record, tracking  # MLflow takes seconds to import: not before the checks
+        from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
 
         with tracking.run(root, values["name"]) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
@@ -39,6 +41,10 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
             run.tags({"code.digest": code.digest})
             run.tags(machine.tags() | record.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
+            if facts:
+                (root / PLAN).write_text(json.dumps(facts, indent=2) + "\n")
+                run.artifacts(root, PLAN)
+                run.tags({"plan.allowed": " ".join(values["plan"]["allow"])} if values["plan"]["allow"] else {})
             if not run.again:  # else what an earlier try ran is this run's own
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
@@ -48,8 +54,37 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
             finally:
                 record.logs(run, root, started)
             record.upload(run, root, values)
+            if facts:
+                from tunetrail.plan import measured
+
+                steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
+                measured.add(root, facts, values["train"], record.seconds(root), steps)
             run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
         _show(root, run)
+
+
+def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
+    """What the run will be, printed; None where that cannot be known before the data or the model are fetched.
+
+    Raises:
+        UserError: the plan has errors that `plan.allow` does not name.
+    """
+    from tunetrail.plan import facts as plan
+    from tunetrail.plan import findings, text
+
+    device, origin = machine.device(values)
+    try:
+        facts = plan.make(values, root, device, origin)
+    except UserError as error:
+        print(f"no plan: {error}", flush=True)
+        return None
+    allowed, found = values["plan"]["allow"], plan.judged(values, facts, dict(os.environ))
+    print(text.table(facts), flush=True)
+    if found:
+        print(f"\n{text.findings(found, allowed)}\n", flush=True)
+    if refused := ",".join(one.code for one in findings.refused(found, allowed)):
+        raise UserError(f"refused before it costs anything. Mend it as said above, or allow it: plan.allow=[{refused}]")
+    return facts
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:

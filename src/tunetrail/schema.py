@@ -69,6 +69,13 @@ def make() -> Schema:
         seed=INTEGER,
         accelerate=_accelerate(),
         template=template,
+        plan=closed(
+            device=nullable(TEXT),
+            num_gpus=COUNT,
+            price=nullable({"type": "number", "minimum": 0}),
+            mfu=nullable({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+            allow={"type": "array", "items": TEXT},
+        ),
         # What is put in from another section is checked there, where a person sets it.
         fetch=closed(instructions=closed(path={}, hub={}), prompts=closed(path={}, hub={}), generate={}),
         prepare=closed(

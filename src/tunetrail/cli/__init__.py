@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tunetrail import UserError, launch
-from tunetrail.cli import chat, compare, gc, ls, promote, reproduce, restore, run, score, show
+from tunetrail.cli import chat, compare, doctor, gc, ls, plan, promote, reproduce, restore, run, score, show
 
 
 class Commands(click.Group):
@@ -34,5 +34,5 @@ def main(debug: bool) -> None:
     os.environ.update(launch.TELEMETRY_OFF | os.environ)
 
 
-for word in (run, score, chat, ls, show, compare, reproduce, restore, promote, gc):
+for word in (run, plan, doctor, score, chat, ls, show, compare, reproduce, restore, promote, gc):
     main.add_command(word.command)
