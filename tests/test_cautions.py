@@ -23,7 +23,13 @@ def said(rule, composed, *words, **changes):
 
 
 def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
-    values = composed(PUBLISHED, "base.revision_of_model=main", "+train.trust_remote_code=true", "train.learning_rate=1e-1")
+    values = composed(
+        PUBLISHED,
+        "base.revision_of_model=main",
+        "+train.trust_remote_code=true",
+        "train.learning_rate=1e-1",
+        "plan.num_gpus=4",
+    )
     found = facts(
         values,
         steps={"total": 27, "rows_per_step": 5400.0},
@@ -329,3 +335,23 @@ def test_the_tools_themselves_read_the_switches_so():
     printed = subprocess.run(command, env=ours | launch.TELEMETRY_OFF, capture_output=True, text=True, check=True).stdout
     on = [json.loads(line.removeprefix("on: ")) for line in printed.splitlines() if line.startswith("on: ")]
     assert on == [tools for _, tools in ON] + [[]] * len(OFF)
+
+
+# The plan's devices.
+
+
+def test_a_plan_for_other_gpus_than_the_run_takes_is_said(composed, known):
+    words = ("experiment=llama3_8b_alpaca_lora", "plan.num_gpus=8")
+    values = composed(*words)
+    said = cautions.planned_otherwise(values, facts(values))
+    assert said.what == "the plan is for 8 x mi300x and the run would take 1"
+    after = mended(composed, known, said, *words)
+    assert (after["accelerate"]["num_processes"], after["accelerate"]["multi_gpu"]) == (8, True)
+    assert cautions.planned_otherwise(after, facts(after)) is None
+
+
+def test_a_gpu_planned_for_a_run_on_the_cpu_is_said(composed):
+    values = composed()
+    said = cautions.planned_otherwise(values, facts(values))
+    assert said.what.endswith("the run would take this machine's CPU")
+    assert cautions.planned_otherwise(values, facts(values, device={"name": "cpu", "count": 1})) is None

@@ -80,4 +80,5 @@ def test_a_paged_optimiser_may_leave_the_gpu():
 def test_a_batch_that_generates_keeps_keys_and_values():
     """131,072 bytes a token: 2 x 32 layers x 8 heads x 128 x 2 bytes."""
     evaluate = {"batch_size": 128, "model_args": {"dtype": "bfloat16"}}
-    assert memory.evaluation(LLAMA_8B, evaluate, 1350)["keys and values"] == 128 * 1350 * 131_072
+    assert memory.evaluation(LLAMA_8B, evaluate, 1350, 541)["keys and values"] == 128 * 1350 * 131_072
+    assert memory.evaluation(LLAMA_8B, evaluate, 1350, 8)["keys and values"] == 8 * 1350 * 131_072

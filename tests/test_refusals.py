@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.planned import GIB, facts, mended, retyped
-from tunetrail.plan import refusals
+from tunetrail.plan import cautions, refusals
 from tunetrail.plan.finding import ERROR
 
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
@@ -16,7 +16,7 @@ H100 = {"name": "h100", "count": 1, "memory": 79 * GIB}
 
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     """Facts of which each is wrong: all rules of the file speak."""
-    values = composed(PUBLISHED, "+train.lora_r=8")
+    values = composed(PUBLISHED, "+train.lora_r=8", "evaluate.task.generation_kwargs.max_gen_toks=4096")
     found = facts(
         values,
         steps={"total": 27},
@@ -26,7 +26,8 @@ def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
         model={"max_position_embeddings": 2048},
         device={"name": "t4", "bf16": False},
     )
-    said = [rule(values, found) for rule in refusals.RULES]
+    nothing = found | {"steps": found["steps"] | {"total": 0}}
+    said = [rule(values, nothing if rule is refusals.no_steps else found) for rule in refusals.RULES]
     assert [one.code for one in said] == [rule.__name__.upper() for rule in refusals.RULES]
     assert {one.level for one in said} == {ERROR}
     assert len({one.why for one in said}) == len(said)
@@ -36,6 +37,31 @@ def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):
     for name in EXPERIMENTS:
         values = composed(f"experiment={name}")
         assert [rule(values, facts(values)) for rule in refusals.RULES] == [None] * len(refusals.RULES), name
+
+
+# Steps, and room for answers.
+
+
+def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_said_of_it(composed, known):
+    words = ("train.micro_batch_size=1000",)
+    values = composed(*words)
+    found = facts(values, steps={"total": 0}, schedule={"warmup": 0}, data={"kept": 10, "tokens": 900})
+    said = refusals.no_steps(values, found)
+    assert "10 rows of 900 tokens do not fill a micro-batch of 1,000 x 256 tokens on each of 8 GPUs" in said.what
+    assert mended(composed, known, said, *words)["train"]["micro_batch_size"] == 1
+    assert refusals.warmup_never_ends(values, found) is None
+    assert cautions.few_steps(values, found) is None
+    assert refusals.no_steps(values, facts(values, steps={"total": 1})) is None
+
+
+def test_an_answer_must_leave_the_prompt_a_place(composed, known):
+    words = ("evaluate.task.generation_kwargs.max_gen_toks=512",)
+    values = composed(*words)
+    said = refusals.answers_too_long(values, facts(values, model={"max_position_embeddings": 512}))
+    assert "512 tokens, and the model knows 512 positions" in said.what
+    after = mended(composed, known, said, *words)
+    assert after["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == 256
+    assert refusals.answers_too_long(values, facts(values, model={"max_position_embeddings": 513})) is None
 
 
 # The warm-up.

@@ -18,13 +18,23 @@ def check(values: dict[str, Any]) -> None:
     Raises:
         UserError: one of them is missing or not what it should be.
     """
-    prepare, evaluate, base = values["prepare"], values["evaluate"], values["base"]
+    prepare, evaluate = values["prepare"], values["evaluate"]
     together(values)
     if not (prepare["generate"] or prepare["hub"]):
         rows = records.read_instructions(Path(prepare["path"]), prepare["empty"])
         records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
     if evaluate["hub"] or evaluate["path"] != world.SOURCE:
         punkt([] if evaluate["hub"] else records.read_prompts(Path(evaluate["path"])))
+    model(values)
+
+
+def model(values: dict[str, Any]) -> None:
+    """Look for the weights of a base model that is a folder here.
+
+    Raises:
+        UserError: there are none.
+    """
+    base = values["base"]
     if not base["make"] and (checkpoint.is_path(base["base_model"]) or base["path"] == base["base_model"]):
         checkpoint.files(Path(base["base_model"]))
 

@@ -129,10 +129,10 @@ def _axolotl() -> tuple[Schema, Schema]:
     schema = AxolotlInputConfig.model_json_schema(schema_generator=Generator)
     _close(schema)
     definitions = schema.pop("$defs")
-    # Declared as text or number; text that is no number fails only once training has begun.
-    schema["properties"]["learning_rate"] = {"type": "number"}
-    # Axolotl takes any number, and trains nothing at 0 or below.
+    # Axolotl takes any number, and text for the learning rate, and trains nothing at 0 or below, or fails once it has begun.
     schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0}
+    schema["properties"]["learning_rate"] = {"type": "number", "exclusiveMinimum": 0}
+    schema["properties"] |= dict.fromkeys(("micro_batch_size", "sequence_len", "gradient_accumulation_steps"), COUNT)
     # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
     schema["dependentSchemas"] = {}
     for plugin, arguments in _plugins().items():

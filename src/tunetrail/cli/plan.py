@@ -49,6 +49,7 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
     except UserError as fault:
         sys.exit(_unknown(fault, values, as_json))
     inputs.together(values)
+    inputs.model(values)
     sys.exit(_show(values, root, as_json, place))
 
 

@@ -62,9 +62,15 @@ class Architecture:
         return embeddings + self.linear_parameters + (2 * self.num_hidden_layers + 1) * self.hidden_size
 
     def adapter_parameters(self, train: dict[str, Any]) -> int:
-        """Weights of a LoRA adapter as the Axolotl config `train` asks for it; 0 without one."""
+        """Weights of a LoRA adapter as the Axolotl config `train` asks for it; 0 without one.
+
+        Raises:
+            UserError: the adapter has no rank.
+        """
         if not train.get("adapter"):
             return 0
+        if not train.get("lora_r"):
+            raise UserError(f"train.adapter={train['adapter']} has no train.lora_r. Add method=lora, or train.lora_r=16.")
         targets = set(self.projections) if train.get("lora_target_linear") else set(train.get("lora_target_modules") or ())
         pairs = [shape for name, shape in self.projections.items() if name in targets]
         return self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)

@@ -69,7 +69,7 @@ def evaluation_costly(values: Values, facts: Facts) -> Finding | None:
 def few_steps(values: Values, facts: Facts) -> Finding | None:
     """Fewer than 50 optimiser steps (`FEW`)."""
     total, rows, train = facts["steps"]["total"], facts["steps"]["rows_per_step"], values["train"]
-    if total >= FEW:
+    if not total or total >= FEW:
         return None
     smaller = int(room.blocks(train) * total / FEW)
     if (train.get("max_steps") or math.inf) <= total:
@@ -85,6 +85,19 @@ def few_steps(values: Values, facts: Facts) -> Finding | None:
         "Adam moves a weight by about the learning rate a step, however many rows the step has: few steps teach little.",
         overrides(values, mend),
     )
+
+
+def planned_otherwise(values: Values, facts: Facts) -> Finding | None:
+    """The plan is for other devices than the run would take: `plan.num_gpus`, or a GPU where the run is on the CPU."""
+    count, processes = values["plan"]["num_gpus"], values["accelerate"]["num_processes"]
+    on_cpu = bool(values["accelerate"].get("cpu")) and facts["device"]["name"] != "cpu"
+    if count == processes and not on_cpu:
+        return None
+    mend = {"accelerate.num_processes": count, "accelerate.multi_gpu": count > 1} if not on_cpu else {"hardware": "cuda"}
+    what = f"the plan is for {count:,} x {facts['device']['name']} and the run would take "
+    what += "this machine's CPU" if on_cpu else f"{processes:,}"
+    why = "Steps, memory and hours are those of the plan's devices, not of the run as it is composed."
+    return Finding("PLANNED_OTHERWISE", WARNING, what, why, overrides(values, mend))
 
 
 def batch_far(values: Values, facts: Facts) -> Finding | None:
@@ -222,6 +235,7 @@ def _off(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> bool:
 
 
 RULES = (
+    planned_otherwise,
     *(evaluation_costly, few_steps, batch_far, rows_cut, checkpoints_kept, unpinned, non_commercial, remote_code),
     learning_rate_far,
 )

@@ -3,6 +3,7 @@
 Plain data, ready for JSON: bytes, seconds, FLOP, tokens, shares between 0 and 1.
 """
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     mean = float(work.lengths.mean()) if work.kept else 0.0
     flops = cost.flops(shape, train, steps.total * steps.slots_per_step, times * validation.slots, mean)
     parts = memory.training(shape, train, count)
-    generating = memory.evaluation(shape, values["evaluate"], work.prompt_tokens + _longest(values))
+    asked = math.ceil(work.prompts / count)
+    generating = memory.evaluation(shape, values["evaluate"], work.prompt_tokens + _longest(values), asked)
     needed = max(memory.needed(parts), sum(generating.values()) + memory.OVERHEAD)
     facts = {
         "name": values["name"],
@@ -35,7 +37,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
         "model": {
             "base_model": values["base"]["base_model"],
             "parameters": shape.parameters,
-            "trained": shape.adapter_parameters(train) or shape.parameters,
+            "trained": shape.adapter_parameters(train) if train.get("adapter") else shape.parameters,
             "max_position_embeddings": shape.max_position_embeddings,
             "from": known,
         },
@@ -107,7 +109,7 @@ def _time(
     else:
         per_gpu, source = cost.rate(device, train, plan["mfu"])
         per_second = per_gpu * count
-    by = "the time for that many"
+    by = "whose time this is"
     if earlier and earlier["evaluation_s"] and earlier["tokens_at_most"] == longest:
         answering, by = earlier["evaluation_s"], "the time as measured here"
     validating = facts["flops"]["validation"] / per_second

@@ -70,8 +70,8 @@ def named(name: str) -> Device:
     Raises:
         UserError: none is called so; the message has the nearest name, or all of them.
     """
-    if name in DEVICES:
-        return DEVICES[name]
+    if name.lower() in DEVICES:
+        return DEVICES[name.lower()]
     near = difflib.get_close_matches(name.lower(), DEVICES, n=1)
     known = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(DEVICES)}."
     raise UserError(f"plan.device={name}: no such device. {known}")

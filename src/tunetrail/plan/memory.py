@@ -87,10 +87,11 @@ def _optimiser(shape: Architecture, train: dict[str, Any], width: int) -> float:
     return states * shape.parameters + more
 
 
-def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: float) -> dict[str, float]:
-    """Bytes on a GPU that generates: weights, and the keys and values of a batch whose rows have `tokens` tokens at most."""
+def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: float, prompts: int) -> dict[str, float]:
+    """Bytes on a GPU that generates: weights, and the keys and values of a batch whose rows have `tokens` tokens at
+    most; a batch has no more rows than there are `prompts` for each GPU."""
     width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
-    batch = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1
+    batch = min(evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1, prompts)
     key_values = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width
     return {"weights": shape.parameters * width, "keys and values": batch * tokens * key_values}
 

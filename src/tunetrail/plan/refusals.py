@@ -7,7 +7,7 @@ One function a rule; its name in capitals is the finding's code. Not covered: sc
 from typing import Any
 
 from tunetrail.plan import room
-from tunetrail.plan.finding import ERROR, Finding, overrides, short
+from tunetrail.plan.finding import ERROR, Finding, at, overrides, short
 from tunetrail.plan.hardware import GIB
 
 Values = dict[str, Any]
@@ -17,11 +17,45 @@ _OF_ADAPTERS = ("lora_", "loraplus_", "peft", "qlora_", "load_in_4bit", "load_in
 _LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
 
 
+def no_steps(values: Values, facts: Facts) -> Finding | None:
+    """The rows do not fill one micro-batch on every GPU, or are all dropped, so Axolotl has nothing to step on."""
+    if facts["steps"]["total"]:
+        return None
+    data, train, count = facts["data"], values["train"], facts["device"]["count"]
+    return Finding(
+        "NO_STEPS",
+        ERROR,
+        f"{data['kept']:,} rows of {data['tokens']:,} tokens do not fill a micro-batch of {train['micro_batch_size']:,} x "
+        f"{train['sequence_len']:,} tokens on each of {count:,} GPUs: the run has no step",
+        "The trainer would end as soon as it began, and the tuned model would be the base.",
+        overrides(values, {"train.micro_batch_size": 1, "train.gradient_accumulation_steps": 1})
+        if train["micro_batch_size"] > 1
+        else "accelerate.num_processes=1, more rows, or another train.sequence_len",
+    )
+
+
+def answers_too_long(values: Values, facts: Facts) -> Finding | None:
+    """The longest answer alone takes all of the model's positions, where lm-eval stops (models/huggingface.py)."""
+    key = "evaluate.task.generation_kwargs.max_gen_toks"
+    limit, asked = facts["model"]["max_position_embeddings"], at(values, key)
+    if asked < limit:
+        return None
+    return Finding(
+        "ANSWERS_TOO_LONG",
+        ERROR,
+        f"answers may have {asked:,} tokens, and the model knows {limit:,} positions for a prompt and its answer",
+        "lm-eval stops there, after the base model was made and before anything is trained.",
+        overrides(values, {key: limit // 2}),
+    )
+
+
 def warmup_never_ends(values: Values, facts: Facts) -> Finding | None:
     """The warm-up takes as many steps as the run has, or more, so the rate that was asked for is never reached."""
     warmup, peak, asked = (facts["schedule"][name] for name in ("warmup", "peak", "asked"))
     total = facts["steps"]["total"]
-    if warmup < total or (peak is not None and peak >= asked):  # a scheduler without a warm-up, whatever the config says
+    if (
+        not total or warmup < total or (peak is not None and peak >= asked)
+    ):  # a scheduler without a warm-up, whatever the config says
         return None
     reached = f": the rate climbs to {short(peak)} of {short(asked)} and training ends" if peak is not None else ""
     return Finding(
@@ -40,7 +74,8 @@ def out_of_memory(values: Values, facts: Facts) -> Finding | None:
         return None
     trains = memory["total"] > memory["capacity"]
     needed = memory["total"] if trains else memory["evaluation"]
-    largest = sorted(memory["parts"].items(), key=lambda part: -part[1])[:2] if trains else ()
+    counted = [part for part in memory["parts"].items() if "(paged)" not in part[0]]
+    largest = sorted(counted, key=lambda part: -part[1])[:2] if trains else ()
     parts = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in largest)
     return Finding(
         "OUT_OF_MEMORY",
@@ -135,4 +170,13 @@ def adapter_keys_unused(values: Values, facts: Facts) -> Finding | None:
     )
 
 
-RULES = (warmup_never_ends, out_of_memory, out_of_disk, sequence_too_long, no_bf16, adapter_keys_unused)
+RULES = (
+    no_steps,
+    warmup_never_ends,
+    answers_too_long,
+    out_of_memory,
+    out_of_disk,
+    sequence_too_long,
+    no_bf16,
+    adapter_keys_unused,
+)

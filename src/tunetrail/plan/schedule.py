@@ -1,7 +1,7 @@
 """An Axolotl config and the number of steps -> the warm-up's length, and the learning rate at each optimiser step.
 
-The schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19's own (utils/schedulers.py, core/trainers/mixins), as the
-trainer uses them: the first step of a warm-up is taken at a rate of 0. Not known here: schedulers that go by the validation
+The schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19's own (utils/schedulers.py, core/trainers/mixins), as
+the trainer uses them: the first step of a warm-up is taken at a rate of 0. Not known here: schedulers that go by the validation
 loss, jagged restarts, a plug-in's own and DeepSpeed's, and the rates of `lr_groups` and `loraplus_lr_ratio`.
 """
 

@@ -6,7 +6,8 @@ Not covered: machines, which get the facts themselves as JSON.
 import textwrap
 from typing import Any
 
-from tunetrail.plan.findings import Finding
+from tunetrail.plan.finding import Finding, short
+from tunetrail.plan.memory import OVERHEAD
 
 _WIDTH, _HEADING = 110, 12
 
@@ -89,7 +90,9 @@ def _steps(facts: dict[str, Any]) -> list[tuple[str, str]]:
     full = f"{steps['rows_per_step']:,.0f} rows and {steps['tokens_per_step']:,.0f} tokens a step"
     full += f"; padding is {1 - steps['efficiency']:.1%} of what is computed"
     peak = (
-        "" if plan["peak"] is None else f", highest rate {plan['peak']:.3g} of {plan['asked']:.3g}, last {plan['last']:.3g}"
+        ""
+        if plan["peak"] is None
+        else f", highest rate {short(plan['peak'])} of {short(plan['asked'])}, last {short(plan['last'])}"
     )
     return [
         ("steps", f"{steps['total']:,} in all{between}, {steps['per_epoch']:,} an epoch"),
@@ -100,8 +103,11 @@ def _steps(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _memory(facts: dict[str, Any]) -> list[tuple[str, str]]:
     memory = facts["memory"]
-    parts = sorted(((name, part) for name, part in memory["parts"].items() if part), key=lambda item: -item[1])
-    lines = textwrap.wrap(", ".join(f"{name} {size(part)}" for name, part in parts), _WIDTH - _HEADING)
+    parts = [(name, part) for name, part in memory["parts"].items() if part and "(paged)" not in name]
+    parts = [*sorted(parts, key=lambda item: -item[1]), ("driver and allocator", OVERHEAD)]
+    said = ", ".join(f"{name} {size(part)}" for name, part in parts)
+    said += f"; besides, {size(memory['paged'])} of paged optimiser, which may go to the host" if memory["paged"] else ""
+    lines = textwrap.wrap(said, _WIDTH - _HEADING)
     verdict = "fits" if memory["fits"] else "does NOT fit"
     each = "" if facts["device"]["name"] == "cpu" else " a GPU"
     head = f"{size(memory['total'])}{each} in training, {size(memory['evaluation'])} in evaluation"
@@ -123,10 +129,11 @@ def _time(facts: dict[str, Any]) -> list[tuple[str, str]]:
     whole = f"{duration(time['hours'] * 3600)} in all"
     whole += "" if facts["device"]["name"] == "cpu" else f", {time['gpu_hours']:.3g} GPU-hours"
     answers = f"{asked['generations'] // 2:,} answers an evaluation"
-    price = "" if time["cost"] is None else f", {time['cost']:,.2f} at {time['price']:g} each"
+    price = "" if time["cost"] is None else f", {time['cost']:,.2f} at {time['price']:g} a GPU-hour"
     return [
         ("time", f"{whole}{price}: {spent}, both evaluations {duration(time['evaluation_s'])}"),
-        ("", f"{time['tokens_per_second']:,.0f} tokens/s, MFU {time['mfu']:.1%} ({time['mfu_from']})"),
+        ("", f"{time['tokens_per_second']:,.0f} tokens/s, MFU {time['mfu']:.1%}"),
+        *(("", line) for line in textwrap.wrap(f"speed: {time['mfu_from']}", _WIDTH - _HEADING)),
         ("", f"{answers}, {asked['tokens_at_most']:,} tokens at most ({asked['from']})"),
         ("", compute),
     ]
