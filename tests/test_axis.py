@@ -21,11 +21,19 @@ def test_numbers_are_the_same_however_they_are_typed():
     assert one("42", "20261122").label(20261122.0, 9) == "20261122"
 
 
-def test_an_axis_is_logarithmic_above_a_factor_of_twenty_and_not_where_a_zero_stands():
-    assert not one("1", "20").log
-    assert one("1", "21").log
+def test_an_axis_is_logarithmic_over_more_than_a_decade_and_not_where_a_zero_stands():
+    assert not one("1", "10").log
+    assert one("1", "11").log
+    assert one("0.0005611", "0.007969", "0.002910").log
     assert not one("0", "0.1", "100").log
     assert not one("-1", "100").log
+
+
+def test_an_axis_that_was_declared_logarithmic_is():
+    jobs = [{"a": "1", "b": "1"}, {"a": "2", "b": "2"}]
+    assert [found.log for found in axis.varied(jobs, {"b"})] == [False, True]
+    assert [found.log for found in axis.varied([{"a": "0"}, {"a": "2"}], {"a"})] == [False]
+    assert [found.log for found in axis.varied([{"a": "x"}, {"a": "y"}], {"a"})] == [False]
 
 
 def test_a_place_has_its_share_of_the_axis():

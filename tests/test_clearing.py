@@ -1,6 +1,7 @@
 """Space freed in a real checkout: what goes, and that all else can still be had."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,11 +34,12 @@ def ids(finished):
     return finished[1]
 
 
-def free(root, *words, **kinds):
+def free(root, *words, sweep=None, **kinds):
     """Free as the command does; returns the bytes announced and those that it says it freed."""
     with clearing.still(root):
+        meant, sweep = clearing.named(root, words, sweep)
         found = space.survey(root)
-        chosen = clearing.choose(found, words, **kinds)
+        chosen = clearing.choose(found, meant, sweep, **kinds)
         return found.amount(chosen), clearing.free(found, chosen)
 
 
@@ -160,6 +162,8 @@ def test_a_sweep_goes_but_for_the_run_that_is_promoted(root, ids):
     assert weights(root) == {"base", "2", "3"}
     with pytest.raises(UserError, match="of no sweep"):
         free(root, sweep="three")
+    with pytest.raises(UserError, match=r"no sweep or run is called so\. There are: sweep-1"):
+        free(root, sweep="sweep-2")
 
 
 @pytest.mark.parametrize(
@@ -170,9 +174,25 @@ def test_while_a_run_goes_on_nothing_is_freed(root, lock):
         (failing(root) / "work").mkdir(exist_ok=True)
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
     before = objects(root)
-    with workspace.alone((root / lock).parent, (root / lock).name), pytest.raises(UserError, match="is running here"):
-        free(root, "one")
+    says = rf"process {os.getpid()} is running here, and nothing is freed meanwhile\. Wait for it, and ask again"
+    with workspace.alone((root / lock).parent, (root / lock).name):
+        with pytest.raises(UserError, match=says):
+            free(root, "one")
+        with pytest.raises(UserError, match="nosuch: no run has this id or name"):
+            typed("nosuch")
+        assert typed("one", "--dry-run").output.endswith(" would be freed\n")
     assert objects(root) == before
+
+
+@pytest.mark.parametrize(
+    ("lock", "place"), [("work/lock", ""), ("runs/sweep-1/lock", "runs/sweep-1"), ("runs/again.lock", "runs/again")]
+)
+def test_the_run_that_goes_on_is_named(root, lock, place):
+    (root / lock).parent.mkdir(parents=True, exist_ok=True)
+    held = workspace.alone((root / lock).parent, (root / lock).name)
+    with held, tracking.run(root, "busy", root / place if place else None) as run, pytest.raises(UserError) as error:
+        free(root, "one")
+    assert f"process {os.getpid()}, run {run.id[:8]} (busy) is running here" in str(error.value)
 
 
 @pytest.fixture
@@ -221,8 +241,16 @@ def test_cut_off_before_its_objects_are_gone_they_go_with_the_next(root, cut):
 
 def test_without_a_terminal_it_wants_to_be_told_yes(root):
     before = objects(root)
-    with pytest.raises(UserError, match="--yes"):
+    with pytest.raises(UserError, match=r"To free these 1\d\d B without being asked: --yes"):
         typed("one")
+    with pytest.raises(UserError, match="nosuch: no run has this id or name"):
+        typed("nosuch")
+    with pytest.raises(UserError, match="in the checkout"):
+        typed("three")
+    dry = typed("one", "--dry-run").output
+    assert dry.startswith("run ")
+    assert dry.endswith(" B would be freed\n")
+    assert typed("--dry-run").output == "nothing to free\n"
     assert objects(root) == before
     said = typed("one", "--yes").output
     assert "run " in said

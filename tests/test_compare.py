@@ -247,7 +247,7 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(checkout):
     for ids, says in (
         ([first], "two or more different runs"),
         ([first, "first"], "two or more different runs"),
-        ([first, parent.id], rf"sweep-1\) is a sweep.*tunetrail show {parent.id[:8]}"),
+        ([first, parent.id], rf"sweep-1\) is a sweep.*None of its jobs .*tunetrail show {parent.id[:8]}"),
         ([first, empty.id], r"empty\), FINISHED, has no params"),
         ([first, "nowhere"], "nowhere: no run has this id or name"),
     ):

@@ -1,5 +1,6 @@
 """A real DVC project and a real MLflow store: a run's state put back. Running one again whole is test_end_to_end's."""
 
+import contextlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -73,7 +74,12 @@ def test_params_models_and_results_come_back_and_the_code_stays(root, capsys):
     assert holds(root, "value = 7\n", MODEL)
     assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
-    assert "the code is another" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the code is another" in said
+    replaced = "were another run's or your own, and are replaced by this run's"
+    assert f"params.yaml and dvc.lock {replaced}" in said
+    lineage.restore(root, "one")
+    assert replaced not in capsys.readouterr().out
     assert lineage.restore(root, "two").startswith("two (")
     assert holds(root, "value = 7\n", "one = 1\none = 1\n")
 
@@ -122,11 +128,47 @@ def test_models_that_are_nowhere_are_said(root):
 def test_a_run_without_an_experiment_cannot_be_restored_and_says_so(root):
     with tracking.run(root, "half"):
         pass
-    with pytest.raises(UserError, match=r"\(half\), FINISHED: no DVC experiment was saved of it"):
+    with pytest.raises(UserError, match=r"\(half\), FINISHED: no DVC experiment was saved of it\. .*tunetrail reproduce"):
         lineage.restore(root, "half")
+    with contextlib.suppress(ValueError), tracking.run(root, "failed") as failed:
+        raise ValueError
+    with pytest.raises(
+        UserError, match=rf"\(failed\), FAILED: no DVC .* tries it again is in: tunetrail show {failed.id[:8]}"
+    ):
+        lineage.restore(root, "failed")
     tracking.tag(root, tracking.create(root, "gone", {}), {"dvc.experiment": "gone-1"})
     with pytest.raises(UserError, match="dvc exp pull origin gone-1"):
         lineage.restore(root, "gone")
+
+
+def test_a_sweep_is_neither_restored_nor_reproduced_and_its_best_job_is_named(root):
+    with tracking.run(root, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    with tracking.run(root, "seed=1") as job:
+        job.tags({"sweep": "sweep-1", "mlflow.parentRunId": parent.id})
+        job.metrics({"ifeval/tuned/prompt_strict": 0.5})
+    for word in (lineage.restore, lineage.reproduce):
+        with pytest.raises(UserError, match=rf"\(sweep-1\) is a sweep.*as the best: {job.id[:8]}"):
+            word(root, "sweep-1")
+
+
+def test_a_run_that_cannot_be_reproduced_leaves_no_lock_behind(root):
+    with tracking.run(root, "half") as half:
+        pass
+    with pytest.raises(UserError, match=rf"its record has no params\.yaml\. .*tunetrail show {half.id[:8]}"):
+        lineage.reproduce(root, "half")
+    assert list((root / "runs").iterdir()) == []
+
+
+def test_the_lock_of_a_run_that_is_reproduced_stays_while_another_has_it(root):
+    with tracking.run(root, "half") as half:
+        pass
+    lock = root / "runs" / f"reproduce-{half.id[:8]}.lock"
+    (root / "runs").mkdir()
+    with workspace.alone(lock.parent, lock.name):
+        with pytest.raises(workspace.Busy):
+            lineage.reproduce(root, "half")
+        assert lock.exists()
 
 
 def record(folder, losses, score=0.5, low=0.4, high=0.6):

@@ -118,9 +118,27 @@ def test_the_curves_of_several_runs_lie_over_one_another_and_one_that_diverges_l
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["steady", r"\$x_1\$"]
 
 
+def test_of_curves_that_lie_on_one_another_the_later_are_dashed_in_turn():
+    one = {"train/loss": [(1, 2.0), (2, 1.0)], "validation/loss": [(0, 3.0), (2, 1.5)]}
+    near = {"train/loss": [(1, 2.0), (2, 1.001)], "validation/loss": [(0, 3.0), (2, 1.2)]}
+    other = {"train/loss": [(1, 2.0), (2, 0.5)], "validation/loss": []}
+    figure = plots.losses([(place, str(place), of) for place, of in enumerate((one, other, near, one))])
+    upper, lower = figure.axes
+    assert [line.is_dashed() for line in upper.lines] == [False, False, True, True]
+    assert upper.lines[2]._dash_pattern != upper.lines[3]._dash_pattern
+    assert [line.is_dashed() for line in lower.lines] == [False, False, False, True]
+
+
+def test_the_axis_of_steps_has_whole_numbers_only():
+    few = {"train/loss": [(1, 2.0), (2, 1.0), (3, 0.9)], "validation/loss": []}
+    figure = plots.losses([(0, "a", few)])
+    figure.canvas.draw()
+    assert all(float(tick).is_integer() for tick in figure.axes[1].get_xticks())
+
+
 def test_the_lines_of_all_runs_that_may_be_compared_can_be_told_apart():
-    one = {"train/loss": [(1, 2.0)], "validation/loss": []}
-    upper, _ = plots.losses([(place, str(place), one) for place in range(plots.MOST_RUNS)]).axes
+    found = [{"train/loss": [(1, 2.0 + place)], "validation/loss": []} for place in range(plots.MOST_RUNS)]
+    upper, _ = plots.losses([(place, str(place), one) for place, one in enumerate(found)]).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in upper.lines}) == plots.MOST_RUNS
 
 

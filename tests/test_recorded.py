@@ -198,8 +198,16 @@ def test_a_run_without_an_end_has_no_models(checkout):
     with contextlib.suppress(ValueError), tracking.run(checkout, "half") as run:
         run.artifacts(checkout, "params.yaml", "dvc.yaml")
         raise ValueError
-    with pytest.raises(UserError, match=r"\(half\), FAILED: its record has no dvc\.lock.*name another, or run it again"):
+    with pytest.raises(UserError, match=r"\(half\), FAILED: its record has no dvc\.lock.*name another\. .* tunetrail show"):
         recorded.bring(checkout, "half")
+
+
+def test_a_sweep_has_no_models_and_its_jobs_are_named(checkout):
+    with tracking.run(checkout, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    with pytest.raises(UserError, match=r"\(sweep-1\) is a sweep"):
+        recorded.bring(checkout, "sweep-1")
+    assert not (checkout / "work" / "recorded" / parent.id).exists()
 
 
 def test_a_base_from_the_hub_keeps_its_name_and_revision(checkout):

@@ -140,7 +140,6 @@ def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
     [
         ("FAILED", {}, metrics(10, 60), r"\(demo\) is FAILED: only a run that came to its end has a model"),
         ("RUNNING", {}, metrics(10, 60), r"is RUNNING"),
-        ("FINISHED", {"sweep": "sweep-1a2b"}, None, r"\(demo\) is a sweep.*Name the best of its runs"),
         ("FINISHED", {}, None, r"its record has no scores with intervals \(report/metrics\.json\)"),
         ("FINISHED", {}, {"ifeval": {"delta": {"prompt_strict": 0.5}}}, r"has no scores"),
     ],
@@ -272,6 +271,9 @@ def test_promote_registers_refuses_and_is_forced(command, finished):
     held = workspace.alone(root)
     with held:
         assert "is running here" in str(command("one").exception)
+    with tracking.run(root, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    assert "(sweep-1) is a sweep" in str(command("sweep-1").exception)
     ended = command("one")
     assert ended.exit_code == 0, ended.exception
     assert "MB go from" in ended.output

@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 from mlflow import MlflowClient
@@ -31,6 +34,58 @@ def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
     assert ids("demo") == [made[2], made[0]]  # the newest first
     assert ids("") == made[::-1]
     assert ids("%") == ids("_") == ids("DEMO") == ids("no such") == []
+
+
+def test_a_word_that_means_many_runs_lists_ten_and_says_how_many_more_there_are(root):
+    client = MlflowClient(store.uri(root))
+    experiment = client.create_experiment("many")
+    for _ in range(12):
+        client.create_run(experiment, run_name="demo")
+    for word, says in (("", "'': 12 runs are called or begin so"), ("demo", "demo: 12 runs"), ("gone", "gone: no run has")):
+        with pytest.raises(UserError) as error:
+            store.find(root, word)
+        lines = str(error.value).splitlines()
+        assert lines[0].startswith(says)
+        assert (len(lines), lines[-1]) == (12, "  and 2 more: tunetrail ls")
+
+
+def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
+    with tracking.run(root, "demo") as run:
+        pass
+    with pytest.raises(UserError) as error:
+        store.find(root, "@champion")
+    remedy = "Make a champion: tunetrail promote RUN"
+    assert str(error.value) == f"@champion: no registered model has the alias champion. {remedy}"
+    client = MlflowClient(store.uri(root))
+    client.create_registered_model("model")
+    client.create_model_version("model", f"runs:/{run.id}/model", run.id)
+    client.set_registered_model_alias("model", "champion", "1")
+    assert store.find(root, "@champion").info.run_id == store.find(root, "model@champion").info.run_id == run.id
+    for word in ("@challenger", "model@challenger", "other@champion"):
+        with pytest.raises(UserError, match=rf"{word}: no registered model .*There are: model@champion\."):
+            store.find(root, word)
+
+
+def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
+    with tracking.run(root, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    for number, loss in enumerate((2.0, 1.0)):
+        with tracking.run(root, f"seed={number}") as job:
+            job.tags({"sweep": "sweep-1", store.PARENT: parent.id, "job.number": number})
+            job.metrics({"ifeval/tuned/prompt_strict": 0.5, "validation/loss": loss})
+    best = re.escape(f"as the best of 2 equal: {job.id[:8]} (50.0 %, seed=1)")
+    with pytest.raises(UserError, match=rf"\(sweep-1\) is a sweep.*{best}"):
+        store.single(root, "sweep-1")
+    assert store.single(root, job.id).info.run_id == job.id
+    assert [child["name"] for child in store.children(root, parent.id)] == ["seed=0", "seed=1"]
+
+
+@pytest.mark.stage
+def test_a_new_store_is_made_without_a_word_of_its_tables(tmp_path):
+    script = "import pathlib; from tunetrail import store; print(store.every(pathlib.Path.cwd()))"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=kept)
+    assert (made.stdout, made.stderr) == ("[]\n", "")
 
 
 def test_files_of_a_run_come_back_and_missing_ones_are_named(root, capfd):

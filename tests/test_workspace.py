@@ -113,6 +113,28 @@ def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
         pass
 
 
+def test_who_is_refused_is_told_by_whom(checkout):
+    with workspace.alone(checkout), pytest.raises(workspace.Busy) as error, workspace.alone(checkout):
+        pass
+    assert error.value.process == str(os.getpid())
+
+
+def test_a_hold_on_a_file_that_was_removed_meanwhile_is_none(checkout, monkeypatch):
+    """Who held the file removes it between the moment that the next one opens it and the moment that it holds it."""
+    real, lock = workspace.fcntl.flock, checkout / "work" / "lock"
+
+    def removed_first(file, how):
+        monkeypatch.setattr(workspace.fcntl, "flock", real)
+        lock.unlink()
+        real(file, how)
+
+    monkeypatch.setattr(workspace.fcntl, "flock", removed_first)
+    with workspace.alone(checkout):
+        assert lock.read_text() == str(os.getpid())
+        with pytest.raises(workspace.Busy), workspace.alone(checkout):
+            pass
+
+
 def test_each_name_is_a_hold_of_its_own(checkout):
     with workspace.alone(checkout), workspace.alone(checkout, "work/job.lock"), workspace.alone(checkout, "lock"):
         assert (checkout / "lock").read_text() == str(os.getpid())

@@ -6,6 +6,7 @@ Not covered: drawing, which is `sweep_plot`'s.
 import itertools
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from matplotlib import ticker
 
 _UNSET = "not set"
-_LOG_FROM = 20  # the largest value over the smallest, from which an axis is logarithmic
+_DECADE = 10  # the largest value over the smallest, above which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class Axis:
     places: list[float]
     numeric: bool
     labels: list[str]  # of 0, 1, 2 ... where it is not numeric
+    declared: bool = False  # logarithmic, by who asked for the sweep
 
     @property
     def log(self) -> bool:
-        return self.numeric and min(self.places) > 0 and max(self.places) > _LOG_FROM * min(self.places)
+        """Whether equal factors are equally far apart: declared so, or the values span more than a decade; all above 0."""
+        wide = self.declared or max(self.places) > _DECADE * min(self.places)
+        return self.numeric and min(self.places) > 0 and wide
 
     def share(self, place: float) -> float:
         """Where between the lowest (0) and the highest (1) of its places this one is."""
@@ -57,10 +61,13 @@ class Axis:
         return _numeral(place) if self.numeric else short(self.labels[round(place)], length)
 
 
-def varied(jobs: list[dict[str, Any]]) -> list[Axis]:
-    """`jobs`: the parameters of each, name -> value. An axis for each parameter that has several values, in their order."""
+def varied(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> list[Axis]:
+    """An axis for each parameter that has several values, in their order.
+
+    `jobs`: the parameters of each, name -> value; `log`: the names of those that were declared logarithmic.
+    """
     names = dict.fromkeys(name for job in jobs for name in job)
-    axes = [_axis(name, [job.get(name) for job in jobs]) for name in names]
+    axes = [_axis(name, [job.get(name) for job in jobs], name in log) for name in names]
     return [axis for axis in axes if len(set(axis.places)) > 1]
 
 
@@ -69,10 +76,10 @@ def beside(jobs: int) -> Axis:
     return Axis("job", [float(number) for number in range(jobs)], False, [str(number) for number in range(jobs)])
 
 
-def _axis(name: str, values: list[Any]) -> Axis:
+def _axis(name: str, values: list[Any], declared: bool) -> Axis:
     numbers = [_number(value) for value in values]
     if None not in numbers:
-        return Axis(name, numbers, True, [])
+        return Axis(name, numbers, True, [], declared)
     said = [_UNSET if value is None else text(value) for value in values]
     labels = list(dict.fromkeys(said))
     return Axis(name, [float(labels.index(label)) for label in said], False, _apart(labels))

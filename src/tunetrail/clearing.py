@@ -7,29 +7,40 @@ promoted models, which stay; DVC's remotes; what git keeps.
 import contextlib
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from tunetrail import UserError, launch, space, store, tracking, workspace, worktree
+from tunetrail import UserError, launch, ranking, space, store, tracking, workspace, worktree
 
 # What DVC itself keeps: all that the checkout, any commit of a branch or tag, and any experiment names.
 _GC = ("gc", "--quiet", "--force", "--workspace", "--all-commits", "--all-experiments")
 
 
-def choose(
-    found: space.Space, words: Iterable[str], sweep: str = "", failed: bool = False, copies: bool = False
-) -> list[space.Part]:
-    """The parts of the runs that `words` mean (`store.find`), of the runs of `sweep` that may be freed, all worktrees if
-    `failed`, all copies if `copies`.
+def named(root: Path, words: Iterable[str], sweep: str | None = None) -> tuple[list[dict[str, Any]], str]:
+    """The runs that `words` mean (`store.find`), as `store.plain` has them, and the name of the sweep that `sweep` means.
 
     Raises:
-        UserError: a word means no run, or one that may not be freed or takes nothing here; the message has each of them.
+        UserError: one of them means nothing, or several.
+    """
+    runs = [store.plain(store.find(root, word)) for word in words]
+    return runs, "" if sweep is None else ranking.sweep(store.every(root), sweep)
+
+
+def choose(
+    found: space.Space, runs: Iterable[dict[str, Any]], sweep: str = "", failed: bool = False, copies: bool = False
+) -> list[space.Part]:
+    """The parts of these runs, of the runs of `sweep` that may be freed, all worktrees if `failed`, all copies if `copies`;
+    runs and sweep are `named`'s.
+
+    Raises:
+        UserError: a run may not be freed, or takes nothing here; the message has each of them.
     """
     chosen, faults = [], []
-    for word in words:
-        run = store.plain(store.find(found.root, word))
+    for run in runs:
         its = [part for part in found.parts if part.run and part.run["id"] == run["id"]]
         reasons = list(found.kept.get(run["id"], ()))
         if not its and not reasons:
@@ -38,7 +49,6 @@ def choose(
         chosen += its
     if faults:
         raise UserError("nothing is freed:\n" + "\n".join(f"  - {fault}" for fault in faults))
-    sweep = sweep and _sweep(found, sweep)
     for part in found.parts:
         of_sweep = sweep and part.run and part.run["tags"].get("sweep") == sweep and part.run["id"] not in found.kept
         if of_sweep or (failed and part.kind == "worktree") or (copies and part.kind == "copy"):
@@ -52,34 +62,42 @@ def _why_nothing(tags: dict[str, str], parent: str | None) -> str:
     return f"freed {tags[tracking.FREED]}" if tracking.FREED in tags else "takes no space here"
 
 
-def _sweep(found: space.Space, word: str) -> str:
-    """The sweep that `word` means: its name, or a run of it."""
-    if any(part.run and part.run["tags"].get("sweep") == word for part in found.parts):
-        return word
-    name = store.find(found.root, word).data.tags.get("sweep")
-    if not name:
-        raise UserError(f"--sweep {word}: this run is of no sweep. Free it by its name: tunetrail gc {word}")
-    return name
-
-
 @contextlib.contextmanager
 def still(root: Path) -> Iterator[None]:
     """Hold the checkout, every sweep and every worktree, so that nothing is made while something is freed.
 
     Raises:
-        UserError: a run goes on.
+        UserError: a run goes on; the message says which.
     """
     with contextlib.ExitStack() as held:
         held.enter_context(workspace.turn(worktree.lock(root)))  # nor can a worktree be made
-        held.enter_context(workspace.alone(root))
-        for sweep in (root / "runs").glob("*/lock"):
-            held.enter_context(workspace.alone(sweep.parent, "lock"))
-        for again in (root / "runs").glob("*.lock"):
-            held.enter_context(workspace.alone(again.parent, again.name))
-        for _, checkout in space.worktrees(root):
-            for lock in (checkout / "work").glob("*lock"):
-                held.enter_context(workspace.alone(checkout, f"work/{lock.name}"))
+        for place, lock in _locks(root):
+            try:
+                held.enter_context(workspace.alone(lock.parent, lock.name))
+            except workspace.Busy as busy:
+                raise UserError(_busy(root, place, busy.process)) from None
         yield
+
+
+def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
+    """Where something may be running, and the file by which it is held (`workspace.alone`)."""
+    yield root, root / "work" / "lock"
+    for lock in (root / "runs").glob("*/lock"):  # of a sweep
+        yield lock.parent, lock
+    for lock in (root / "runs").glob("*.lock"):  # of a run that is reproduced, in the worktree of that name
+        yield lock.with_suffix(""), lock
+    for _, checkout in space.worktrees(root):
+        for lock in (checkout / "work").glob("*lock"):
+            yield checkout, lock
+
+
+def _busy(root: Path, place: Path, process: str) -> str:
+    """That something goes on at `place`: which process, and which run, where the store knows one there."""
+    here = {tracking.CHECKOUT: f"{socket.gethostname()}:{place}"}
+    with store.reached(root) as client:
+        going = store.search(client, here, "attributes.status = 'RUNNING'", "DESC")
+    run = f", run {going[0].info.run_id[:8]} ({going[0].info.run_name})" if going else ""
+    return f"{place}: process {process}{run} is running here, and nothing is freed meanwhile. Wait for it, and ask again."
 
 
 def free(found: space.Space, chosen: list[space.Part]) -> int:

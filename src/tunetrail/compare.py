@@ -7,7 +7,7 @@ said what was otherwise. Not covered: where the records come from, which is `sto
 from dataclasses import dataclass
 from typing import Any
 
-from tunetrail import UserError, listing, plots, report, results
+from tunetrail import UserError, listing, plots, ranking, report, results
 
 # What goes into a run besides its config, and the beginnings of the tags that tell it.
 SECTIONS = {
@@ -34,21 +34,19 @@ def check(runs: list[dict[str, Any]], ids: dict[str, str]) -> None:
     """Whether these can be compared.
 
     Raises:
-        UserError: not two different runs, too many of them, or one that is a sweep or has no config.
+        UserError: not two different runs, too many of them, or one that has no config.
     """
     if len({run["id"] for run in runs}) < max(2, len(runs)):
         raise UserError("compare takes two or more different runs. See them with: tunetrail ls")
     if len(runs) > plots.MOST_RUNS:
         raise UserError(
             f"compare takes {plots.MOST_RUNS} runs at most: more lines cannot be told apart. Pick the best with: "
-            f"tunetrail ls --sort {listing.BEST}"
+            f"tunetrail ls --sort {ranking.BEST}"
         )
     for run in runs:
-        named = f"{ids[run['id']]} ({run['name']})"
-        if "sweep.overrides" in run["tags"] and not run["parent"]:
-            raise UserError(f"{named} is a sweep; its jobs are what differs. They are in: tunetrail show {ids[run['id']]}")
         if not run["params"]:
-            raise UserError(f"{named}, {run['status']}, has no params: it ended before it began. Leave it out.")
+            named = f"{ids[run['id']]} ({run['name']}), {run['status']},"
+            raise UserError(f"{named} has no params: it ended before it began. Leave it out.")
 
 
 def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: int) -> dict[str, Any]:

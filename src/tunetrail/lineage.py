@@ -3,6 +3,7 @@
 Not covered: what the weights of a base model from the hub are, which its revision pins.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -31,20 +32,20 @@ def reproduce(root: Path, word: str) -> None:
     fetching of data that DVC still has. The new MLflow run says which it `reproduces`, and whether it `agrees`.
 
     Raises:
-        UserError: what it takes is not here any more; or, as Differs, the numbers are others.
+        UserError: it is a sweep, or what it takes is not here any more; or, as Differs, the numbers are others.
     """
     from tunetrail import store, tracking
 
-    old = store.find(root, word)
+    old = store.single(root, word)
     tags, short = old.data.tags, old.info.run_id[:8]
     folder, kept = root / "runs" / f"reproduce-{short}", root / "work" / "recorded" / old.info.run_id
-    with workspace.alone(root / "runs", f"reproduce-{short}.lock") as held:
+    with _alone(root / "runs" / f"reproduce-{short}.lock") as held:
         worktree.remove(root, folder)
         missing = store.download(root, old.info.run_id, [*_RECORD, _PATCH], kept)
         if missing and missing != [_PATCH]:
             raise UserError(
                 f"run {old.info.run_id} ({old.info.run_name}), {old.info.status}: its record has no {missing[0]}. Only a "
-                "run that came to its end can be had again."
+                f"run that came to its end can be had again. What tries this one again is in: tunetrail show {short}"
             )
         patch = kept / _PATCH
         if _PATCH in missing:
@@ -75,6 +76,17 @@ def reproduce(root: Path, word: str) -> None:
             raise Differs(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
         worktree.remove(root, folder)
         print(f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is gone.")
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[int]:
+    """`workspace.alone` by a file that goes with the hold, unless a process that was left behind still has it."""
+    try:
+        with workspace.alone(lock.parent, lock.name) as held:
+            yield held
+    finally:
+        with contextlib.suppress(workspace.Busy), workspace.alone(lock.parent, lock.name):
+            lock.unlink()
 
 
 def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) -> None:
@@ -145,19 +157,22 @@ def restore(root: Path, word: str) -> str:
     tree over the uncommitted changes of today. Where something cannot be had, all stays as it was.
 
     Raises:
-        UserError: it has no DVC experiment here, or DVC has lost its files.
+        UserError: it is a sweep, or has no DVC experiment here, or DVC has lost its files.
     """
     from tunetrail import store, tracking
 
-    run = store.find(root, word)
+    run = store.single(root, word)
     name, freed = run.data.tags.get("dvc.experiment"), run.data.tags.get(tracking.FREED)
     if freed:
         raise UserError(
             f"run {run.info.run_id} was freed on {freed}. Make it again: tunetrail reproduce {run.info.run_id[:8]}"
         )
     if not name:
+        ended = run.info.status == "FINISHED"
+        remedy = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
         raise UserError(
-            f"run {run.info.run_id} ({run.info.run_name}), {run.info.status}: no DVC experiment was saved of it."
+            f"run {run.info.run_id} ({run.info.run_name}), {run.info.status}: no DVC experiment was saved of it. {remedy} "
+            f"{run.info.run_id[:8]}"
         )
     commit, files = worktree.commit(root, name), [root / params.FILE, root / "dvc.lock"]
     with workspace.alone(root):
@@ -171,6 +186,9 @@ def restore(root: Path, word: str) -> str:
                 file.write_bytes(before[file]) if file in before else file.unlink(missing_ok=True)
             workspace.put_back(root)
             raise
+        replaced = [file.name for file in before if file.read_bytes() != before[file]]
+        if replaced:
+            print(f"{' and '.join(replaced)} were another run's or your own, and are replaced by this run's")
         code = workspace.code(root, root / "work" / _PATCH)
     if code.digest != run.data.tags.get("code.digest"):
         print("the code is another than the run's: `dvc status` shows which stages that concerns")

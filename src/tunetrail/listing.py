@@ -1,23 +1,24 @@
 """Runs as plain dicts (`store.plain`) -> the table of `tunetrail ls` and the screen of `tunetrail show`.
 
-Scores are in per cent, times are this machine's. Not covered: several runs against each other, which is `compare`'s.
+Scores are in per cent, times are this machine's. Not covered: in which order runs stand, which is `ranking`'s; several runs
+against each other, which is `compare`'s.
 """
 
-import difflib
 import itertools
-import math
+import re
 import textwrap
 from datetime import datetime
 from typing import Any
 
-from tunetrail import UserError, report, results
+from tunetrail import ranking, report, results
+from tunetrail.ranking import BEST, SCORE, Run
 
-Run = dict[str, Any]
 WIDTH = 120
-SCORE = "ifeval/{}/prompt_strict"
-BEST = SCORE.format("tuned")
 _ID, _LABEL = 8, 14
 NAME = 1  # the cell that gives way where a line would be too long
+_SECTIONS = re.compile(r"(?<!\S)\+*(?:\w+\.)+(?=\w+=)")  # of the keys in a job's name: "+base.make." of "+base.make.seed=1"
+_DIGITS = re.compile(r"(?<==)\d+\.\d{6,}(e[+-]?\d+)?(?!\S)")  # of a sampler's numbers: 0.0005611516415334506
+_SHARES = ("ifeval/", "ifeval_stopped/")  # the beginnings of metrics that are told in per cent
 
 
 def short(runs: list[Run]) -> dict[str, str]:
@@ -33,51 +34,15 @@ def _shared(one: str, other: str) -> str:
     return one[:length]
 
 
-def nested(runs: list[Run]) -> list[tuple[int, Run]]:
-    """In the order given, each with its depth: a sweep's jobs stand below their parent, in the order of their start."""
-    ids = {run["id"] for run in runs}
-    children = sorted((run for run in runs if run["parent"] in ids), key=lambda run: run["started"] or "")
-    return [
-        (depth, one)
-        for run in runs
-        if run["parent"] not in ids
-        for depth, one in [(0, run), *((1, child) for child in children if child["parent"] == run["id"])]
-    ]
-
-
-def ordered(runs: list[Run], key: str) -> list[Run]:
-    """By a metric, the highest first, or by a param, its numbers before its words; runs without it stand last.
-
-    Raises:
-        UserError: no run has such a metric or param; the message names near ones.
-    """
-    metric = any(key in run["metrics"] for run in runs)
-    if not metric and not any(key in run["params"] for run in runs):
-        known = sorted({name for run in runs for name in (*run["metrics"], *run["params"])})
-        within = [name for name in known if key.lower() in name.lower()]
-        near = list(dict.fromkeys([*difflib.get_close_matches(key, known, 5), *within]))[:5] or [BEST]
-        raise UserError(f"--sort {key}: no run listed has this metric or param. Near: {', '.join(near)}")
-
-    def place(run: Run) -> tuple[Any, ...]:
-        value = run["metrics" if metric else "params"].get(key)
-        if value is None:
-            return 2, 0.0, ""
-        try:
-            number = float(value)
-        except ValueError:
-            return 1, 0.0, value
-        return (1, 0.0, "") if math.isnan(number) else (0, -number if metric else number, "")
-
-    return sorted(runs, key=place)
-
-
 def table(
     lines: list[tuple[int, Run]], ids: dict[str, str], aliases: dict[str, list[str]], sort: str = ""
 ) -> list[list[str]]:
     """One row of cells a run, below the row of headings; `aliases` by id, `sort` the key whose values are shown."""
     shown = [key for key in (sort,) if key and key != BEST]
     named = any(run["id"] in aliases for _, run in lines)
-    rows = [["run", "name", "status", "started", "base -> tuned, %", "difference", *shown, *(["alias"] if named else [])]]
+    sorted_by = [f"{key}, %" if key.startswith(_SHARES) else key for key in shown]
+    headings = ["run", "name", "status", "started", "base -> tuned, %", "difference", *sorted_by]
+    rows = [headings + (["alias"] if named else [])]
     for depth, run in lines:
         base, tuned = (run["metrics"].get(SCORE.format(model)) for model in ("base", "tuned"))
         scored = base is not None and tuned is not None
@@ -98,14 +63,26 @@ def _name(run: Run) -> str:
 
 def _value(run: Run, key: str) -> str:
     value = run["metrics"].get(key)
-    return cut(run["params"].get(key, "-"), 24) if value is None else f"{value:.4g}"
+    if value is None:
+        return cut(run["params"].get(key, "-"), 24)
+    if key.startswith(_SHARES):
+        return f"{100 * value:{'+' if '/delta/' in key else ''}.1f}"
+    return f"{value:.4g}"
 
 
 def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
-    """The rows with their names cut where a line would be longer than `width`; every other cell stays whole."""
+    """The rows with shorter names where a line would be longer than `width`; every other cell stays whole.
+
+    Jobs of a sweep begin alike: all names lose the sections of their keys first (`train.seed=1` becomes `seed=1`) and the
+    sixth and further digits of numbers, and those that are still too long their beginning.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = max(_ID, width - sum(widths) - 2 * (len(widths) - 1) + widths[NAME])
-    return [[*row[:NAME], cut(row[NAME], room), *row[NAME + 1 :]] for row in rows]
+    if widths[NAME] <= room:
+        return rows
+    names = [_DIGITS.sub(lambda number: f"{float(number[0]):.5g}", _SECTIONS.sub("", row[NAME])) for row in rows]
+    names = [name if len(name) <= room else f"…{name[len(name) - room + 1 :]}" for name in names]
+    return [[*row[:NAME], name, *row[NAME + 1 :]] for row, name in zip(rows, names, strict=True)]
 
 
 def columns(rows: list[list[str]]) -> str:
@@ -134,14 +111,8 @@ def lasted(run: Run) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
 
 
-def best(children: list[Run]) -> Run | None:
-    """The finished job that follows most prompts (strict)."""
-    scored = [run for run in children if run["status"] == "FINISHED" and BEST in run["metrics"]]
-    return max(scored, key=lambda run: run["metrics"][BEST], default=None)
-
-
 def screen(run: Run, ids: dict[str, str], found: dict[str, Any]) -> str:
-    """One run's whole lineage as text of at most 120 columns.
+    """One run's whole lineage as text of at most 120 columns; what there is to type next is `cli.show`'s.
 
     `found` has what the run itself does not: `scores` (metrics.json, or None), `patch` (whether changes.patch is kept),
     `versions` (of the registry, see `store.registered`), `children` (of a sweep).
@@ -159,7 +130,7 @@ def screen(run: Run, ids: dict[str, str], found: dict[str, Any]) -> str:
         parts.append(columns(fitted(table([(0, child) for child in children], ids, {}))))
     if found["scores"]:
         parts.append(_scores(found["scores"]))
-    return "\n\n".join([*parts, "next:\n" + "\n".join(f"  {line}" for line in _next(run, ids, children))])
+    return "\n\n".join(parts)
 
 
 def _field(label: str, text: str) -> str:
@@ -176,10 +147,12 @@ def _sweep(run: Run, ids: dict[str, str], children: list[Run]) -> dict[str, str]
         return {"sweep": f"{tags.get('sweep', '')}, parent {ids.get(run['parent'], run['parent'])}; varies: {overrides}"}
     if not children:
         return {}
-    first = best(children)
     states = [child["status"] for child in children]
     counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-    told = f"{ids[first['id']]}, {100 * first['metrics'][BEST]:.1f} %: {_name(first)}" if first else "none has scores"
+    told = "none has scores"
+    if first := ranking.best(children):
+        alike = ranking.best_of(one["metrics"][BEST] for one in ranking.scored(children))
+        told = f"{ids[first['id']]}, {100 * first['metrics'][BEST]:.1f} %{f', {alike}' * (alike != 'best')}: {_name(first)}"
     return {"sweep": f"{tags.get('sweep', '')}: {overrides}", "jobs": counted, "best": told}
 
 
@@ -219,24 +192,3 @@ def _scores(metrics: dict[str, Any]) -> str:
         rows.append([*row, report.interval(ifeval["delta"][name], "+") + report.p_value(ifeval["delta"][name])])
     rows[0][0] = "accuracy, %"
     return f"{metrics['task']}: {metrics['size']}; 95 % intervals\n{columns(rows)}"
-
-
-def _next(run: Run, ids: dict[str, str], children: list[Run]) -> list[str]:
-    """What there is to type."""
-    if children:
-        sweep, first = run["tags"].get("sweep", ids[run["id"]]), best(children)
-        words = [f"tunetrail ls --sweep {sweep} --sort {BEST}"]
-        finished = [ids[child["id"]] for child in children if child["status"] == "FINISHED"]
-        words += [f"tunetrail compare {' '.join(finished[:8])}"] if len(finished) > 1 else []
-        return words + ([f"tunetrail promote {ids[first['id']]}"] if first else [])
-    compare = ("compare {} OTHER", "what differs from another run, and whether the scores do")
-    words = {
-        "chat {}": "ask its base and its tuned model",
-        compare[0]: compare[1],
-        "restore {}": "its checkpoint, params and results, back into the checkout",
-        "reproduce {}": "all of it again, and whether the numbers agree",
-        "promote {}": "its model into the registry",
-    }
-    if run["status"] != "FINISHED":
-        words = dict([compare])
-    return [f"tunetrail {word.format(ids[run['id']]):<28} {says}" for word, says in words.items()]

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tunetrail.intervals import Score
 from tunetrail.results import SCORES, Results, size
@@ -17,6 +18,7 @@ COLOURS = {"base": BASE, "tuned": TUNED, "responses": TUNED}
 _RUNS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 _LINES, _HATCHES = ("-", "--", ":"), ("", "///", "...")
 MOST_RUNS = len(_RUNS) * len(_LINES)  # that can be told apart
+_DASH = 5  # line widths, of a curve that lies on another
 _DIVERGED = 1.5  # times the highest loss that a run began with
 _LABELLED = 4  # groups of more bars have no room for figures over them
 
@@ -89,14 +91,19 @@ def runs(found: list[tuple[int, str, dict[str, dict[str, Score]]]], title: str) 
 def losses(found: list[tuple[int, str, dict[str, list[tuple[int, float]]]]]) -> Figure:
     """Training loss above, validation loss below (nats a token), by optimiser step: a line a run.
 
-    A run is its place among those compared, its label, and its curves by name: steps and values.
+    A run is its place among those compared, its label, and its curves by name: steps and values. Of curves that lie on one
+    another the later ones are dashed, so that all are seen.
     """
     figure = Figure(figsize=(8, 6.5 + 0.25 * len(found)), layout="constrained")
     panels = figure.subplots(2, sharex=True, height_ratios=(4, 3))
     shown = (("train/loss", "training", ""), ("validation/loss", "validation", "o"))
     for axes, (name, word, marker) in zip(panels, shown, strict=True):
-        for place, label, curves in found:
+        for number, (place, label, curves) in enumerate(found):
             style = {"color": colour(place), "linestyle": _LINES[place // len(_RUNS)], "marker": marker, "markersize": 4}
+            alike = [index for index, (_, _, other) in enumerate(found) if _alike(other[name], curves[name])]
+            if alike and alike[0] < number:
+                turn, count = alike.index(number), len(alike)
+                style["linestyle"] = (_DASH * (count - turn), (_DASH, _DASH * (count - 1)))
             steps, values = zip(*curves[name], strict=True) if curves[name] else ((), ())
             axes.plot(steps, values, label=_text(label), linewidth=1.2, **style)
         axes.set(ylabel=f"{word} loss, nats a token")
@@ -106,8 +113,18 @@ def losses(found: list[tuple[int, str, dict[str, list[tuple[int, float]]]]]) -> 
             axes.set_ylim(max(low, 0), min(high, _DIVERGED * max(begun)))
         axes.spines[["top", "right"]].set_visible(False)
     panels[1].set(xlabel="optimiser step")
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside lower left")
+    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside lower left", handlelength=4)
     return figure
+
+
+def _alike(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> bool:
+    """Whether two curves lie on one another: at the same steps, nowhere further apart than a hundredth of their height."""
+    values = [value for _, value in (*one, *other) if math.isfinite(value)]
+    if not values or [step for step, _ in one] != [step for step, _ in other]:
+        return False
+    near = 0.01 * (max(values) - min(values))
+    return all(was == now or abs(was - now) <= near for (_, was), (_, now) in zip(one, other, strict=True))
 
 
 def _text(label: str) -> str:

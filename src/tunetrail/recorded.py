@@ -56,17 +56,17 @@ def bring(root: Path, word: str) -> Recorded:
     They come into work/recorded/<id>, unless the checkout holds the same.
 
     Raises:
-        UserError: not one run, or one without an end, or its models are neither in the cache nor in a remote.
+        UserError: not one run, or a sweep, or one without an end, or its models are neither in the cache nor in a remote.
     """
     from tunetrail import store  # MLflow takes seconds to import: not for the checkout's own run
 
-    run = store.find(root, word)
+    run = store.single(root, word)
     name, record = f"run {run.info.run_id} ({run.info.run_name})", root / "work" / "recorded" / run.info.run_id
     record.mkdir(parents=True, exist_ok=True)
     if missing := store.download(root, run.info.run_id, RECORD, record):
         raise UserError(
             f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that came to its end has "
-            "models: name another, or run it again."
+            f"models: name another. What tries this one again is in: tunetrail show {run.info.run_id[:8]}"
         )
     if _holds(root, record):
         return _read(name, root, record, models=root)

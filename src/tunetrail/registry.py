@@ -65,11 +65,9 @@ def scores(root: Path, run: Any) -> dict[str, Any]:
     """The report/metrics.json of a run that came to its end.
 
     Raises:
-        UserError: it did not, or is a sweep, or its record has no scores.
+        UserError: it did not, or its record has no scores.
     """
-    name, tags = f"run {run.info.run_id} ({run.info.run_name})", run.data.tags
-    if "sweep" in tags and store.PARENT not in tags:
-        raise UserError(f"{name} is a sweep, and has no model of its own. Name the best of its runs.")
+    name = f"run {run.info.run_id} ({run.info.run_name})"
     if run.info.status != "FINISHED":
         raise UserError(f"{name} is {run.info.status}: only a run that came to its end has a model. Name another.")
     found = _metrics(root, run.info.run_id) or {"ifeval": {}}

@@ -5,6 +5,7 @@ Not covered: models that serve, which are `registry`'s.
 """
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from tunetrail import UserError
+from tunetrail import UserError, ranking
 
 EXPERIMENT = "tunetrail"
 PARENT = "mlflow.parentRunId"  # MLflow's own tag, by which its UI nests runs
@@ -50,6 +51,7 @@ def reached(root: Path) -> Iterator[MlflowClient]:
         UserError: the store cannot be reached, or does not have what the body asks of it.
     """
     address = uri(root)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table that it makes
     try:
         yield MlflowClient(address)
     except MlflowException as error:
@@ -89,6 +91,12 @@ def every(root: Path) -> list[dict[str, Any]]:
         return [plain(run) for run in search(client, {}, order="DESC")]
 
 
+def children(root: Path, parent: str) -> list[dict[str, Any]]:
+    """The jobs of the sweep whose run is `parent`, the oldest first, as `plain` has them."""
+    with reached(root) as client:
+        return [plain(run) for run in search(client, {PARENT: parent})]
+
+
 def plain(run: Any) -> dict[str, Any]:
     """An MLflow run without MLflow.
 
@@ -120,37 +128,59 @@ def find(root: Path, word: str) -> Any:
     Raises:
         UserError: it means none or several; the message lists what it may mean.
     """
-    if "@" in word:
-        named = _by_alias(root, *word.rsplit("@", 1))
-        if named:
-            return named
+    if "@" in word and (named := _by_alias(root, *word.rsplit("@", 1))):
+        return named
     found = runs(root, word)
+    if not found and "@" in word:
+        raise UserError(_no_alias(root, *word.rsplit("@", 1)))
     if len(found) != 1:
         raise UserError(_choice(word, found, runs(root)))
     return found[0]
 
 
+def single(root: Path, word: str) -> Any:
+    """The one run that `word` means (`find`), for what takes a run with a config and a model of its own.
+
+    Raises:
+        UserError: as `find`; or it is a sweep, and the message names the best of its jobs.
+    """
+    run = find(root, word)
+    if ranking.is_sweep(plain(run)):
+        raise UserError(ranking.instead(plain(run), children(root, run.info.run_id)))
+    return run
+
+
 def _by_alias(root: Path, model: str, alias: str) -> Any:
     """The run of the registered model (any, where `model` is empty) whose version has this alias, or None."""
     with reached(root) as client:
-        having = [
-            one.name
-            for one in client.search_registered_models(max_results=1000)
-            if alias in one.aliases and model in ("", one.name)
-        ]
+        models = client.search_registered_models(max_results=1000)
+        having = [one.name for one in models if alias in one.aliases and model in ("", one.name)]
         if len(having) > 1:
             words = ", ".join(f"{name}@{alias}" for name in having)
             raise UserError(f"@{alias}: {len(having)} registered models have this alias. Give one: {words}")
         return client.get_run(client.get_model_version_by_alias(having[0], alias).run_id) if having else None
 
 
+def _no_alias(root: Path, model: str, alias: str) -> str:
+    """Why `model@alias` means nothing, and what there is."""
+    with reached(root) as client:
+        models = client.search_registered_models(max_results=1000)
+    there = ", ".join(sorted(f"{one.name}@{other}" for one in models for other in one.aliases))
+    what = f"no registered model {model} has" if model else "no registered model has"
+    listed = f"There are: {there}. A champion is made by" if there else "Make a champion"
+    return f"{model}@{alias}: {what} the alias {alias}. {listed}: tunetrail promote RUN"
+
+
 def _choice(word: str, named: list[Any], every: list[Any]) -> str:
     """Why `word` does not name one run, and the newest that it may mean."""
-    listed = [f"  {run.info.run_id}  {run.info.status:<8}  {run.info.run_name}" for run in (named or every)[:_LISTED]]
+    meant = named or every
+    listed = [f"  {run.info.run_id}  {run.info.status:<8}  {run.info.run_name}" for run in meant[:_LISTED]]
     if not listed:
         return f"{word}: the store has no run. Make one: tunetrail run"
+    if len(meant) > _LISTED:
+        listed.append(f"  and {len(meant) - _LISTED} more: tunetrail ls")
     what = f"{len(named)} runs are called or begin so. Give one's id" if named else "no run has this id or name. There are"
-    return "\n".join([f"{word}: {what}:", *listed])
+    return "\n".join([f"{word or repr(word)}: {what}:", *listed])
 
 
 def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> list[str]:

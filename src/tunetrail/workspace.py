@@ -70,25 +70,37 @@ def code(folder: Path, patch: Path) -> Code:
     return Code(commit, patch, digest)
 
 
+class Busy(UserError):
+    """Another process holds the checkout: `process` is its id, as far as it is known."""
+
+    def __init__(self, folder: Path, process: str):
+        super().__init__(
+            f"{folder}: process {process}, or what it started, is running here, and two runs would write the same files. "
+            "Wait for it, or run in a clone of your own."
+        )
+        self.process = process
+
+
 @contextlib.contextmanager
 def alone(folder: Path, name: str = "work/lock") -> Iterator[int]:
     """Hold the checkout, by the file `name` in it, for one run. Yields the open file that is the hold: it ends with the last
-    process that has it.
+    process that has it. Who holds it may remove the file.
 
     Raises:
-        UserError: another run holds it.
+        Busy: another run holds it.
     """
     lock = folder / name
     lock.parent.mkdir(exist_ok=True)
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder}: process {file.read().strip()}, or what it started, is running here, and two runs would write "
-                "the same files. Wait for it, or run in a clone of your own."
-            ) from None
+    with contextlib.ExitStack() as opened:
+        file = None
+        # A file that was removed since it was opened would hold nobody who comes next.
+        while file is None or not os.fstat(file.fileno()).st_nlink:
+            file = opened.enter_context(lock.open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise Busy(folder, file.read().strip()) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -29,7 +29,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     from tunetrail import compare, listing, page, results, store
 
     root = workspace.root()
-    runs = [store.plain(store.find(root, word)) for word in words]
+    runs = [store.plain(store.single(root, word)) for word in words]
     ids = listing.short(store.every(root))
     compare.check(runs, ids)
     records = []

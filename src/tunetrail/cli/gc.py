@@ -1,5 +1,6 @@
 """`tunetrail gc`: what runs take on the disk -> a table of it, or some of it freed."""
 
+import contextlib
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ _HELP = """Show what runs take on the disk, and free what is named; without a na
   tunetrail gc                          each run, worktree and copy, its bytes, and what frees them
   tunetrail gc 1a84 2b95                free these runs: models and results, DVC experiment, worktree
   tunetrail gc --sweep sweep-1a2b3c4d   all runs of a sweep, but those that are promoted or in the checkout
+  tunetrail gc --failed --dry-run       only say what would be freed
   tunetrail gc --failed --copies --yes  ask nothing
 
 RUN is a run's id, its beginning, or a name. Its MLflow record stays, with the tag `freed`. A run that is promoted, in
@@ -27,29 +29,36 @@ what was freed.
 
 @click.command("gc", help=_HELP)
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
-@click.option("--sweep", default="", help="The runs of this sweep: its name, or its parent RUN.")
+@click.option("--sweep", help="The runs of this sweep: its name, or its parent RUN.")
 @click.option("--failed", is_flag=True, help="Worktrees of failed and stopped runs, which then begin anew.")
 @click.option("--copies", is_flag=True, help="Models that chat brought back, and tokenised rows: made again when needed.")
+@click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(runs: tuple[str, ...], sweep: str, failed: bool, copies: bool, yes: bool) -> None:
+def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool, dry: bool, yes: bool) -> None:
     from tunetrail import clearing, space  # which import MLflow, for seconds
 
     root = workspace.root()
-    if not (runs or sweep or failed or copies):
+    if not (runs or sweep is not None or failed or copies or dry):
         click.echo(_table(space.survey(root)))
         return
-    if not yes and not sys.stdin.isatty():
-        raise UserError("no terminal to ask on, so nothing is freed. To free without being asked: --yes")
-    with clearing.still(root):
+    meant, of_sweep = clearing.named(root, runs, sweep)
+    with contextlib.nullcontext() if dry else clearing.still(root):
         found = space.survey(root)
-        chosen = clearing.choose(found, runs, sweep, failed, copies)
+        chosen = clearing.choose(found, meant, of_sweep, failed, copies)
         amount = found.amount(chosen)
         if not chosen and not amount:
             click.echo("nothing to free")
             return
-        click.echo("\n".join(_line(found, part) for part in chosen))
+        click.echo("\n".join([*(_line(found, part) for part in chosen), *_unnamed(found)]))
         if not found.cache.is_relative_to(found.root):
             click.echo(f"{found.cache} is not of this checkout alone: what only another clone has in it goes too")
+        if dry:
+            click.echo(f"{space.size(amount)} would be freed")
+            return
+        if not yes and not sys.stdin.isatty():
+            raise UserError(
+                f"no terminal to ask on, so nothing is freed. To free these {space.size(amount)} without being asked: --yes"
+            )
         if not yes:
             click.confirm(f"Free {space.size(amount)}?", abort=True)
         click.echo(f"{space.size(clearing.free(found, chosen))} freed")
@@ -61,6 +70,13 @@ def _line(found: "Space", part: "Part") -> str:
 
     name = f"{part.name[:8]} ({part.run['name']})" if part.kind == "run" else part.name
     return f"{part.kind} {name}: {space.size(found.own(part))} of its own"
+
+
+def _unnamed(found: "Space") -> list[str]:
+    """What goes along with anything that is freed."""
+    from tunetrail import space
+
+    return [f"named by nothing any more: {space.size(found.unnamed())}"] if found.unnamed() else []
 
 
 def _table(found: "Space") -> str:

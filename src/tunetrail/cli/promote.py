@@ -44,7 +44,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
     from tunetrail import checkpoint, recorded, registry, store
 
-    run = store.find(root, word)
+    run = store.single(root, word)
     name, scores = registry.named(run, name), registry.scores(root, run)
     reasons = registry.against(root, name, run, scores)
     told = "".join(f"\n  - {reason}" for reason in reasons)
