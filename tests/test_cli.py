@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -115,6 +116,54 @@ def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
     assert all(part in ended.stderr for part in says), ended.stderr
     assert ended.stdout == ""
     assert contents(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("experimnt=demo",), "experimnt: no such key. Did you mean experiment?"),
+        (("-m", "seed=1,2", "sweep=optuna", "hydra.sweeper.n_trails=3"), "Did you mean hydra.sweeper.n_trials?"),
+        (
+            ("-m", "sweep=joblib", "hydra.launcher.n_jobs=abc", "seed=1,2"),
+            "hydra.launcher.n_jobs: 'abc' is not of type 'integer'.",
+        ),
+        (("-m", "sweep=joblib"), "nothing varies: give key=a,b, or leave -m out."),
+        (("-m", "sweep=joblib", "train.learning_rate=1e-3,abc"), "the job train.learning_rate=abc: "),
+        (("--params", "nowhere.yaml"), "--params nowhere.yaml: no such file. Give the params.yaml of a run."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_could_not_begin_is_one_line_and_nothing_is_written(checkout, words, says):
+    before = contents(checkout)
+    ended = tunetrail(checkout, "run", *words)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert says in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+    assert contents(checkout) == before
+
+
+SIGNALLED = """
+import os, signal, sys
+from tunetrail import cli
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+try:
+    cli.main(["run", "--params", "nowhere.yaml"])
+except SystemExit:
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_its_own_code_and_what_was_ignored_stays_so(checkout, number):
+    words = [sys.executable, "-c", SIGNALLED, str(int(number))]
+    ended = subprocess.run(
+        words, cwd=checkout, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+    )
+    assert ended.returncode == 128 + number
+    assert "Aborted" not in ended.stderr
 
 
 def test_debug_shows_the_traceback(checkout):

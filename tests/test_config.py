@@ -1,5 +1,8 @@
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 
+from tests.conftest import ROOT
 from tunetrail import UserError, config
 from tunetrail.schema import closed, nullable
 
@@ -68,10 +71,70 @@ def test_flattened_keys_are_dotted_and_lists_numbered():
     assert config.flatten({"a": {"b": [1, {"c": None}]}, "d": 2}) == {"a.b.0": 1, "a.b.1.c": None, "d": 2}
 
 
+KNOWN = [
+    *config.known_keys(SCHEMA),
+    "experiment",
+    "model",
+    "hydra.sweeper.n_trials",
+    "hydra.sweeper.params",
+    "hydra.sweep.dir",
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("experimnt", "Did you mean experiment?"),
+        ("hydra.sweeper.n_trails", "Did you mean hydra.sweeper.n_trials?"),
+        ("hydra.swep.dir", "Did you mean hydra.sweep.dir?"),
+        ("trian.learning_rate", "Did you mean train.learning_rate?"),
+        ("learning_rate", "Did you mean train.learning_rate?"),
+        ("hydra.sweeper.xyzzy", "hydra.sweeper has: hydra.sweeper.n_trials, hydra.sweeper.params."),
+        ("hydra.xyzzy", "hydra has: hydra.sweep, hydra.sweeper."),
+        ("xyzzy.plugh", "The top level has: experiment, hydra, model, seed, train."),
+    ],
+)
+def test_an_unknown_key_has_the_nearest_one_named_or_what_its_section_has_itself(key, says):
+    assert config.unknown_key(key, KNOWN) == f"{key}: no such key. {says}"
+
+
+def test_a_key_that_has_two_spellings_is_listed_once():
+    known = ["accelerate.num_machines", "accelerate.num-machines", "accelerate.same-network"]
+    assert config.unknown_key("accelerate.xyzzy", known).endswith(
+        "accelerate has: accelerate.num_machines, accelerate.same-network."
+    )
+
+
+def hydra_says(message, cause=None):
+    error = ConfigCompositionException(message)
+    error.__cause__ = cause
+    return config.composition_fault(error, KNOWN)
+
+
 def test_hydras_word_for_an_unknown_key_becomes_ours():
     said = "Could not override 'train.lerning_rate'.\nTo append to your config use +train.lerning_rate=1"
-    assert "Did you mean train.learning_rate?" in config.composition_fault(said, SCHEMA)
-    said = "Could not override 'train.pad_token'.\nTo append ..."
-    assert "Add it with a plus: +train.pad_token" in config.composition_fault(said, SCHEMA)
+    assert "Did you mean train.learning_rate?" in hydra_says(said)
+    assert "Add it with a plus: +train.pad_token" in hydra_says("Could not override 'train.pad_token'.\nTo append ...")
     said = "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal\nConfig search path:\n\tprovider=hydra"
-    assert config.composition_fault(said, SCHEMA) == "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal"
+    assert hydra_says(said) == "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal"
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("hydra.launcher.n_jobs=abc", "hydra.launcher.n_jobs: 'abc' is not of type 'integer'. Give a value of that type."),
+        ("hydra.launcher.timeout=[1]", "hydra.launcher.timeout: '[1]' is not of type 'float'. Give a value of that type."),
+    ],
+)
+def test_a_value_of_a_wrong_type_that_hydra_itself_refuses_has_its_type_named(word, says):
+    with pytest.raises(ConfigCompositionException) as error, initialize_config_dir(str(ROOT / "conf")):
+        compose("config", ["sweep=joblib", word], return_hydra_config=True)
+    assert config.composition_fault(error.value, KNOWN) == says
+
+
+def test_a_plug_in_that_is_not_here_has_its_extra_named():
+    said = hydra_says(
+        "In 'hydra/config': Could not find 'hydra/launcher/ray'\n\nAvailable options in 'hydra/launcher':\n\tbasic"
+    )
+    assert said.startswith("sweep=ray: its plug-in is not installed. Install the extra")
+    assert "'.[ray]'" in said

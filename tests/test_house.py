@@ -16,11 +16,11 @@ from tunetrail import cli, sweep
 
 PACKAGE = ROOT / "src" / "tunetrail"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SHARED_SECTIONS = {"name", "seed", "template", "accelerate"}
+SHARED_SECTIONS = {"name", "seed", "template", "accelerate", "plan"}
 # The floors from below: a module imports only from those before its own.
 TRACKING_AND_LAUNCH = {
     *("store", "tracking", "registry", "served", "launch", "live", "schema", "machine"),
-    *("workspace", "worktree", "cache", "devices"),
+    *("workspace", "worktree", "cache", "devices", "doctor", "accelerator", "services"),
 }
 RUNS = {"experiment", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3
 README = (ROOT / "README.md").read_text()
@@ -81,7 +81,7 @@ def test_no_stage_imports_a_stage_and_nothing_pure_imports_upwards():
     for file in (PACKAGE / "stages").glob("*.py"):
         text = file.read_text()
         assert not re.search(r"from tunetrail\.stages\.\w+ import|from tunetrail\.stages import (?!run\b)", text), file
-    for file in PACKAGE.glob("*.py"):
+    for file in (*PACKAGE.glob("*.py"), *(PACKAGE / "plan").glob("*.py")):
         if file.stem not in TRACKING_AND_LAUNCH | RUNS | {"__main__"}:
             assert not imports(file) & (TRACKING_AND_LAUNCH | RUNS | {"cli"}), file
             assert not {"torch", "transformers", "mlflow", "datasets"} & imported_at_once(file), file
@@ -97,10 +97,11 @@ def test_names_say_something_and_files_are_small():
 
 def test_every_module_has_its_tests():
     tested = {file.stem.removeprefix("test_") for file in (ROOT / "tests").glob("test_*.py")}
-    # Covered where they are used: the two that other programs load, the page that report writes, the entry point, and
-    # the run itself, which is test_end_to_end's.
-    elsewhere = {"__init__", "__main__", "live", "page", "experiment"}
-    assert {file.stem for file in PACKAGE.glob("*.py")} - elsewhere <= tested
+    # Covered where they are used: the two that other programs load, the page that report writes, the entry point, the
+    # run itself, which is test_end_to_end's, and a plan's facts and words, which are test_plan's.
+    elsewhere = {"__init__", "__main__", "live", "page", "experiment", "facts", "text"}
+    modules = {file.stem for folder in (PACKAGE, PACKAGE / "plan") for file in folder.glob("*.py")}
+    assert modules - elsewhere <= tested
 
 
 def test_the_tree_in_the_readme_is_the_tree():

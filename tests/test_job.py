@@ -2,11 +2,14 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tunetrail import UserError, job, launch, store, tracking, workspace
+from tunetrail import UserError, job, launch, states, store, tracking, workspace
 from tunetrail.states import State
 
 VALUES = {
@@ -88,7 +91,7 @@ def test_what_cannot_be_resolved_is_known_by_its_overrides(sweep):
 
 ELASTIC = """
 E1122 10:00:00.000000 77 torch/distributed/elastic/multiprocessing/api.py:984] failed (exitcode: 1) local_rank: 0 (pid: 9)
-torch.distributed.elastic.multiprocessing.errors.ChildFailedError: 
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 ============================================================
 Root Cause (first observed failure):
   exitcode  : 1 (pid: 9)
@@ -211,6 +214,62 @@ def test_a_job_that_goes_on_elsewhere_is_not_closed_and_another_is(root):
             raise error
         assert store.find(root, child.info.run_id).info.status == status
         assert state.state == "failed"
+
+
+HOLDER = """
+import pathlib, sys, time
+from tunetrail import workspace
+with workspace.alone(pathlib.Path(sys.argv[1]), "work/job.lock"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def orphan(sweep):
+    """A job's process as it is when its worker is dead: it holds the job's worktree, and nobody here has started it."""
+    (sweep.root / "project").mkdir()  # the checkout may be a folder of its repository
+    subprocess.run(["git", "init", "-q"], cwd=sweep.root, check=True)
+    for name in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        (sweep.folder / name / "project" / "work").mkdir(parents=True)
+        State(0, [f"name={name}"], "running", run=name).write(sweep.folder / f"{name}.json")
+    State(2, ["a=3"], "finished", run="c").write(sweep.folder / "cccccccccc.json")
+    place = sweep.folder / "aaaaaaaaaa" / "project"
+    words = [sys.executable, "-c", HOLDER, str(place)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_job_whose_process_lives_is_not_called_stopped(sweep, orphan):
+    root = sweep.root / "project"
+    assert job.going_on(root, sweep.folder) == {"aaaaaaaaaa"}
+    assert job.stop(root, sweep.folder) == ["bbbbbbbbbb"]
+    assert {one.name: one.state for one in states.read(sweep.folder)} == {
+        "aaaaaaaaaa": "running",
+        "bbbbbbbbbb": "stopped",
+        "cccccccccc": "finished",
+    }
+
+
+def test_jobs_that_nobody_has_by_the_hand_any_more_are_ended_before_they_are_called_stopped(sweep, orphan):
+    root = sweep.root / "project"
+    job.end(root, sweep.folder)
+    assert orphan.wait(timeout=1) == -signal.SIGTERM
+    assert job.going_on(root, sweep.folder) == set()
+    assert sorted(job.stop(root, sweep.folder)) == ["aaaaaaaaaa", "bbbbbbbbbb"]
+
+
+def test_a_job_is_an_orphan_when_who_launched_it_waits_for_it_no_more(sweep, orphan):
+    root = sweep.root / "project"
+    with workspace.turn(sweep.folder / "aaaaaaaaaa.turn"):
+        assert job.orphans(root, sweep.folder) == set()
+    assert job.orphans(root, sweep.folder) == {"aaaaaaaaaa"}
+    job.end(root, sweep.folder, "bbbbbbbbbb")
+    assert orphan.poll() is None
 
 
 def test_a_job_that_needs_no_gpu_or_gets_it_from_a_scheduler_takes_none(tmp_path, monkeypatch):

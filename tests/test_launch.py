@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +138,78 @@ with open({str(tmp_path / "held")!r}, "w") as held:
     while time.monotonic() < deadline and os.path.exists(f"/proc/{pid}"):
         time.sleep(0.05)
     assert not os.path.exists(f"/proc/{pid}")
+
+
+def appeared(*files):
+    """Wait until a process has written its number into each of these files; the numbers."""
+    deadline = time.monotonic() + 30
+    while not all(file.exists() and file.read_text() for file in files):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return [int(file.read_text()) for file in files]
+
+
+def gone(pid):
+    """Whether the process ends within seconds, be it that nobody asks after it."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+WRITES = "import os, pathlib, signal, subprocess, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); "
+DEAF = WRITES + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+
+
+def test_a_second_signal_leaves_no_process_behind_either(tmp_path):
+    """The first is still waiting for the command when the second comes."""
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DEAF!r}, {str(tmp_path / 'deaf')!r}])"
+    runner = f"""
+import signal, sys
+from tunetrail import launch
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + {child!r}], held=[1])
+"""
+    process = subprocess.Popen([sys.executable, "-c", runner])
+    (deaf,) = appeared(tmp_path / "deaf")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=15) == 143
+    assert gone(deaf)
+
+
+def test_who_holds_a_file_is_ended_with_its_group_though_its_parent_is_dead(tmp_path):
+    """As a job is whose worker a signal has taken: in a session of its own."""
+    leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"
+    words = [sys.executable, "-c", leader, str(tmp_path / "leader"), str(tmp_path / "trainer")]
+    parent = f"import subprocess, sys; subprocess.Popen({words!r}, pass_fds=[int(sys.argv[1])], start_new_session=True)"
+    with (tmp_path / "held").open("w") as held, (tmp_path / "other").open("w") as other:
+        subprocess.run([sys.executable, "-c", parent, str(held.fileno())], pass_fds=[held.fileno()], check=True)
+        beside = subprocess.Popen(
+            [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
+        )
+        leader, trainer, _ = appeared(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
+        launch.end([tmp_path / "held", tmp_path / "gone"])  # this process holds it too, and lives
+        assert gone(leader)
+        assert gone(trainer)
+        assert beside.poll() is None
+        beside.kill()
+        beside.wait()
+
+
+def test_who_holds_a_file_and_does_not_listen_is_ended_by_force(tmp_path):
+    with (tmp_path / "held").open("w") as held:
+        words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
+        process = subprocess.Popen(words, pass_fds=[held.fileno()], start_new_session=True)
+        appeared(tmp_path / "deaf")
+        launch.end([tmp_path / "held"], patience=0.5)
+        assert process.wait(timeout=5) == -signal.SIGKILL
 
 
 def test_ctrl_c_just_as_the_command_ends_stays_ctrl_c(tmp_path, monkeypatch):

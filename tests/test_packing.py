@@ -1,3 +1,4 @@
+import gc
 import json
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def axolotl(model, tmp_path, monkeypatch):
     init_distributed_state()  # one process: below each GPU draws by itself, and the fewest of them is taken
     rows = {"base_model": str(model), "datasets": [{"path": "rows.jsonl", "type": None}], "output_dir": str(tmp_path)}
 
-    monkeypatch.setattr(multipack.gc, "collect", lambda: 0)  # at each draw, half a second with torch imported
+    monkeypatch.setattr(multipack.gc, "collect", lambda: 0)  # half a second at each draw
 
     def counted(train, lengths, num_gpus, seeds):
         ids = [[5] * int(length) for length in lengths]
@@ -257,7 +258,9 @@ def test_what_a_step_holds_adds_up_to_the_epoch():
         assert steps.tokens_per_step * steps.per_epoch == pytest.approx(rows.sum(), rel=0.01)
         assert steps.tokens_per_step / steps.slots_per_step == pytest.approx(steps.efficiency, rel=0.01)
     eight, one = (packing.steps(PACKED | {"gradient_accumulation_steps": 8 // n}, rows, n) for n in (8, 1))
-    assert eight == one  # what eight GPUs take in one step, one takes in eight micro-batches
+    assert eight.total == one.total  # what eight GPUs take in one step, one takes in eight micro-batches
+    assert eight.slots_per_step == 8 * 2 * 512
+    assert eight.per_epoch == one.per_epoch - 1  # one GPU also trains on what is no whole step
 
 
 def test_padding_is_counted_as_the_collator_pads():
@@ -384,6 +387,7 @@ def axolotl_trains(configs, found):
             self.seen["kept"] = max(self.seen["kept"], len(list(Path(output_dir).glob("checkpoint-*"))))
             rotate(output_dir=output_dir, **more)
 
+    gc.freeze()  # Axolotl collects at each draw and evaluation, and what was imported alone takes half a second
     rotate, done = transformers.trainer.rotate_checkpoints, []
     for given in json.loads(Path(configs).read_text()):
         cfg, witness = load_cfg(DictDefault(given)), Witness()
@@ -404,13 +408,13 @@ TRAINED = [
     | {"gradient_accumulation_steps": 3, "warmup_ratio": 0.2},
     # max_steps beyond the epochs; a padded validation without its last rows.
     PACKED
-    | {"eval_sample_packing": False, "max_steps": 25, "num_epochs": 1, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    | {"eval_sample_packing": False, "max_steps": 9, "num_epochs": 1, "eval_strategy": "epoch", "save_strategy": "epoch"}
     | {"save_total_limit": 1, "eval_batch_size": 3, "lr_scheduler": "linear", "warmup_ratio": 0.2},
     BASE
     | {"num_epochs": 0.8, "pad_to_sequence_len": False, "eval_batch_size": 3, "eval_strategy": "no", "save_first_step": True}
-    | {"save_steps": 6, "save_total_limit": 2, "lr_scheduler": "rex", "warmup_steps": 3, "cosine_min_lr_ratio": 0.1},
+    | {"save_steps": 5, "save_total_limit": 2, "lr_scheduler": "rex", "warmup_steps": 3, "cosine_min_lr_ratio": 0.1},
     BASE
-    | {"num_epochs": 1, "eval_strategy": "steps", "logging_steps": 4, "save_strategy": "no", "dataloader_drop_last": True}
+    | {"num_epochs": 1, "eval_strategy": "steps", "logging_steps": 6, "save_strategy": "no", "dataloader_drop_last": True}
     | {"lr_scheduler": "one_cycle", "warmup_steps": 5},
 ]
 
@@ -418,7 +422,7 @@ TRAINED = [
 @pytest.mark.stage
 def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_the_checkpoints_foretold(model, tmp_path):
     """Axolotl itself, on a CPU, from its config to its last checkpoint."""
-    rows, validated = lengths_of("instructions", 81, 512), lengths_of("any", 41, 128)
+    rows, validated = lengths_of("instructions", 65, 512), lengths_of("any", 21, 128)
     data = {}
     for name, lengths in (("train", rows), ("validation", validated)):
         tokens = [{"input_ids": [5] * n, "labels": [5] * n, "attention_mask": [1] * n} for n in lengths.tolist()]
@@ -440,7 +444,9 @@ def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_th
         times = packing.evaluations(train, steps.total, steps.per_epoch)
         assert (steps.counted, steps.total) == (real["counted"], real["total"])
         assert (times, times * once.slots) == (real["evaluations"], real["validated"])
-        assert packing.saves(train, steps.total, steps.per_epoch) == (real["saves"], real["kept"])
-        assert steps.slots_per_step * steps.total == pytest.approx(real["computed"], rel=0.03)
+        written, kept = packing.saves(train, steps.total, steps.per_epoch)
+        assert written == real["saves"]
+        assert kept - bool(train.get("load_best_model_at_end")) <= real["kept"] <= kept  # the best may be the newest
+        assert steps.slots_per_step * steps.total == pytest.approx(real["computed"], rel=0.05)
         rates = schedule.rates(train, steps.total, steps.counted)[train["logging_steps"] - 1 :: train["logging_steps"]]
         np.testing.assert_allclose(real["rates"], rates, rtol=1e-6)

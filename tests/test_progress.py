@@ -144,7 +144,12 @@ def printed(monkeypatch):
     return screen, screen.getvalue
 
 
-def test_where_nobody_watches_a_line_is_printed_when_a_state_or_stage_changes_and_all_at_the_end(sweep, printed):
+def test_where_width_is_free_nothing_is_cut():
+    broken = job(1, "failed", stage="train", why="because " * 60)
+    assert progress.line(broken) == f"  1  failed    train: {'because ' * 60}  method=lora train.learning_rate=0.001"
+
+
+def test_where_nobody_watches_a_line_is_printed_when_a_state_or_stage_changes_and_none_twice(sweep, printed):
     with Watching(sweep.folder, printed, total=3) as watching:
         sweep.state(0, "waiting")
         watching.until("0  waiting")
@@ -162,8 +167,9 @@ def test_where_nobody_watches_a_line_is_printed_when_a_state_or_stage_changes_an
         sweep.state(2, "finished", score=0.5)  # seen in the last look of all
     lines = watching.said().splitlines()
     assert sum("running   train" in line for line in lines) == 1
-    assert [line.split()[:2] for line in lines[-4:-1]] == [["0", "finished"], ["1", "failed"], ["2", "finished"]]
+    assert [line.split()[:2] for line in lines[-4:-1]] == [["1", "failed"], ["0", "finished"], ["2", "finished"]]
     assert lines[-1] == "3 jobs: 2 finished, 1 failed"
+    assert len(set(lines)) == len(lines)
     assert "\x1b" not in watching.said()
 
 
@@ -172,8 +178,21 @@ def test_a_job_that_runs_on_is_told_of_now_and_then(sweep, printed, monkeypatch)
     sweep.state(0, "running")
     sweep.state(1, "finished")
     with Watching(sweep.folder, printed) as watching:
-        watching.until(r"(?s)running.*running.*running")
-    assert watching.said().count("1  finished") == 2  # when seen, and at the end
+        watching.until("starting")
+        time.sleep(0.3)  # nothing new to tell
+        sweep.say(0, "Running stage 'train':")
+        for step in (4, 5):
+            sweep.step(0, step)
+            watching.until(f"train {step}")
+    lines = watching.said().splitlines()
+    assert len(set(lines)) == len(lines)
+    assert watching.said().count("1  finished") == 1
+
+
+def test_a_sweep_of_which_nothing_was_begun_has_no_lines(sweep, printed):
+    with Watching(sweep.folder, printed, total=3) as watching:
+        time.sleep(0.1)
+    assert watching.said() == ""
 
 
 def test_what_happens_to_the_files_does_not_end_the_watch(sweep, printed):

@@ -4,7 +4,9 @@ import threading
 import time
 
 import pytest
+import yaml
 
+from tests.conftest import ROOT
 from tunetrail import history, states, workspace
 from tunetrail.states import Step
 
@@ -76,6 +78,31 @@ def test_the_stage_is_the_last_that_dvc_named(job):
     assert (job(SCREEN).stage, job(SCREEN).step) == ("train", None)
     assert job(SCREEN + "Running stage 'evaluate_tuned':\n").stage == "evaluate_tuned"
     assert job(SCREEN, state="finished").stage == ""
+
+
+def test_a_stage_that_is_done_is_not_told_of_again_after_a_later_one(job):
+    """DVC is called for each stage that jobs share, then for all, and names those before it each time."""
+    done = "".join(f"Stage '{stage}' didn't change, skipping\n" for stage in ("fetch", "prepare"))
+    assert job("Running stage 'base':\n" + done).stage == "base"
+    assert (
+        job("Running stage 'evaluate_base':\n" + done + "Stage 'base' is cached - skipping run\n").stage == "evaluate_base"
+    )
+    assert job("evaluate_base: 3/9, 1:00:36 gone, 00:21 left, 8.00s/it\n" + done).stage == "evaluate_base"  # all of the tail
+    waits = "Stage 'base' is cached\ncontract: waits for another job that runs it\n"
+    assert job(waits + done).stage == "contract, waits for another job"
+    assert job(waits + done + "Stage 'contract' is cached - skipping run\n").stage == "contract, cached"
+    assert job(waits + "Running stage 'contract':\n").stage == "contract"
+    assert job("Running stage 'base':\nRunning stage 'mine':\n" + done).stage == "mine"
+
+
+def test_what_an_earlier_try_came_to_says_nothing_of_this_one(job):
+    again = SCREEN + "train: 320/504, 00:36 gone, 00:21 left, 8.00it/s\n" + SCREEN.splitlines()[0] + "\n"
+    assert (job(again).stage, job(again).step) == ("", None)
+    assert job(again + "Stage 'fetch' didn't change, skipping\n").stage == "fetch, cached"
+
+
+def test_the_stages_are_known_in_the_order_of_dvc_yaml():
+    assert tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]) == states.STAGES
 
 
 def test_a_job_that_waits_for_another_says_so(job, tmp_path, capsys):

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +16,8 @@ from mlflow import MlflowClient
 
 from tests.checkouts import SHRUNKEN, clone, environment, run, start
 from tests.conftest import ROOT
-from tunetrail import store, sweep
-from tunetrail.states import Job
+from tunetrail import UserError, store, sweep, tracking
+from tunetrail.states import Job, State
 
 SMALL = [
     *SHRUNKEN,
@@ -47,22 +49,78 @@ def test_the_table_of_a_sweep_has_a_column_for_each_key_that_varies():
     assert (two["method"], two["train.max_steps"], two["prompt_strict"], two["why"]) == ("lora", "", "", "out, of memory")
 
 
-def test_a_key_with_one_value_does_not_vary():
-    words = ["experiment=demo", "+a.b=1", "method=full,lora", "train.learning_rate=tag(log, interval(1e-4, 1e-2))", "~x"]
-    assert sweep.constant(words) == {"experiment", "a.b", "x"}
+@pytest.fixture
+def checkout(root):
+    """A checkout with this conf/ and a store, in which sweeps are begun of which nothing is trained."""
+    shutil.copytree(ROOT / "conf", root / "conf")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    (root / ".gitignore").write_text("/work/\n/runs/\n/mlflow.db\n/mlartifacts/\n")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "start"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    return root
 
 
-@pytest.mark.parametrize(
-    ("words", "count"),
-    [
-        (["seed=1,2,3", "method=full,lora"], 6),
-        (["-m", "train.learning_rate=range(1,4)"], 3),
-        (["seed=1"], 1),
-        (["sweep=optuna", "train.learning_rate=tag(log, interval(1e-4, 1e-2))"], None),
-    ],
-)
-def test_how_many_jobs_there_will_be_is_known_but_for_a_sampler(words, count):
-    assert sweep.total(ROOT, words) == count
+def recorded(root):
+    """The runs in the store, deleted ones left out."""
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    return client.search_runs([one.experiment_id for one in client.search_experiments()])
+
+
+def test_a_launcher_that_cannot_launch_is_an_error_of_one_line_and_leaves_nothing(checkout, capsys):
+    def launch(place, job):
+        raise RuntimeError("the queue is closed.")
+
+    with pytest.raises(UserError) as error:
+        sweep.run(checkout, ["seed=1,2"], launch)
+    said = "no job was begun: RuntimeError: the queue is closed. Mend hydra.sweeper or hydra.launcher, which the options"
+    assert str(error.value).startswith(said)
+    assert list((checkout / "runs").iterdir()) == []
+    assert recorded(checkout) == []
+    assert capsys.readouterr().err == ""
+
+
+HOLDER = """
+import pathlib, sys, time
+from tunetrail import workspace
+with workspace.alone(pathlib.Path(sys.argv[1]), "work/job.lock"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("error", [SystemExit(143), SystemExit(130), KeyboardInterrupt()], ids=repr)
+def test_a_sweep_that_is_stopped_ends_the_jobs_whose_launcher_died_first_and_says_how_to_go_on(checkout, capsys, error):
+    """A signal to a whole process group takes joblib's processes, whose jobs have groups of their own."""
+    begun = []
+
+    def interrupted(place, job):
+        folder = checkout / place
+        parent = next(one.info.run_id for one in recorded(checkout))
+        child = tracking.child(checkout, parent, "seed=1", {"job.digest": "a"}).info.run_id
+        (folder / "aaaaaaaaaa" / "work").mkdir(parents=True)
+        State(0, ["seed=1"], "running", run=child, started=time.time()).write(folder / "aaaaaaaaaa.json")
+        words = [sys.executable, "-c", HOLDER, str(folder / "aaaaaaaaaa")]
+        begun.append(subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True))
+        assert begun[0].stdout.readline() == b"held\n"
+        raise error
+
+    with pytest.raises(type(error)):
+        sweep.run(checkout, ["seed=1,2"], interrupted)
+    begun[0].stdout.close()
+    assert begun[0].wait(timeout=1) == -signal.SIGTERM
+    assert {one.info.status for one in recorded(checkout)} == {"KILLED"}
+    (state,) = [file.read_text() for file in (checkout / "runs").glob("*/*.json")]
+    assert json.loads(state)["state"] == "stopped"
+    assert capsys.readouterr().err.endswith("2 jobs: 1 stopped, 1 to come\nThe same command goes on with them.\n")
+
+
+@pytest.mark.parametrize(("overrides", "told"), [("", ""), ("seed=1 method=lora", ", seed=1 method=lora")])
+def test_the_best_job_is_told_with_what_it_overrides_if_it_does(checkout, capsys, overrides, told):
+    done = job(0, overrides, "finished", score=0.794, low=0.7, high=0.9, started=1.0, ended=61.0, run="0123456789")
+    with tracking.run(checkout, "sweep-1", place=checkout / "runs") as parent:
+        (checkout / "runs").mkdir()
+        sweep._record(parent, checkout / "runs", [done])
+    assert f"\nbest: 79.4 % of the prompts (strict){told}: tunetrail show 01234567\n" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -175,16 +233,20 @@ class TestSweep:
         folder, client, _ = swept
         saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
         short = [word for word in SMALL if not word.startswith("+train.max_steps")]
-        words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120", "seed=7"]
-        process = start(folder, *words)
+        words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120"]
+        words += ["sweep=joblib", "seed=choice(7)"]
+        with (folder / "screen.txt").open("wb") as screen:
+            streams = {"stdout": screen, "stderr": subprocess.STDOUT}
+            process = subprocess.Popen(words, cwd=folder, env=environment(folder), start_new_session=True, **streams)
         deadline = time.monotonic() + 300
         while not list(folder.glob("runs/*/*/work/train/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
             assert process.poll() is None, (folder / "screen.txt").read_text()
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)  # to all of its group, as `timeout` and a closed session do it
         assert process.wait(timeout=60) == 128 + signal.SIGTERM
         inside = [p for p in psutil.process_iter(["cwd", "status"]) if (p.info["cwd"] or "").startswith(str(folder))]
         assert not [p for p in inside if p.info["status"] != psutil.STATUS_ZOMBIE]
+        assert (folder / "screen.txt").read_text().endswith("1 job: 1 stopped\nThe same command goes on with them.\n")
         child, parent = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])[:2]
         assert (child.info.status, parent.info.status) == ("KILLED", "KILLED")
         again = run(folder, *words)
@@ -206,7 +268,8 @@ class TestSweep:
 
     def test_two_of_the_same_sweep_do_not_run_at_once(self, swept):
         folder, _, _ = swept
-        words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local", "train.learning_rate=4e-3"]
+        words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local"]
+        words += ["train.learning_rate=choice(4e-3)"]
         first = start(folder, *words)
         deadline = time.monotonic() + 120
         while "sweep-" not in (folder / "screen.txt").read_text() and time.monotonic() < deadline:

@@ -10,6 +10,16 @@ def job(score, status="FINISHED", **params):
     return {"params": params, "score": score, "low": low, "high": high, "status": status}
 
 
+def on(base, of):
+    """The job with what its base scored."""
+    return of | {"base": {"value": base, "low": base - 0.02, "high": base + 0.03}}
+
+
+def legend(figure):
+    (found,) = figure.subfigs[0].legends
+    return [text.get_text() for text in found.get_texts()]
+
+
 def points(axes):
     """Value and score of each job that a panel shows."""
     bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
@@ -92,6 +102,48 @@ def test_a_sweep_in_which_nothing_varies_and_a_single_job_show_the_jobs_side_by_
 def test_the_best_job_is_another_sign_than_the_rest():
     (axes,) = sweep_plot.scores([job(0.5, a="1"), job(0.7, a="2"), job(0.6, a="3")]).axes
     assert [bar.lines[0].get_marker() for bar in axes.containers] == ["o", "D", "o"]
+
+
+def test_the_legend_says_which_sign_is_the_best_and_which_the_jobs_that_failed():
+    assert legend(sweep_plot.scores([job(0.5, a="1"), job(0.7, a="2")])) == ["job", "best"]
+    jobs = [job(0.5, a="1"), job(0.7, a="2"), job(None, "FAILED", a="3"), job(None, "KILLED", a="4")]
+    assert legend(sweep_plot.scores(jobs)) == ["job", "best", "failed, stopped"]
+    assert legend(sweep_plot.scores(jobs[2:])) == ["failed, stopped"]
+    assert legend(sweep_plot.scores(jobs[:1])) == ["job"]
+
+
+def test_of_jobs_that_scored_alike_the_best_is_that_which_the_record_calls_so():
+    jobs = [job(0.5, a="1") | {"loss": 2.0}, job(0.5, a="2") | {"loss": 1.0}, job(0.5, a="3")]
+    figure = sweep_plot.scores(jobs)
+    assert [bar.lines[0].get_marker() for bar in figure.axes[0].containers] == ["o", "D", "o"]
+    assert title(figure) == "3 jobs\nbest of 3 equal: 50.0 %, a=2"
+    assert title(sweep_plot.scores([job(0.5, a="1"), job(0.5, a="2")])).endswith("best of 2 equal: 50.0 %, a=1")
+
+
+def test_what_all_bases_scored_is_a_dashed_line_over_its_interval():
+    figure = sweep_plot.scores([on(0.1, job(0.5, a="1")), on(0.1, job(0.6, a="2")), job(None, "FAILED", a="3")])
+    (axes,) = figure.axes
+    (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert list(line.get_ydata()) == [10, 10]
+    (band,) = axes.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((8, 13))
+    assert band.get_alpha() < 0.3
+    assert axes.get_ylim()[0] < 8
+    assert legend(figure) == ["job", "best", "failed", "base"]
+
+
+def test_where_bases_scored_otherwise_each_job_has_a_dash_for_its_own():
+    figure = sweep_plot.scores([on(0.1, job(0.5, a="1")), on(0.2, job(0.6, a="2"))])
+    (axes,) = figure.axes
+    dashes = [line for line in axes.lines if line.get_marker() == "_" and line.get_markersize() == 7]
+    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in dashes] == [(1, 10), (2, 20)]
+    assert not axes.patches
+    assert legend(figure) == ["job", "best", "its base"]
+
+
+def test_a_parameter_that_was_declared_logarithmic_has_such_an_axis():
+    jobs = [job(0.5, rate="0.001"), job(0.6, rate="0.002")]
+    assert [sweep_plot.scores(jobs, log).axes[0].get_xscale() for log in ((), {"rate"})] == ["linear", "log"]
 
 
 def test_from_three_parameters_on_a_line_a_job_runs_through_its_values_to_its_score():

@@ -95,11 +95,24 @@ def _explain(error: jsonschema.ValidationError) -> str:
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """The message for a key that nobody reads, with the nearest one that somebody does."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    place = key.rpartition(".")[0]
-    remedy = f"Did you mean {near[0]}?" if near else f"{place or 'The top level'} has: {', '.join(sorted(known)[:20])}."
-    return f"{key}: no such key. {remedy}"
+    """The message for a key that nobody reads, with the nearest one that somebody does, or with those of its section."""
+    place, _, name = key.rpartition(".")
+    # In a section that there is by the last word alone: the longer the section's name, the more alike are all of its keys.
+    last = {one.rpartition(".")[2]: one for one in _inside(place, known)}
+    near = [last[word] for word in difflib.get_close_matches(name, last, n=1)]
+    if not near and not (place and last):
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    while place and not _inside(place, known):
+        place = place.rpartition(".")[0]
+    listed = f"{place or 'The top level'} has: {', '.join(_inside(place, known)[:20])}."
+    return f"{key}: no such key. {f'Did you mean {near[0]}?' if near else listed}"
+
+
+def _inside(place: str, known: list[str]) -> list[str]:
+    """The known keys of a section, or of the top level, not those of its own sections; of two spellings the one with _."""
+    prefix = f"{place}." if place else ""
+    found = {prefix + key.removeprefix(prefix).partition(".")[0] for key in known if key.startswith(prefix)}
+    return sorted(key for key in found if key == key.replace("-", "_") or key.replace("-", "_") not in found)
 
 
 def known_keys(schema: Schema, place: str = "") -> list[str]:
@@ -128,18 +141,28 @@ def write(values: dict[str, Any], root: Path) -> None:
     params.write_yaml(root / params.FILE, values, HEADING)
 
 
-def composition_fault(message: str, schema: Schema) -> str:
-    """What Hydra or OmegaConf said of an override, with the nearest known key where a key is unknown.
+def composition_fault(error: Exception, known: list[str]) -> str:
+    """What Hydra or OmegaConf has against an override, with the nearest known key where a key is unknown.
 
-    Hydra itself lists the options of a group; the schema knows the keys of a tool that conf/ does not set.
+    Hydra itself lists the options of a group; `known` has the keys of the tools that conf/ does not set, too.
     """
+    message = str(error)
     unknown = re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct\s+full_key: (\S+)", message)
     if "LexerNoViableAlt" in message or "no viable alternative" in message or "mismatched input" in message:
         return f"{message.strip()}\nQuote a value that has signs of Hydra's grammar: prepare.path='\"my (1).jsonl\"'"
+    if merged := re.fullmatch(r"Error merging override ([^=]+)=(.*)", message):
+        why = str(error.__cause__).partition("\n")[0]
+        typed = re.fullmatch(r"Value (.*) of type '\w+' could not be converted to (\w+)", why)
+        why = f"{typed[1]} is not of type '{typed[2].lower()}'" if typed else why
+        return f"{merged[1].lstrip('+')}: {why}. Give a value of that type."
+    if "Could not find 'hydra/launcher/ray'" in message:
+        return (
+            "sweep=ray: its plug-in is not installed. Install the extra that has it: uv pip install --constraint "
+            "requirements/default.txt --editable '.[ray]'"
+        )
     if not unknown:
         return message.partition("\nConfig search path")[0].strip()
     key = unknown.group(1) or unknown.group(2)
-    known = known_keys(schema)
     if key in known:
         return f"{key}: conf/ does not set this key yet. Add it with a plus: +{key}=..."
     return unknown_key(key, known)

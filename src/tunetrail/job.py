@@ -5,6 +5,7 @@ file beside it, which `progress` reads. Not covered: which jobs there are, and w
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -17,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, devices, launch, params, workspace, worktree
+from tunetrail import UserError, config, devices, launch, params, states, workspace, worktree
 from tunetrail.states import State
 
 # Hydra's launchers that know nothing of GPUs: side by side on one machine, their jobs would all take the first.
 _SHARE_A_MACHINE = ("basic", "joblib")
 # What launchers raise when a process of theirs has failed: it says which, not why.
 _OF_LAUNCHERS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
+_SECONDS_TO_GIVE_BACK = 5.0
 _SIGNALLED = 128  # a shell's code for a process that a signal ended is this and the signal's number
 
 
@@ -72,6 +74,50 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
             state.write(folder.with_suffix(".json"))
             _run(sweep, folder, values, state, place, holds)
     return state.score
+
+
+def end(root: Path, folder: Path, name: str = "*") -> None:
+    """End the jobs of the sweep in `folder` that this machine runs, or the one of this name, whoever started them, and wait
+    until they have ended."""
+    launch.end([*folder.glob(f"{name}.turn"), *_holds(root, folder, name, "job.lock"), *_holds(root, folder, name, "lock")])
+    # A process that ends gives its locks back after its files are no longer listed. Other machines' jobs keep theirs.
+    deadline = time.monotonic() + _SECONDS_TO_GIVE_BACK
+    while any(map(_held, _holds(root, folder, name, "job.lock"))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def going_on(root: Path, folder: Path) -> set[str]:
+    """The names of the jobs of the sweep in `folder` that still run, be it on another machine that shares the disk."""
+    return {lock.relative_to(folder).parts[0] for lock in _holds(root, folder, "*", "job.lock") if _held(lock)}
+
+
+def orphans(root: Path, folder: Path) -> set[str]:
+    """Those of them whose launcher's process is dead, so that nobody will tell what becomes of them."""
+    return {name for name in going_on(root, folder) if not _held(folder / f"{name}.turn")}
+
+
+def stop(root: Path, folder: Path) -> list[str]:
+    """Call the jobs stopped that nobody runs any more; returns their MLflow runs."""
+    alive = going_on(root, folder)
+    left = [one for one in states.read(folder) if one.state in ("waiting", "running") and one.name not in alive]
+    for one in left:
+        kept = {name: getattr(one, name) for name in ("number", "run", "started", "ended", "score", "low", "high")}
+        State(overrides=list(one.overrides), state="stopped", **kept).write(folder / f"{one.name}.json")
+    return [one.run for one in left if one.run]
+
+
+def _holds(root: Path, folder: Path, name: str, lock: str) -> list[Path]:
+    inside = launch.output(["git", "-C", str(root), "rev-parse", "--show-prefix"])
+    return list(folder.glob(f"{name}/{inside}work/{lock}"))
+
+
+def _held(lock: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), lock.open() as file:  # its worktree has gone with it
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class Elsewhere(UserError):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,41 @@ def run(
             process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             process.kill()
-        # What of the group has not heard, or does not listen.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        finally:  # also when a second signal comes: what of the group has not heard, or does not listen
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         raise
+
+
+def end(files: Iterable[Path], patience: float = 60) -> None:
+    """End the other processes of this machine that have one of `files` open, each with its process group where it leads one;
+    by force after `patience` seconds. It comes back when there are none, or none that can be ended.
+
+    An open file finds a process whose parent is dead, and is never that of another process with the same number.
+    """
+    paths = {str(file.resolve()) for file in files}
+    deadline, told = time.monotonic() + patience, set()
+    while (left := _holders(paths)) and time.monotonic() < deadline + 10:
+        force = time.monotonic() > deadline
+        for process in left if force else left - told:  # once: a second SIGTERM would cut short what the first began
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill = os.killpg if os.getpgid(process) == process else os.kill
+                kill(process, signal.SIGKILL if force else signal.SIGTERM)
+        told |= left
+        time.sleep(0.1)
+
+
+def _holders(paths: set[str]) -> set[int]:
+    """The processes but this one that have one of `paths` open, as far as this user may see."""
+    numbers = set(map(int, filter(str.isdigit, os.listdir("/proc")))) - {os.getpid()}
+    return {process for process in numbers if not paths.isdisjoint(_opened(process))}
+
+
+def _opened(process: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        for number in os.listdir(f"/proc/{process}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                yield os.readlink(f"/proc/{process}/fd/{number}")
 
 
 def output(command: list[str], more: dict[str, str] | None = None) -> str:

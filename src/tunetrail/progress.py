@@ -3,6 +3,7 @@
 Not covered: finding out what a job is at, which is `states`' part.
 """
 
+import math
 import sys
 import threading
 import time
@@ -18,10 +19,9 @@ _FIRST = ("running", "failed", "stopped", "finished", "skipped", "waiting")  # w
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_LINES = 30.0  # of a job that runs, where lines are printed
-_PRINTED_WIDTH = 120
 
 
-def line(job: Job, width: int) -> str:
+def line(job: Job, width: float = math.inf) -> str:
     """One job in at most `width` columns: "  3  running   train 120/504  8.7 it/s  0:44 left   method=lora"."""
     head = f"{job.number:>3}  {job.state:<8}  "
     names = " ".join(job.overrides)
@@ -55,8 +55,8 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+def _cut(text: str, width: float) -> str:
+    return text if len(text) <= width else text[: max(int(width) - 1, 0)] + "…"
 
 
 def summary(jobs: list[Job], total: int | None = None) -> str:
@@ -99,7 +99,7 @@ def _about(seconds: float) -> str:
 
 
 def watch(folder: Path, stopped: threading.Event, total: int | None = None) -> None:
-    """Show the jobs of a sweep on stderr until `stopped` is set, then each job's last state once. Made for a thread.
+    """Show the jobs of a sweep on stderr until `stopped` is set, then leave each job's last state there. Made for a thread.
 
     `total` as in `summary`. On a terminal the cursor is hidden until the end, so set `stopped` and join the thread also
     when the sweep fails.
@@ -109,10 +109,8 @@ def watch(folder: Path, stopped: threading.Event, total: int | None = None) -> N
     screen = Console(stderr=True, highlight=False)
     # Not rich's own is_terminal, which a CI sets for its colours.
     live = sys.stderr.isatty() and not screen.is_dumb_terminal
-    jobs = _redraw(folder, stopped, total, screen) if live else _print(folder, stopped, total)
-    for job in jobs:
-        screen.print(_coloured(job, screen.width)) if live else _say(line(job, _PRINTED_WIDTH))
-    _say(summary(jobs, max(total or 0, len(jobs))))
+    if jobs := _redraw(folder, stopped, total, screen) if live else _print(folder, stopped):
+        _say(summary(jobs, max(total or 0, len(jobs))))
 
 
 def _looks(folder: Path, stopped: threading.Event) -> Iterator[list[Job]]:
@@ -127,17 +125,17 @@ def _looks(folder: Path, stopped: threading.Event) -> Iterator[list[Job]]:
         stopped.wait(_SECONDS_BETWEEN_LOOKS)
 
 
-def _print(folder: Path, stopped: threading.Event, total: int | None) -> list[Job]:
-    shown: dict[str, tuple[str, str, float]] = {}
+def _print(folder: Path, stopped: threading.Event) -> list[Job]:
+    shown: dict[str, tuple[Job, float]] = {}
     jobs: list[Job] = []
     for jobs in _looks(folder, stopped):
         for job in jobs:
-            now = time.monotonic()
-            state, stage, then = shown.get(job.name, ("", "", now))
-            changed = (state, stage) != (job.state, job.stage)
-            if changed or (job.state == "running" and now - then >= _SECONDS_BETWEEN_LINES):
-                _say(line(job, _PRINTED_WIDTH))
-                shown[job.name] = (job.state, job.stage, now)
+            known, then = shown.get(job.name, (None, 0.0))
+            changed = known is None or (known.state, known.stage) != (job.state, job.stage)
+            due = job.state == "running" and time.monotonic() - then >= _SECONDS_BETWEEN_LINES
+            if (changed or due) and (known is None or line(known) != line(job)):
+                _say(line(job))
+                shown[job.name] = (job, time.monotonic())
     return jobs
 
 
@@ -153,6 +151,8 @@ def _redraw(folder: Path, stopped: threading.Event, total: int | None, screen: A
     with Live(console=screen, auto_refresh=False, transient=True, redirect_stdout=sys.stdout.isatty()) as lines:
         for jobs in _looks(folder, stopped):
             lines.update(_screen(jobs, total, screen.width, screen.height), refresh=True)
+    for job in jobs:
+        screen.print(_coloured(job, screen.width))
     return jobs
 
 

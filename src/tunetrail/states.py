@@ -18,6 +18,10 @@ from typing import Any
 # earlier call. A summary names them in this order.
 STATES = ("finished", "skipped", "running", "failed", "stopped", "waiting")
 
+# The order in which dvc.yaml has the stages, and they run.
+STAGES = ("fetch", "prepare", "base", "contract", "evaluate_base", "train", "evaluate_tuned", "report")
+
+_BEGINS = re.compile(r"run \w+: .*, tracked in .*")  # experiment's words, at the beginning of a try
 # DVC's words, and what launch.py prints of a tool's bar: "train: 320/504, 00:36 gone, 00:21 left, 8.70it/s".
 _STAGE = re.compile(r"(?:Running stage|Stage) '(?P<stage>\w+)'(?P<how>:| is cached.*| didn't change.*)")
 _WAITS = re.compile(r"(?P<stage>\w+): waits for another job that runs it")  # workspace.turn's words
@@ -151,20 +155,30 @@ def _tail(file: Path, size: int, since: float) -> list[str]:
 
 def _reached(log: list[str]) -> tuple[str, Step | None]:
     """The stage that a job's screen came to, and its step: of the bar that has gone on longest, for the trainer draws
-    others inside its own, one for each validation. Bars of loading and tokenising are not the stage's steps."""
-    stage, step, longest = "", None, -1
+    others inside its own, one for each validation. Bars of loading and tokenising are not the stage's steps. DVC, called
+    again for the next stage, names those that are done once more: they are passed over."""
+    stage, step, longest, place = "", None, -1, -1
     for text in log:
-        if begun := _STAGE.fullmatch(text):
-            stage, step, longest = begun["stage"] + ("" if begun["how"] == ":" else ", cached"), None, -1
+        if _BEGINS.fullmatch(text):
+            stage, step, longest, place = "", None, -1, -1
+        elif begun := _STAGE.fullmatch(text):
+            cached, at = begun["how"] != ":", _place(begun["stage"], place + 1)
+            if not cached or at > place:
+                stage, step, longest, place = begun["stage"] + ", cached" * cached, None, -1, at
         elif waits := _WAITS.fullmatch(text):
-            stage, step, longest = f"{waits['stage']}, waits for another job", None, -1
+            stage, step, longest, place = f"{waits['stage']}, waits for another job", None, -1, _place(waits["stage"], 0) - 1
         elif bar := _BAR.fullmatch(text):
             if bar["stage"] != stage:  # its beginning is no longer in the tail
-                stage, step, longest = bar["stage"], None, -1
+                stage, step, longest, place = bar["stage"], None, -1, _place(bar["stage"], place)
             gone = _seconds(bar["gone"])
             if gone >= longest and (bar["part"] is None or bar["part"].startswith("Running ")):
                 step, longest = Step(int(bar["done"]), int(bar["total"]), _rate(bar["pace"], bar["unit"])), gone
     return stage, step
+
+
+def _place(stage: str, other: int) -> int:
+    """Where in their order the stage is, or `other` where it is none of ours."""
+    return STAGES.index(stage) if stage in STAGES else other
 
 
 def _seconds(clock: str) -> int:

@@ -5,12 +5,12 @@ launching, which are Hydra's sweepers and launchers (conf/sweep).
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
 import os
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, job, plots, progress, sweep_plot, workspace
+from tunetrail import UserError, job, plots, progress, sweep_plot, workspace
+from tunetrail.grid import constant, total
 from tunetrail.progress import Job
-from tunetrail.states import State
 
 
 class Failed(UserError):
@@ -29,11 +29,8 @@ class Failed(UserError):
     code = 1
 
 
-def run(
-    root: Path, overrides: list[str], count: int | None, multirun: Callable[[Path, Callable[[Any], float | None]], None]
-) -> None:
-    """Have `multirun` call a function for each of `count` jobs (None: not known), in a folder of the sweep's own, and record
-    what came of them.
+def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[Any], float | None]], None]) -> None:
+    """Have `multirun` call a function for each job, in a folder of the sweep's own, and record what came of them.
 
     The same words over the same code are the same sweep: its run is opened again, finished jobs are skipped and the others
     go on. In `mlflow run`, the project's own run is the parent.
@@ -44,7 +41,8 @@ def run(
     """
     from tunetrail import tracking
 
-    words, scratch = _words(overrides), root / "work" / f"changes-{os.getpid()}.patch"
+    words = sorted(word for word in overrides if word not in ("-m", "--multirun"))
+    count, scratch = total(root, words), root / "work" / f"changes-{os.getpid()}.patch"
     scratch.parent.mkdir(exist_ok=True)
     code = workspace.code(root, scratch)
     name = f"sweep-{hashlib.sha256(json.dumps([words, code.digest]).encode()).hexdigest()[:8]}"
@@ -52,7 +50,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with workspace.alone(folder, "lock"):
         code = workspace.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
-        _stop(folder)
+        job.stop(root, folder)
         earlier, opened = os.environ.get("MLFLOW_RUN_ID") or tracking.sweep(root, name), None
         if earlier:
             os.environ["MLFLOW_RUN_ID"] = earlier
@@ -68,15 +66,17 @@ def run(
                 # What the words do not make any more is not this sweep's; a study's jobs are all its own.
                 _record(parent, folder, [one for one in progress.read(folder) if not count or one.written >= started])
         finally:
-            if opened and not earlier and not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
-                tracking.forget(root, opened)
+            if not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
+                shutil.rmtree(folder)
+                if opened and not earlier:
+                    tracking.forget(root, opened)
 
 
 def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
     """Have the jobs run, and show them meanwhile."""
     from tunetrail import tracking
 
-    ended = threading.Event()
+    ended, interrupted, started = threading.Event(), False, time.time()
     watching = threading.Thread(target=progress.watch, args=(sweep.folder, ended, sweep.total), daemon=True)
     watching.start()
     try:
@@ -84,35 +84,36 @@ def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
     except UserError:  # of composing
         raise
     except Exception as error:  # of a sampler or a launcher: what the jobs did is told all the same
+        if not any(one.written >= started for one in progress.read(sweep.folder)):
+            raise UserError(
+                f"no job was begun: {type(error).__name__}: {str(error).rstrip('.')}. Mend hydra.sweeper or hydra.launcher, "
+                "which the options in conf/sweep/ set."
+            ) from error
         print(f"{sweep.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
-        if not list(sweep.folder.glob("*.json")):
-            raise
-        while any(_goes_on(file) for file in sweep.folder.glob("*/work/job.lock")):  # elsewhere, as on a cluster
+        while job.going_on(sweep.root, sweep.folder):  # elsewhere, as on a cluster
+            for name in job.orphans(sweep.root, sweep.folder):
+                job.end(sweep.root, sweep.folder, name)
             time.sleep(2)
+    except (KeyboardInterrupt, SystemExit):
+        interrupted = True
+        # A signal to all of a process group takes joblib's processes before they hand it on to their jobs.
+        job.end(sweep.root, sweep.folder)
+        raise
     finally:
-        runs = _stop(sweep.folder)
+        runs = job.stop(sweep.root, sweep.folder)
         ended.set()
         watching.join()
         for run in runs:
             tracking.settle(sweep.root, run, "KILLED")
+        if interrupted:
+            _tell_how_to_go_on(sweep)
 
 
-def _goes_on(lock: Path) -> bool:
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _stop(folder: Path) -> list[str]:
-    """Call the jobs stopped that nobody runs any more; returns their MLflow runs."""
-    left = [one for one in progress.read(folder) if one.state in ("waiting", "running")]
-    for one in left:
-        kept = {name: getattr(one, name) for name in ("number", "run", "started", "ended", "score", "low", "high")}
-        State(overrides=list(one.overrides), state="stopped", **kept).write(folder / f"{one.name}.json")
-    return [one.run for one in left if one.run]
+def _tell_how_to_go_on(sweep: job.Sweep) -> None:
+    if alive := job.going_on(sweep.root, sweep.folder):
+        print(f"{len(alive)} still run on other machines. End them there, with scancel on a cluster.", file=sys.stderr)
+    if progress.read(sweep.folder):
+        print("The same command goes on with them.", file=sys.stderr)
 
 
 def _record(parent: Any, folder: Path, jobs: list[Job]) -> None:
@@ -131,7 +132,8 @@ def _record(parent: Any, folder: Path, jobs: list[Job]) -> None:
     if done:
         best = max(done, key=lambda one: one.score)
         parent.tags({"sweep.best": best.run, "sweep.best_overrides": " ".join(best.overrides)})
-        print(f"\nbest: {best.score:.1%} of the prompts (strict), {' '.join(best.overrides)}: tunetrail show {best.run[:8]}")
+        told = ", ".join(filter(None, [f"{100 * best.score:.1f} % of the prompts (strict)", " ".join(best.overrides)]))
+        print(f"\nbest: {told}: tunetrail show {best.run[:8]}")
     print(f"figure: {folder / 'scores.png'}\ntable:  tunetrail ls --sweep {folder.name}", flush=True)
     if undone:
         whys = "\n".join(f"  {one.state}: {' '.join(one.overrides)}: {one.why or 'stopped'}" for one in undone)
@@ -161,44 +163,3 @@ def _varied(one: Job) -> dict[str, str]:
 def _point(one: Job) -> dict[str, Any]:
     status = {"failed": "FAILED", "stopped": "KILLED"}.get(one.state, "FINISHED")
     return {"params": _varied(one), "score": one.score, "low": one.low, "high": one.high, "status": status}
-
-
-def total(root: Path, overrides: list[str]) -> int | None:
-    """How many jobs the words make, or None where a sampler decides that as it goes. The first one is composed to see.
-
-    Raises:
-        HydraException, OmegaConfBaseException: it cannot be.
-    """
-    from hydra import compose, initialize_config_dir
-
-    first, count, parsed = [], 1, _parsed(_words(overrides))
-    config.refuse_secrets(one.key_or_group for one in parsed)
-    for one in parsed:
-        if not one.is_sweep_override():
-            first.append(one.input_line)
-        elif one.is_interval_sweep():
-            first.append(f"{one.get_key_element()}={one.value().start}")
-        elif one.is_choice_sweep() or one.is_range_sweep():
-            values = list(one.sweep_string_iterator())
-            first.append(f"{one.get_key_element()}={values[0]}")
-            count *= len(values)
-        else:  # a glob, which Hydra alone can resolve
-            count = 0
-    with initialize_config_dir(str(root / "conf")):
-        sweeper = compose("config", first, return_hydra_config=True).hydra.sweeper
-    return count if count and sweeper._target_.endswith("BasicSweeper") and not sweeper.params else None
-
-
-def constant(words: list[str]) -> frozenset[str]:
-    """The keys that are the same in every job."""
-    return frozenset(one.key_or_group for one in _parsed(words) if not one.is_sweep_override())
-
-
-def _words(overrides: list[str]) -> list[str]:
-    return sorted(word for word in overrides if word not in ("-m", "--multirun"))
-
-
-def _parsed(words: list[str]) -> list[Any]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_overrides(words)

@@ -1,11 +1,13 @@
 """A sweep's jobs -> one figure: the score over each parameter that varies, and from three parameters on all of them at once.
 
-Not covered: which of the differences are more than chance; the 95 % intervals are drawn for that reason.
+What the base scored is drawn behind, since base against tuned is the question. Not covered: which of the differences are
+more than chance; the 95 % intervals are drawn for that reason.
 """
 
 import math
 import textwrap
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,27 +15,36 @@ from matplotlib import colormaps, colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from tunetrail import axis
+from tunetrail import axis, ranking
 from tunetrail.axis import Axis
-from tunetrail.plots import TUNED, VALIDATION
+from tunetrail.plots import BASE, TUNED, VALIDATION
 from tunetrail.results import SCORES
 
 _SCORE = f"{SCORES['prompt_strict'][1]}, %"
 _COLUMNS = 3
 _FOOT = -0.08  # of the axes drawn together, where 0 is the lowest value
 _UNSCORED = "#555555"
+_LOOK = {"color": TUNED, "marker": "o", "markersize": 4.5}
+_LOOK_BEST = {"color": VALIDATION, "marker": "D", "markersize": 6}
+_LOOK_BASE = {"color": BASE, "marker": "_", "markersize": 7, "markeredgewidth": 2}
+_LOOK_UNSCORED = {"color": _UNSCORED, "marker": "x", "markersize": 6}
 _ENDS = {"FAILED": "failed", "KILLED": "stopped", "RUNNING": "not ended", "FINISHED": "without a score"}
 
 
-def scores(jobs: list[dict[str, Any]]) -> Figure:
-    """`jobs`: {"params": {name: text}, "score", "low", "high": shares or None, "status": MLflow's word}; at least one.
+def scores(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> Figure:
+    """`jobs`: {"params": {name: text}, "score", "low", "high": shares or None, "status": MLflow's word}; at least one, in
+    the order of their numbers. Where it is known also "loss", the last validation loss, by which equal jobs are ranked
+    (`ranking.place`), and "base", what its base scored, as {"value", "low", "high"}. `log` names the parameters that were
+    declared logarithmic.
 
     A parameter has a panel if its values differ; where none does, the jobs stand side by side. A job without a score is a
-    cross at the foot of each panel and is counted in the title.
+    cross at the foot of each panel and is counted in the title. The base of all jobs is a dashed line over its 95 %
+    interval; where jobs have bases that scored otherwise, each has a dash of its own.
     """
-    varied = axis.varied([job["params"] for job in jobs]) or [axis.beside(len(jobs))]
+    varied = axis.varied([job["params"] for job in jobs], log) or [axis.beside(len(jobs))]
     columns = min(len(varied), _COLUMNS)
     rows = math.ceil(len(varied) / columns)
     together = len(varied) >= 3 and _best(jobs)
@@ -50,6 +61,8 @@ def scores(jobs: list[dict[str, Any]]) -> Figure:
         axes.set_ylabel(_SCORE)
     _limit(cells[0, 0], jobs)
     parts[0].suptitle(_title(jobs, round(12 * width)), fontsize=11)
+    signs = _signs(jobs)
+    parts[0].legend(handles=signs, loc="outside lower center", ncols=len(signs), frameon=False, fontsize=9)
     if together:
         _parallel(parts[1], varied, jobs, width)
     return figure
@@ -60,18 +73,46 @@ def _scored(job: dict[str, Any]) -> bool:
 
 
 def _best(jobs: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return max(filter(_scored, jobs), key=lambda job: job["score"], default=None)
+    numbered = [(number, job) for number, job in enumerate(jobs) if _scored(job)]
+    first = min(numbered, key=lambda of: ranking.place(of[1]["score"], of[1].get("loss"), of[0]), default=None)
+    return first[1] if first else None
+
+
+def _bases(jobs: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """What the bases scored, each once."""
+    found: list[dict[str, float]] = []
+    for base in (job.get("base") for job in jobs if _scored(job)):
+        found += [base] if base and base not in found else []
+    return found
+
+
+def _unscored(jobs: list[dict[str, Any]]) -> Counter[str]:
+    """How many jobs have no score, by what became of them."""
+    return Counter(_ENDS.get(job["status"], "not ended") for job in jobs if not _scored(job))
+
+
+def _signs(jobs: list[dict[str, Any]]) -> list[Line2D]:
+    """The legend: what the signs that the figure has stand for."""
+    count, best, unscored = sum(map(_scored, jobs)), _best(jobs), ", ".join(_unscored(jobs))
+    signs = [("job", _LOOK)] if count > 1 else []
+    signs += [("best" if len(jobs) > 1 else "job", _LOOK_BEST)] if best else []
+    signs += [(unscored, _LOOK_UNSCORED)] if unscored else []
+    signs = [(label, {"linestyle": "", **look}) for label, look in signs]
+    bases = _bases(jobs)
+    signs += [("base", {"color": BASE, "linestyle": "--"})] if len(bases) == 1 else []
+    signs += [("its base", _LOOK_BASE | {"linestyle": ""})] if len(bases) > 1 else []
+    return [Line2D([], [], label=label, **look) for label, look in signs]
 
 
 def _title(jobs: list[dict[str, Any]], width: int) -> str:
     """How many jobs there are, which have no score and why, and the best, in lines of `width` letters."""
-    counted = Counter(_ENDS.get(job["status"], "not ended") for job in jobs if not _scored(job))
-    unscored = [f"{count} {word}" for word, count in counted.items()]
+    unscored = [f"{count} {word}" for word, count in _unscored(jobs).items()]
     lines = [", ".join([f"{len(jobs)} job{'s' * (len(jobs) != 1)}", *unscored])]
     if best := _best(jobs):
         values = {name: axis.short(axis.text(value), 40) for name, value in best["params"].items()}
         params = " ".join(f"{axis.short(name, 40)}={value}" for name, value in values.items())
-        said = "best: " * (len(jobs) > 1) + f"{100 * best['score']:.1f} %" + f", {params}" * bool(params)
+        word = ranking.best_of(job["score"] for job in jobs if _scored(job))
+        said = f"{word}: " * (len(jobs) > 1) + f"{100 * best['score']:.1f} %" + f", {params}" * bool(params)
         lines += textwrap.wrap(said, width, max_lines=3, placeholder=" …", break_on_hyphens=False)
     return "\n".join(lines)
 
@@ -83,19 +124,26 @@ def _panel(axes: Axes, parameter: Axis, jobs: list[dict[str, Any]], width: float
     spread = min(22.0, 25 * width * gap)  # points
     if parameter.log:
         axes.set_xscale("log")
+    bases = _bases(jobs)
+    if len(bases) == 1:
+        axes.axhspan(100 * bases[0]["low"], 100 * bases[0]["high"], color=BASE, alpha=0.15, linewidth=0, zorder=1)
+        axes.axhline(100 * bases[0]["value"], color=BASE, linestyle="--", linewidth=1.2, zorder=1)
     for place, job in zip(parameter.places, jobs, strict=True):
         apart = min(5.0, spread / alike[place]) * (seen[place] - (alike[place] - 1) / 2)
         seen[place] += 1
         aside = ScaledTranslation(apart / 72, 0, axes.figure.dpi_scale_trans)
         if not _scored(job):
             at_foot = axes.get_xaxis_transform() + aside
-            axes.plot(place, 0.03, "x", color=_UNSCORED, markersize=6, transform=at_foot, clip_on=False)
+            axes.plot(place, 0.03, linestyle="", transform=at_foot, clip_on=False, **_LOOK_UNSCORED)
             continue
-        colour, marker, size, above = (VALIDATION, "D", 6, 4) if job is best else (TUNED, "o", 4.5, 3)
+        if len(bases) > 1 and job.get("base"):
+            its = {"linestyle": "", "zorder": 2, "transform": axes.transData + aside}
+            axes.plot(place, 100 * job["base"]["value"], **its, **_LOOK_BASE)
+        look, above = (_LOOK_BEST, 4) if job is best else (_LOOK, 3)
         ends = None if job["low"] is None else [[100 * (job["score"] - job["low"])], [100 * (job["high"] - job["score"])]]
-        bar = {"ecolor": colors.to_rgba(colour, 0.5), "elinewidth": 1, "capsize": 2 if len(jobs) <= 30 else 0}
-        drawn = {"color": colour, "markersize": size, "zorder": above, "transform": axes.transData + aside}
-        axes.errorbar(place, 100 * job["score"], ends, fmt=marker, **bar, **drawn)
+        bar = {"ecolor": colors.to_rgba(look["color"], 0.5), "elinewidth": 1, "capsize": 2 if len(jobs) <= 30 else 0}
+        drawn = {"linestyle": "", "zorder": above, "transform": axes.transData + aside}
+        axes.errorbar(place, 100 * job["score"], ends, **look, **bar, **drawn)
     _x_axis(axes, parameter, width)
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
@@ -122,7 +170,9 @@ def _x_axis(axes: Axes, parameter: Axis, width: float) -> None:
 def _limit(axes: Axes, jobs: list[dict[str, Any]]) -> None:
     """From the lowest end of an interval to the highest, with room at the foot for the crosses; ticks are shares alone."""
     scored = [job for job in jobs if _scored(job)]
-    ends = [100 * job[key] for job in scored for key in ("score", "low", "high") if job[key] is not None] or [0, 100]
+    ends = [100 * job[key] for job in scored for key in ("score", "low", "high") if job[key] is not None]
+    ends += [100 * share for base in _bases(jobs) for share in base.values()]
+    ends = ends or [0, 100]
     room = max(0.06 * (max(ends) - min(ends)), 1.5)
     foot = 2.5 * room if len(scored) < len(jobs) else room
     axes.set_ylim(min(ends) - foot, min(max(ends) + room, 104))
@@ -150,7 +200,7 @@ def _parallel(part: Any, varied: list[Axis], jobs: list[dict[str, Any]], width: 
         else:
             dashed = {"color": "#999999", "linewidth": 0.8, "linestyle": "--", "zorder": 1, "clip_on": False}
             axes.plot([*places, len(varied)], [*heights, _FOOT], **dashed)
-            axes.plot(len(varied), _FOOT, "x", color=_UNSCORED, markersize=6, zorder=4, clip_on=False)
+            axes.plot(len(varied), _FOOT, linestyle="", zorder=4, clip_on=False, **_LOOK_UNSCORED)
     if len(shown) < len(jobs):
         axes.annotate("no score", (len(varied), _FOOT), annotation_clip=False, **beside)
     box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, config, experiment, params, schema, workspace
+from tunetrail import UserError, config, experiment, grid, params, schema, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -42,11 +42,14 @@ _HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--
 @click.option("--force", is_flag=True, help="Run every stage, also one that has not changed, on the data that are here.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(overrides: tuple[str, ...], more: str, composed: Path | None, force: bool, debug: bool) -> None:
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, lambda number, _: sys.exit(128 + number))
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(stop, lambda number, _: sys.exit(128 + number))
     click.get_current_context().parent.params["debug"] |= debug
     words, root = [*overrides, *split(more)], workspace.root()
     if composed:
+        if not composed.is_file():
+            raise UserError(f"--params {composed}: no such file. Give the params.yaml of a run.")
         if words:
             raise UserError(f"--params {composed} is composed already. Leave out {words[0]}, or change the file.")
         experiment.conduct(params.load(composed), root, force)
@@ -57,9 +60,9 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         alone = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
         if alone:
             raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
-        with explained():
-            count = sweep.total(root, words)
-        sweep.run(root, words, count, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
+        with explained(words, root):
+            grid.check(root, words, schema.params())
+        sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
         check(words)
         compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force))
@@ -96,14 +99,14 @@ def compose(overrides: list[str], root: Path, job: Callable[[Any], float | None]
         except UserError as error:  # Hydra would print a heading of its own over it
             fault.append(error)
 
-    with explained():
+    with explained(overrides, root):
         hydra.main(config_path=str(root / "conf"), config_name="config")(call)()
     if fault:
         raise fault[0]
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def explained(overrides: list[str], root: Path) -> Iterator[None]:
     """What Hydra has against the overrides, as an error of the person's."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -111,4 +114,6 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(config.composition_fault(str(error), schema.params())) from error
+        groups = [folder.name for folder in (root / "conf").iterdir() if folder.is_dir()]
+        known = [*config.known_keys(schema.params()), *groups, *grid.hydra_keys(root, overrides)]
+        raise UserError(config.composition_fault(error, known)) from error

@@ -1,0 +1,133 @@
+"""A sweep's overrides as typed -> what varies in its jobs, how many they are, and which values no job could take.
+
+Not covered: which combinations are run, and where, which is Hydra's.
+"""
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, config
+
+
+def constant(words: list[str]) -> frozenset[str]:
+    """The keys that are the same in every job."""
+    return frozenset(one.key_or_group for one in _parsed(words) if not one.is_sweep_override())
+
+
+def total(root: Path, words: list[str]) -> int | None:
+    """How many jobs the words make, or None where a sampler decides that as it goes. The first one is composed to see.
+
+    Raises:
+        HydraException, OmegaConfBaseException: it cannot be.
+    """
+    parsed = _parsed(words)
+    sweeper = _composed(root, next(_jobs(parsed)), hydra=True).hydra.sweeper
+    count = math.prod(len(_values(one)) for one in parsed)  # 0 with a glob, which Hydra alone can resolve
+    return count if count and _combines(sweeper) and not sweeper.params else None
+
+
+def check(root: Path, words: list[str], schema: config.Schema) -> None:
+    """Refuse, before anything is written, a sweep that could not begin, and one with a value that no job could take.
+
+    Raises:
+        UserError: naming the job's overrides, or what is wrong with the sweeper or the launcher.
+        HydraException, OmegaConfBaseException: a job cannot be composed.
+    """
+    parsed = _parsed(words)
+    config.refuse_secrets(one.key_or_group for one in parsed)
+    _refuse_two(root / "conf" / "sweep", parsed)
+    hydra = _composed(root, next(_jobs(parsed)), hydra=True).hydra
+    sweeper, named = hydra.sweeper, {one.key_or_group for one in parsed}
+    beside = _parsed([f"{key}={value}" for key, value in (sweeper.params or {}).items()])  # in an experiment's own file
+    parsed = [one for one in beside if one.key_or_group not in named] + parsed
+    varied = {one.get_key_element(): one for one in parsed if one.is_sweep_override()}
+    if not varied and not sweeper.get("custom_search_space"):
+        raise UserError("nothing varies: give key=a,b, or leave -m out.")
+    if _combines(sweeper) and (drawn := [key for key, one in varied.items() if one.is_interval_sweep()]):
+        raise UserError(f"{drawn[0]}: interval() needs a searcher: 'sweep=[joblib,optuna]'")
+    if sweeper.get("n_trials", 1) < 1:
+        raise UserError(f"hydra.sweeper.n_trials={sweeper.n_trials}: no job would run. Give 1 or more.")
+    if hydra.runtime.choices["hydra/launcher"] == "submitit_slurm" and not shutil.which("srun"):
+        raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
+    for job in _jobs(parsed):
+        try:
+            config.check(config.resolve(_composed(root, job)), schema)
+        except UserError as error:
+            own = [line for line in job if line.partition("=")[0] in varied]
+            raise UserError(f"the job {' '.join(own)}: {error}" if own else str(error)) from None
+
+
+def hydra_keys(root: Path, words: list[str]) -> list[str]:
+    """Hydra's own dotted keys, those of the sweeper and the launcher that the words choose among them."""
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    options = [word for word in words if word.startswith("sweep=")]
+    try:
+        hydra = _composed(root, options, hydra=True).hydra
+    except HydraException:  # which is what is wrong with them
+        return []
+    return [key for key in config.flatten(OmegaConf.to_container(hydra), "hydra") if "._" not in key]
+
+
+def _refuse_two(options: Path, parsed: list[Any]) -> None:
+    """Say which of the sweep's options name a launcher or a sweeper twice, of which Hydra would mix the keys."""
+    chosen = next((one.value() for one in parsed if one.key_or_group == "sweep"), None)
+    if not isinstance(chosen, list):
+        return
+    texts = {option: file.read_text() for option in chosen if (file := options / f"{option}.yaml").is_file()}
+    for role in ("launcher", "sweeper"):
+        named = [option for option, text in texts.items() if f"override /hydra/{role}:" in text]
+        if len(named) > 1:
+            raise UserError(f"sweep: two {role}s, {' and '.join(named)}. Name one.")
+
+
+def _jobs(parsed: list[Any]) -> Iterator[list[str]]:
+    """Jobs that have every value between them, of a range its ends, each beside the first of every other: a composition
+    takes 80 ms, too long for every combination."""
+    values = [(one, lines) for one in parsed if (lines := _values(one))]
+    first = [lines[0] for _, lines in values]
+    yield first
+    for place, (one, lines) in enumerate(values):
+        for line in lines[1:][-1:] if one.is_range_sweep() else lines[1:]:
+            yield [*first[:place], line, *first[place + 1 :]]
+
+
+def _values(one: Any) -> list[str]:
+    """An override with each of its values; of an interval its ends, of a glob none.
+
+    Raises:
+        UserError: it is a range with nothing in it.
+    """
+    from hydra.core.override_parser.types import ValueType
+
+    if not one.is_sweep_override():
+        return [one.input_line]
+    if one.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        return []
+    value = one.value()
+    values = [value.start, value.end] if one.is_interval_sweep() else list(one.sweep_string_iterator())
+    if not values:
+        raise UserError(f"{one.input_line}: no value lies in it. The end of a range is not part of it.")
+    return [f"{one.get_key_element()}={value}" for value in values]
+
+
+def _combines(sweeper: Any) -> bool:
+    """Whether it runs every combination, and does not search."""
+    return sweeper._target_.endswith("BasicSweeper")
+
+
+def _composed(root: Path, words: list[str], hydra: bool = False) -> Any:
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(root / "conf")):
+        return compose("config", words, return_hydra_config=hydra)
+
+
+def _parsed(words: list[str]) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])

@@ -1,0 +1,131 @@
+"""Overrides as a person types them for a sweep, over the real conf tree; nothing is run."""
+
+import importlib.util
+import shutil
+import time
+
+import pytest
+import yaml
+from hydra.errors import HydraException
+
+from tests.conftest import ROOT
+from tunetrail import UserError, grid
+
+
+def fault(known, *words):
+    with pytest.raises(UserError) as error:
+        grid.check(ROOT, list(words), known)
+    return str(error.value)
+
+
+def test_a_key_with_one_value_does_not_vary():
+    words = ["experiment=demo", "+a.b=1", "method=full,lora", "train.learning_rate=tag(log, interval(1e-4, 1e-2))", "~x"]
+    assert grid.constant(words) == {"experiment", "a.b", "x"}
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["seed=1,2,3", "method=full,lora"], 6),
+        (["-m", "train.learning_rate=range(1,4)"], 3),
+        (["seed=1"], 1),
+        (["method=glob(lo*)"], None),
+        (["sweep=optuna", "train.learning_rate=tag(log, interval(1e-4, 1e-2))"], None),
+    ],
+)
+def test_how_many_jobs_there_will_be_is_known_but_for_a_sampler_or_a_glob(words, count):
+    assert grid.total(ROOT, words) == count
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sweep=joblib"], "nothing varies: give key=a,b, or leave -m out."),
+        (["sweep=optuna", "seed=1"], "nothing varies: give key=a,b, or leave -m out."),
+        (["sweep=joblib", "seed=interval(1,2)"], "seed: interval() needs a searcher: 'sweep=[joblib,optuna]'"),
+        (["seed=range(1,1)"], "seed=range(1,1): no value lies in it. The end of a range is not part of it."),
+        (["sweep=[joblib,submitit_local]", "seed=1,2"], "sweep: two launchers, joblib and submitit_local. Name one."),
+        (["sweep=[joblib,serial]", "seed=1,2"], "sweep: two launchers, joblib and serial. Name one."),
+        (["sweep=[serial,optuna]", "seed=1,2"], "sweep: two sweepers, serial and optuna. Name one."),
+        (
+            ["sweep=optuna", "hydra.sweeper.n_trials=0", "seed=1,2"],
+            "hydra.sweeper.n_trials=0: no job would run. Give 1 or more.",
+        ),
+        (["evaluate.model_args.token=a,b"], "evaluate.model_args.token holds a secret"),
+    ],
+)
+def test_a_sweep_that_could_not_begin_is_refused_with_the_remedy(known, words, says):
+    assert fault(known, *words).startswith(says)
+
+
+@pytest.mark.skipif(bool(shutil.which("srun")), reason="Slurm is here")
+def test_without_slurm_its_option_is_refused(known):
+    said = "sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib."
+    assert fault(known, "sweep=slurm", "seed=1,2") == said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["train.learning_rate=1e-3,abc", "seed=1,2"],
+            "the job train.learning_rate=abc seed=1: train.learning_rate: 'abc' is",
+        ),
+        (["+train.lerning_rate=1,2"], "the job +train.lerning_rate=1: train.lerning_rate: no such key. Did you mean"),
+        (["seed=1,2", "model=tiny_llama,local"], "the job seed=1 model=local: base.base_model has no value"),
+        (["train.num_epochs=range(2,-1,-1)"], "the job train.num_epochs=0: train.num_epochs: 0 is less"),
+        (["sweep=optuna", "train.num_epochs=interval(0,2)"], "the job train.num_epochs=0.0: train.num_epochs: 0.0 is"),
+        (["sweep=optuna", "seed=choice(1,a)"], "the job seed=a: "),
+        (["method=glob(lo*)", "train.num_epochs=many"], "train.num_epochs: 'many' is not of type"),
+    ],
+)
+def test_a_value_that_no_job_could_take_is_found_in_each_job_and_the_job_is_named(known, words, says):
+    assert fault(known, *words).startswith(says)
+
+
+def test_an_option_of_a_group_that_is_none_is_found_beside_those_that_are(known):
+    with pytest.raises(HydraException, match="Could not find 'method/lorra'"):
+        grid.check(ROOT, ["method=full,lorra"], known)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep=joblib", "seed=1,2", "method=full,lora"],
+        ["seed=choice(7)"],
+        ["sweep=[joblib,optuna]", "train.learning_rate=tag(log, interval(1e-4, 1e-2))"],
+        ["method=glob(lo*)"],
+    ],
+)
+def test_a_sweep_that_can_begin_passes(known, words):
+    grid.check(ROOT, words, known)
+
+
+def test_what_an_experiments_own_file_varies_is_checked_unless_it_is_overridden(known, tmp_path):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    experiment = {"name": "mine", "hydra": {"sweeper": {"params": {"train.learning_rate": "1e-3,abc"}}}}
+    text = f"# @package _global_\n{yaml.safe_dump(experiment)}"
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"the job train\.learning_rate=abc: "):
+        grid.check(tmp_path, ["experiment=mine"], known)
+    grid.check(tmp_path, ["experiment=mine", "train.learning_rate=1e-3,2e-3"], known)
+
+
+def test_a_hundred_jobs_are_checked_by_their_values_and_not_one_by_one(known):
+    started = time.monotonic()
+    grid.check(ROOT, ["seed=range(1,51)", "train.learning_rate=1e-3,2e-3"], known)
+    assert time.monotonic() - started < 5  # one by one they take ten seconds on a quiet machine
+
+
+def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
+    keys = grid.hydra_keys(ROOT, ["sweep=[joblib,optuna]", "seed=1,2"])
+    assert {"hydra.sweeper.n_trials", "hydra.launcher.n_jobs", "hydra.sweep.dir"} <= set(keys)
+    assert "hydra.sweeper.n_trials" not in grid.hydra_keys(ROOT, [])
+    assert not [key for key in keys if "_target_" in key]
+    assert grid.hydra_keys(ROOT, ["sweep=none"]) == []
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("hydra_plugins.hydra_ray_launcher")), reason="Ray's plug-in is here")
+def test_hydras_word_for_a_plug_in_that_is_not_here_names_it(known):
+    with pytest.raises(HydraException, match="hydra/launcher/ray"):
+        grid.check(ROOT, ["sweep=ray", "seed=1,2"], known)
