@@ -96,7 +96,7 @@ torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 Root Cause (first observed failure):
   exitcode  : 1 (pid: 9)
   error_file: <N/A>
-"""  # noqa: W291
+"""
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """An Axolotl config and the number of steps -> the warm-up's length, and the learning rate at each optimiser step.
 
-The schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19's own (utils/schedulers.py, core/trainers/mixins), as
-the trainer uses them: the first step of a warm-up is taken at a rate of 0. Not known here: schedulers that go by the validation
-loss, jagged restarts, a plug-in's own and DeepSpeed's, and the rates of `lr_groups` and `loraplus_lr_ratio`.
+The schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19's own (utils/schedulers.py,
+core/trainers/mixins), as the trainer uses them: the first step of a warm-up is taken at a rate of 0. Not known here:
+schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the rates of
+`lr_groups` and `loraplus_lr_ratio`.
 """
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -202,7 +204,7 @@ def _one_cycle(
     corners = [(0.0, first), (top, 1.0), (2 * top, first), (total - 1.0, last)]
     corners = corners if three_phase else [*corners[:2], corners[3]]
     found = np.full(total, last)
-    for (start, begins), (end, ends) in reversed(list(zip(corners, corners[1:], strict=False))):
+    for (start, begins), (end, ends) in reversed(list(itertools.pairwise(corners))):
         part = np.clip((at - start) / max(end - start, 1e-12), 0.0, 1.0)
         way = part if anneal_strategy == "linear" else 0.5 * (1.0 - np.cos(np.pi * part))
         found = np.where(at <= end, begins + (ends - begins) * way, found)
