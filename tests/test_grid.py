@@ -129,3 +129,9 @@ def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
 def test_hydras_word_for_a_plug_in_that_is_not_here_names_it(known):
     with pytest.raises(HydraException, match="hydra/launcher/ray"):
         grid.check(ROOT, ["sweep=ray", "seed=1,2"], known)
+
+
+def test_a_key_that_is_tagged_so_is_logarithmic():
+    words = ["train.learning_rate=tag(log, interval(1e-4, 1e-2))", "seed=1,2", "+train.max_steps=range(1, 3)", "name=a"]
+    assert grid.logarithmic(words) == {"train.learning_rate"}
+    assert grid.logarithmic(["+train.adam_epsilon=tag(log, choice(1e-8, 1e-6))"]) == {"train.adam_epsilon"}

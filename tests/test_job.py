@@ -196,12 +196,18 @@ def test_a_signal_ends_the_sweep(tmp_path, error):
 def test_a_job_that_is_skipped_has_the_scores_and_the_times_of_when_it_ran(root):
     score = {"value": 0.5, "low": 0.4, "high": 0.6}
     (root / "report").mkdir()
-    (root / "report" / "metrics.json").write_text(json.dumps({"ifeval": {"tuned": {"prompt_strict": score}}}))
+    base = {"value": 0.125, "low": 0.05, "high": 0.25}
+    metrics = {
+        "ifeval": {"base": {"prompt_strict": base}, "tuned": {"prompt_strict": score}},
+        "train": {"validation_loss": 1.5},
+    }
+    (root / "report" / "metrics.json").write_text(json.dumps(metrics))
     with tracking.run(root, "demo") as run:
         run.artifacts(root, "report")
     child, state = store.find(root, run.id), State(4, ["a=1"], started=9000.0)
     job._finished_before(state, child, root)
     assert (state.number, state.state, state.score, state.low, state.high) == (4, "skipped", 0.5, 0.4, 0.6)
+    assert (state.loss, state.base) == (1.5, base)
     assert (state.started, state.ended) == (child.info.start_time / 1000, child.info.end_time / 1000)
 
 

@@ -17,6 +17,12 @@ def constant(words: list[str]) -> frozenset[str]:
     return frozenset(one.key_or_group for one in _parsed(words) if not one.is_sweep_override())
 
 
+def logarithmic(words: list[str]) -> frozenset[str]:
+    """The keys whose values lie on a logarithmic scale, as `tag(log, ...)` declares it."""
+    swept = (one for one in _parsed(words) if one.is_sweep_override())
+    return frozenset(one.get_key_element().lstrip("+") for one in swept if "log" in getattr(one.value(), "tags", ()))
+
+
 def total(root: Path, words: list[str]) -> int | None:
     """How many jobs the words make, or None where a sampler decides that as it goes. The first one is composed to see.
 

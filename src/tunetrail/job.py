@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, devices, launch, params, states, workspace, worktree
+from tunetrail import UserError, config, devices, launch, params, ranking, states, workspace, worktree
 from tunetrail.states import State
 
 # Hydra's launchers that know nothing of GPUs: side by side on one machine, their jobs would all take the first.
@@ -58,6 +58,7 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
         from tunetrail import tracking
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
+        tags[ranking.NUMBER] = str(hydra.job.num)
         name = " ".join(overrides) or (values or {}).get("name", "job")
         child = tracking.child(sweep.root, sweep.parent, name, tags)
         state.run = child.info.run_id
@@ -177,8 +178,7 @@ def _finished_before(state: State, child: Any, root: Path) -> None:
     from tunetrail import store
 
     metrics = store.texts(root, child.info.run_id, ["report/metrics.json"])["report/metrics.json"]
-    score = json.loads(metrics)["ifeval"]["tuned"]["prompt_strict"]
-    state.score, state.low, state.high = score["value"], score["low"], score["high"]
+    state.take(json.loads(metrics))
     state.started, state.ended = child.info.start_time / 1000, child.info.end_time / 1000
     state.state = "skipped"
 
@@ -224,8 +224,7 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
         raise UserError(why(log, start))
     if tracking.status(sweep.root, state.run) != "FINISHED":
         raise UserError(f"the tracking store did not take all of its record; what it made stays in {checkout}")
-    score = json.loads((checkout / "report" / "metrics.json").read_text())["ifeval"]["tuned"]["prompt_strict"]
-    state.score, state.low, state.high = score["value"], score["low"], score["high"]
+    state.take(json.loads((checkout / "report" / "metrics.json").read_text()))
     worktree.remove(sweep.root, folder)
 
 

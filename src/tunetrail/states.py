@@ -50,7 +50,8 @@ class Step:
 @dataclass
 class State:
     """What a job writes of itself: times are seconds since 1970, the score is ifeval/tuned/prompt_strict, a share between 0
-    and 1, and `low` and `high` end its 95 % interval; `why` is for one that failed."""
+    and 1, and `low` and `high` end its 95 % interval; `loss` is the last validation loss (nats a token), `base` what the
+    base scored, as {"value", "low", "high"}; `why` is for one that failed."""
 
     number: int
     overrides: list[str]
@@ -62,6 +63,14 @@ class State:
     score: float | None = None
     low: float | None = None
     high: float | None = None
+    loss: float | None = None
+    base: dict[str, float] | None = None
+
+    def take(self, metrics: dict[str, Any]) -> None:
+        """Take what metrics.json says of the tuned model and of its base."""
+        score = metrics["ifeval"]["tuned"]["prompt_strict"]
+        self.score, self.low, self.high = score["value"], score["low"], score["high"]
+        self.loss, self.base = metrics["train"]["validation_loss"], metrics["ifeval"]["base"]["prompt_strict"]
 
     def write(self, file: Path) -> None:
         """Replace `file` whole, so that nobody reads half of it."""
@@ -87,6 +96,8 @@ class Job:
     score: float | None = None
     low: float | None = None
     high: float | None = None
+    loss: float | None = None
+    base: dict[str, float] | None = None
     stage: str = ""
     step: Step | None = None
     written: float = 0.0
@@ -119,7 +130,10 @@ def _job(file: Path) -> Job | None:
             return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    figures = {key: _number(held.get(key)) for key in ("started", "ended", "score", "low", "high")}
+    figures = {key: _number(held.get(key)) for key in ("started", "ended", "score", "low", "high", "loss")}
+    base = held["base"] if isinstance(held.get("base"), dict) else {}
+    shares = {key: share for key in ("value", "low", "high") if (share := _number(base.get(key))) is not None}
+    figures["base"] = shares if len(shares) == 3 else None
     since, stage, step = figures["started"] or 0.0, "", None
     if state in ("running", "failed", "stopped"):
         stage, step = _reached(_tail(file.with_suffix(".log"), _LOG_TAIL, since))

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, job, plots, progress, sweep_plot, workspace
-from tunetrail.grid import constant, total
+from tunetrail import UserError, job, plots, progress, ranking, sweep_plot, workspace
+from tunetrail.grid import constant, logarithmic, total
 from tunetrail.progress import Job
 
 
@@ -64,7 +64,8 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
                 started = time.time()
                 _conduct(job.Sweep(root, folder, parent.id, code, constant(words), count), multirun)
                 # What the words do not make any more is not this sweep's; a study's jobs are all its own.
-                _record(parent, folder, [one for one in progress.read(folder) if not count or one.written >= started])
+                jobs = [one for one in progress.read(folder) if not count or one.written >= started]
+                _record(parent, folder, jobs, logarithmic(words))
         finally:
             if not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
                 shutil.rmtree(folder)
@@ -116,8 +117,8 @@ def _tell_how_to_go_on(sweep: job.Sweep) -> None:
         print("The same command goes on with them.", file=sys.stderr)
 
 
-def _record(parent: Any, folder: Path, jobs: list[Job]) -> None:
-    """Put the table, the best job and the figure into the sweep's run, and say them.
+def _record(parent: Any, folder: Path, jobs: list[Job], log: frozenset[str]) -> None:
+    """Put the table, the best job and the figure into the sweep's run, and say them; `log` is `grid.logarithmic`'s.
 
     Raises:
         Failed: a job failed, or was stopped.
@@ -126,14 +127,15 @@ def _record(parent: Any, folder: Path, jobs: list[Job]) -> None:
     undone = [one for one in jobs if one.state not in ("finished", "skipped")]
     parent.text("sweep/jobs.csv", table(jobs))
     parent.metrics({"sweep/jobs": len(jobs), "sweep/failed": len(undone)})
-    figure = sweep_plot.scores([_point(one) for one in jobs])
+    figure = sweep_plot.scores([_point(one) for one in jobs], log)
     plots.save(figure, folder / "scores")
     parent.artifacts(folder, "scores.png", "scores.svg", into="sweep")
     if done:
-        best = max(done, key=lambda one: one.score)
+        best = min(done, key=lambda one: ranking.place(one.score, one.loss, one.number))
         parent.tags({"sweep.best": best.run, "sweep.best_overrides": " ".join(best.overrides)})
         told = ", ".join(filter(None, [f"{100 * best.score:.1f} % of the prompts (strict)", " ".join(best.overrides)]))
-        print(f"\nbest: {told}: tunetrail show {best.run[:8]}")
+        word = ranking.best_of(one.score for one in done)
+        print(f"\n{word}: {told}: tunetrail show {best.run[:8]}")
     print(f"figure: {folder / 'scores.png'}\ntable:  tunetrail ls --sweep {folder.name}", flush=True)
     if undone:
         whys = "\n".join(f"  {one.state}: {' '.join(one.overrides)}: {one.why or 'stopped'}" for one in undone)
@@ -162,4 +164,5 @@ def _varied(one: Job) -> dict[str, str]:
 
 def _point(one: Job) -> dict[str, Any]:
     status = {"failed": "FAILED", "stopped": "KILLED"}.get(one.state, "FINISHED")
-    return {"params": _varied(one), "score": one.score, "low": one.low, "high": one.high, "status": status}
+    figures = {name: getattr(one, name) for name in ("score", "low", "high", "loss", "base")}
+    return {"params": _varied(one), "status": status} | figures
