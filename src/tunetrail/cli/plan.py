@@ -84,7 +84,8 @@ def _show(values: dict[str, Any], root: Path, as_json: bool, plot: Path | None) 
     if judged:
         click.echo("\n" + text.findings(judged, allowed))
     errors = ", ".join(one.code for one in refused)
-    click.echo(f"\n{'refused: ' + errors if refused else 'nothing speaks against this run'}")
+    passed = "not refused; see the warnings" if judged else "nothing speaks against this run"
+    click.echo(f"\n{'refused: ' + errors if refused else passed}")
     return 2 if refused else 0
 
 

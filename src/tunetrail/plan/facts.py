@@ -109,7 +109,7 @@ def _time(
     else:
         per_gpu, source = cost.rate(device, train, plan["mfu"])
         per_second = per_gpu * count
-    by = "whose time this is"
+    by = "the time is for that many"
     if earlier and earlier["evaluation_s"] and earlier["tokens_at_most"] == longest:
         answering, by = earlier["evaluation_s"], "the time as measured here"
     validating = facts["flops"]["validation"] / per_second
