@@ -250,6 +250,15 @@ def test_a_micro_batch_is_joined_to_one_pack_or_packed_row_by_row_as_the_kernel_
     assert (alone.total, joined.total) == (24, 18)  # and Axolotl counts whole steps alone
 
 
+def test_rows_that_keep_their_order_leave_room_behind_them():
+    rows, keys = (
+        np.array([6, 4, 6, 4, 5, 6, 5]),
+        PACKED | {"sequence_len": 10, "micro_batch_size": 1, "curriculum_sampling": True},
+    )
+    assert packing.steps(keys, rows, 1).packs == 4
+    assert packing.steps(keys | {"sample_packing_sequentially": True}, rows, 1).packs == 5
+
+
 def test_what_a_step_holds_adds_up_to_the_epoch():
     rows = lengths_of("instructions", 800, 512)
     for keys, num_gpus in ((PACKED, 1), (JOINED, 1), (BASE, 1), (BASE | {"pad_to_sequence_len": False}, 1)):

@@ -143,6 +143,12 @@ def test_the_composed_recipe_put_right_peaks_at_its_rate_and_ends_near_0(compose
     assert rates[-1] < 1e-10
 
 
+def test_a_warm_up_of_one_step_is_made_two_and_one_that_nobody_asked_for_has_at_most_100():
+    asked = [{"warmup_steps": 1}, {"warmup_ratio": 0.05}, {"warmup_ratio": 0.1}, {"warmup_steps": 0}, {}]
+    assert [schedule.warmup(config("cosine", keys), 30) for keys in asked] == [2, 2, 3, 0, 0]
+    assert [schedule.warmup(config("cosine", {}), total) for total in (34, 1000, 5000)] == [2, 30, 100]
+
+
 def test_a_scheduler_that_goes_by_the_validation_loss_has_no_rates_to_foretell():
     for name in ("reduce_lr_on_plateau", "greedy", "of a plug-in"):
         assert schedule.rates(config(name, {}), 10) is None

@@ -65,6 +65,7 @@ def test_the_figure_shows_what_was_asked_for_what_is_reached_and_that_the_warm_u
     assert curve.get_ydata()[-1] == pytest.approx(5.2e-6)
     words = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert words == ["asked for: 2e-05", "warm-up: 100 steps; the run has 27", "highest: 5.2e-06"]
+    assert [(patch.get_x(), patch.get_width()) for patch in axes.patches] == [(0.5, 27)]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("optimiser step", "learning rate")
     assert imread(tmp_path / "schedule_plot.png").shape[:2] == (518, 1152)
 
@@ -83,7 +84,8 @@ def test_the_same_rates_give_the_same_file(tmp_path):
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_no_steps_and_one_are_drawn_too(tmp_path):
-    for steps in (0, 1):
+def test_no_steps_and_few_are_drawn_too_and_only_whole_ones_have_a_tick(tmp_path, drawn):
+    for steps in (0, 1, 2):
         schedule_plot.png(np.zeros(steps), 0, 1.0, tmp_path / f"{steps}.png")
         assert (tmp_path / f"{steps}.png").stat().st_size > 1000
+        assert all(tick == int(tick) for tick in drawn[-1].axes[0].get_xticks())

@@ -119,8 +119,19 @@ def test_the_best_job_is_told_with_what_it_overrides_if_it_does(checkout, capsys
     done = job(0, overrides, "finished", score=0.794, low=0.7, high=0.9, started=1.0, ended=61.0, run="0123456789")
     with tracking.run(checkout, "sweep-1", place=checkout / "runs") as parent:
         (checkout / "runs").mkdir()
-        sweep._record(parent, checkout / "runs", [done])
+        sweep._record(parent, checkout / "runs", [done], frozenset())
     assert f"\nbest: 79.4 % of the prompts (strict){told}: tunetrail show 01234567\n" in capsys.readouterr().out
+
+
+def test_of_equal_jobs_the_one_with_the_lower_validation_loss_is_the_best(checkout, capsys):
+    jobs = [
+        job(number, f"seed={number}", "finished", score=0.5, low=0.4, high=0.6, loss=loss, run=f"{number}" * 10)
+        for number, loss in enumerate((1.5, 1.25, 1.75))
+    ]
+    with tracking.run(checkout, "sweep-1", place=checkout / "runs") as parent:
+        (checkout / "runs").mkdir()
+        sweep._record(parent, checkout / "runs", jobs, frozenset())
+    assert "\nbest of 3 equal: 50.0 % of the prompts (strict), seed=1: tunetrail show 11111111\n" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
