@@ -24,7 +24,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     shape, known = architecture.read(values["base"], root)
     steps = packing.steps(train, work.lengths, count)
     validation = packing.validation(train, work.validation_lengths, count)
-    times = packing.evaluations(train, steps.total)
+    times = packing.evaluations(train, steps.total, steps.per_epoch)
     mean = float(work.lengths.mean()) if work.kept else 0.0
     flops = cost.flops(shape, train, steps.total * steps.slots_per_step, times * validation.slots, mean)
     parts = memory.training(shape, train, count)
@@ -63,7 +63,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
             "capacity": device.memory,
             "fits": needed <= device.memory,
         },
-        "disk": cost.disk(shape, train, packing.saves(train, steps.total)[1])
+        "disk": cost.disk(shape, train, packing.saves(train, steps.total, steps.per_epoch)[1])
         | {"free": shutil.disk_usage(root).free if origin == "this machine" else None},
     }
     facts |= _time(values, root, device, facts, shape, work.prompts)

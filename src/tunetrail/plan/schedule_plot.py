@@ -48,7 +48,7 @@ def png(rates: np.ndarray, warmup: int, asked: float, path: Path) -> None:
     marker = "o" if len(rates) <= 60 else None
     axes.plot(steps, rates, color=RATE, marker=marker, markersize=3, label=f"highest: {rates.max(initial=0):.3g}")
     axes.set(xlabel="optimiser step", ylabel="learning rate", xlim=(0.5, max(len(rates), 1) + 0.5), ylim=(0, None))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside lower center", ncols=3)
