@@ -1,6 +1,8 @@
 """What every test may use: the real conf tree, composed; real rows where the machine has them."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,16 @@ def root(tmp_path, migrated, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     return tmp_path
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Call `tunetrail plan` with nothing in the hub's cache and no GPU; the process that has ended."""
+
+    def call(*words):
+        here = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+        return subprocess.run(
+            [sys.executable, "-m", "tunetrail", "plan", *words], cwd=ROOT, env=here, capture_output=True, text=True
+        )
+
+    return call

@@ -1,10 +1,16 @@
 """A plan's facts without a plan: a run with which nothing is wrong, but for what a test changes. And a mend, carried out."""
 
+import dataclasses
 import shlex
+from pathlib import Path
 
-from tunetrail import config
+from tunetrail import composition, config
+from tunetrail.plan import architecture, hardware, memory, room
+from tunetrail.quantities import GIB
 
-GIB = 2**30
+LLAMA_3_8B, _ = architecture.read(
+    {"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "revision_of_model": ""}, Path()
+)
 
 
 def facts(values, **changes):
@@ -12,14 +18,21 @@ def facts(values, **changes):
     found = {
         "name": values["name"],
         "device": {"name": "mi300x", "count": 8, "memory": 192 * GIB, "bf16": True, "from": "plan.device"},
-        "model": {"base_model": "", "parameters": 8_030_261_248, "trained": 8_030_261_248, "max_position_embeddings": 8192},
+        "model": {
+            **{"base_model": "", "parameters": LLAMA_3_8B.parameters, "trained": LLAMA_3_8B.parameters},
+            **{"max_position_embeddings": 8192, "shape": dataclasses.asdict(LLAMA_3_8B)},
+        },
         "data": {
             **{"source": "counted", "why": "", "raw": 51_760, "train": 49_172, "validation": 2_588, "kept": 49_172},
-            **{"dropped": 0, "cut": 0, "tokens": 9_500_000, "supervised": 7_100_000, "longest": 650, "mean": 193.1},
-            **{"overlap": 0, "prompts": 541, "contaminated": 0, "bos_trained": True, "eos_supervised": True},
+            **{"dropped": 0, "cut": 0, "tokens": 9_500_000, "supervised": 7_100_000, "longest": 650, "p95": 440},
+            **{"mean": 193.1, "overlap": 0, "prompts": 541, "contaminated": 0, "bos_trained": True, "eos_supervised": True},
             "license": values["contract"]["license"],
         },
-        "steps": {"per_epoch": 387, "total": 1160, "rows_per_step": 127.0, "tokens_per_step": 24_500.0},
+        "steps": {
+            **{"per_epoch": 387, "total": 1160, "rows_per_step": 127.0, "tokens_per_step": 24_500.0},
+            "blocks_per_step": room.blocks(values["train"]),
+        },
+        "validation": {"times": 7, "batches": 20, "slots": 500_000},
         "schedule": {
             "scheduler": "cosine",
             "warmup": 35,
@@ -28,7 +41,10 @@ def facts(values, **changes):
             "last": 0.0,
         },
         "flops": {"training": 1.29e18, "validation": 5.5e16, "recomputed": 0.0},
-        "memory": {"parts": {}, "total": 75 * GIB, "paged": 0, "evaluation": 40 * GIB, "capacity": 192 * GIB, "fits": True},
+        "memory": {
+            **{"parts": {}, "total": 75 * GIB, "paged": 0, "evaluation": 40 * GIB, "row_in_evaluation": 1665},
+            **{"capacity": 192 * GIB, "fits": True},
+        },
         "disk": {"checkpoints": 1, "checkpoint": 33 * GIB, "model": 15 * GIB, "total": 66 * GIB, "free": 900 * GIB},
     }
     for section, figures in changes.items():
@@ -36,15 +52,27 @@ def facts(values, **changes):
     return found
 
 
-def retyped(finding, *words):
-    """The command `words` with the mend at its end; a group's option takes the place of another of its group."""
-    mend = shlex.split(finding.mend)
-    groups = {word.partition("=")[0] for word in mend if "." not in word.partition("=")[0]}
-    return [word for word in words if word.partition("=")[0] not in groups] + mend
+def on(values, name, count=1):
+    """The facts of `values` on these devices, with the memory that they need there; a CPU has 24 GiB."""
+    device = hardware.cpu(24 * GIB, 2) if name == "cpu" else hardware.named(name)
+    shape, _ = architecture.read(values["base"], Path())
+    train = room.runnable(values["train"], device.name, device.bf16)
+    parts = memory.training(shape, train, count)
+    generating = memory.needed(memory.evaluation(shape, values["evaluate"], 1665, -(-541 // count)))
+    fits = max(memory.needed(parts), generating) <= device.memory
+    found = {
+        "parts": parts,
+        "total": memory.needed(parts),
+        "evaluation": generating,
+        "capacity": device.memory,
+        "fits": fits,
+    }
+    model = {"parameters": shape.parameters, "shape": dataclasses.asdict(shape)}
+    return facts(values, device={"name": name, "count": count, "bf16": device.bf16}, model=model, memory=found)
 
 
 def mended(composed, known, finding, *words):
     """The values of the command `words`, mended, each key of them known to its tool."""
-    values = composed(*retyped(finding, *words))
+    values = composed(*composition.retyped(list(words), shlex.split(finding.mend)))
     config.check(values, known)
     return values

@@ -1,9 +1,10 @@
 import pytest
 
-from tests.planned import GIB, facts
+from tests.planned import facts
 from tunetrail import UserError, config
 from tunetrail.plan import findings
 from tunetrail.plan.finding import ERROR, WARNING, Finding
+from tunetrail.quantities import GIB
 
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
@@ -22,7 +23,7 @@ ERRORS = (
 )
 WARNINGS = (
     *("EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "ROWS_CUT", "CHECKPOINTS_KEPT", "UNPINNED", "NON_COMMERCIAL"),
-    *("REMOTE_CODE", "LEARNING_RATE_FAR", "TELEMETRY_ON", "PLANNED_OTHERWISE"),
+    *("REMOTE_CODE", "LEARNING_RATE_FAR", "TELEMETRY_ON", "PLANNED_OTHERWISE", "NOT_VALIDATED"),
 )
 
 
@@ -32,7 +33,7 @@ def error(code):
 
 def test_there_is_a_rule_for_each_code():
     assert set(findings.CODES) == {*ERRORS, *WARNINGS}
-    assert len(findings.CODES) == 26
+    assert len(findings.CODES) == 27
 
 
 def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_said(composed):
@@ -95,7 +96,7 @@ def test_an_unknown_key_refuses_whatever_is_allowed():
     [
         ("NO_BF61", "Did you mean NO_BF16?"),
         ("out_of_memory", "Did you mean OUT_OF_MEMORY?"),
-        ("xyzzy", "There are: UNKNOWN_KEY, "),
+        ("xyzzy", "There are: NO_STEPS, "),
     ],
 )
 def test_a_code_that_does_not_exist_is_not_allowed_in_silence(code, says):

@@ -2,7 +2,6 @@ import gc
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -30,36 +29,27 @@ def lengths_of(kind, rows, most):
 
 
 def test_each_row_goes_into_the_first_pack_that_has_room():
-    assert packing.packs(np.array([6, 5, 4, 5, 1, 9, 2]), 10, 200, 100, None).tolist() == [10, 10, 10, 2]
-    assert packing.packs(np.array([3, 3, 3]), 10, 200, 100, None).tolist() == [9]
-    assert packing.packs(np.array([], dtype=int), 10, 200, 100, None).tolist() == []
+    assert packing.packs(np.array([6, 5, 4, 5, 1, 9, 2]), 10, 200, 100).tolist() == [10, 10, 10, 2]
+    assert packing.packs(np.array([3, 3, 3]), 10, 200, 100).tolist() == [9]
+    assert packing.packs(np.array([], dtype=int), 10, 200, 100).tolist() == []
 
 
 def test_a_pack_takes_no_more_rows_than_it_may_and_a_group_no_pack_of_another():
-    assert packing.packs(np.array([1] * 7), 10, 3, 100, None).tolist() == [3, 3, 1]
-    assert packing.packs(np.array([2, 2, 9, 2, 2, 2, 2]), 10, 3, 100, None).tolist() == [6, 9, 6]
-    assert packing.packs(np.array([4] * 6), 10, 200, 3, None).tolist() == [8, 4, 8, 4]
+    assert packing.packs(np.array([1] * 7), 10, 3, 100).tolist() == [3, 3, 1]
+    assert packing.packs(np.array([2, 2, 9, 2, 2, 2, 2]), 10, 3, 100).tolist() == [6, 9, 6]
+    assert packing.packs(np.array([4] * 6), 10, 200, 3).tolist() == [8, 4, 8, 4]
 
 
 def test_a_row_that_fits_no_pack_is_an_error():
     with pytest.raises(ValueError, match="a row of 11 tokens is longer than a pack of 10"):
-        packing.packs(np.array([3, 11]), 10, 200, 100, None)
+        packing.packs(np.array([3, 11]), 10, 200, 100)
 
 
 def test_shuffles_keep_the_tokens_and_differ():
     rows = lengths_of("any", 500, 90)
-    one, other = (packing.packs(rows, 100, 200, 100_000, SHUFFLE(seed)) for seed in (1, 2))
+    one, other = (packing.packs(SHUFFLE(seed).permutation(rows), 100, 200, 100_000) for seed in (1, 2))
     assert one.sum() == other.sum() == rows.sum()
     assert one.tolist() != other.tolist()
-    assert one.tolist() == packing.packs(SHUFFLE(1).permutation(rows), 100, 200, 100_000, None).tolist()
-
-
-@pytest.mark.parametrize(("capacity", "rows_at_most"), [(3072, 200), (65_536, 1000), (65_536, 200)])
-def test_alpacas_49_172_rows_are_packed_in_well_under_a_second(capacity, rows_at_most):
-    rows = np.clip(SHUFFLE(0).lognormal(5.1, 0.6, 49_172), 20, 3000).astype(int)
-    begun = time.process_time()
-    packing.packs(rows, capacity, rows_at_most, 100_000, SHUFFLE(0))
-    assert time.process_time() - begun < 0.7
 
 
 @pytest.mark.stage
@@ -72,7 +62,7 @@ def test_the_packs_are_those_that_axolotl_makes_of_the_same_order(kind):
         for seed in range(3):
             order = SHUFFLE(seed).permutation(rows)
             real = pack_parallel(order.astype(np.int32), capacity, group, rows_at_most, num_processes=1)
-            ours = packing.packs(order, capacity, rows_at_most, group, None)
+            ours = packing.packs(order, capacity, rows_at_most, group)
             assert ours.tolist() == [int(order[pack].sum()) for pack in real]
         real, *_ = allocate_sequentially(rows, 0, capacity, 1)
         assert packing._next_fit(rows.tolist(), capacity) == [int(rows[pack].sum()) for pack in real]

@@ -1,7 +1,6 @@
 """`tunetrail plan` as a person calls it, and the facts that it makes of every experiment of conf/."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -21,19 +20,6 @@ EXPERIMENTS = {
     "llama3_8b_alpaca_qlora": 1164,
     "smollm2_135m_alpaca_lora": 134,
 }
-
-
-@pytest.fixture
-def plan(tmp_path):
-    """Call the command with nothing in the hub's cache and no GPU; the process that has ended."""
-
-    def call(*words):
-        here = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-        return subprocess.run(
-            [sys.executable, "-m", "tunetrail", "plan", *words], cwd=ROOT, env=here, capture_output=True, text=True
-        )
-
-    return call
 
 
 def test_the_published_recipe_is_refused_for_its_warm_up_with_its_steps_and_its_real_peak(plan):

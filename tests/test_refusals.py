@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from tests.planned import GIB, facts, mended, retyped
-from tunetrail.plan import cautions, refusals
+from tests.planned import facts, mended, on
+from tunetrail.plan import proportions, refusals
 from tunetrail.plan.finding import ERROR
+from tunetrail.quantities import GIB
 
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
@@ -50,7 +51,7 @@ def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_said_of_it
     assert "10 rows of 900 tokens do not fill a micro-batch of 1,000 x 256 tokens on each of 8 GPUs" in said.what
     assert mended(composed, known, said, *words)["train"]["micro_batch_size"] == 1
     assert refusals.warmup_never_ends(values, found) is None
-    assert cautions.few_steps(values, found) is None
+    assert proportions.few_steps(values, found) is None
     assert refusals.no_steps(values, facts(values, steps={"total": 1})) is None
 
 
@@ -101,116 +102,83 @@ def test_a_scheduler_that_ignores_the_warm_up_reaches_its_rate_and_is_let_go(com
 # Memory.
 
 
-def out_of_memory(composed, *words, device=None, parts=None, **memory):
+def out_of_memory(composed, device, count, *words):
     values = composed(*words)
-    device = device or H100
-    memory = {"fits": False, "total": 99 * GIB, "capacity": 79 * GIB, "parts": parts or {"activations": 60 * GIB}} | memory
-    return refusals.out_of_memory(values, facts(values, device=device, memory=memory))
+    return refusals.out_of_memory(values, on(values, device, count))
+
+
+# Each with what is taken first for it: kernels, activations, micro-batches; shards; 8-bit states; adapters; a smaller model.
+TOO_MUCH = [
+    ((PUBLISHED,), "h100", 8, "train.plugins"),
+    (("model=llama3_8b", "hardware=cuda"), "h200", 1, "train.plugins"),
+    (("model=llama3_8b", "hardware=cuda"), "h100", 8, "hardware=[cuda,fsdp2]"),
+    (("model=llama3_8b", "hardware=rocm"), "mi210", 8, "hardware=[rocm,fsdp2]"),
+    (("model=llama3_8b", "hardware=cuda"), "a100_40", 1, "train.optimizer=paged_adamw_8bit"),
+    ((PUT_RIGHT,), "a100_40", 1, "train.gradient_checkpointing"),
+    ((PUT_RIGHT,), "rtx_4090", 1, "method=lora"),
+    ((PUT_RIGHT,), "v100", 8, "method=qlora"),
+    ((PUT_RIGHT,), "t4", 8, "model=smollm2_135m"),
+    (("experiment=llama3_8b_alpaca_lora", "hardware=cuda"), "rtx_4090", 1, "train.gradient_checkpointing"),
+    (("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "train.sequence_len=16384"), "rtx_4090", 1, "method=qlora"),
+    (("model=llama3_2_1b",), "cpu", 1, "method=lora"),
+]
+
+
+@pytest.mark.parametrize(("words", "device", "count", "first"), TOO_MUCH)
+def test_a_run_that_is_mended_once_fits(composed, known, words, device, count, first):
+    said = out_of_memory(composed, device, count, *words)
+    assert said.mend.replace("'", "").lstrip("+").startswith(first), said.mend
+    values = mended(composed, known, said, *words)
+    assert on(values, device, count)["memory"]["fits"]
+
+
+def test_a_step_holds_as_many_sequences_after_it_as_before(composed, known):
+    words = (PUBLISHED, "train.micro_batch_size=12", "train.gradient_accumulation_steps=1")
+    train = mended(composed, known, out_of_memory(composed, "h100", 8, *words), *words)["train"]
+    assert train["micro_batch_size"] * train["gradient_accumulation_steps"] == 12
+    assert "axolotl.integrations.liger.LigerPlugin" in train["plugins"]
+    assert train["micro_batch_size"] > 1
+
+
+def test_kernels_of_a_gpu_are_all_of_ligers_and_not_for_a_cpu(composed, known):
+    words = ("model=llama3_8b", "hardware=cuda")
+    train = mended(composed, known, out_of_memory(composed, "h200", 1, *words), *words)["train"]
+    recipe = composed(PUT_RIGHT)["train"]
+    assert train["plugins"] == recipe["plugins"]
+    assert all(train[key] == recipe[key] for key in recipe if key.startswith("liger_"))
+    assert "liger" not in out_of_memory(composed, "cpu", 1, "model=llama3_2_1b").mend.lower()
 
 
 def test_what_fits_is_let_go(composed):
-    assert out_of_memory(composed, PUBLISHED, fits=True, total=78 * GIB) is None
+    assert out_of_memory(composed, "mi300x", 8, PUBLISHED) is None
 
 
 def test_what_does_not_fit_is_named_with_its_largest_parts(composed):
-    parts = {"weights": 15 * GIB, "activations": 30 * GIB, "logits": 35 * GIB}
-    said = out_of_memory(composed, PUBLISHED, parts=parts)
-    assert said.what == ("training needs 99.0 GiB on each h100, which has 79.0 GiB (logits 35.0 GiB, activations 30.0 GiB)")
-
-
-def test_liger_and_activations_computed_twice_come_first(composed, known):
-    train = mended(composed, known, out_of_memory(composed, "hardware=cuda"), "hardware=cuda")["train"]
-    assert train["plugins"] == composed(PUT_RIGHT)["train"]["plugins"]
-    assert {key: True for key in train if key.startswith("liger_")} == {
-        key: value for key, value in composed(PUT_RIGHT)["train"].items() if key.startswith("liger_")
-    }
-    assert train["gradient_checkpointing"] is True
-
-
-def test_then_the_micro_batch_is_halved_and_the_step_stays_what_it_was(composed, known):
-    said = out_of_memory(composed, PUBLISHED)  # checkpoints already: Liger and the micro-batch
-    train = mended(composed, known, said, PUBLISHED)["train"]
-    assert (train["micro_batch_size"], train["gradient_accumulation_steps"]) == (4, 4)
-    assert "axolotl.integrations.liger.LigerPlugin" in train["plugins"]
-    odd = (PUBLISHED, "train.micro_batch_size=3", "train.gradient_accumulation_steps=5")
-    train = mended(composed, known, out_of_memory(composed, *odd), *odd)["train"]
-    assert (train["micro_batch_size"], train["gradient_accumulation_steps"]) == (1, 15)
-
-
-def test_a_cpu_is_offered_no_kernels_of_a_gpu(composed):
-    said = out_of_memory(composed, device={"name": "cpu"})
-    assert said.mend == ("+train.gradient_checkpointing=true train.micro_batch_size=4 train.gradient_accumulation_steps=2")
-
-
-TIGHT = (PUT_RIGHT, "train.gradient_checkpointing=true")  # Liger is on, and one sequence at a time
-
-
-@pytest.mark.parametrize(
-    ("words", "count", "states", "expected"),
-    [
-        (("method=full", "train.optimizer=adamw_torch"), 1, 60, {"optimizer": "paged_adamw_8bit", "adapter": None}),
-        (("method=full", "train.optimizer=adamw_torch"), 1, 20, {"adapter": "lora"}),  # 8 bits would not be enough
-        ((), 8, 0, {"fsdp_version": 2, "optimizer": "adamw_torch_fused"}),
-        (("hardware=[rocm,fsdp2]",), 8, 0, {"adapter": "lora", "fsdp_version": 2}),
-        ((), 1, 0, {"adapter": "lora", "lora_r": 16}),
-        (("method=lora",), 8, 0, {"adapter": "qlora", "load_in_4bit": True}),
-    ],
-)
-def test_where_the_weights_are_too_much_the_states_shrink_then_they_are_sharded_then_adapters(
-    composed, known, words, count, states, expected
-):
-    words = (*TIGHT, *words)
-    device = {"name": "mi210", "count": count}
-    parts = {"weights": 60 * GIB, "optimiser": states * GIB, "optimiser (paged)": 900 * GIB, "activations": GIB}
-    parts["gradients"] = (100 - 60 - states) * GIB
-    said = out_of_memory(composed, *words, device=device, parts=parts)
-    train = mended(composed, known, said, *words)["train"]
-    assert {key: train.get(key) for key in expected} == expected
-
-
-def test_activations_are_not_shrunk_where_the_weights_alone_are_too_much(composed):
-    parts = {"weights": 80 * GIB, "activations": 19 * GIB}
-    assert out_of_memory(composed, "method=full_8bit", "hardware=cuda", parts=parts).mend == "method=lora"
-
-
-def test_nvidias_gpus_are_sharded_by_their_own_option(composed, known):
-    words = (*TIGHT, "hardware=cuda")
-    said = out_of_memory(composed, *words, device=H100 | {"count": 8}, parts={"weights": 90 * GIB})
-    assert said.mend == "'hardware=[cuda,fsdp2]'"
-    mended(composed, known, said, *words)
-
-
-def test_the_last_resort_is_a_smaller_model(composed, known):
-    words = ("experiment=llama3_8b_alpaca_qlora", "hardware=cuda")
-    said = out_of_memory(composed, *words, parts={"weights": 90 * GIB})
-    assert mended(composed, known, said, *words)["base"]["base_model"] == "HuggingFaceTB/SmolLM2-135M"
+    values = composed(PUBLISHED)
+    parts = {"weights": 15 * GIB, "activations": 30 * GIB, "logits": 35 * GIB, "optimiser (paged)": 99 * GIB}
+    memory = {"fits": False, "parts": parts, "total": 99 * GIB, "capacity": 79 * GIB}
+    said = refusals.out_of_memory(values, facts(values, device=H100, memory=memory))
+    assert said.what == "training needs 99.0 GiB (logits 35.0 GiB, activations 30.0 GiB) on each h100, which has 79.0 GiB"
 
 
 def test_generation_that_does_not_fit_is_mended_by_a_smaller_batch(composed, known):
-    said = out_of_memory(composed, PUBLISHED, total=60 * GIB, evaluation=80 * GIB)
-    assert said.what == "evaluation needs 80.0 GiB on each h100, which has 79.0 GiB"
-    assert mended(composed, known, said, PUBLISHED)["evaluate"]["batch_size"] == 64
+    words = ("experiment=llama3_8b_alpaca_qlora", "hardware=cuda", "evaluate.batch_size=512")
+    said = out_of_memory(composed, "a100_80", 1, *words)
+    assert "evaluation needs 120.5 GiB on each a100_80, which has 79.0 GiB" in said.what
+    assert "training" not in said.what
+    assert mended(composed, known, said, *words)["evaluate"]["batch_size"] == 256
 
 
 @pytest.mark.stage
-def test_axolotl_itself_accepts_every_mend_of_memory(composed, monkeypatch):
+def test_axolotl_itself_accepts_every_mend_of_memory(composed, known, monkeypatch):
     monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "1")
     from axolotl.utils.config import prepare_plugins, validate_config
     from axolotl.utils.dict import DictDefault
 
     gpu = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 8, "compute_capability": "sm_90"}
-    weights = {"weights": 90 * GIB}
-    cases = [
-        (("model=llama3_8b", "hardware=cuda"), H100, None),
-        ((PUBLISHED,), H100, None),
-        ((*TIGHT, "method=full", "train.optimizer=adamw_torch"), H100, {"optimiser": 80 * GIB}),
-        (TIGHT, H100 | {"count": 8}, weights),
-        (TIGHT, H100, weights),
-        ((*TIGHT, "method=lora"), H100, weights),
-    ]
-    for words, device, parts in cases:
-        said = out_of_memory(composed, *words, device=device, parts=parts)
-        given = DictDefault(composed(*retyped(said, *words))["train"])
+    for words, device, count, _ in TOO_MUCH:
+        said = out_of_memory(composed, device, count, *words)
+        given = DictDefault(mended(composed, known, said, *words)["train"])
         prepare_plugins(given)
         validate_config(given, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
 

@@ -276,13 +276,13 @@ def test_promote_registers_refuses_and_is_forced(command, finished):
     assert "(sweep-1) is a sweep" in str(command("sweep-1").exception)
     ended = command("one")
     assert ended.exit_code == 0, ended.exception
-    assert "MB go from" in ended.output
+    assert "iB go from" in ended.output
     assert f"demo/1 is demo@champion: run {ids['one']} (one)" in ended.output
     assert store.find(root, "@champion").info.run_id == ids["one"]
 
     ended = command("one")
     assert (ended.exit_code, "demo/1 is this run's model already: nothing is copied." in ended.output) == (0, True)
-    assert "MB go" not in ended.output
+    assert "iB go" not in ended.output
 
     ended = command("two")
     assert isinstance(ended.exception, UserError)

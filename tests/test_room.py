@@ -2,16 +2,16 @@
 
 import pytest
 
-from tests.planned import GIB, facts
+from tests.planned import facts
 from tunetrail.plan import room
+from tunetrail.quantities import GIB
 
 
 @pytest.mark.parametrize(
-    ("micro", "number", "halved", "expected"),
-    [(8, 16, False, (8, 2)), (8, 12, False, (6, 2)), (8, 3, False, (3, 1)), (8, 16, True, (4, 4)), (1, 5, True, (1, 5))],
+    ("micro", "number", "expected"), [(8, 16, (8, 2)), (8, 12, (8, 1)), (8, 109, (8, 13)), (8, 3, (3, 1)), (1, 5, (1, 5))]
 )
-def test_a_step_of_so_many_sequences_holds_as_many_at_once_as_fit(micro, number, halved, expected):
-    found = room.batch({"micro_batch_size": micro}, number, halved)
+def test_a_step_of_about_so_many_sequences_holds_as_many_at_once_as_now(micro, number, expected):
+    found = room.batch({"micro_batch_size": micro}, number)
     assert tuple(found.values()) == expected
     assert list(found) == ["train.micro_batch_size", "train.gradient_accumulation_steps"]
 
@@ -38,24 +38,41 @@ def test_checkpoints_are_limited_then_left_out_as_long_as_that_is_enough(compose
     assert next(iter(room.disk(values, facts(values, disk=figures))), None) == first
 
 
-def test_a_paged_optimiser_is_not_what_is_too_much_on_a_gpu(composed):
-    values = composed("hardware=cuda", "experiment=llama3_8b_alpaca")
-    parts = {"weights": 16 * GIB, "optimiser (paged)": 900 * GIB, "activations": 80 * GIB}
-    found = facts(values, memory={"parts": parts, "capacity": 79 * GIB, "fits": False})
-    assert room.memory(values, found) == {"train.gradient_checkpointing": True}
+@pytest.mark.parametrize(
+    ("batch", "dtype", "capacity", "expected"),
+    [
+        # 15 GiB of weights, 1.5 of what the driver takes, and a fifth of a GiB a row.
+        *((128, "bfloat16", 42.5, {"evaluate.batch_size": 64}), (128, "bfloat16", 42.4, {"evaluate.batch_size": 64})),
+        *((100, "bfloat16", 30, {"evaluate.batch_size": 64}), (128, "bfloat16", 29, {"evaluate.batch_size": 32})),
+        *((128, "bfloat16", 16.7, {"evaluate.batch_size": 1}), (128, "bfloat16", 16.6, {"model": "smollm2_135m"})),
+        *((128, "bfloat16", 14, {"model": "smollm2_135m"}), ("auto", "bfloat16", 14, {"model": "smollm2_135m"})),
+        (128, "float32", 46, {"evaluate.batch_size": 32}),
+    ],
+)
+def test_a_batch_shrinks_to_what_has_room_beside_the_weights(composed, batch, dtype, capacity, expected):
+    values = composed("experiment=llama3_8b_alpaca", f"evaluate.batch_size={batch}", f"evaluate.model_args.dtype={dtype}")
+    found = facts(values, device={"count": 1}, memory={"capacity": capacity * GIB})
+    assert room.evaluation(values, found) == expected
 
 
 @pytest.mark.parametrize(
-    ("batch", "dtype", "needed", "capacity", "expected"),
+    ("words", "device", "bf16", "expected"),
     [
-        # 15 GiB of weights, and half a GiB a row.
-        *((128, "bfloat16", 79, 78, {"evaluate.batch_size": 64}), (128, "bfloat16", 79, 46, {"evaluate.batch_size": 32})),
-        *((128, "bfloat16", 79, 15.6, {"evaluate.batch_size": 1}), (128, "bfloat16", 79, 15.2, {"model": "smollm2_135m"})),
-        *((128, "bfloat16", 79, 14, {"model": "smollm2_135m"}), ("auto", "bfloat16", 79, 78, {"model": "smollm2_135m"})),
-        (128, "float32", 94, 46, {"evaluate.batch_size": 32}),  # 30 GiB of weights
+        ((), "mi300x", True, {}),
+        ((), "t4", False, {"bf16": False, "fp16": False}),
+        (("method=lora",), "t4", False, {"bf16": False, "fp16": True}),
+        (("method=lora",), "cpu", False, {"bf16": False, "fp16": False}),
+        (("train.bf16=false",), "t4", False, {}),
     ],
 )
-def test_a_batch_shrinks_to_what_has_room_beside_the_weights(composed, batch, dtype, needed, capacity, expected):
-    values = composed("experiment=llama3_8b_alpaca", f"evaluate.batch_size={batch}", f"evaluate.model_args.dtype={dtype}")
-    memory = {"evaluation": needed * GIB, "capacity": capacity * GIB}
-    assert room.evaluation(values, facts(values, memory=memory)) == expected
+def test_without_bfloat16_an_adapter_is_trained_in_float16_and_all_weights_in_float32(
+    composed, words, device, bf16, expected
+):
+    train = composed("experiment=llama3_8b_alpaca", *words)["train"]
+    assert room.precision(train, device, bf16) == expected
+    assert room.runnable(train, device, bf16) == train | expected
+
+
+def test_the_settings_of_an_adapter_are_those_of_its_method(composed):
+    train = composed("method=lora")["train"]
+    assert {key: train[key] for key in room.LORA} == room.LORA

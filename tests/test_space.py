@@ -124,13 +124,6 @@ def test_models_brought_back_and_tokenised_rows_are_copies(root, ids):
     ]
 
 
-@pytest.mark.parametrize(
-    ("number", "said"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (16e12, "16,000.0 GB")]
-)
-def test_bytes_are_said_in_powers_of_a_thousand(number, said):
-    assert space.size(number) == said
-
-
 def test_the_table_has_the_newest_run_last_and_says_what_frees_what_and_frees_nothing(root, ids):
     before = spaces.objects(root)
     tracking.tag(root, ids["one"], {"promoted": "demo/1"})

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch
-from tunetrail.doctor import BRINGS_TORCH, GIB, PYTHON, Asked, Check, Line, build
+from tunetrail.doctor import BRINGS_TORCH, PYTHON, Asked, Check, Line, build
+from tunetrail.quantities import GIB
 
 _WHY = f"{PYTHON} -c 'import torch; torch.cuda.init()' says why"
 _BRINGS_DEVICES = {

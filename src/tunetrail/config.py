@@ -104,7 +104,9 @@ def unknown_key(key: str, known: list[str]) -> str:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     while place and not _inside(place, known):
         place = place.rpartition(".")[0]
-    listed = f"{place or 'The top level'} has: {', '.join(_inside(place, known)[:20])}."
+    inside = _inside(place, known)
+    more = f" and {len(inside) - 20} more" if len(inside) > 20 else ""
+    listed = f"{place or 'The top level'} has: {', '.join(inside[:20])}{more}."
     return f"{key}: no such key. {f'Did you mean {near[0]}?' if near else listed}"
 
 

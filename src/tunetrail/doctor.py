@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunetrail import UserError, launch
+from tunetrail.quantities import GIB
 
 TOOLS = ("mlflow", "hydra-core", "torch", "transformers", "accelerate", "axolotl", "lm-eval")
 TOOLS += ("matplotlib", "dvc", "datasets", "peft", "bitsandbytes")
@@ -33,7 +34,6 @@ BRINGS_TORCH = {  # by kind of build
     "cuda": f"{PYTHON} -m uv pip install --reinstall-package torch {_TORCH}",
     "rocm": "AMD's image has it: docker build --file docker/Dockerfile.rocm --tag tunetrail:rocm .",
 }
-GIB = 2**30
 _LITTLE = 40 * GIB  # Llama-3-8B is 16 GB in the hub's cache, and 16 GB again for each tuned one
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, config
+from tunetrail.composition import compose, parse
 
 
 def constant(words: list[str]) -> frozenset[str]:
     """The keys that are the same in every job."""
-    return frozenset(one.key_or_group for one in _parsed(words) if not one.is_sweep_override())
+    return frozenset(one.key_or_group for one in parse(words) if not one.is_sweep_override())
 
 
 def logarithmic(words: list[str]) -> frozenset[str]:
     """The keys whose values lie on a logarithmic scale, as `tag(log, ...)` declares it."""
-    swept = (one for one in _parsed(words) if one.is_sweep_override())
+    swept = (one for one in parse(words) if one.is_sweep_override())
     return frozenset(one.get_key_element().lstrip("+") for one in swept if "log" in getattr(one.value(), "tags", ()))
 
 
@@ -29,8 +30,8 @@ def total(root: Path, words: list[str]) -> int | None:
     Raises:
         HydraException, OmegaConfBaseException: it cannot be.
     """
-    parsed = _parsed(words)
-    sweeper = _composed(root, next(_jobs(parsed)), hydra=True).hydra.sweeper
+    parsed = parse(words)
+    sweeper = compose(root, next(_jobs(parsed)), hydra=True).hydra.sweeper
     count = math.prod(len(_values(one)) for one in parsed)  # 0 with a glob, which Hydra alone can resolve
     return count if count and _combines(sweeper) and not sweeper.params else None
 
@@ -42,12 +43,12 @@ def check(root: Path, words: list[str], schema: config.Schema) -> None:
         UserError: naming the job's overrides, or what is wrong with the sweeper or the launcher.
         HydraException, OmegaConfBaseException: a job cannot be composed.
     """
-    parsed = _parsed(words)
+    parsed = parse(words)
     config.refuse_secrets(one.key_or_group for one in parsed)
     _refuse_two(root / "conf" / "sweep", parsed)
-    hydra = _composed(root, next(_jobs(parsed)), hydra=True).hydra
+    hydra = compose(root, next(_jobs(parsed)), hydra=True).hydra
     sweeper, named = hydra.sweeper, {one.key_or_group for one in parsed}
-    beside = _parsed([f"{key}={value}" for key, value in (sweeper.params or {}).items()])  # in an experiment's own file
+    beside = parse([f"{key}={value}" for key, value in (sweeper.params or {}).items()])  # in an experiment's own file
     parsed = [one for one in beside if one.key_or_group not in named] + parsed
     varied = {one.get_key_element(): one for one in parsed if one.is_sweep_override()}
     if not varied and not sweeper.get("custom_search_space"):
@@ -60,23 +61,10 @@ def check(root: Path, words: list[str], schema: config.Schema) -> None:
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
     for job in _jobs(parsed):
         try:
-            config.check(config.resolve(_composed(root, job)), schema)
+            config.check(config.resolve(compose(root, job)), schema)
         except UserError as error:
             own = [line for line in job if line.partition("=")[0] in varied]
             raise UserError(f"the job {' '.join(own)}: {error}" if own else str(error)) from None
-
-
-def hydra_keys(root: Path, words: list[str]) -> list[str]:
-    """Hydra's own dotted keys, those of the sweeper and the launcher that the words choose among them."""
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-
-    options = [word for word in words if word.startswith("sweep=")]
-    try:
-        hydra = _composed(root, options, hydra=True).hydra
-    except HydraException:  # which is what is wrong with them
-        return []
-    return [key for key in config.flatten(OmegaConf.to_container(hydra), "hydra") if "._" not in key]
 
 
 def _refuse_two(options: Path, parsed: list[Any]) -> None:
@@ -124,16 +112,3 @@ def _values(one: Any) -> list[str]:
 def _combines(sweeper: Any) -> bool:
     """Whether it runs every combination, and does not search."""
     return sweeper._target_.endswith("BasicSweeper")
-
-
-def _composed(root: Path, words: list[str], hydra: bool = False) -> Any:
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(str(root / "conf")):
-        return compose("config", words, return_hydra_config=hydra)
-
-
-def _parsed(words: list[str]) -> list[Any]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tunetrail.quantities import duration
 from tunetrail.states import STATES, Job, Step, ordered, read
 
 _COLOURS = {"finished": "green", "skipped": "green", "running": "cyan", "failed": "red", "stopped": "red", "waiting": "dim"}
@@ -71,7 +72,7 @@ def summary(jobs: list[Job], total: int | None = None) -> str:
     parts = _counts(jobs) + ([f"{to_come} to come"] if to_come else [])
     text = ": ".join([heading, ", ".join(parts)] if parts else [heading])
     left = None if total is None else _left(jobs, to_come)
-    return f"{text}; about {_about(left)} left" if left else text
+    return f"{text}; about {duration(left)} left" if left else text
 
 
 def _counts(jobs: list[Job]) -> list[str]:
@@ -90,12 +91,6 @@ def _left(jobs: list[Job], to_come: int) -> float | None:
     ahead = to_come + sum(job.state == "waiting" for job in jobs)
     one_after_another = min(rests) + mean if ahead else 0.0
     return max((sum(rests) + ahead * mean) / len(running), *rests, one_after_another) or None
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return "a minute"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def watch(folder: Path, stopped: threading.Event, total: int | None = None) -> None:

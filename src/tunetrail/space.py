@@ -126,15 +126,6 @@ def survey(root: Path) -> Space:
     return Space(root, cache, sizes, frozenset().union(*pinned), parts, kept)
 
 
-def size(number: int) -> str:
-    """Bytes as a person reads them, in powers of a thousand."""
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} GB"
-
-
 def _named(cache: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
     """The objects of the cache that lock files name, each folder with what is in it."""
     named = _MD5.findall(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tunetrail import UserError, workspace
+from tunetrail.quantities import size
 
 if TYPE_CHECKING:
     from tunetrail.space import Part, Space
@@ -53,38 +54,36 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
         if not found.cache.is_relative_to(found.root):
             click.echo(f"{found.cache} is not of this checkout alone: what only another clone has in it goes too")
         if dry:
-            click.echo(f"{space.size(amount)} would be freed")
+            click.echo(f"{size(amount)} would be freed")
             return
         if not yes and not sys.stdin.isatty():
             raise UserError(
-                f"no terminal to ask on, so nothing is freed. To free these {space.size(amount)} without being asked: --yes"
+                f"no terminal to ask on, so nothing is freed. To free these {size(amount)} without being asked: --yes"
             )
         if not yes:
-            click.confirm(f"Free {space.size(amount)}?", abort=True)
-        click.echo(f"{space.size(clearing.free(found, chosen))} freed")
+            click.confirm(f"Free {size(amount)}?", abort=True)
+        click.echo(f"{size(clearing.free(found, chosen))} freed")
 
 
 def _line(found: "Space", part: "Part") -> str:
     """What is about to go."""
-    from tunetrail import space
 
     name = f"{part.name[:8]} ({part.run['name']})" if part.kind == "run" else part.name
-    return f"{part.kind} {name}: {space.size(found.own(part))} of its own"
+    return f"{part.kind} {name}: {size(found.own(part))} of its own"
 
 
 def _unnamed(found: "Space") -> list[str]:
     """What goes along with anything that is freed."""
-    from tunetrail import space
 
-    return [f"named by nothing any more: {space.size(found.unnamed())}"] if found.unnamed() else []
+    return [f"named by nothing any more: {size(found.unnamed())}"] if found.unnamed() else []
 
 
 def _table(found: "Space") -> str:
     """All that takes space, the newest run last, and what to type."""
-    from tunetrail import listing, space
+    from tunetrail import listing
 
     def cells(*numbers: int) -> list[str]:
-        return [f"{space.size(number):>9}" for number in numbers]
+        return [f"{size(number):>9}" for number in numbers]
 
     runs = [part for part in found.parts if part.kind == "run"]
     others = [part for part in found.parts if part.kind != "run"]

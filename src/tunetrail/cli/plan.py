@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, config, inputs, machine, schema, workspace
-from tunetrail.cli import run
+from tunetrail import UserError, composition, config, inputs, machine, schema, workspace
+from tunetrail.quantities import size
 
 _HELP = """Work out what a run will be before it costs anything, and refuse it where it cannot come to any good.
 
@@ -37,62 +37,66 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
         return
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     words, root = list(overrides), workspace.root()
-    run.check(words)
+    composition.check(words)
     if alone := [word for word in words if word.startswith("-")]:
         raise UserError(f"{alone[0]}: no such option of `tunetrail plan`. It takes overrides, --json, --plot and --devices.")
-    found: list[dict[str, Any]] = []
-    place = plot.resolve() if plot else None
-    run.compose(words, root, lambda cfg: found.append(config.resolve(cfg)))
-    values = found[0]
+    place, known = plot.resolve() if plot else None, schema.params()
+    os.chdir(root)
+    sys.exit(_show(words, root, known, as_json, place))
+
+
+def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """The values that the words compose, the facts of their run, and what is wrong with it.
+
+    A key that nobody reads is a finding as any other, but nothing more can be planned: there are no facts then.
+    """
+    from tunetrail.plan import facts as plan
+    from tunetrail.plan import findings
+
+    values: dict[str, Any] = {}
     try:
-        config.check(values, schema.params())
+        with composition.explained(root, words, known):
+            values = config.resolve(composition.compose(root, words))
+        config.check(values, known)
     except UserError as fault:
-        sys.exit(_unknown(fault, values, as_json))
+        return values, {}, [findings.unknown_key(fault, values)]
     inputs.together(values)
     inputs.model(values)
-    sys.exit(_show(values, root, as_json, place))
+    facts = plan.make(values, root, *machine.device(values))
+    return values, facts, plan.judged(values, facts, dict(os.environ))
 
 
-def _unknown(fault: UserError, values: dict[str, Any], as_json: bool) -> int:
-    """A key that nobody reads is a finding as any other, but nothing more can be planned."""
-    from tunetrail.plan import findings, text
+def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plot: Path | None) -> int:
+    """Print the plan of the run; the exit code is 2 where it is refused."""
+    from tunetrail.plan import findings, remedy, schedule, schedule_plot, text
 
-    finding = findings.unknown_key(fault, values)
-    click.echo(json.dumps({"findings": [vars(finding)]}, indent=2) if as_json else text.findings([finding], []))
-    return 2
+    def refused(values: dict[str, Any], judged: list[findings.Finding]) -> list[findings.Finding]:
+        return findings.refused(judged, values["plan"]["allow"] if values else [])
 
+    def again(words: list[str]) -> list[findings.Finding]:
+        values, _, judged = _planned(words, root, known)
+        return refused(values, judged)
 
-def _show(values: dict[str, Any], root: Path, as_json: bool, plot: Path | None) -> int:
-    """Print the plan of `values`; the exit code is 2 where the run is refused."""
-    from tunetrail.plan import facts as plan
-    from tunetrail.plan import findings, schedule, schedule_plot, text
-
-    device, origin = machine.device(values)
-    facts = plan.make(values, root, device, origin)
-    judged = plan.judged(values, facts, dict(os.environ))
-    allowed = values["plan"]["allow"]
-    refused = findings.refused(judged, allowed)
-    rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"])
+    values, facts, judged = _planned(words, root, known)
+    errors = refused(values, judged)
+    mended = remedy.find(words, errors, again)
+    rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
     if plot and rates is not None:
         schedule_plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], plot)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return 2 if refused else 0
-    click.echo(text.table(facts))
-    if rates is not None:
-        click.echo("\nlearning rate at each step\n" + schedule_plot.terminal(rates))
-    if judged:
-        click.echo("\n" + text.findings(judged, allowed))
-    errors = ", ".join(one.code for one in refused)
-    passed = "not refused; see the warnings" if judged else "nothing speaks against this run"
-    click.echo(f"\n{'refused: ' + errors if refused else passed}")
-    return 2 if refused else 0
+        click.echo(json.dumps(facts | {"findings": [vars(one) for one in judged], "remedy": mended}, indent=2))
+        return 2 if errors else 0
+    said = [text.table(facts)] if facts else []
+    said += ["learning rate at each step\n" + schedule_plot.terminal(rates)] if rates is not None else []
+    said += [text.findings(judged, values["plan"]["allow"] if values else [])] if judged else []
+    click.echo("\n\n".join([*said, text.verdict(judged, errors, mended)]))
+    return 2 if errors else 0
 
 
 def _devices() -> str:
-    from tunetrail.plan import hardware, text
+    from tunetrail.plan import hardware
 
     rows = [f"{'device':<10}{'memory':>12}{'TFLOP/s':>10}{'MFU':>6}  the MFU is from"]
     for one in hardware.DEVICES.values():
-        rows.append(f"{one.name:<10}{text.size(one.memory):>12}{one.flops / 1e12:>10,.0f}{one.mfu:>6.0%}  {one.mfu_source}")
+        rows.append(f"{one.name:<10}{size(one.memory):>12}{one.flops / 1e12:>10,.0f}{one.mfu:>6.0%}  {one.mfu_source}")
     return "\n".join(rows)

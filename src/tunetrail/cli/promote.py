@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tunetrail import UserError, launch, workspace
+from tunetrail.quantities import size
 
 # MLflow's own switches: it tells of each step, and draws a bar for files that are copied at once.
 _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
@@ -60,9 +61,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
         found = recorded.bring(root, run.info.run_id)
         weights = registry.Weights(found.tuned, found.base, found.revision)
         card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
-        click.echo(
-            f"{weights.size() / 1e6:,.1f} MB go from {found.tuned} into the artifact store of {store.shown(store.uri(root))}"
-        )
+        click.echo(f"{size(weights.size())} go from {found.tuned} into the artifact store of {store.shown(store.uri(root))}")
         version = registry.register(root, name, run, found.params, weights, card)
         if not force and (late := registry.against(root, name, run, scores)):  # another became the champion meanwhile
             raise UserError(f"{name}/{version} is registered, and is not the champion: {'; '.join(late)}")

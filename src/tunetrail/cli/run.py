@@ -1,17 +1,16 @@
 """`tunetrail run`: Hydra's overrides -> one experiment, or with -m a sweep."""
 
-import contextlib
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tunetrail import UserError, config, experiment, grid, params, schema, workspace
+from tunetrail import UserError, composition, config, experiment, grid, params, schema, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -29,10 +28,6 @@ OVERRIDES are Hydra's:
 Stages that have not changed are not run again; the same sweep given again goes on where it stopped. Relative paths start at
 the checkout's root. Groups and their options are the folders and files in conf/.
 """
-
-
-# Hydra's own; it takes the beginning of one for the whole, `--experiment` for `--experimental-rerun`.
-_HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--hydra-help", "--shell-completion")
 
 
 @click.command("run", help=_RUN_HELP, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
@@ -56,15 +51,16 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
     elif {"-m", "--multirun"} & set(words):
         from tunetrail import sweep  # MLflow takes seconds to import
 
-        check(words)
+        composition.check(words)
         alone = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
         if alone:
             raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
-        with explained(words, root):
-            grid.check(root, words, schema.params())
+        known = schema.params()
+        with composition.explained(root, words, known):
+            grid.check(root, words, known)
         sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
-        check(words)
+        composition.check(words)
         compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force))
 
 
@@ -74,14 +70,6 @@ def split(overrides: str) -> list[str]:
         return shlex.split(overrides)
     except ValueError as error:
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
-
-
-def check(overrides: list[str]) -> None:
-    """Refuse what looks like an option and is none."""
-    for word in overrides:
-        if word.startswith("--") and word.partition("=")[0] not in _HYDRA_OPTIONS:
-            key = word[2:].partition("=")[0]
-            raise UserError(f"{word}: no such option. An override has no dashes: {key}=VALUE. See tunetrail run --help.")
 
 
 def compose(overrides: list[str], root: Path, job: Callable[[Any], float | None]) -> None:
@@ -99,21 +87,7 @@ def compose(overrides: list[str], root: Path, job: Callable[[Any], float | None]
         except UserError as error:  # Hydra would print a heading of its own over it
             fault.append(error)
 
-    with explained(overrides, root):
+    with composition.explained(root, overrides, schema.params()):
         hydra.main(config_path=str(root / "conf"), config_name="config")(call)()
     if fault:
         raise fault[0]
-
-
-@contextlib.contextmanager
-def explained(overrides: list[str], root: Path) -> Iterator[None]:
-    """What Hydra has against the overrides, as an error of the person's."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        groups = [folder.name for folder in (root / "conf").iterdir() if folder.is_dir()]
-        known = [*config.known_keys(schema.params()), *groups, *grid.hydra_keys(root, overrides)]
-        raise UserError(config.composition_fault(error, known)) from error

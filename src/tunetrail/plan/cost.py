@@ -13,7 +13,6 @@ from tunetrail.plan.hardware import Device
 # Measured on one H200, Llama 3 8B, the activations computed twice: 5,390 tokens/s with transformers' own kernels, 9,380 with
 # Liger's (docs/recipe-notes.md).
 STOCK = 5390 / 9380
-_LIGER = "axolotl.integrations.liger.LigerPlugin"
 TRAINER_START = 45.0  # s until the first step: imports 26 to 28, then model and rows (measured on two cores)
 EVALUATOR_START = 20.0  # s until the first answer: imports 17 to 21 s (measured on two cores)
 # Seconds of a layer for each token that a batch generates: 1,340 tokens/s at a batch of 128 from 32 layers of one H200,
@@ -43,7 +42,7 @@ def rate(device: Device, train: dict[str, Any], mfu: float | None) -> tuple[floa
     """FLOP/s that one GPU does in training, counting what is computed twice, and what that is from."""
     if mfu is not None:
         return device.flops * mfu, "plan.mfu"
-    if device.name == "cpu" or _LIGER in (train.get("plugins") or []):
+    if device.name == "cpu" or memory.LIGER in (train.get("plugins") or []):
         return device.flops * device.mfu, device.mfu_source
     return device.flops * device.mfu * STOCK, f"{device.mfu_source}; without Liger's kernels {STOCK:.0%} of it"
 

@@ -3,12 +3,15 @@
 Plain data, ready for JSON: bytes, seconds, FLOP, tokens, shares between 0 and 1.
 """
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-from tunetrail.plan import architecture, cost, findings, measured, memory, packing, schedule, workload
+import numpy as np
+
+from tunetrail.plan import architecture, cost, findings, measured, memory, packing, room, schedule, workload
 from tunetrail.plan.hardware import Device
 
 
@@ -18,8 +21,9 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     Raises:
         UserError: the data, the tokenizer or the model's shape are neither at hand nor on record.
     """
-    train, plan = values["train"], values["plan"]
-    count = plan["num_gpus"]
+    count = values["plan"]["num_gpus"]
+    # In the numbers that the device has: what it would be mended to.
+    train = room.runnable(values["train"], device.name, device.bf16)
     work = workload.read(values, root)
     shape, known = architecture.read(values["base"], root)
     steps = packing.steps(train, work.lengths, count)
@@ -28,9 +32,8 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     mean = float(work.lengths.mean()) if work.kept else 0.0
     flops = cost.flops(shape, train, steps.total * steps.slots_per_step, times * validation.slots, mean)
     parts = memory.training(shape, train, count)
-    asked = math.ceil(work.prompts / count)
-    generating = memory.evaluation(shape, values["evaluate"], work.prompt_tokens + _longest(values), asked)
-    needed = max(memory.needed(parts), sum(generating.values()) + memory.OVERHEAD)
+    asked, row = math.ceil(work.prompts / count), work.longest_prompt + _longest(values)
+    generating = memory.needed(memory.evaluation(shape, values["evaluate"], row, asked))
     facts = {
         "name": values["name"],
         "device": {"name": device.name, "count": count, "memory": device.memory, "bf16": device.bf16, "from": origin},
@@ -40,6 +43,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
             "trained": shape.adapter_parameters(train) if train.get("adapter") else shape.parameters,
             "max_position_embeddings": shape.max_position_embeddings,
             "from": known,
+            "shape": dataclasses.asdict(shape),
         },
         "data": _data(work, mean, values["base"]["base_model"]) | {"license": values["prepare"]["license"]},
         "steps": {
@@ -49,19 +53,22 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
             "fewest": steps.fewest,
             "most": steps.most,
             "efficiency": steps.efficiency,
+            "blocks_per_step": steps.blocks_per_step,
             "rows_per_step": steps.rows_per_step,
             "tokens_per_step": steps.tokens_per_step,
             "slots_per_step": steps.slots_per_step,
         },
         "schedule": _schedule(train, steps),
+        "validation": {"times": times, "batches": validation.batches, "slots": validation.slots},
         "flops": flops,
         "memory": {
             "parts": parts,
             "total": memory.needed(parts),
             "paged": sum(size for name, size in parts.items() if "(paged)" in name),
-            "evaluation": sum(generating.values()) + memory.OVERHEAD,
+            "evaluation": generating,
+            "row_in_evaluation": row,
             "capacity": device.memory,
-            "fits": needed <= device.memory,
+            "fits": max(memory.needed(parts), generating) <= device.memory,
         },
         "disk": cost.disk(shape, train, packing.saves(train, steps.total, steps.per_epoch)[1])
         | {"free": shutil.disk_usage(root).free if origin == "this machine" else None},
@@ -75,10 +82,8 @@ def _longest(values: dict[str, Any]) -> int:
 
 
 def _data(work: workload.Workload, mean: float, base_model: str) -> dict[str, Any]:
-    kept = ("source", "why", "raw", "train", "validation", "kept", "dropped", "cut", "supervised", "longest", "overlap")
-    asked = ("prompts", "contaminated", "bos_trained", "eos_supervised")
-    found = {name: getattr(work, name) for name in kept + asked}
-    if found["bos_trained"] is None:
+    found = {name: value for name, value in vars(work).items() if not isinstance(value, np.ndarray)}
+    if work.bos_trained is None:
         found["bos_trained"] = architecture.puts_bos(base_model)
     return found | {"tokens": int(work.lengths.sum()), "mean": mean}
 

@@ -1,6 +1,6 @@
 """Composed values, a plan's facts and the environment -> what is wrong with the run, and what of it refuses the run.
 
-Not covered: the rules themselves (`refusals`, `validity`, `cautions`).
+Not covered: the rules themselves (`refusals`, `validity`, `proportions`, `cautions`).
 """
 
 import difflib
@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunetrail import UserError
-from tunetrail.plan import cautions, refusals, validity
+from tunetrail.plan import cautions, proportions, refusals, validity
 from tunetrail.plan.finding import ERROR, Finding, at, overrides
 
-RULES = (*refusals.RULES, *validity.RULES, *cautions.RULES)
+RULES = (*refusals.RULES, *validity.RULES, *proportions.RULES, *cautions.RULES)
 UNKNOWN_KEY = "UNKNOWN_KEY"
+ALLOWABLE = tuple(rule.__name__.upper() for rule in (*refusals.RULES, *validity.RULES))
 CODES = (UNKNOWN_KEY, *(rule.__name__.upper() for rule in (*RULES, cautions.telemetry_on)))
 
 
@@ -24,7 +25,7 @@ def judge(values: dict[str, Any], facts: dict[str, Any], environ: Mapping[str, s
 
 
 def unknown_key(fault: UserError, values: dict[str, Any]) -> Finding:
-    """What `config.check` said of an unknown key of `values`, as a finding.
+    """What was said of an unknown key, by `config.check` of the composed `values` or by Hydra, which then composed none.
 
     Raises:
         UserError: `fault` itself, where it is about something else.
@@ -33,7 +34,10 @@ def unknown_key(fault: UserError, values: dict[str, Any]) -> Finding:
     if not said:
         raise fault
     key, near = said[1], re.match(r"Did you mean (\S+)\?", said[2])
-    mend = f"~{key} {overrides(values, {near[1]: at(values, key)})}" if near else f"~{key}"
+    if not values:
+        mend = f"{near[1]}=VALUE in its place" if near else "leave it out"
+    else:
+        mend = f"~{key} {overrides(values, {near[1]: at(values, key)})}" if near else f"~{key}"
     why = "The tool that owns it would take it in silence and do as if it were not there. It cannot be allowed."
     return Finding(UNKNOWN_KEY, ERROR, str(fault), why, mend)
 
@@ -47,6 +51,6 @@ def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
     for code in allow:
         if code not in CODES:
             near = difflib.get_close_matches(str(code).upper(), CODES, n=1)
-            remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(CODES)}."
+            remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(ALLOWABLE)}."
             raise UserError(f"plan.allow: {code}: no such code. {remedy}")
     return [one for one in findings if one.level == ERROR and (one.code not in allow or one.code == UNKNOWN_KEY)]

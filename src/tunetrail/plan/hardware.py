@@ -7,8 +7,7 @@ import dataclasses
 import difflib
 
 from tunetrail import UserError
-
-GIB = 2**30
+from tunetrail.quantities import GIB
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from tunetrail.plan.architecture import Architecture
 
 OVERHEAD = 1.5 * 2**30  # measured: the driver's context, and blocks that the allocator holds free
-_LIGER = "axolotl.integrations.liger.LigerPlugin"
+LIGER = "axolotl.integrations.liger.LigerPlugin"
 # Activations that one layer keeps for its backward pass, in widths of its MLP and of its hidden state. Measured: norms and
 # gates keep less with Liger's kernels, and an adapter's fused kernels do not keep the inputs of frozen maps.
 _KEPT = {("full", True): (3, 13), ("full", False): (4, 17), ("adapter", True): (2, 8), ("adapter", False): (2, 10)}
@@ -52,7 +52,7 @@ def _activations(shape: Architecture, train: dict[str, Any], width: int) -> dict
     kernels = train.get("adapter") and train.get("lora_mlp_kernel") is not False  # Axolotl turns them on by itself
     way = "adapter" if kernels else "full"
     tokens = train["micro_batch_size"] * train["sequence_len"]
-    mlp, hidden = _KEPT[way, _LIGER in (train.get("plugins") or [])]
+    mlp, hidden = _KEPT[way, LIGER in (train.get("plugins") or [])]
     layer = tokens * width * (mlp * shape.intermediate_size + hidden * shape.hidden_size)
     if train.get("liger_fused_linear_cross_entropy"):  # the logits are never whole, but the head's gradient is, twice
         head = {} if train.get("adapter") else {"loss": 4 * width * shape.embedding_parameters}
@@ -87,9 +87,9 @@ def _optimiser(shape: Architecture, train: dict[str, Any], width: int) -> float:
     return states * shape.parameters + more
 
 
-def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: float, prompts: int) -> dict[str, float]:
-    """Bytes on a GPU that generates: weights, and the keys and values of a batch whose rows have `tokens` tokens at
-    most; a batch has no more rows than there are `prompts` for each GPU."""
+def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: int, prompts: int) -> dict[str, float]:
+    """Bytes on a GPU that generates: weights, and the keys and values of the fullest batch, whose rows are padded to
+    `tokens` tokens, prompt and answer; a batch has no more rows than there are `prompts` for each GPU."""
     width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
     batch = min(evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1, prompts)
     key_values = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width

@@ -37,6 +37,7 @@ class Steps:
     most: int  # ... or with the most
     packs: float | None  # an epoch; None without packing
     efficiency: float  # tokens of rows / tokens computed, padding too
+    blocks_per_step: float  # rows of micro-batches on each GPU, packs where rows are packed
     rows_per_step: float
     tokens_per_step: float  # of rows, no padding
     slots_per_step: int  # tokens computed, padding too
@@ -50,16 +51,15 @@ class Validation:
     slots: int
 
 
-def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int, rng: np.random.Generator | None) -> np.ndarray:
+def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> np.ndarray:
     """Tokens in each pack, (packs,), in the order in which they were opened: each row goes into the first that has room.
 
-    `lengths`: tokens of each row, (rows,), shuffled by `rng`, or as they stand where it is None. `capacity`: tokens a pack;
-    a longer row, which Axolotl has dropped or cut by then, is a ValueError. Each `group` rows are packed apart from the
-    others. Axolotl's `pack_group`.
+    `lengths`: tokens of each row, (rows,). `capacity`: tokens a pack; a longer row, which Axolotl has dropped or cut by
+    then, is a ValueError. Each `group` rows are packed apart from the others. Axolotl's `pack_group`.
     """
-    if lengths.max(initial=0) > capacity:
-        raise ValueError(f"a row of {lengths.max()} tokens is longer than a pack of {capacity}")
-    rows = (lengths if rng is None else rng.permutation(lengths)).tolist()
+    rows = lengths.tolist()
+    if max(rows, default=0) > capacity:
+        raise ValueError(f"a row of {max(rows)} tokens is longer than a pack of {capacity}")
     groups = [rows[start : start + group] for start in range(0, len(rows), group)]
     return np.array([filled for part in groups for filled in _first_fit(part, capacity, rows_at_most)], dtype=np.int64)
 
@@ -92,8 +92,7 @@ def _next_fit(lengths: list[int], capacity: int) -> list[int]:
     """Tokens in each pack where rows keep their order (`sample_packing_sequentially`): `allocate_sequentially`."""
     tokens = [0]
     for length in lengths:
-        if tokens[-1] + length > capacity:
-            tokens.append(0)
+        tokens += [0] if tokens[-1] + length > capacity else []
         tokens[-1] += length
     return tokens
 
@@ -109,7 +108,7 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
     # Axolotl takes the fewest: of four draws on each of up to three GPUs, of one draw on each of more.
     least = min(batches[: num_gpus if num_gpus >= 4 else 4 * num_gpus])
     if least < ranks:
-        return Steps(0, 0, 0, 0, 0, 0.0 if packing else None, 0.0, 0.0, 0.0, 0)
+        return Steps(0, 0, 0, 0, 0, 0.0 if packing else None, 0.0, 0.0, 0.0, 0.0, 0)
     per_epoch = math.ceil(least // ranks / accumulation)
     drawn = (least, min(batches), max(batches))
     counted, fewest, most = (_counted(train, lengths, count * micro // batch, batch) for count in drawn)
@@ -125,6 +124,7 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
         most=taken or most,
         packs=float(np.mean([draw.size for draw in draws])) if packing else None,
         efficiency=tokens / slots,
+        blocks_per_step=micro * (least // ranks) / per_epoch,
         rows_per_step=tokens * share / float(lengths.mean()),
         tokens_per_step=tokens * share,
         slots_per_step=round(slots * share),
@@ -177,7 +177,7 @@ def _packed(train: dict[str, Any], lengths: np.ndarray) -> np.ndarray:
         filled = np.array(_next_fit(lengths.tolist(), capacity))
     else:
         at_most = train["sample_packing_bin_size"] or capacity
-        filled = packs(lengths, capacity, at_most, train["sample_packing_group_size"], None)
+        filled = packs(lengths, capacity, at_most, train["sample_packing_group_size"])
     return filled[: len(filled) // rows * rows].reshape(-1, rows)
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from tunetrail.plan import room
 from tunetrail.plan.finding import ERROR, Finding, at, overrides, short
-from tunetrail.plan.hardware import GIB
+from tunetrail.quantities import size
 
 Values = dict[str, Any]
 Facts = dict[str, Any]
 
 _OF_ADAPTERS = ("lora_", "loraplus_", "peft", "qlora_", "load_in_4bit", "load_in_8bit")
-_LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
 
 
 def no_steps(values: Values, facts: Facts) -> Finding | None:
@@ -72,18 +71,23 @@ def out_of_memory(values: Values, facts: Facts) -> Finding | None:
     memory, device = facts["memory"], facts["device"]
     if memory["fits"]:
         return None
-    trains = memory["total"] > memory["capacity"]
-    needed = memory["total"] if trains else memory["evaluation"]
-    counted = [part for part in memory["parts"].items() if "(paged)" not in part[0]]
-    largest = sorted(counted, key=lambda part: -part[1])[:2] if trains else ()
-    parts = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in largest)
+    does, mend = [], {}
+    if memory["total"] > memory["capacity"]:
+        counted = [part for part in memory["parts"].items() if "(paged)" not in part[0]]
+        parts = ", ".join(f"{name} {size(part)}" for name, part in sorted(counted, key=lambda part: -part[1])[:2])
+        does.append(f"training needs {size(memory['total'])} ({parts})")
+        mend |= room.training(values, facts)
+    if memory["evaluation"] > memory["capacity"]:
+        does.append(f"evaluation needs {size(memory['evaluation'])}")
+        mend |= room.evaluation(values, facts)
+    mend = room.SMALLEST if room.SMALLEST.items() <= mend.items() else mend
+    each = device["name"] if device["name"] == "cpu" else f"each {device['name']}"
     return Finding(
         "OUT_OF_MEMORY",
         ERROR,
-        f"{'training' if trains else 'evaluation'} needs {needed / GIB:.1f} GiB on each {device['name']}, which has "
-        f"{memory['capacity'] / GIB:.1f} GiB{f' ({parts})' if parts else ''}",
+        f"{' and '.join(does)} on {each}, which has {size(memory['capacity'])}",
         "It would load for minutes and stop at its first full batch.",
-        overrides(values, room.memory(values, facts) if trains else room.evaluation(values, facts)),
+        overrides(values, mend),
     )
 
 
@@ -92,12 +96,12 @@ def out_of_disk(values: Values, facts: Facts) -> Finding | None:
     disk = facts["disk"]
     if disk["free"] is None or disk["total"] <= disk["free"]:
         return None
-    kept = f" ({disk['checkpoints']} checkpoints of {disk['checkpoint'] / GIB:.1f} GiB)" if disk["checkpoints"] else ""
+    kept = f" ({disk['checkpoints']} checkpoints of {size(disk['checkpoint'])})" if disk["checkpoints"] else ""
     settings = room.disk(values, facts)
     return Finding(
         "OUT_OF_DISK",
         ERROR,
-        f"the run writes {disk['total'] / GIB:.1f} GiB{kept} and the disk has {disk['free'] / GIB:.1f} GiB free",
+        f"the run writes {size(disk['total'])}{kept} and the disk has {size(disk['free'])} free",
         "A checkpoint that cannot be written ends the run with the hours that led to it.",
         overrides(values, settings) if settings else "tunetrail gc",
     )
@@ -133,9 +137,10 @@ def no_bf16(values: Values, facts: Facts) -> Finding | None:
     asked = train.get("bf16") or train.get("bfloat16")
     if not asked or device["bf16"] or (asked == "auto" and device["name"] == "cpu"):
         return None
-    mend = {"train.bf16": False, "train.fp16": False} | ({"train.bfloat16": None} if train.get("bfloat16") else {})
+    found = room.precision(train, device["name"], device["bf16"])
+    mend = {f"train.{key}": value for key, value in found.items()}
     if values["accelerate"].get("mixed_precision") == "bf16":
-        mend["accelerate.mixed_precision"] = "no"
+        mend["accelerate.mixed_precision"] = "fp16" if found["fp16"] else "no"
     if device["name"] != "cpu" and values["evaluate"]["model_args"].get("dtype") == "bfloat16":
         mend["evaluate.model_args.dtype"] = "float16"
     return Finding(
@@ -158,7 +163,7 @@ def adapter_keys_unused(values: Values, facts: Facts) -> Finding | None:
     if train.get("adapter") or not loose:
         return None
     mend = {"train.adapter": "qlora" if train.get("load_in_4bit") else "lora"}
-    mend |= {f"train.{key}": value for key, value in _LORA.items() if train.get(key) is None}
+    mend |= {f"train.{key}": value for key, value in room.LORA.items() if train.get(key) is None}
     if train.get("lora_target_modules"):
         mend.pop("train.lora_target_linear", None)
     return Finding(

@@ -1,48 +1,90 @@
 """A run that does not fit -> the settings that make room for it: dotted keys and values, of which none is on yet.
 
-What changes no result comes first. Not covered: whether the mended run fits, which the next plan says.
+What changes no result comes first. Not covered: whether the mended run fits the disk too, or is refused for something
+else (`remedy`).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-LIGER = "axolotl.integrations.liger.LigerPlugin"
+from tunetrail.plan import memory
+from tunetrail.plan.architecture import Architecture
+
+Settings = dict[str, Any]
+
 _LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_fused_linear_cross_entropy")
-# Parts of memory that grow with the tokens of a micro-batch (`memory.training`).
-_BY_TOKENS = ("activations", "logits", "loss", "one layer's backward")
+LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
+_FSDP2 = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}, "optimizer": "adamw_torch_fused"}
 OTHER_ROWS = {"prepare": "file", "prepare.path": "FILE"}
-_SMALLEST = {"model": "smollm2_135m"}  # of conf/model, and not gated
+SMALLEST = {"model": "smollm2_135m"}  # of conf/model, and not gated
 
 
-def memory(values: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Settings that lower the peak of training, two of them where two go together.
+def runnable(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:
+    """The Axolotl config with `precision`'s settings."""
+    return train | precision(train, device, bf16)
 
-    In this order, as long as it is activations that are too much: Liger's kernels, activations computed twice, a smaller
-    micro-batch with more accumulation. Then 8-bit optimiser states, shards over the GPUs, LoRA, QLoRA, a smaller model.
-    Shards come before adapters, since they leave the experiment what it is.
+
+def precision(train: dict[str, Any], device: str, bf16: bool) -> Settings:
+    """What to compute in where the device has no bfloat16 and the config asks for it.
+
+    float16 for an adapter on a GPU: its weights are in float32, and the scaler of gradients refuses any others.
     """
-    train, parts, capacity = values["train"], facts["memory"]["parts"], facts["memory"]["capacity"]
-    gpu = facts["device"]["name"] != "cpu"
-    fixed = sum(size for name, size in parts.items() if name not in _BY_TOKENS and "(paged)" not in name)
-    found = []
-    if fixed < capacity:
-        if gpu and LIGER not in (train.get("plugins") or []):
-            plugins = [*(train.get("plugins") or []), LIGER]
-            found.append({"train.plugins": plugins} | {f"train.{key}": True for key in _LIGER_KEYS})
-        if not train.get("gradient_checkpointing"):
-            found.append({"train.gradient_checkpointing": True})
-        if train["micro_batch_size"] > 1:
-            found.append(batch(train, blocks(train), halved=True))
-    if found:
-        return found[0] | (found[1] if len(found) > 1 else {})
-    sharded = train.get("fsdp_config") or train.get("deepspeed")
+    if bf16 or not (train.get("bf16") or train.get("bfloat16")):
+        return {}
+    return {"bf16": False, "fp16": bool(train.get("adapter")) and device != "cpu"} | (
+        {"bfloat16": None} if train.get("bfloat16") else {}
+    )
+
+
+def training(values: dict[str, Any], facts: dict[str, Any]) -> Settings:
+    """Settings with which the peak of training fits.
+
+    Within a method: Liger's kernels, activations computed twice, smaller micro-batches with more accumulation, as many of
+    them, in this order, as it takes. Of the methods the first with which it fits: as it is, shards over the GPUs, 8-bit
+    optimiser states, LoRA, QLoRA. Where none does, a smaller model.
+    """
+    device, shape = facts["device"], Architecture(**facts["model"]["shape"])
+    for method, does in _methods(values["train"], device):
+        train = runnable(values["train"], device["name"], device["bf16"]) | does
+        for settings in _savings(train, device["name"] != "cpu"):
+            mended = train | {key.removeprefix("train."): value for key, value in settings.items()}
+            if memory.needed(memory.training(shape, mended, device["count"])) <= facts["memory"]["capacity"]:
+                return method | settings
+    return SMALLEST
+
+
+def _methods(train: dict[str, Any], device: dict[str, Any]) -> Iterator[tuple[Settings, dict[str, Any]]]:
+    """Settings, and what they do to the Axolotl config; what changes the result least comes first."""
+    gpu, sharded = device["name"] != "cpu", train.get("fsdp_config") or train.get("deepspeed")
+    yield {}, {}
+    if gpu and not sharded and device["count"] > 1:
+        yield {"hardware": ["rocm" if device["name"].startswith("mi") else "cuda", "fsdp2"]}, _FSDP2
+    if gpu and not sharded and not train.get("adapter") and "8bit" not in str(train["optimizer"]):
+        yield {"train.optimizer": "paged_adamw_8bit"}, {"optimizer": "paged_adamw_8bit"}  # as conf/method/full_8bit.yaml
+    # A rate that an experiment sets for all weights would stay.
     if not train.get("adapter"):
-        states = parts.get("optimiser", 0)
-        if gpu and not sharded and "8bit" not in str(train["optimizer"]) and fixed - states * 3 / 4 < capacity:
-            return {"train.optimizer": "paged_adamw_8bit"}  # as conf/method/full_8bit.yaml
-        if gpu and not sharded and facts["device"]["count"] > 1:
-            return {"hardware": ["rocm" if facts["device"]["name"].startswith("mi") else "cuda", "fsdp2"]}
-        return {"method": "lora"}
-    return {"method": "qlora"} if gpu and not train.get("load_in_4bit") else _SMALLEST
+        yield {"method": "lora", "train.learning_rate": 2e-4}, LORA | {"adapter": "lora"}
+    if gpu and not train.get("load_in_4bit"):
+        rate = {} if train.get("adapter") else {"train.learning_rate": 2e-4}
+        yield {"method": "qlora"} | rate, LORA | {"adapter": "qlora", "load_in_4bit": True}
+
+
+def _savings(train: dict[str, Any], gpu: bool) -> Iterator[Settings]:
+    """None, and then one more each time."""
+    found: Settings = {}
+    yield found
+    if gpu and memory.LIGER not in (train.get("plugins") or []):
+        found = {"train.plugins": [*(train.get("plugins") or []), memory.LIGER]}
+        found |= {f"train.{key}": True for key in _LIGER_KEYS}
+        yield found
+    if not train.get("gradient_checkpointing"):
+        found = found | {"train.gradient_checkpointing": True}
+        yield found
+    micro, number = train["micro_batch_size"], blocks(train)
+    while micro > 1:
+        micro = max(size for size in range(1, micro // 2 + 1) if number % size == 0)
+        found = found | {"train.micro_batch_size": micro, "train.gradient_accumulation_steps": number // micro}
+        yield found
 
 
 def blocks(train: dict[str, Any]) -> int:
@@ -50,22 +92,23 @@ def blocks(train: dict[str, Any]) -> int:
     return train["micro_batch_size"] * (train.get("gradient_accumulation_steps") or 1)
 
 
-def batch(train: dict[str, Any], number: int, halved: bool = False) -> dict[str, int]:
-    """Settings for a step of `number` sequences on each GPU: as many at once as now, at most, or `halved` half as many."""
-    most = max(train["micro_batch_size"] // (2 if halved else 1), 1)
-    micro = max(size for size in range(1, most + 1) if number % size == 0)
+def batch(train: dict[str, Any], number: int) -> Settings:
+    """Settings for a step of about `number` sequences on each GPU, no more: as many at once as now, at most."""
+    micro = min(train["micro_batch_size"], number)
     return {"train.micro_batch_size": micro, "train.gradient_accumulation_steps": number // micro}
 
 
-def evaluation(values: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Settings that lower the peak of generating answers: a batch that has room beside the weights, a power of two."""
-    evaluate, found = values["evaluate"], facts["memory"]
-    weights = facts["model"]["parameters"] * (4 if evaluate["model_args"].get("dtype") == "float32" else 2)
-    size = evaluate.get("batch_size")
-    if not isinstance(size, int) or found["capacity"] <= weights:  # "auto" ends at one by itself
-        return _SMALLEST
-    fits = int(size * (found["capacity"] - weights) / (found["evaluation"] - weights))
-    return {"evaluate.batch_size": 2 ** (fits.bit_length() - 1)} if fits else _SMALLEST
+def evaluation(values: dict[str, Any], facts: dict[str, Any]) -> Settings:
+    """Settings with which the peak of generating answers fits: a smaller batch, a power of two."""
+    evaluate, found, count = values["evaluate"], facts["memory"], facts["device"]["count"]
+    shape, asked = Architecture(**facts["model"]["shape"]), -(-facts["data"]["prompts"] // count)
+    size = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1  # "auto" ends at one by itself
+    while size > 1:
+        size = 1 << (size - 1).bit_length() - 1
+        parts = memory.evaluation(shape, evaluate | {"batch_size": size}, found["row_in_evaluation"], asked)
+        if memory.needed(parts) <= found["capacity"]:
+            return {"evaluate.batch_size": size}
+    return SMALLEST
 
 
 def disk(values: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 Not covered: machines, which get the facts themselves as JSON.
 """
 
+import shlex
 import textwrap
 from typing import Any
 
 from tunetrail.plan.finding import Finding, short
 from tunetrail.plan.memory import OVERHEAD
+from tunetrail.quantities import duration, size
 
 _WIDTH, _HEADING = 110, 12
 
@@ -33,20 +35,15 @@ def findings(found: list[Finding], allowed: list[str]) -> str:
     return "\n".join(blocks)
 
 
-def size(value: float) -> str:
-    """Bytes in the unit that leaves few digits: 99.3 GiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} GiB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def verdict(found: list[Finding], errors: list[Finding], mended: list[str] | None) -> str:
+    """Whether the run is refused for these `errors` of all that was `found`, and the overrides `mended` that are not."""
+    if not errors:
+        return "not refused; see the warnings" if found else "nothing speaks against this run"
+    said = f"refused: {', '.join(one.code for one in errors)}"
+    if mended is None:
+        return said
+    command = shlex.join(["tunetrail", "run", *mended])
+    return f"{said}\nwith all errors mended, as planned once more, it is not refused:\n  {command}"
 
 
 def _count(number: float) -> str:

@@ -42,9 +42,10 @@ class Workload:
     supervised: int  # tokens under the loss in an epoch
     validation_lengths: np.ndarray  # of the validation rows that are kept
     longest: int  # of the rows to train on, before any is dropped or cut
+    p95: int  # what 95 % of these rows do not exceed
     overlap: int | None  # validation rows whose question is also trained on
     prompts: int  # that an evaluation asks
-    prompt_tokens: float  # mean
+    longest_prompt: int  # tokens
     contaminated: int | None  # of these prompts, those that a row to train on asks word for word
     bos_trained: bool | None  # the tokenizer puts BOS before a text
     eos_supervised: bool | None  # every kept row that is not cut ends with EOS under the loss
@@ -85,11 +86,11 @@ def read(values: dict[str, Any], root: Path) -> Workload:
     trained = set(map(records.question, rows.train))
     if prompts is None:
         known = _record(evaluate["hub"])
-        asked, prompt_tokens, contaminated = _limited(known["prompts"], evaluate), known["prompt_tokens"], None
+        asked, longest_prompt, contaminated = _limited(known["prompts"], evaluate), known["longest_prompt"], None
     else:
         prompts = prompts[: _limited(len(prompts), evaluate)]
         filled = [template.prompt(evaluate["template"], prompt) for prompt in prompts]
-        asked, prompt_tokens = len(prompts), float(_tokens(filled, "prompt", encoder).mean())
+        asked, longest_prompt = len(prompts), int(_tokens(filled, "prompt", encoder).max())
         contaminated = sum(records.question({"instruction": prompt}) in trained for prompt in prompts)
     return Workload(
         source=source,
@@ -104,9 +105,10 @@ def read(values: dict[str, Any], root: Path) -> Workload:
         supervised=int(supervised.sum()),
         validation_lengths=validation_lengths,
         longest=longest,
+        p95=math.ceil(np.quantile(sizes.sum(axis=0), 0.95)),
         overlap=None if rows.record else sum(records.question(row) in trained for row in rows.validation),
         prompts=asked,
-        prompt_tokens=prompt_tokens,
+        longest_prompt=longest_prompt,
         contaminated=None if rows.record else contaminated,
         bos_trained=encoder and encoder.puts_bos,
         eos_supervised=encoder and encoder.eos_token_id is not None,
@@ -115,9 +117,8 @@ def read(values: dict[str, Any], root: Path) -> Workload:
 
 def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
     """What the stages `fetch` and `prepare` would make; rows that are not here are drawn by their numbers alone."""
-    file, record = root / prepare["path"], None
-    if prepare["hub"]:
-        file = hub.cached(**prepare["hub"], repo_type="dataset")
+    record = None
+    file = hub.cached(**prepare["hub"], repo_type="dataset") if prepare["hub"] else root / prepare["path"]
     if sizes := prepare["generate"]:
         rows = list(world.instruction_rows(sizes["seed"], sizes["rows"]))
         raw = len(rows)
@@ -137,7 +138,7 @@ def _prompts(values: dict[str, Any], root: Path) -> list[str] | None:
         sizes = values["prepare"]["generate"]
         return [row["prompt"] for row in world.evaluation_prompts(sizes["seed"], sizes["prompts"])]
     file = hub.cached(**evaluate["hub"], repo_type="dataset") if evaluate["hub"] else root / evaluate["path"]
-    return [row["prompt"] for row in records.read_prompts(file)] if file else None
+    return file and [row["prompt"] for row in records.read_prompts(file)]
 
 
 def _limited(prompts: int, evaluate: dict[str, Any]) -> int:

@@ -1,0 +1,88 @@
+"""Overrides as typed -> what Hydra composes of conf/ for them, and what is wrong with them in a person's words.
+
+Not covered: what the composed values are good for (`config`), the jobs of a sweep (`grid`), and running any.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, config
+
+# Hydra's own; it takes the beginning of one for the whole, `--experiment` for `--experimental-rerun`.
+_HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--hydra-help", "--shell-completion")
+
+
+def compose(root: Path, words: list[str], hydra: bool = False) -> Any:
+    """The config of one run; with `hydra` Hydra's own section, too.
+
+    Raises:
+        HydraException, OmegaConfBaseException: it cannot be.
+    """
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(root / "conf")):
+        return compose("config", words, return_hydra_config=hydra)
+
+
+def parse(words: list[str]) -> list[Any]:
+    """Hydra's `Override` of each word that is none of its options.
+
+    Raises:
+        HydraException: a word is not one.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
+
+
+def retyped(words: list[str], more: list[str]) -> list[str]:
+    """The words with `more` at their end, each in place of the word that has set the same group or key before."""
+    given = {one.key_or_group: one for one in parse(words)}
+    last = {one.key_or_group: one for one in parse(more)}
+    kept = [one.input_line for key, one in given.items() if key not in last or one.is_delete()]
+    for key, one in last.items():
+        added = key in given and given[key].is_add()
+        if not (added and one.is_delete()):
+            kept.append(f"+{one.input_line}" if added and not one.is_add() else one.input_line)
+    return kept
+
+
+def check(words: list[str]) -> None:
+    """Refuse what looks like an option and is none.
+
+    Raises:
+        UserError: naming it.
+    """
+    for word in words:
+        if word.startswith("--") and word.partition("=")[0] not in _HYDRA_OPTIONS:
+            key = word[2:].partition("=")[0]
+            raise UserError(f"{word}: no such option. An override has no dashes: {key}=VALUE. See tunetrail run --help.")
+
+
+@contextlib.contextmanager
+def explained(root: Path, words: list[str], schema: config.Schema) -> Iterator[None]:
+    """What Hydra has against the words, as an error of the person's."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        groups = [folder.name for folder in (root / "conf").iterdir() if folder.is_dir()]
+        known = [*config.known_keys(schema), *groups, *hydra_keys(root, words)]
+        raise UserError(config.composition_fault(error, known)) from error
+
+
+def hydra_keys(root: Path, words: list[str]) -> list[str]:
+    """Hydra's own dotted keys, those of the sweeper and the launcher that the words choose among them."""
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    options = [word for word in words if word.startswith("sweep=")]
+    try:
+        hydra = compose(root, options, hydra=True).hydra
+    except HydraException:  # which is what is wrong with them
+        return []
+    return [key for key in config.flatten(OmegaConf.to_container(hydra), "hydra") if "._" not in key]

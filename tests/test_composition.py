@@ -1,0 +1,41 @@
+"""Overrides as a person types them, over the real conf tree."""
+
+import pytest
+
+from tests.conftest import ROOT
+from tunetrail import UserError, composition, config
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "found"),
+    [
+        (["experiment=demo", "seed=1"], ["seed=2", "name=x"], ["experiment=demo", "seed=2", "name=x"]),
+        (["hardware=cuda"], ["hardware=[cuda,fsdp2]"], ["hardware=[cuda,fsdp2]"]),
+        (["+train.max_steps=5"], ["train.max_steps=9"], ["+train.max_steps=9"]),
+        (["+train.lerning_rate=1"], ["~train.lerning_rate", "train.learning_rate=1"], ["train.learning_rate=1"]),
+        (["~train.weight_decay"], ["+train.weight_decay=0"], ["~train.weight_decay", "+train.weight_decay=0"]),
+        ([], ["seed=1", "seed=2"], ["seed=2"]),
+    ],
+)
+def test_a_word_that_is_typed_again_takes_the_place_of_the_first(words, more, found):
+    assert composition.retyped(words, more) == found
+    config.resolve(composition.compose(ROOT, found))
+
+
+def test_a_fault_of_hydras_is_told_as_the_persons(known):
+    message = r"train\.lerning_rate: no such key\. Did you mean train\.learning_rate\?"
+    with pytest.raises(UserError, match=message), composition.explained(ROOT, [], known):
+        composition.compose(ROOT, ["train.lerning_rate=1"])
+
+
+def test_an_option_that_nobody_has_is_refused_and_one_of_hydras_is_not():
+    with pytest.raises(UserError, match=r"An override has no dashes: seed=VALUE"):
+        composition.check(["--cfg", "--seed=1"])
+
+
+def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
+    keys = composition.hydra_keys(ROOT, ["sweep=[joblib,optuna]", "seed=1,2"])
+    assert {"hydra.sweeper.n_trials", "hydra.launcher.n_jobs", "hydra.sweep.dir"} <= set(keys)
+    assert "hydra.sweeper.n_trials" not in composition.hydra_keys(ROOT, [])
+    assert not [key for key in keys if "_target_" in key]
+    assert composition.hydra_keys(ROOT, ["sweep=none"]) == []

@@ -1,0 +1,72 @@
+"""Mends of what refuses a run, typed and planned once more, over the real conf tree and the recorded statistics."""
+
+import json
+
+import pytest
+
+from tests.conftest import ROOT
+from tunetrail import UserError, composition
+from tunetrail.plan import remedy
+from tunetrail.plan.finding import ERROR, Finding
+
+
+def finding(mend):
+    return Finding("X", ERROR, "", "", mend)
+
+
+def test_mends_are_tried_until_nothing_refuses_the_run():
+    tried = []
+
+    def again(words):
+        tried.append(words)
+        return [finding("hardware=cuda")] if len(tried) == 1 else []
+
+    found = remedy.find(["experiment=demo", "seed=1"], [finding("seed=2"), finding("name=x")], again)
+    assert found == ["experiment=demo", "seed=2", "name=x", "hardware=cuda"]
+    assert tried == [["experiment=demo", "seed=2", "name=x"], found]
+    composition.compose(ROOT, found)
+
+
+def test_what_is_refused_for_ever_has_no_remedy():
+    assert remedy.find([], [finding("seed=1")], lambda words: [finding("seed=1")]) is None
+    assert remedy.find(["seed=1"], [], pytest.fail) == ["seed=1"]
+
+
+@pytest.mark.parametrize("mend", ["leave it out", "tunetrail gc", "a, b"])
+def test_what_only_a_person_can_do_is_no_remedy(mend):
+    assert remedy.find([], [finding(mend)], pytest.fail) is None
+
+
+def test_a_mend_that_cannot_be_composed_is_no_remedy():
+    def again(words):
+        raise UserError("FILE: no such file")
+
+    assert remedy.find([], [finding("prepare=file prepare.path=FILE")], again) is None
+
+
+REFUSED = [
+    ("experiment=llama3_8b_alpaca_published", "plan.device=mi300x", "plan.num_gpus=8"),
+    ("experiment=llama3_8b_alpaca", "plan.device=t4"),
+    ("experiment=llama3_8b_alpaca", "plan.device=v100"),
+    ("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "plan.device=rtx_4090"),
+    ("model=llama3_2_1b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
+    ("model=qwen3_0_6b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
+    ("+train.lerning_rate=1e-3", "+train.warmup_steps=9000"),
+]
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
+    refused = plan(*words, "--json")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    mended = plan(*json.loads(refused.stdout)["remedy"], "--json")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+
+
+def test_a_key_that_hydra_does_not_compose_is_a_finding_and_what_to_do_is_said(plan):
+    done = plan("train.lerning_rate=1e-3", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, found["remedy"]) == (2, "", None)
+    assert [(one["code"], one["mend"]) for one in found["findings"]] == [
+        ("UNKNOWN_KEY", "train.learning_rate=VALUE in its place")
+    ]
