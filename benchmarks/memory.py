@@ -105,7 +105,7 @@ SHAPES = {
 }
 
 
-def compose(rows: Path, tokenizer: Path, folder: Path) -> None:
+def compose(rows: Path, tokenizer: Path, folder: Path, cases: dict[str, list[str]] = CASES, **settings: int) -> None:
     """Write FOLDER/CASE.yaml, the rows eight times over (or packs of 8,192 tokens are few), and the shapes."""
     from hydra import compose, initialize_config_dir
 
@@ -117,7 +117,7 @@ def compose(rows: Path, tokenizer: Path, folder: Path) -> None:
     (folder / "rows.jsonl").write_text("\n".join(lines * 8) + "\n")
     (folder / "shapes.json").write_text(json.dumps(SHAPES))
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
-    for case, overrides in CASES.items():
+    for case, overrides in cases.items():
         with initialize_config_dir(str(ROOT / "conf")):
             train = config.resolve(compose("config", overrides))["train"]
         train |= {
@@ -135,7 +135,7 @@ def compose(rows: Path, tokenizer: Path, folder: Path) -> None:
             "special_tokens": None,
             "warmup_ratio": None,
             "warmup_steps": 1,
-        }
+        } | settings
         train["datasets"][0]["path"] = f"{folder.name}/rows.jsonl"
         for key in ("model_revision", "save_total_limit"):
             train.pop(key, None)
@@ -148,28 +148,39 @@ def measure(folder: Path, cases: list[str]) -> None:
 
     shapes = json.loads((folder / "shapes.json").read_text())
     for case in cases:
-        if not (folder / case[:2] / "config.json").is_file():
-            _random(shapes[case[:2]], folder / "tokenizer", folder / case[:2])
-        count = 2 if case.endswith("fsdp2") else 1
-        launcher = ["accelerate.commands.launch", "--num_processes", str(count), "--mixed_precision", "bf16"]
-        launcher += ["--main_process_port", "0", *["--multi_gpu"] * (count > 1)]
-        done = subprocess.run(
-            [sys.executable, "-m", *launcher, "-m", "axolotl.cli.train", f"{folder}/{case}.yaml"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=os.environ | {"AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
-        )
-        (folder / f"{case}.log").write_text(done.stdout)
+        said = train(folder, case)
         peaks = {
-            ours: max(map(float, re.findall(rf"memory/{theirs} \(GiB\)'?: '?([\d.]+)", done.stdout)), default=None)
+            ours: max(map(float, re.findall(rf"memory/{theirs} \(GiB\)'?: '?([\d.]+)", said)), default=None)
             for ours, theirs in (("max_allocated_gib", "max_allocated"), ("reserved_gib", "device_reserved"))
         }
         config = yaml.safe_load((folder / f"{case}.yaml").read_text())
-        train = {key: config[key] for key in KEYS if key in config}
-        line = {"case": case, "gpu": torch.cuda.get_device_name(), "num_gpus": count, "fitted": False} | peaks
-        print(json.dumps(line | {"shape": shapes[case[:2]], "train": train}), flush=True)
+        settings = {key: config[key] for key in KEYS if key in config}
+        line = {"case": case, "gpu": torch.cuda.get_device_name(), "num_gpus": processes(case), "fitted": False} | peaks
+        print(json.dumps(line | {"shape": shapes[case[:2]], "train": settings}), flush=True)
+
+
+def processes(case: str) -> int:
+    return 2 if case.endswith("fsdp2") else 1
+
+
+def train(folder: Path, case: str) -> str:
+    """Train a case on a model with random weights; what Axolotl says."""
+    shapes = json.loads((folder / "shapes.json").read_text())
+    if not (folder / case[:2] / "config.json").is_file():
+        _random(shapes[case[:2]], folder / "tokenizer", folder / case[:2])
+    count = processes(case)
+    launcher = ["accelerate.commands.launch", "--num_processes", str(count), "--mixed_precision", "bf16"]
+    launcher += ["--main_process_port", "0", *["--multi_gpu"] * (count > 1)]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "axolotl.cli.train", f"{folder}/{case}.yaml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ | {"AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    (folder / f"{case}.log").write_text(done.stdout)
+    return done.stdout
 
 
 def _random(shape: dict, tokenizer: Path, model: Path) -> None:

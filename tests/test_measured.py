@@ -1,53 +1,58 @@
 """What runs took, for the next plan."""
 
+import dataclasses
 import json
 
 import pytest
 
-from tunetrail.plan import measured
+from tests.planned import LLAMA_3_8B
+from tunetrail.plan import hardware, measured
+from tunetrail.quantities import GIB
 
 TRAIN = {"adapter": None}
+CPU = hardware.cpu(24 * GIB, 2)
 FACTS = {
     "device": {"name": "cpu", "count": 1},
-    "model": {"parameters": 800_000},
+    "model": {"parameters": 800_000, "shape": dataclasses.asdict(LLAMA_3_8B)},
+    "steps": {"batches": 20, "total": 10},
     "flops": {"training": 9e12, "validation": 1e12, "recomputed": 0.0},
-    "evaluation": {"generations": 320, "tokens_at_most": 160},
+    "evaluation": {"expected_s": 50.0},
 }
-HISTORY = [{"step": step, "time": 1000.0 + 10 * step} for step in range(11)]
+HISTORY = [{"step": step, "time": 1000.0 + 10 * step} for step in range(1, 11)]
 SECONDS = {"time/train_s": 130.0, "time/evaluate_base_s": 20.0, "time/evaluate_tuned_s": 30.0}
-KIND = ["cpu", 1, None, False]
+KIND = ["cpu", 1, None, False, False]
 
 
 def test_a_run_leaves_the_speed_of_its_loop_and_what_came_before_it(tmp_path):
-    measured.add(tmp_path, FACTS, TRAIN, SECONDS, HISTORY)
+    measured.add(tmp_path, FACTS, CPU, TRAIN, SECONDS, HISTORY)
     found = measured.nearest(tmp_path, KIND, 10**6)
     assert found["flops_per_s"] == pytest.approx(1e11)
     assert found["start_s"] == 30.0
-    assert found["evaluation_s"] == 25.0
+    assert found["evaluation"] == 0.5
 
 
 def test_a_run_whose_training_came_from_the_cache_leaves_nothing(tmp_path):
-    measured.add(tmp_path, FACTS, TRAIN, {"time/report_s": 1.0}, HISTORY)
-    measured.add(tmp_path, FACTS, TRAIN, SECONDS, HISTORY[:1])
+    measured.add(tmp_path, FACTS, CPU, TRAIN, {"time/report_s": 1.0}, HISTORY)
+    measured.add(tmp_path, FACTS, CPU, TRAIN, SECONDS, HISTORY[:1])
     assert measured.nearest(tmp_path, KIND, 10**6) is None
 
 
 def test_of_several_runs_the_nearest_model_counts_and_of_equals_the_last(tmp_path):
     for parameters, seconds in ((800_000, 130.0), (10**9, 230.0), (800_000, 140.0)):
-        facts = FACTS | {"model": {"parameters": parameters}}
-        measured.add(tmp_path, facts, TRAIN, SECONDS | {"time/train_s": seconds}, HISTORY)
+        facts = FACTS | {"model": FACTS["model"] | {"parameters": parameters}}
+        measured.add(tmp_path, facts, CPU, TRAIN, SECONDS | {"time/train_s": seconds}, HISTORY)
     assert measured.nearest(tmp_path, KIND, 10**6)["start_s"] == 40.0
     assert measured.nearest(tmp_path, KIND, 8 * 10**8)["start_s"] == 130.0
 
 
 def test_a_run_of_another_kind_says_nothing_of_this_one(tmp_path):
-    measured.add(tmp_path, FACTS, TRAIN, SECONDS, HISTORY)
-    assert measured.nearest(tmp_path, ["h200", 1, None, False], 10**6) is None
-    assert measured.nearest(tmp_path, ["cpu", 1, "lora", False], 10**6) is None
+    measured.add(tmp_path, FACTS, CPU, TRAIN, SECONDS, HISTORY)
+    assert measured.nearest(tmp_path, ["h200", 1, None, False, False], 10**6) is None
+    assert measured.nearest(tmp_path, ["cpu", 1, "lora", False, False], 10**6) is None
 
 
 def test_a_line_that_a_killed_run_left_half_written_is_passed_over(tmp_path):
-    measured.add(tmp_path, FACTS, TRAIN, SECONDS, HISTORY)
+    measured.add(tmp_path, FACTS, CPU, TRAIN, SECONDS, HISTORY)
     with (tmp_path / measured.PLACE).open("a") as file:
         file.write(json.dumps({"kind": KIND})[:-4] + "\n")
-    assert measured.nearest(tmp_path, KIND, 10**6)["evaluation_s"] == 25.0
+    assert measured.nearest(tmp_path, KIND, 10**6)["evaluation"] == 0.5

@@ -10,10 +10,6 @@ from tunetrail.plan import memory
 from tunetrail.plan.architecture import Architecture
 from tunetrail.plan.hardware import Device
 
-# Measured on one H200, Llama 3 8B, the activations computed twice: 5,390 tokens/s with transformers' own kernels, 9,380 with
-# Liger's (docs/recipe-notes.md).
-STOCK = 5390 / 9380
-TRAINER_START = 45.0  # s until the first step: imports 26 to 28, then model and rows (measured on two cores)
 EVALUATOR_START = 20.0  # s until the first answer: imports 17 to 21 s (measured on two cores)
 # Seconds of a layer for each token that a batch generates: 1,340 tokens/s at a batch of 128 from 32 layers of one H200,
 # whose memory would allow 25,000; the tiny Llama of three layers on two cores.
@@ -36,15 +32,6 @@ def flops(shape: Architecture, train: dict[str, Any], slots: float, validated: f
         "recomputed": slots * forward if train.get("gradient_checkpointing") else 0.0,
         "validation": validated * forward,
     }
-
-
-def rate(device: Device, train: dict[str, Any], mfu: float | None) -> tuple[float, str]:
-    """FLOP/s that one GPU does in training, counting what is computed twice, and what that is from."""
-    if mfu is not None:
-        return device.flops * mfu, "plan.mfu"
-    if device.name == "cpu" or memory.LIGER in (train.get("plugins") or []):
-        return device.flops * device.mfu, device.mfu_source
-    return device.flops * device.mfu * STOCK, f"{device.mfu_source}; without Liger's kernels {STOCK:.0%} of it"
 
 
 def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, device: Device, count: int) -> tuple[int, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tunetrail.plan import architecture, cost, findings, measured, memory, packing, room, schedule, workload
+from tunetrail.plan import architecture, cost, findings, measured, memory, pace, packing, room, schedule, workload
 from tunetrail.plan.hardware import Device
 
 
@@ -54,6 +54,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
             "most": steps.most,
             "efficiency": steps.efficiency,
             "blocks_per_step": steps.blocks_per_step,
+            "batches": steps.total * steps.blocks_per_step / train.get("micro_batch_size", 1),
             "rows_per_step": steps.rows_per_step,
             "tokens_per_step": steps.tokens_per_step,
             "slots_per_step": steps.slots_per_step,
@@ -105,28 +106,25 @@ def _time(
 ) -> dict[str, Any]:
     """`time` and `evaluation`: by what a run of this kind took here, or else by the device's default."""
     train, plan, count = values["train"], values["plan"], facts["device"]["count"]
-    trained = facts["flops"]["training"] + facts["flops"]["recomputed"]
-    longest, answering = cost.evaluation(shape, values["evaluate"], prompts, device, count)
-    source, start = "", cost.TRAINER_START
+    flops, steps = facts["flops"], facts["steps"]
+    trained = pace.Training(flops["training"] + flops["recomputed"], steps["batches"], steps["total"])
+    longest, expected = cost.evaluation(shape, values["evaluate"], prompts, device, count)
+    goes, answering, by = pace.default(device, count, train, plan["mfu"]), expected, "the time is for that many"
     earlier = measured.nearest(root, measured.kind(facts, train), shape.parameters) if plan["mfu"] is None else None
     if earlier:
-        per_second, start, source = earlier["flops_per_s"], earlier["start_s"], "measured here"
-    else:
-        per_gpu, source = cost.rate(device, train, plan["mfu"])
-        per_second = per_gpu * count
-    by = "the time is for that many"
-    if earlier and earlier["evaluation_s"] and earlier["tokens_at_most"] == longest:
-        answering, by = earlier["evaluation_s"], "the time as measured here"
-    validating = facts["flops"]["validation"] / per_second
-    training = start + trained / per_second
+        goes = pace.from_earlier(goes, earlier)
+        if earlier["evaluation"]:
+            answering, by = expected * earlier["evaluation"], "the time as measured here"
+    looped, validating = pace.seconds(trained, shape, train, device, goes), flops["validation"] / goes.flops_per_s
+    training = goes.start + looped
     hours = (training + validating + 2 * answering) / 3600
     tokens = facts["steps"]["total"] * facts["steps"]["tokens_per_step"]
     return {
-        "evaluation": {"generations": 2 * prompts, "tokens_at_most": longest, "from": by},
+        "evaluation": {"generations": 2 * prompts, "tokens_at_most": longest, "expected_s": expected, "from": by},
         "time": {
-            "tokens_per_second": tokens / (training - start) if training > start else 0.0,
-            "mfu": facts["flops"]["training"] / trained * per_second / (count * device.flops) if trained else 0.0,
-            "mfu_from": source,
+            "tokens_per_second": tokens / looped if looped else 0.0,
+            "mfu": flops["training"] / looped / (count * device.flops) if looped else 0.0,
+            "mfu_from": goes.source,
             "training_s": training,
             "validation_s": validating,
             "evaluation_s": 2 * answering,

@@ -14,7 +14,7 @@ from tunetrail.quantities import GIB
 class Device:
     """`memory` in bytes; `flops`: dense FLOP/s in bfloat16, or in float32 where it has none; `bandwidth`: bytes/s.
 
-    `mfu`: the share of `flops` that full fine-tuning of some 8 G weights reaches, in FLOP of the model alone, none twice.
+    `mfu`: the share of `flops` that full fine-tuning reaches while it multiplies matrices, with Liger's kernels.
     """
 
     name: str
@@ -28,7 +28,8 @@ class Device:
 
 # A share that nobody measured on the device is taken from one of the same make.
 _H200 = "Llama 3 8B, Liger, no checkpointing: 10,700 tokens/s on one H200 (docs/recipe-notes.md)"
-_H100 = "Llama 3 8B, 8,192 tokens: 5,762 tokens/s a GPU on 8 H100 (torchtitan's benchmarks, December 2024)"
+_H100 = "Llama 3.2 1B and 3B on one H100 (benchmarks/speed.jsonl)"
+_EIGHT_H100 = "Llama 3 8B, 8,192 tokens: 5,762 tokens/s a GPU on 8 H100 (torchtitan's benchmarks, December 2024)"
 _A100 = "Llama 2 7B on Alpaca: 3,000 tokens/s on one A100 (torchao's page on 8-bit Adam)"
 _MI300X = "Llama 3 8B, 8,192 tokens: 5,377 tokens/s a GPU on 8 MI300X (torchao's training table)"
 _LIKE = "as on another GPU of its maker; nobody measured this one: "
@@ -42,13 +43,13 @@ DEVICES = {
         Device("mi250x", 64 * GIB, 1.915e14, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X),
         Device("mi250", 64 * GIB, 1.81e14, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X),
         Device("mi210", 64 * GIB, 1.81e14, 1.6e12, True, 0.21, _LIKE + _MI300X),
-        Device("b200", 178 * GIB, 2.25e15, 8.0e12, True, 0.30, _LIKE + _H100),
-        Device("h200", 140 * GIB, 9.89e14, 4.8e12, True, 0.49, _H200),
-        Device("h100", 79 * GIB, 9.89e14, 3.35e12, True, 0.30, _H100),
+        Device("b200", 178 * GIB, 2.25e15, 8.0e12, True, 0.30, _LIKE + _EIGHT_H100),
+        Device("h200", 140 * GIB, 9.89e14, 4.8e12, True, 0.50, _H200),
+        Device("h100", 79 * GIB, 9.89e14, 3.35e12, True, 0.50, _H100),
         Device("a100_80", 79 * GIB, 3.12e14, 2.0e12, True, 0.38, _A100),
         Device("a100_40", 39 * GIB, 3.12e14, 1.55e12, True, 0.38, _A100),
-        Device("l40s", 44 * GIB, 3.62e14, 8.6e11, True, 0.30, _LIKE + _H100),
-        Device("rtx_4090", 23 * GIB, 1.65e14, 1.0e12, True, 0.30, _LIKE + _H100),
+        Device("l40s", 44 * GIB, 3.62e14, 8.6e11, True, 0.30, _LIKE + _EIGHT_H100),
+        Device("rtx_4090", 23 * GIB, 1.65e14, 1.0e12, True, 0.30, _LIKE + _EIGHT_H100),
         Device("v100", 31 * GIB, 1.57e13, 9.0e11, False, 0.38, "in float32; " + _LIKE + _A100),
         Device("t4", 14 * GIB, 8.1e12, 3.2e11, False, 0.38, "in float32; " + _LIKE + _A100),
     )

@@ -9,31 +9,43 @@ import math
 from pathlib import Path
 from typing import Any
 
+from tunetrail.plan import pace
+from tunetrail.plan.architecture import Architecture
+from tunetrail.plan.hardware import Device
+from tunetrail.plan.memory import LIGER
+
 PLACE = Path("work/shared/measured.jsonl")
 
 
 def kind(facts: dict[str, Any], train: dict[str, Any]) -> list[Any]:
     """What must be the same for one run's speed to say something of another's."""
-    device, again = facts["device"], bool(train.get("gradient_checkpointing"))
-    return [device["name"], device["count"], train.get("adapter"), again]
+    device, again, liger = facts["device"], bool(train.get("gradient_checkpointing")), LIGER in (train.get("plugins") or [])
+    return [device["name"], device["count"], train.get("adapter"), again, liger]
 
 
-def add(root: Path, facts: dict[str, Any], train: dict[str, Any], seconds: dict[str, float], history: list[dict]) -> None:
+def add(
+    root: Path,
+    facts: dict[str, Any],
+    device: Device,
+    train: dict[str, Any],
+    seconds: dict[str, float],
+    history: list[dict[str, Any]],
+) -> None:
     """Write down what a run took, where it trained: `seconds` by stage (`time/train_s`), `history` its logged steps."""
-    times = [row["time"] for row in history]
-    if "time/train_s" not in seconds or len(times) < 3 or times[-1] <= times[0]:
+    first, last = (history[0], history[-1]) if len(history) > 2 else ({"time": 0.0, "step": 0},) * 2
+    if "time/train_s" not in seconds or last["time"] <= first["time"] or last["step"] <= first["step"]:
         return
-    looped = times[-1] - times[0]
+    # The first steps, of which no beginning is known, are taken to be as fast as the others.
+    looped = (last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
     evaluations = [seconds[key] for key in ("time/evaluate_base_s", "time/evaluate_tuned_s") if key in seconds]
     line = {
         "kind": kind(facts, train),
         "parameters": facts["model"]["parameters"],
-        "flops_per_s": sum(facts["flops"].values()) / looped,
-        "start_s": max(seconds["time/train_s"] - looped, 0.0),
-        "evaluation_s": sum(evaluations) / len(evaluations) if evaluations else None,
-        "generations": facts["evaluation"]["generations"],
-        "tokens_at_most": facts["evaluation"]["tokens_at_most"],
+        "evaluation": sum(evaluations) / len(evaluations) / facts["evaluation"]["expected_s"] if evaluations else None,
     }
+    trained = pace.Training(sum(facts["flops"].values()), facts["steps"]["batches"], facts["steps"]["total"])
+    start = max(seconds["time/train_s"] - looped, 0.0)
+    line |= pace.kept(trained, Architecture(**facts["model"]["shape"]), train, device, looped, start)
     file = root / PLACE
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as lines:
