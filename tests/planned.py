@@ -25,7 +25,7 @@ def facts(values, **changes):
         "data": {
             **{"source": "counted", "why": "", "raw": 51_760, "train": 49_172, "validation": 2_588, "kept": 49_172},
             **{"dropped": 0, "cut": 0, "tokens": 9_500_000, "supervised": 7_100_000, "longest": 650, "p95": 440},
-            **{"mean": 193.1, "overlap": 0, "prompts": 541, "contaminated": 0, "bos_trained": True, "eos_supervised": True},
+            **{"mean": 193.1, "overlap": 0, "prompts": 541, "contaminated": [], "bos_trained": True, "eos_supervised": True},
             "license": values["contract"]["license"],
         },
         "steps": {
@@ -45,7 +45,10 @@ def facts(values, **changes):
             **{"parts": {}, "total": 75 * GIB, "paged": 0, "evaluation": 40 * GIB, "row_in_evaluation": 1665},
             **{"capacity": 192 * GIB, "fits": True},
         },
-        "disk": {"checkpoints": 1, "checkpoint": 33 * GIB, "model": 15 * GIB, "total": 66 * GIB, "free": 900 * GIB},
+        "disk": {
+            **{"checkpoints": 1, "checkpoint": 33 * GIB, "model": 15 * GIB, "base": 0.0},
+            **{"total": 66 * GIB, "free": 900 * GIB},
+        },
     }
     for section, figures in changes.items():
         found[section] = found[section] | figures

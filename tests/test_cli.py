@@ -97,6 +97,12 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("report.stop=''",), ["report.stop"]),
         (("prepare=alpaca_cleaned", "prepare.hub.revision=main"), ["prepare.hub.revision: 'main'", "Give the commit"]),
         (("prepare.empty=keep",), ["prepare.empty: 'keep' is not one of"]),
+        (("train.optimizer=adamw_torhc",), ["train.optimizer: 'adamw_torhc' is not known. Did you mean adamw_torch?"]),
+        (("train.lr_scheduler=cosinus",), ["train.lr_scheduler: 'cosinus' is not known. Did you mean cosine?"]),
+        (
+            (*FILE, "prepare.path=empty_folder"),
+            ["empty_folder: a folder. Give the path of a JSON or JSON Lines file in it."],
+        ),
         (("train.sequence_len=long",), ["train.sequence_len: 'long'"]),
         (("prepare=alpaca_cleaned", "evaluate=ifeval", "prepare.path=good.jsonl"), ["prepare.hub=null"]),
         (("prepare=file", "prepare.path=good.jsonl"), ["evaluate=ifeval"]),

@@ -23,6 +23,18 @@ def test_a_training_token_of_llama_3_is_45_gflop_and_its_padded_validation_costs
     assert found["validation"] / sum(found.values()) == pytest.approx(0.53, abs=0.02)
 
 
+def test_attention_goes_over_rows_or_over_whole_sequences_with_what_a_mask_leaves_out():
+    def context(masked=False, **train):
+        found = cost.flops(LLAMA_8B, {"sequence_len": 512} | train, 1, 0, 100, masked)["training"] / 3
+        return (found - LLAMA_8B.forward_flops(0)) / (LLAMA_8B.forward_flops(1) - LLAMA_8B.forward_flops(0))
+
+    assert context(sample_packing=True, pad_to_sequence_len=True) == pytest.approx(100)
+    assert context(pad_to_sequence_len=True) == pytest.approx(512)
+    assert context() == pytest.approx(100)
+    assert context(True, sample_packing=True) == pytest.approx(1024)
+    assert context(True) == pytest.approx(200)
+
+
 def test_frozen_weights_save_a_third():
     whole, adapter = (cost.flops(LLAMA_8B, PACKED | more, 1, 0, 193)["training"] for more in ({}, {"adapter": "lora"}))
     assert adapter / whole == pytest.approx(2 / 3)
@@ -31,19 +43,24 @@ def test_frozen_weights_save_a_third():
 def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_three_places():
     """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there,
     which counts the model once."""
-    found = cost.disk(LLAMA_8B, PACKED, 3)
+    found = cost.disk(LLAMA_8B, PACKED, 3, False)
     assert found["model"] == pytest.approx(16.1e9, rel=0.005)
     assert found["checkpoint"] == pytest.approx(16.1e9 + 19.4e9, rel=0.01)
     assert found["total"] - 2 * found["model"] == pytest.approx(123e9, rel=0.01)
 
 
+def test_a_base_that_is_to_be_fetched_takes_two_bytes_a_weight():
+    here, to_fetch = (cost.disk(LLAMA_8B, PACKED, 3, fetched) for fetched in (False, True))
+    assert to_fetch["base"] == to_fetch["total"] - here["total"] == 2 * LLAMA_8B.parameters
+
+
 def test_weights_alone_are_saved_where_asked():
-    found = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3)
+    found = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3, False)
     assert found["checkpoint"] == found["model"]
 
 
 def test_an_adapter_is_small_on_the_disk():
-    found = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0)
+    found = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0, False)
     assert found["model"] == pytest.approx(168e6, rel=0.01)
 
 

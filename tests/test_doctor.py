@@ -93,6 +93,11 @@ def test_the_table_has_a_line_a_check_and_ends_with_what_to_do_about_those_that_
     assert max(map(len, told.splitlines())) <= 120
 
 
+def test_what_mends_two_checks_is_said_once(checkout):
+    remedies = run(checkout, "torch", "devices", "--expect", "rocm").stdout.partition("\nwhat to do:\n")[2].splitlines()
+    assert [line.split("  ")[1] for line in remedies] == ["torch, devices"]
+
+
 def test_marks_are_coloured_on_a_terminal_alone(checkout):
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:

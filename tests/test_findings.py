@@ -68,7 +68,10 @@ def test_the_demo_is_spoken_well_of(composed):
 
 def test_errors_stand_before_warnings(composed):
     values = composed(PUBLISHED)
-    changes = AS_PUBLISHED | {"memory": {"fits": False, "total": 300 * GIB}, "data": {"contaminated": 1, "dropped": 9000}}
+    changes = AS_PUBLISHED | {
+        "memory": {"fits": False, "total": 300 * GIB},
+        "data": {"contaminated": ["a"], "dropped": 9000},
+    }
     found = findings.judge(values, facts(values, **changes), {"MLFLOW_DISABLE_TELEMETRY": "false"})
     levels = [one.level for one in found]
     assert levels == sorted(levels)  # as the alphabet has ERROR before WARNING

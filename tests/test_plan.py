@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tunetrail import machine
-from tunetrail.plan import facts
+from tunetrail.plan import facts, hardware
 
 EXPERIMENTS = {
     "alpaca_tiny": None,  # needs a file
@@ -80,9 +80,11 @@ def test_the_learning_rate_is_drawn(plan, tmp_path):
 
 
 def test_every_device_is_listed_with_the_source_of_its_speed(plan):
-    lines = plan("--devices").stdout.splitlines()
-    assert len(lines) == 15
-    assert any(line.startswith("mi300x") and "torchao" in line for line in lines)
+    devices, _, sources = plan("--devices").stdout.partition("\n\n")
+    lines = {line.split()[0]: line.split()[-1] for line in devices.splitlines()[1:]}
+    assert lines.keys() == hardware.DEVICES.keys()
+    assert all(f"{place} " in sources for place in lines.values())
+    assert f"{lines['h100']} {hardware.named('h100').mfu_source}" in sources
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

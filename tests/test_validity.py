@@ -20,7 +20,7 @@ def said(rule, composed, *words, **changes):
 
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     values = composed(PUBLISHED, "+evaluate.apply_chat_template=true")
-    wrong = {"overlap": 3, "eos_supervised": False, "supervised": 0, "contaminated": 2}
+    wrong = {"overlap": 3, "eos_supervised": False, "supervised": 0, "contaminated": ["a", "b"]}
     found = [rule(values, facts(values, data=wrong)) for rule in validity.RULES]
     assert [one.code for one in found] == [rule.__name__.upper() for rule in validity.RULES]
     assert {one.level for one in found} == {ERROR}
@@ -304,11 +304,17 @@ def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(co
 # The evaluation's prompts.
 
 
-@pytest.mark.parametrize(("number", "refused"), [(None, False), (0, False), (1, True)])
+@pytest.mark.parametrize(("number", "refused"), [(None, False), (0, False), (2, True)])
 def test_a_prompt_that_is_trained_on_word_for_word_is_refused(composed, known, number, refused):
-    found = said(validity.contaminated, composed, PUT_RIGHT, data={"contaminated": number})
+    found = said(
+        validity.contaminated,
+        composed,
+        PUT_RIGHT,
+        data={"contaminated": number and [f"Write {one} " + "words " * 40 for one in range(number)]},
+    )
     assert bool(found) == refused
     if refused:
-        assert found.what == "1 of 541 evaluation prompts stand word for word in the training rows"
+        said_of_it = "2 of 541 evaluation prompts stand word for word in the training rows: "
+        assert found.what == said_of_it + '"Write 0 words words words words words words words [...]"'
         prepare = mended(composed, known, found, PUT_RIGHT)["prepare"]
         assert (prepare["path"], prepare["hub"]) == ("FILE", None)

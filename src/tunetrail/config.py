@@ -88,6 +88,10 @@ def _explain(error: jsonschema.ValidationError) -> str:
         return f"{place} lacks {error.validator_value['const']}, without which {key} does nothing. Add it to the list."
     if error.validator == "pattern" and place.endswith("hub.revision"):
         return f"{place}: {error.instance!r} may be another file tomorrow. Give the commit, 40 hexadecimal digits."
+    if error.validator == "enum" and isinstance(error.instance, str):
+        near = difflib.get_close_matches(error.instance, filter(None, error.validator_value), n=1)
+        if near:
+            return f"{place}: {error.instance!r} is not known. Did you mean {near[0]}?"
     if error.validator == "required":
         return f"{place}: {error.message}. Set it in conf/ or on the command line."
     remedy = "a value of that type" if error.validator == "type" else "another value"

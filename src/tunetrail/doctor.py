@@ -80,7 +80,13 @@ def table(lines: Mapping[str, Line], width: int, mark: Callable[[str], str] = st
     for name, line in lines.items():
         told = textwrap.wrap(line.found, max(width - len(indent), 30), break_on_hyphens=False, break_long_words=False)
         rows.append(f"{mark(f'{line.mark:<4}')}  {name:<{size}}  " + f"\n{indent}".join(told))
-    remedies = [f"  {name:<{size}}  {line.remedy}" for name, line in lines.items() if line.mark != "ok" and line.remedy]
+    names: dict[str, list[str]] = {}  # of the checks that one remedy is for
+    for name, line in lines.items():
+        if line.mark != "ok" and line.remedy:
+            names.setdefault(line.remedy, []).append(name)
+    labels = {remedy: ", ".join(alike) for remedy, alike in names.items()}
+    size = max(map(len, labels.values()), default=0)
+    remedies = [f"  {label:<{size}}  {remedy}" for remedy, label in labels.items()]
     return "\n".join([*rows, *(["", "what to do:", *remedies] if remedies else [])])
 
 

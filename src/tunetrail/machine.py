@@ -43,9 +43,10 @@ def device(values: dict[str, Any]) -> tuple[hardware.Device, str]:
     Raises:
         UserError: plan.device names none.
     """
-    if values["plan"]["device"]:
-        return hardware.named(values["plan"]["device"]), "plan.device"
-    if values["accelerate"].get("cpu"):
+    named = values["plan"]["device"]
+    if named and named != "cpu":
+        return hardware.named(named), "plan.device"
+    if named or values["accelerate"].get("cpu"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return hardware.cpu(memory, len(os.sched_getaffinity(0))), "this machine"
     for name, memory in _gpus():

@@ -108,8 +108,11 @@ def make() -> Schema:
 
 def _axolotl() -> tuple[Schema, Schema]:
     from axolotl.utils.schemas.config import AxolotlInputConfig
+    from axolotl.utils.schemas.enums import CustomSupportedOptimizers
     from pydantic.json_schema import GenerateJsonSchema
     from pydantic_core import PydanticSerializationError
+    from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
 
     class Generator(GenerateJsonSchema):
         """Axolotl's own `config-schema` gives up at the fields that take a torch.dtype; here they take anything."""
@@ -133,6 +136,11 @@ def _axolotl() -> tuple[Schema, Schema]:
     schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0}
     schema["properties"]["learning_rate"] = {"type": "number", "exclusiveMinimum": 0}
     schema["properties"] |= dict.fromkeys(("micro_batch_size", "sequence_len", "gradient_accumulation_steps"), COUNT)
+    # It takes any word for these, and stops at one that it does not know when the data are tokenised.
+    optimizers = {one.value for one in (*OptimizerNames, *CustomSupportedOptimizers)}
+    schedulers = {"one_cycle", "rex", *(one.value for one in SchedulerType)}  # its own two, in core/builders/base.py
+    schema["properties"]["optimizer"] = {"enum": [*sorted(optimizers), None]}
+    schema["properties"]["lr_scheduler"] = {"enum": [*sorted(schedulers), None]}
     # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
     schema["dependentSchemas"] = {}
     for plugin, arguments in _plugins().items():

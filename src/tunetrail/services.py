@@ -171,6 +171,8 @@ def _schema() -> tuple[str, set[str]]:
 
 def remote(asked: Asked) -> Line:
     """DVC's remotes by DVC's own config, without asking them, and whether DVC's package for such a place is here."""
+    if not importlib.util.find_spec("dvc"):
+        return Line("fail", "not looked for: DVC is not installed", "see lock")
     try:
         settings = cache.remotes(asked.root)
     except UserError:

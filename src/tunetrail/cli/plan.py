@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,10 @@ def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plo
 def _devices() -> str:
     from tunetrail.plan import hardware
 
-    rows = [f"{'device':<10}{'memory':>12}{'TFLOP/s':>10}{'MFU':>6}  the MFU is from"]
+    sources = list(dict.fromkeys(one.mfu_source for one in hardware.DEVICES.values()))
+    rows = [f"{'device':<10}{'memory':>12}{'TFLOP/s':>10}{'MFU':>6}  from"]
     for one in hardware.DEVICES.values():
-        rows.append(f"{one.name:<10}{size(one.memory):>12}{one.flops / 1e12:>10,.0f}{one.mfu:>6.0%}  {one.mfu_source}")
-    return "\n".join(rows)
+        source = sources.index(one.mfu_source) + 1
+        rows.append(f"{one.name:<10}{size(one.memory):>12}{one.flops / 1e12:>10,.0f}{one.mfu:>6.0%}  [{source}]")
+    told = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
+    return "\n".join([*rows, "", *(textwrap.fill(line, 110, subsequent_indent="    ") for line in told)])

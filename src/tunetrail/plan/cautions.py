@@ -118,7 +118,7 @@ def telemetry_on(environ: Mapping[str, str]) -> Finding | None:
         "TELEMETRY_ON",
         WARNING,
         f"telemetry of {', '.join(tools)} is on by the environment",
-        "What is trained is sent to others; where there is no network, Axolotl's exit then hangs for minutes.",
+        "Settings and failures are told to the tools' makers; without a network Axolotl's exit then hangs for minutes.",
         f"unset {' '.join(names)}",
     )
 

@@ -16,15 +16,19 @@ EVALUATOR_START = 20.0  # s until the first answer: imports 17 to 21 s (measured
 LAYER_SECONDS = {True: 3.0e-3, False: 1.0e-3}
 
 
-def flops(shape: Architecture, train: dict[str, Any], slots: float, validated: float, length: float) -> dict[str, float]:
+def flops(
+    shape: Architecture, train: dict[str, Any], slots: float, validated: float, length: float, masked: bool = False
+) -> dict[str, float]:
     """FLOP of the whole training. `slots` and `validated`: tokens computed in training and in validation, padding and all;
-    `length`: mean tokens of a row, over which packed attention goes.
+    `length`: mean tokens of a row, over which packed attention goes. Where there is no kernel for packed rows, as on a CPU,
+    attention goes over whole sequences, and what a mask leaves out of them is computed too (`masked`).
 
     A backward pass is two forward ones, one where the weights are frozen; activations computed twice are another.
     """
-    context = (
-        length if train.get("sample_packing") else train["sequence_len"] if train.get("pad_to_sequence_len") else length
-    )
+    whole = train.get("pad_to_sequence_len") or train.get("sample_packing")
+    context = length if train.get("sample_packing") or not whole else train["sequence_len"]
+    if masked:
+        context = 2 * (train["sequence_len"] if whole else length)
     forward = shape.forward_flops(context)
     backward = 1 if train.get("adapter") else 2
     return {
@@ -46,9 +50,9 @@ def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, devi
     return prompts * longest, EVALUATOR_START + math.ceil(prompts / batch / count) * longest * step
 
 
-def disk(shape: Architecture, train: dict[str, Any], saves: int) -> dict[str, float]:
+def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool) -> dict[str, float]:
     """Bytes: checkpoints at once, each with its optimiser's states; the finished model three times (where Axolotl leaves it,
-    as DVC's output, and in DVC's cache, unless that is linked)."""
+    as DVC's output, and in DVC's cache, unless that is linked); the base model, in 16 bits, if it is to be `fetched`."""
     adapter = shape.adapter_parameters(train)
     width = 2 if train.get("bf16") or train.get("fp16") else 4
     model = 4.0 * adapter if adapter else float(width * shape.parameters)
@@ -56,5 +60,6 @@ def disk(shape: Architecture, train: dict[str, Any], saves: int) -> dict[str, fl
     if not train.get("save_only_model"):
         parts = memory.training(shape, train, 1)
         checkpoint += sum(size for name, size in parts.items() if name.startswith("optimiser"))
-    total = saves * checkpoint + 3 * model
-    return {"checkpoints": saves, "checkpoint": checkpoint, "model": model, "total": total}
+    base = 2.0 * shape.parameters if fetched else 0.0
+    total = saves * checkpoint + 3 * model + base
+    return {"checkpoints": saves, "checkpoint": checkpoint, "model": model, "base": base, "total": total}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tunetrail import checkpoint, hub
 from tunetrail.plan import architecture, cost, findings, measured, memory, pace, packing, room, schedule, workload
 from tunetrail.plan.hardware import Device
 
@@ -30,10 +31,12 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     validation = packing.validation(train, work.validation_lengths, count)
     times = packing.evaluations(train, steps.total, steps.per_epoch)
     mean = float(work.lengths.mean()) if work.kept else 0.0
-    flops = cost.flops(shape, train, steps.total * steps.slots_per_step, times * validation.slots, mean)
+    slots, masked = (steps.total * steps.slots_per_step, times * validation.slots), device.name == "cpu"
+    flops = cost.flops(shape, train, *slots, mean, masked)
     parts = memory.training(shape, train, count)
     asked, row = math.ceil(work.prompts / count), work.longest_prompt + _longest(values)
     generating = memory.needed(memory.evaluation(shape, values["evaluate"], row, asked))
+    _, saved = packing.saves(train, steps.total, steps.per_epoch)
     facts = {
         "name": values["name"],
         "device": {"name": device.name, "count": count, "memory": device.memory, "bf16": device.bf16, "from": origin},
@@ -71,11 +74,19 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
             "capacity": device.memory,
             "fits": max(memory.needed(parts), generating) <= device.memory,
         },
-        "disk": cost.disk(shape, train, packing.saves(train, steps.total, steps.per_epoch)[1])
+        "disk": cost.disk(shape, train, saved, _fetched(values["base"], root))
         | {"free": shutil.disk_usage(root).free if origin == "this machine" else None},
     }
     facts |= _time(values, root, device, facts, shape, work.prompts)
     return facts
+
+
+def _fetched(base: dict[str, Any], root: Path) -> bool:
+    """Whether the weights of the base model come from the hub yet: into its cache, which is taken to be on the same disk."""
+    if base["make"] or checkpoint.is_path(base["base_model"]) or (root / base["base_model"]).is_dir():
+        return False
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return not any(hub.cached(base["base_model"], name, base["revision_of_model"]) for name in weights)
 
 
 def _longest(values: dict[str, Any]) -> int:

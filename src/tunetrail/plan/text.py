@@ -115,6 +115,7 @@ def _disk(facts: dict[str, Any]) -> list[tuple[str, str]]:
     disk = facts["disk"]
     kept = f"{disk['checkpoints']} checkpoints of {size(disk['checkpoint'])}" if disk["checkpoints"] else "no checkpoint"
     free = "" if disk["free"] is None else f"; {size(disk['free'])} free"
+    kept += f", the base model {size(disk['base'])} to fetch" if disk["base"] else ""
     return [("disk", f"{size(disk['total'])}: {kept}, the model {size(disk['model'])} three times{free}")]
 
 
@@ -124,6 +125,7 @@ def _time(facts: dict[str, Any]) -> list[tuple[str, str]]:
     compute += f", computed twice {flops['recomputed']:.2e}" if flops["recomputed"] else ""
     spent = f"training {duration(time['training_s'])}, validation {duration(time['validation_s'])}"
     whole = f"{duration(time['hours'] * 3600)} in all"
+    whole += ", besides the making of the base model" if facts["model"]["from"] == "base.make" else ""
     whole += "" if facts["device"]["name"] == "cpu" else f", {time['gpu_hours']:.3g} GPU-hours"
     answers = f"{asked['generations'] // 2:,} answers an evaluation"
     price = "" if time["cost"] is None else f", {time['cost']:,.2f} at {time['price']:g} a GPU-hour"

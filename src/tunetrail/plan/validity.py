@@ -3,6 +3,8 @@
 One function a rule; its name in capitals is the finding's code. Not covered: whether the scores are good (`report`).
 """
 
+import json
+import textwrap
 from typing import Any
 
 from tunetrail import config, template
@@ -163,7 +165,8 @@ def contaminated(values: Values, facts: Facts) -> Finding | None:
     return Finding(
         "CONTAMINATED",
         ERROR,
-        f"{data['contaminated']:,} of {data['prompts']:,} evaluation prompts stand word for word in the training rows",
+        f"{len(data['contaminated']):,} of {data['prompts']:,} evaluation prompts stand word for word in the training rows: "
+        f"{json.dumps(textwrap.shorten(data['contaminated'][0], 60), ensure_ascii=False)}",
         "What was learnt by heart is scored as if it were understood: take these rows out of a copy of the file.",
         overrides(values, room.OTHER_ROWS),
     )

@@ -46,7 +46,7 @@ class Workload:
     overlap: int | None  # validation rows whose question is also trained on
     prompts: int  # that an evaluation asks
     longest_prompt: int  # tokens
-    contaminated: int | None  # of these prompts, those that a row to train on asks word for word
+    contaminated: list[str] | None  # of these prompts, those that a row to train on asks word for word
     bos_trained: bool | None  # the tokenizer puts BOS before a text
     eos_supervised: bool | None  # every kept row that is not cut ends with EOS under the loss
 
@@ -91,7 +91,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
         prompts = prompts[: _limited(len(prompts), evaluate)]
         filled = [template.prompt(evaluate["template"], prompt) for prompt in prompts]
         asked, longest_prompt = len(prompts), int(_tokens(filled, "prompt", encoder).max())
-        contaminated = sum(records.question({"instruction": prompt}) in trained for prompt in prompts)
+        contaminated = [prompt for prompt in prompts if records.question({"instruction": prompt}) in trained]
     return Workload(
         source=source,
         why="; ".join(why for _, why in notes),
