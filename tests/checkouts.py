@@ -20,6 +20,15 @@ SHRUNKEN = [
 ]
 
 
+def begin(folder, monkeypatch):
+    """Make the folder an empty checkout, and the one that a command runs in."""
+    (folder / "conf").mkdir()
+    for name in ("conf/config.yaml", "dvc.yaml"):
+        (folder / name).touch()
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    monkeypatch.chdir(folder)
+
+
 def clone(folder):
     """A checkout with the files of this one as they are, committed."""
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

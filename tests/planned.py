@@ -79,3 +79,10 @@ def mended(composed, known, finding, *words):
     values = composed(*composition.retyped(list(words), shlex.split(finding.mend)))
     config.check(values, known)
     return values
+
+
+def each_of_its_own(rules, level, found):
+    """Each rule has found something of this level, under its own name and with a why of its own."""
+    assert [one.code for one in found] == [rule.__name__.upper() for rule in rules]
+    assert {one.level for one in found} == {level}
+    assert len({one.why for one in found}) == len(found)

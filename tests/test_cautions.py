@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.planned import facts, mended
+from tests.planned import each_of_its_own, facts, mended
 from tunetrail import launch
 from tunetrail.plan import cautions
 from tunetrail.plan.finding import WARNING
@@ -39,9 +39,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
         flops={"validation": 1.92e18},
     )
     all_said = [rule(values, found) for rule in cautions.RULES]
-    assert [one.code for one in all_said] == [rule.__name__.upper() for rule in cautions.RULES]
-    assert {one.level for one in all_said} == {WARNING}
-    assert len({one.why for one in all_said}) == len(all_said)
+    each_of_its_own(cautions.RULES, WARNING, all_said)
 
 
 # Checkpoints.

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
 
+from tests.checkouts import begin
 from tests.test_results import evaluation
 from tunetrail import UserError, compare, intervals, plots, results, store, tracking
 from tunetrail.cli import compare as word
@@ -24,11 +24,7 @@ PARAMS = {"train.learning_rate": 0.001, "seed": 1, "train.seed": 1, "train.num_e
 
 @pytest.fixture
 def checkout(root, monkeypatch):
-    (root / "conf").mkdir()
-    for name in ("conf/config.yaml", "dvc.yaml"):
-        (root / name).touch()
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    monkeypatch.chdir(root)
+    begin(root, monkeypatch)
     return root
 
 

@@ -38,7 +38,8 @@ def fault(values):
 
 
 def test_what_the_schema_knows_passes():
-    config.check({"seed": 1, "train": {"datasets": [{"path": "a", "field": "b"}], "api_key": None}}, SCHEMA)
+    values = {"seed": 1, "train": {"datasets": [{"path": "a", "field": "b"}], "api_key": None}}
+    assert config.check(values, SCHEMA) is None
 
 
 @pytest.mark.parametrize(

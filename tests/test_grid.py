@@ -98,7 +98,7 @@ def test_an_option_of_a_group_that_is_none_is_found_beside_those_that_are(known)
     ],
 )
 def test_a_sweep_that_can_begin_passes(known, words):
-    grid.check(ROOT, words, known)
+    assert grid.check(ROOT, words, known) is None
 
 
 def test_what_an_experiments_own_file_varies_is_checked_unless_it_is_overridden(known, tmp_path):

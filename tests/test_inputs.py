@@ -23,7 +23,7 @@ def values(tmp_path):
 
 
 def test_good_inputs_pass(values):
-    inputs.check(values)
+    assert inputs.check(values) is None
 
 
 def test_a_generated_world_needs_no_file(values):

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from tests.checkouts import begin
 from tests.test_listing import scored
 from tunetrail import UserError, store, tracking
 from tunetrail.cli import ls
@@ -15,11 +16,7 @@ from tunetrail.cli import ls
 
 def a_run_and_a_sweep(root, monkeypatch):
     """A checkout with a run of its own, and a sweep of two jobs, one of them failed; gives the ids by name."""
-    (root / "conf").mkdir()
-    for name in ("conf/config.yaml", "dvc.yaml"):
-        (root / name).touch()
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    monkeypatch.chdir(root)
+    begin(root, monkeypatch)
     ids = {}
     with tracking.run(root, "demo") as own:
         own.metrics(scored(0.1, 0.6))
@@ -103,10 +100,6 @@ def test_ls_gives_machines_the_whole_runs(checkout):
 
 
 def test_an_empty_store_says_how_to_fill_it(root, monkeypatch):
-    (root / "conf").mkdir()
-    for name in ("conf/config.yaml", "dvc.yaml"):
-        (root / name).touch()
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    monkeypatch.chdir(root)
+    begin(root, monkeypatch)
     with pytest.raises(UserError, match="tunetrail run"):
         typed(ls)

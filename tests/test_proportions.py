@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import facts, mended
+from tests.planned import each_of_its_own, facts, mended
 from tunetrail.plan import proportions
 from tunetrail.plan.finding import WARNING, at
 
@@ -26,9 +26,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
         validation={"batches": 0},
     )
     all_said = [rule(values, found) for rule in proportions.RULES]
-    assert [one.code for one in all_said] == [rule.__name__.upper() for rule in proportions.RULES]
-    assert {one.level for one in all_said} == {WARNING}
-    assert len({one.why for one in all_said}) == len(all_said)
+    each_of_its_own(proportions.RULES, WARNING, all_said)
 
 
 # What validation costs.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.planned import facts, mended, on
+from tests.planned import each_of_its_own, facts, mended, on
 from tunetrail.plan import proportions, refusals
 from tunetrail.plan.finding import ERROR
 from tunetrail.quantities import GIB
@@ -29,9 +29,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     )
     nothing = found | {"steps": found["steps"] | {"total": 0}}
     said = [rule(values, nothing if rule is refusals.no_steps else found) for rule in refusals.RULES]
-    assert [one.code for one in said] == [rule.__name__.upper() for rule in refusals.RULES]
-    assert {one.level for one in said} == {ERROR}
-    assert len({one.why for one in said}) == len(said)
+    each_of_its_own(refusals.RULES, ERROR, said)
 
 
 def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):

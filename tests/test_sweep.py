@@ -245,7 +245,7 @@ class TestSweep:
         saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
         short = [word for word in SMALL if not word.startswith("+train.max_steps")]
         words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120"]
-        words += ["sweep=joblib", "seed=choice(7)"]
+        words += ["sweep=joblib", "train.weight_decay=choice(0.2)"]
         with (folder / "screen.txt").open("wb") as screen:
             streams = {"stdout": screen, "stderr": subprocess.STDOUT}
             process = subprocess.Popen(words, cwd=folder, env=environment(folder), start_new_session=True, **streams)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from tests.planned import facts, mended
+from tests.planned import each_of_its_own, facts, mended
 from tunetrail import template, tiny
 from tunetrail.plan import validity
 from tunetrail.plan.finding import ERROR
@@ -22,9 +22,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     values = composed(PUBLISHED, "+evaluate.apply_chat_template=true")
     wrong = {"overlap": 3, "eos_supervised": False, "supervised": 0, "contaminated": ["a", "b"]}
     found = [rule(values, facts(values, data=wrong)) for rule in validity.RULES]
-    assert [one.code for one in found] == [rule.__name__.upper() for rule in validity.RULES]
-    assert {one.level for one in found} == {ERROR}
-    assert len({one.why for one in found}) == len(found)
+    each_of_its_own(validity.RULES, ERROR, found)
 
 
 def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(composed):
