@@ -17,7 +17,7 @@ def facts(values, **changes):
     """What `plan.facts.make` would say of `values`, as far as rules read it; `steps={"total": 27}` changes a figure."""
     found = {
         "name": values["name"],
-        "device": {"name": "mi300x", "count": 8, "memory": 192 * GIB, "bf16": True, "from": "plan.device"},
+        "device": {"name": "mi300x", "count": 8, "memory": 192 * GIB, "bf16": True, "maker": "AMD", "from": "plan.device"},
         "model": {
             **{"base_model": "", "parameters": LLAMA_3_8B.parameters, "trained": LLAMA_3_8B.parameters},
             **{"max_position_embeddings": 8192, "shape": dataclasses.asdict(LLAMA_3_8B)},
@@ -71,7 +71,9 @@ def on(values, name, count=1):
         "fits": fits,
     }
     model = {"parameters": shape.parameters, "shape": dataclasses.asdict(shape)}
-    return facts(values, device={"name": name, "count": count, "bf16": device.bf16}, model=model, memory=found)
+    return facts(
+        values, device={"name": name, "count": count, "bf16": device.bf16, "maker": device.maker}, model=model, memory=found
+    )
 
 
 def mended(composed, known, finding, *words):

@@ -190,7 +190,7 @@ def test_a_plan_for_other_gpus_than_the_run_takes_is_said(composed, known):
     words = ("experiment=llama3_8b_alpaca_lora", "plan.num_gpus=8")
     values = composed(*words)
     said = cautions.planned_otherwise(values, facts(values))
-    assert said.what == "the plan is for 8 x mi300x and the run would take 1"
+    assert said.what == "the plan is for 8 x mi300x and the run would take one GPU"
     after = mended(composed, known, said, *words)
     assert (after["accelerate"]["num_processes"], after["accelerate"]["multi_gpu"]) == (8, True)
     assert cautions.planned_otherwise(after, facts(after)) is None
@@ -200,4 +200,11 @@ def test_a_gpu_planned_for_a_run_on_the_cpu_is_said(composed):
     values = composed()
     said = cautions.planned_otherwise(values, facts(values))
     assert said.what.endswith("the run would take this machine's CPU")
-    assert cautions.planned_otherwise(values, facts(values, device={"name": "cpu", "count": 1})) is None
+    assert said.mend == "hardware=rocm"
+    here = {"name": "cpu", "count": 1, "maker": ""}
+    assert cautions.planned_otherwise(values, facts(values, device=here)) is None
+    values = composed("hardware=cuda")
+    assert cautions.planned_otherwise(values, facts(values, device=here)).mend == "hardware=cpu"
+    values = composed("plan.num_gpus=2")
+    mend = cautions.planned_otherwise(values, facts(values)).mend
+    assert mend == "hardware=rocm accelerate.num_processes=2 ++accelerate.multi_gpu=true"

@@ -112,7 +112,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("train.lr_scheduler=cosinus",), ["train.lr_scheduler: 'cosinus' is not known. Did you mean cosine?"]),
         (
             (*FILE, "prepare.path=empty_folder"),
-            ["empty_folder: a folder. Give the path of a JSON or JSON Lines file in it."],
+            ["prepare.path=empty_folder is a folder."],
         ),
         (("train.sequence_len=long",), ["train.sequence_len: 'long'"]),
         (("prepare=alpaca_cleaned", "evaluate=ifeval", "prepare.path=good.jsonl"), ["prepare.hub=null"]),
@@ -141,6 +141,10 @@ def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
         ),
         (("-m", "sweep=joblib"), "nothing varies: give key=a,b, or leave -m out."),
         (("-m", "sweep=joblib", "train.learning_rate=1e-3,abc"), "the job train.learning_rate=abc: "),
+        (
+            ("-m", "experiment=llama3_8b_alpaca_published", "seed=1,2"),
+            "the job seed=1: it would be refused: WARMUP_NEVER_ENDS,BOS_DIFFERS. `tunetrail plan`",
+        ),
         (("--params", "nowhere.yaml"), "--params nowhere.yaml: no such file. Give the params.yaml of a run."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -61,7 +61,7 @@ def test_the_command_line_chooses_the_hardware_of_an_experiment_that_chose_its_o
 
 def test_cuda_and_rocm_differ_in_what_their_files_name_alone(composed):
     cuda, rocm = (config.flatten(composed("model=smollm2_135m", f"hardware={name}")) for name in ("cuda", "rocm"))
-    assert {key for key in cuda | rocm if cuda.get(key) != rocm.get(key)} == {"train.tf32"}
+    assert {key for key in cuda | rocm if cuda.get(key) != rocm.get(key)} == {"train.tf32", "plan.default_device"}
 
 
 def test_params_yaml_is_the_composed_default(composed):

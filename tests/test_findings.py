@@ -57,8 +57,9 @@ def test_the_demo_is_spoken_well_of(composed):
     values = composed()
     demo = facts(
         values,
-        device={"name": "cpu", "count": 1, "bf16": False},
+        device={"name": "cpu", "count": 1, "bf16": False, "maker": ""},
         model={"parameters": 821_000, "max_position_embeddings": 512},
+        memory={"row_in_evaluation": 230},
         steps={"total": 600, "rows_per_step": 24.0},
         schedule={"warmup": 30, "peak": 3e-3},
         disk={"checkpoints": 0},
@@ -115,7 +116,7 @@ def unknown(composed, known, *words):
     values = composed(*words)
     with pytest.raises(UserError) as fault:
         config.check(values, known)
-    return findings.unknown_key(fault.value, values)
+    return findings.unknown_key(fault.value, values, list(words))
 
 
 @pytest.mark.parametrize(

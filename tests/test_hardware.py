@@ -19,12 +19,25 @@ from tunetrail.plan import hardware
     ],
 )
 def test_a_drivers_name_is_recognised_and_its_memory_believed(driver, name):
-    found = hardware.recognised(driver, 12345)
+    found = hardware.recognised(driver, 12345, "NVIDIA")
     assert (found.name, found.memory) == (name, 12345)
 
 
-def test_what_no_table_has_is_not_guessed():
-    assert hardware.recognised("Matrox G400", 10**9) is None
+def test_what_no_table_has_keeps_its_name_and_memory_and_says_whose_speeds_it_is_given():
+    found = hardware.recognised("Matrox G400", 10**9, "NVIDIA")
+    assert (found.name, found.memory, found.flops) == ("Matrox G400", 10**9, hardware.named("rtx_4090").flops)
+    assert found.mfu_source.startswith("as rtx_4090, for this device is not known here: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "peak"),
+    [
+        *(("h100", {"bf16": "auto"}, 9.89e14), ("h100", {"tf32": "auto"}, 9.89e14 / 2), ("h100", {}, 6.7e13)),
+        *(("v100", {"fp16": True}, 1.25e14), ("v100", {"tf32": "auto"}, 1.57e13), ("mi300x", {"tf32": "auto"}, 1.634e14)),
+    ],
+)
+def test_the_peak_is_that_of_the_numbers_that_are_computed_in(name, train, peak):
+    assert hardware.named(name).peak(train) == peak
 
 
 def test_a_misspelled_device_gets_the_nearest_name():

@@ -43,9 +43,8 @@ def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
     assert found["hardware.cpu"]
 
 
-def planned(device=None, cpu=True, tf32="auto"):
-    values = {"plan": {"device": device}, "accelerate": {"cpu": cpu}, "train": {"tf32": tf32}}
-    return machine.device(values)
+def planned(device=None, cpu=True, otherwise="mi300x"):
+    return machine.device({"plan": {"device": device, "default_device": otherwise}, "accelerate": {"cpu": cpu}})
 
 
 def test_a_plan_is_for_the_device_that_is_named_or_for_this_machine():
@@ -56,10 +55,39 @@ def test_a_plan_is_for_the_device_that_is_named_or_for_this_machine():
     assert here.memory == psutil.virtual_memory().total
 
 
-def test_without_a_gpu_the_usual_one_of_the_vendor_is_taken_and_it_is_said(monkeypatch):
+def test_without_a_gpu_the_default_of_the_hardware_is_taken_and_it_is_said(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert planned(cpu=False) == (hardware.named("h100"), "no GPU known here; give plan.device")
-    assert planned(cpu=False, tf32=False)[0].name == "mi300x"
+    assert planned(cpu=False) == (hardware.named("mi300x"), "no GPU here; plan.device names another")
+    assert planned("CPU", cpu=False)[0].name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("program", "answer", "name", "like"),
+    [
+        ("nvidia-smi", "NVIDIA GeForce RTX 3090, 24576 MiB", "NVIDIA GeForce RTX 3090", "rtx_4090"),
+        (
+            "rocm-smi",
+            '{"card0": {"Card Series": "Radeon 7900", "VRAM Total Memory (B)": "25753026560"}}',
+            "Radeon 7900",
+            "mi250",
+        ),
+    ],
+)
+def test_a_gpu_that_is_not_known_has_its_own_memory_and_the_speeds_of_a_slow_one(tool, program, answer, name, like):
+    tool(program, f"echo '{answer}'")
+    device, origin = planned(cpu=False)
+    assert (device.name, origin) == (name, "this machine")
+    assert 20e9 < device.memory < 30e9
+    assert (device.flops, device.maker) == (hardware.named(like).flops, hardware.named(like).maker)
+    assert f"as {like}" in device.mfu_source
+
+
+@pytest.mark.parametrize(
+    ("program", "answer"), [("nvidia-smi", "NVIDIA GB10, [N/A]"), ("rocm-smi", "no json"), ("rocm-smi", "[]")]
+)
+def test_an_answer_without_a_memory_is_as_good_as_none(tool, program, answer):
+    tool(program, f"echo '{answer}'")
+    assert planned(cpu=False)[1].startswith("no GPU here")
 
 
 @pytest.mark.parametrize(

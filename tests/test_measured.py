@@ -20,7 +20,7 @@ FACTS = {
 }
 HISTORY = [{"step": step, "time": 1000.0 + 10 * step} for step in range(1, 11)]
 SECONDS = {"time/train_s": 130.0, "time/evaluate_base_s": 20.0, "time/evaluate_tuned_s": 30.0}
-KIND = ["cpu", 1, None, False, False]
+KIND = ["cpu", 1, 32, None, False, False]
 
 
 def test_a_run_leaves_the_speed_of_its_loop_and_what_came_before_it(tmp_path):
@@ -29,6 +29,11 @@ def test_a_run_leaves_the_speed_of_its_loop_and_what_came_before_it(tmp_path):
     assert found["flops_per_s"] == pytest.approx(1e11)
     assert found["start_s"] == 30.0
     assert found["evaluation"] == 0.5
+
+
+def test_a_run_that_was_stopped_early_has_the_speed_of_what_it_did(tmp_path):
+    measured.add(tmp_path, FACTS, CPU, TRAIN, SECONDS, HISTORY[:5])
+    assert measured.nearest(tmp_path, KIND, 10**6)["flops_per_s"] == pytest.approx(1e11)
 
 
 def test_a_run_whose_training_came_from_the_cache_leaves_nothing(tmp_path):
@@ -47,8 +52,8 @@ def test_of_several_runs_the_nearest_model_counts_and_of_equals_the_last(tmp_pat
 
 def test_a_run_of_another_kind_says_nothing_of_this_one(tmp_path):
     measured.add(tmp_path, FACTS, CPU, TRAIN, SECONDS, HISTORY)
-    assert measured.nearest(tmp_path, ["h200", 1, None, False, False], 10**6) is None
-    assert measured.nearest(tmp_path, ["cpu", 1, "lora", False, False], 10**6) is None
+    assert measured.nearest(tmp_path, ["h200", 1, 32, None, False, False], 10**6) is None
+    assert measured.nearest(tmp_path, ["cpu", 1, 32, "lora", False, False], 10**6) is None
 
 
 def test_a_line_that_a_killed_run_left_half_written_is_passed_over(tmp_path):

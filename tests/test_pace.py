@@ -41,7 +41,7 @@ def test_put_right_by_another_run_it_is_within_a_quarter_too(case, earlier):
 
 
 LLAMA_8B, _ = architecture.read({"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "revision_of_model": None}, ROOT)
-PUBLISHED = {"sample_packing": True, "sequence_len": 8192, "optimizer": "paged_adamw_8bit"}
+PUBLISHED = {"bf16": "auto", "sample_packing": True, "sequence_len": 8192, "optimizer": "paged_adamw_8bit"}
 LIGER = {"plugins": ["axolotl.integrations.liger.LigerPlugin"], "liger_fused_linear_cross_entropy": True}
 
 

@@ -12,12 +12,12 @@ from tunetrail.quantities import GIB
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 EXPERIMENTS = ("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_lora", "llama3_8b_alpaca_qlora", "smollm2_135m_alpaca_lora")
-H100 = {"name": "h100", "count": 1, "memory": 79 * GIB}
+H100 = {"name": "h100", "count": 1, "memory": 79 * GIB, "maker": "NVIDIA"}
 
 
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     """Facts of which each is wrong: all rules of the file speak."""
-    values = composed(PUBLISHED, "+train.lora_r=8", "evaluate.task.generation_kwargs.max_gen_toks=4096")
+    values = composed(PUBLISHED, "+train.lora_r=8")
     found = facts(
         values,
         steps={"total": 27},
@@ -25,8 +25,9 @@ def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
         memory={"fits": False, "total": 200 * GIB},
         disk={"free": GIB},
         model={"max_position_embeddings": 2048},
-        device={"name": "t4", "bf16": False},
+        device={"name": "t4", "bf16": False, "maker": "NVIDIA"},
     )
+    found["memory"] |= {"row_in_evaluation": 4096, "capacity": 14 * GIB}
     nothing = found | {"steps": found["steps"] | {"total": 0}}
     said = [rule(values, nothing if rule is refusals.no_steps else found) for rule in refusals.RULES]
     each_of_its_own(refusals.RULES, ERROR, said)
@@ -53,14 +54,18 @@ def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_said_of_it
     assert refusals.no_steps(values, facts(values, steps={"total": 1})) is None
 
 
-def test_an_answer_must_leave_the_prompt_a_place(composed, known):
-    words = ("evaluate.task.generation_kwargs.max_gen_toks=512",)
-    values = composed(*words)
-    said = refusals.answers_too_long(values, facts(values, model={"max_position_embeddings": 512}))
-    assert "512 tokens, and the model knows 512 positions" in said.what
-    after = mended(composed, known, said, *words)
-    assert after["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == 256
-    assert refusals.answers_too_long(values, facts(values, model={"max_position_embeddings": 513})) is None
+@pytest.mark.parametrize(("limit", "mend"), [(1664, 1279), (386, 1), (385, None)])
+def test_the_longest_prompt_and_its_answer_must_have_a_place(composed, known, limit, mend):
+    values = composed(PUT_RIGHT)
+    said = refusals.answers_too_long(values, facts(values, model={"max_position_embeddings": limit}))
+    assert (
+        said.what == f"the longest prompt has 385 tokens, an answer may have 1,280, and the model knows {limit:,} positions"
+    )
+    assert refusals.answers_too_long(values, facts(values, model={"max_position_embeddings": 1665})) is None
+    if mend:
+        assert mended(composed, known, said, PUT_RIGHT)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == mend
+    else:
+        assert said.mend == "a model with more positions, or shorter prompts"
 
 
 # The warm-up.
@@ -111,11 +116,10 @@ TOO_MUCH = [
     (("model=llama3_8b", "hardware=cuda"), "h200", 1, "train.plugins"),
     (("model=llama3_8b", "hardware=cuda"), "h100", 8, "hardware=[cuda,fsdp2]"),
     (("model=llama3_8b", "hardware=rocm"), "mi210", 8, "hardware=[rocm,fsdp2]"),
-    (("model=llama3_8b", "hardware=cuda"), "a100_40", 1, "train.optimizer=paged_adamw_8bit"),
-    ((PUT_RIGHT,), "a100_40", 1, "train.gradient_checkpointing"),
+    (("model=llama3_8b", "hardware=cuda"), "l40s", 1, "train.optimizer=paged_adamw_8bit"),
+    ((PUT_RIGHT,), "l40s", 1, "train.gradient_checkpointing"),
     ((PUT_RIGHT,), "rtx_4090", 1, "method=lora"),
-    ((PUT_RIGHT,), "v100", 8, "method=qlora"),
-    ((PUT_RIGHT,), "t4", 8, "model=smollm2_135m"),
+    ((PUT_RIGHT,), "v100", 8, "method=lora"),
     (("experiment=llama3_8b_alpaca_lora", "hardware=cuda"), "rtx_4090", 1, "train.gradient_checkpointing"),
     (("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "train.sequence_len=16384"), "rtx_4090", 1, "method=qlora"),
     (("model=llama3_2_1b",), "cpu", 1, "method=lora"),

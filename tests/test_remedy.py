@@ -46,7 +46,8 @@ def test_a_mend_that_cannot_be_composed_is_no_remedy():
 
 REFUSED = [
     ("experiment=llama3_8b_alpaca_published", "plan.device=mi300x", "plan.num_gpus=8"),
-    ("experiment=llama3_8b_alpaca", "plan.device=t4"),
+    ("experiment=llama3_8b_alpaca", "plan.device=rtx_4090"),
+    ("model=llama3_8b", "prepare=alpaca_cleaned", "evaluate=ifeval", "plan.device=h100", "plan.num_gpus=8"),
     ("experiment=llama3_8b_alpaca", "plan.device=v100"),
     ("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "plan.device=rtx_4090"),
     ("model=llama3_2_1b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
@@ -63,10 +64,47 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
     assert mended.returncode == 0, mended.stdout + mended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        # Nothing more than it takes, ...
+        (("experiment=llama3_8b_alpaca", "plan.device=h200", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
+        (("experiment=llama3_8b_alpaca", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
+        # ... a person's number as it was typed, and not in place of another that is right.
+        (("+train.lerning_rate=1.23456e-3",), ["train.learning_rate=0.00123456"]),
+        (("train.learning_rate=2e-3", "+train.lerning_rate=1e-3"), ["train.learning_rate=2e-3"]),
+        (("++train.warmup_steps=9000",), ["++train.warmup_steps=null", "train.warmup_ratio=0.03"]),
+        (
+            ("experiment=llama3_8b_alpaca", "plan.device=a100_40", "train.optimizer=paged_adamw_8bit"),
+            ["hardware=[cuda,fsdp2]", "train.optimizer=adamw_torch_fused"],
+        ),
+    ],
+)
+def test_no_more_is_changed_than_it_takes(plan, words, added):
+    found = json.loads(plan(*words, "--json").stdout)["remedy"]
+    assert [word for word in found if word not in words or word in added] == added
+
+
+def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
+    words = ("model=llama3_8b", "prepare=alpaca_cleaned", "evaluate=ifeval", "plan.device=mi300x", "plan.num_gpus=8")
+    mended = json.loads(plan(*words, "--json").stdout)["remedy"]
+    assert {"accelerate.num_processes=8", "++accelerate.multi_gpu=true"} <= set(mended)
+    assert "hardware=rocm" in mended
+    codes = [one["code"] for one in json.loads(plan(*mended, "--json").stdout)["findings"]]
+    assert "PLANNED_OTHERWISE" not in codes
+
+
+def test_a_model_that_nothing_makes_room_for_has_no_remedy(plan):
+    said = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
+    assert said["remedy"] is None
+    (mend,) = (one["mend"] for one in said["findings"] if one["code"] == "OUT_OF_MEMORY")
+    assert mend.startswith("a smaller model")
+
+
 def test_a_key_that_hydra_does_not_compose_is_a_finding_and_what_to_do_is_said(plan):
     done = plan("train.lerning_rate=1e-3", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr, found["remedy"]) == (2, "", None)
     assert [(one["code"], one["mend"]) for one in found["findings"]] == [
-        ("UNKNOWN_KEY", "train.learning_rate=VALUE in its place")
+        ("UNKNOWN_KEY", "train.learning_rate=1e-3 in its place")
     ]

@@ -272,10 +272,9 @@ def test_a_template_of_the_trainings_own_is_the_one_that_is_counted(checkout):
     assert workload.read(changed(values, datasets=own), Path()).lengths.mean() < workload.read(values, Path()).lengths.mean()
 
 
-def test_every_record_ships_with_the_package_and_says_what_it_is_of():
-    import yaml
-
-    for name in ("alpaca_cleaned", "ifeval", "bytes_per_token"):
-        file = Path(workload.__file__).with_name("recorded") / f"{name}.yaml"
-        assert file.read_text().startswith("# "), name
-        assert yaml.safe_load(file.read_text()), name
+def test_a_validation_file_of_the_persons_own_is_held_against_what_is_trained_on(checkout):
+    rows = records.read(Path("rows.jsonl"))
+    other = {"instruction": "What else?", "input": "", "output": "Nothing."}
+    records.write(Path("held_out.jsonl"), [rows[0], rows[1], other])
+    values = checkout("base.make.vocab_size=300", "train.test_datasets.0.path=held_out.jsonl", "prepare.validation_rows=1")
+    assert workload.read(values, Path()).overlap in (1, 2)  # one of them may be the row that `prepare` holds out

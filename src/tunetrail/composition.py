@@ -21,9 +21,13 @@ def compose(root: Path, words: list[str], hydra: bool = False) -> Any:
         HydraException, OmegaConfBaseException: it cannot be.
     """
     from hydra import compose, initialize_config_dir
+    from hydra.errors import ConfigCompositionException
 
     with initialize_config_dir(str(root / "conf")):
-        return compose("config", words, return_hydra_config=hydra)
+        try:
+            return compose("config", words, return_hydra_config=hydra)
+        except ValueError as error:  # of a group that is null
+            raise ConfigCompositionException(str(error)) from error
 
 
 def parse(words: list[str]) -> list[Any]:
@@ -39,13 +43,16 @@ def parse(words: list[str]) -> list[Any]:
 
 def retyped(words: list[str], more: list[str]) -> list[str]:
     """The words with `more` at their end, each in place of the word that has set the same group or key before."""
-    given = {one.key_or_group: one for one in parse(words)}
     last = {one.key_or_group: one for one in parse(more)}
-    kept = [one.input_line for key, one in given.items() if key not in last or one.is_delete()]
+    kept, added = [], {}
+    for one in parse(words):
+        if one.key_or_group not in last or one.is_delete():
+            kept.append(one.input_line)
+        elif one.is_add() or one.is_force_add():
+            added[one.key_or_group] = "+" if one.is_add() else "++"
     for key, one in last.items():
-        added = key in given and given[key].is_add()
-        if not (added and one.is_delete()):
-            kept.append(f"+{one.input_line}" if added and not one.is_add() else one.input_line)
+        if not (key in added and one.is_delete()):
+            kept.append(added.get(key, "") * (not one.is_add()) + one.input_line)
     return kept
 
 

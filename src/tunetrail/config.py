@@ -4,6 +4,7 @@ Not covered: whether the tools accept the values together; each says so itself w
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tunetrail import UserError, params
 
 Schema = dict[str, Any]
+
+# JSON Schema takes 8.0 for an integer; the tools slice and count with it.
+_WHOLE = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+_VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_WHOLE)
 
 HEADING = "# Composed by `tunetrail run` from conf/; the stages read it, DVC compares it. Edit conf/, not this file.\n"
 _SECRET = re.compile(r"(api_?key|secret|password|(auth|access|hf)_?token|(^|\.)token)$", re.IGNORECASE)
@@ -42,12 +47,15 @@ def check(values: dict[str, Any], schema: Schema) -> None:
     """Hold every key and type against the schema.
 
     Raises:
-        UserError: naming the first key that is unknown (with the nearest known one), missing or of a wrong type, or
-            that holds a secret.
+        UserError: naming the first key that is unknown (with the nearest known one), missing or of a wrong type, that
+            is no finite number, or that holds a secret.
     """
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))
+    errors = sorted(_VALIDATOR(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))
     if errors:
         raise UserError(_explain(_cause(errors[0])))
+    for key, value in flatten(values).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}: {value} is no number to compute with. Give one that is.")
     refuse_secrets([key for key, value in flatten(values).items() if isinstance(value, str)])
 
 
@@ -94,6 +102,8 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"{place}: {error.instance!r} is not known. Did you mean {near[0]}?"
     if error.validator == "required":
         return f"{place}: {error.message}. Set it in conf/ or on the command line."
+    if error.validator == "type" and error.validator_value == "array":
+        return f"{place}: {error.instance!r} is no list. Write {place}=[{error.instance}]."
     remedy = "a value of that type" if error.validator == "type" else "another value"
     return f"{place}: {error.message}. Give {remedy}."
 

@@ -69,22 +69,48 @@ def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the plan has errors that `plan.allow` does not name.
     """
-    from tunetrail.plan import facts as plan
-    from tunetrail.plan import findings, text
+    from tunetrail.plan import text
 
-    device, origin = machine.device(values)
     try:
-        facts = plan.make(values, root, device, origin)
+        facts, found, errors = _judged(values, root)
     except UserError as error:
         print(f"no plan: {error}", flush=True)
         return None
-    allowed, found = values["plan"]["allow"], plan.judged(values, facts, dict(os.environ))
     print(text.table(facts), flush=True)
     if found:
-        print(f"\n{text.findings(found, allowed)}\n", flush=True)
-    if refused := ",".join(one.code for one in findings.refused(found, allowed)):
-        raise UserError(f"refused before it costs anything. Mend it as said above, or allow it: plan.allow=[{refused}]")
+        print(f"\n{text.findings(found, values['plan']['allow'])}\n", flush=True)
+    if errors:
+        raise UserError(f"refused before it costs anything: {_refusal(errors)}")
     return facts
+
+
+def refuse(values: dict[str, Any], root: Path) -> None:
+    """As `planned`, without a word: before the jobs of a sweep.
+
+    Raises:
+        UserError: the run would be refused.
+    """
+    try:
+        _, _, errors = _judged(values, root)
+    except UserError:  # not to be known yet
+        return
+    if errors:
+        raise UserError(f"it would be refused: {_refusal(errors)}")
+
+
+def _judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any], str]:
+    """The facts, what is wrong, and the codes of what refuses the run."""
+    from tunetrail.plan import facts as plan
+    from tunetrail.plan import findings
+
+    facts = plan.make(values, root, *machine.device(values))
+    found = plan.judged(values, facts, dict(os.environ))
+    return facts, found, ",".join(one.code for one in findings.refused(found, values["plan"]["allow"]))
+
+
+def _refusal(codes: str) -> str:
+    told = "`tunetrail plan` with the same words says why and the command that is not refused"
+    return f"{codes}. {told}. Who means it so: 'plan.allow=[{codes}]'"
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:

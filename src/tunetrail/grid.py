@@ -5,7 +5,7 @@ Not covered: which combinations are run, and where, which is Hydra's.
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,12 @@ def total(root: Path, words: list[str]) -> int | None:
     return count if count and _combines(sweeper) and not sweeper.params else None
 
 
-def check(root: Path, words: list[str], schema: config.Schema) -> None:
+def check(
+    root: Path, words: list[str], schema: config.Schema, refuse: Callable[[dict[str, Any]], None] | None = None
+) -> None:
     """Refuse, before anything is written, a sweep that could not begin, and one with a value that no job could take.
+
+    `refuse` has a look of its own at the values of each job, and raises UserError.
 
     Raises:
         UserError: naming the job's overrides, or what is wrong with the sweeper or the launcher.
@@ -61,7 +65,10 @@ def check(root: Path, words: list[str], schema: config.Schema) -> None:
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
     for job in _jobs(parsed):
         try:
-            config.check(config.resolve(compose(root, job)), schema)
+            values = config.resolve(compose(root, job))
+            config.check(values, schema)
+            if refuse:
+                refuse(values)
         except UserError as error:
             own = [line for line in job if line.partition("=")[0] in varied]
             raise UserError(f"the job {' '.join(own)}: {error}" if own else str(error)) from None

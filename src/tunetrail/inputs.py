@@ -46,6 +46,9 @@ def together(values: dict[str, Any]) -> None:
         UserError: what one stage would write, another would not find, or would delete.
     """
     prepare, evaluate, base, train = (values[name] for name in ("prepare", "evaluate", "base", "train"))
+    launched = values["accelerate"]
+    if launched.get("multi_gpu") and launched.get("num_processes") == 1 and launched.get("num_machines", 1) == 1:
+        raise UserError("accelerate refuses accelerate.multi_gpu=true with one process. Add accelerate.multi_gpu=false.")
     made = {"train": train} | ({"base.make.train": base["make"]["train"]} if base["make"] else {})
     for section, config in made.items():
         place = Path(config.get("output_dir") or "")
@@ -67,6 +70,8 @@ def together(values: dict[str, Any]) -> None:
         if sorted(found) != sorted(fields):
             raise UserError(f"template.{form} holds {found or 'no field'}. It needs {sorted(fields)}, each once, in braces.")
     for name, section in (("prepare", prepare), ("evaluate", evaluate)):
+        if Path(section["path"]).is_dir():
+            raise UserError(f"{name}.path={section['path']} is a folder. Give the path of a JSON or JSON Lines file in it.")
         if section["hub"] and not section["path"].startswith("conf/"):
             raise UserError(
                 f"{name}.path={section['path']} is a file, and {name}.hub names one of the hub. Set {name}.hub=null to take "

@@ -38,35 +38,35 @@ def _processor() -> str:
 
 def device(values: dict[str, Any]) -> tuple[hardware.Device, str]:
     """The device that the composed `values` train on, and who says so: `plan.device`, else this machine, else,
-    where it has no GPU, the usual one of the vendor that conf/hardware is for.
+    where it has no GPU, `plan.default_device`, which conf/hardware sets.
 
     Raises:
         UserError: plan.device names none.
     """
     named = values["plan"]["device"]
-    if named and named != "cpu":
+    if named and named.lower() != "cpu":
         return hardware.named(named), "plan.device"
     if named or values["accelerate"].get("cpu"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return hardware.cpu(memory, len(os.sched_getaffinity(0))), "this machine"
-    for name, memory in _gpus():
-        if found := hardware.recognised(name, memory):
-            return found, "this machine"
-    usual = "h100" if values["train"].get("tf32") else "mi300x"  # hardware=rocm switches NVIDIA's format off
-    return hardware.named(usual), "no GPU known here; give plan.device"
+    gpus = _gpus()
+    if gpus:
+        return hardware.recognised(*gpus[0]), "this machine"
+    return hardware.named(values["plan"]["default_device"] or "h100"), "no GPU here; plan.device names another"
 
 
-def _gpus() -> list[tuple[str, int]]:
-    """(the driver's name, memory in bytes) of each GPU of this machine."""
-    with contextlib.suppress(UserError):
+def _gpus() -> list[tuple[str, int, str]]:
+    """(the driver's name, memory in bytes, maker) of each GPU of this machine whose memory is known."""
+    with contextlib.suppress(UserError, ValueError, AttributeError):
         if shutil.which("nvidia-smi"):
             lines = launch.output(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]).splitlines()
-            cards = [line.rpartition(",") for line in lines]
-            return [(name, int(re.sub(r"\D", "", mebibytes)) * 2**20) for name, _, mebibytes in cards]
+            cards = [re.fullmatch(r"(.*), (\d+) MiB", line.strip()) for line in lines]
+            return [(card[1], int(card[2]) * 2**20, "NVIDIA") for card in cards if card]
         if shutil.which("rocm-smi"):
             cards = json.loads(launch.output(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json"]))
             return [
-                (str(card.get("Card Series") or card.get("Card series")), int(card.get("VRAM Total Memory (B)", 0)))
+                (str(card.get("Card Series") or card.get("Card series")), int(card["VRAM Total Memory (B)"]), "AMD")
                 for card in cards.values()
+                if card.get("VRAM Total Memory (B)")
             ]
     return []

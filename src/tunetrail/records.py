@@ -19,10 +19,8 @@ def read(path: Path) -> list[Row]:
     """The rows of a .json file (one array) or .jsonl file (one object a line; blank lines are skipped).
 
     Raises:
-        UserError: no such file, a folder, not UTF-8, not JSON (with the line), not rows, or no row at all.
+        UserError: no such file, not UTF-8, not JSON (with the line), not rows, or no row at all.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: a folder. Give the path of a JSON or JSON Lines file in it.")
     if not path.is_file():
         raise UserError(f"{path}: no such file in {Path.cwd()}. Give the path of a JSON or JSON Lines file.")
     try:

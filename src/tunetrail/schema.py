@@ -23,6 +23,7 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 1}
+SEED: Schema = {"type": "integer", "minimum": 0}  # numpy takes no other
 
 
 def closed(required: bool = True, **properties: Schema) -> Schema:
@@ -62,11 +63,11 @@ def make() -> Schema:
     axolotl, definitions = _axolotl()
     template = closed(with_input=TEXT, without_input=TEXT)
     hub = nullable(closed(repo_id=TEXT, filename=TEXT, revision={"type": "string", "pattern": "^[0-9a-f]{40}$"}))
-    generate = nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT, seed=INTEGER))
+    generate = nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT, seed=SEED))
     make_base = closed(vocab_size=COUNT, llama=_llama(), train=axolotl)
     schema = closed(
         name=TEXT,
-        seed=INTEGER,
+        seed=SEED,
         accelerate=_accelerate(),
         template=template,
         plan=closed(
@@ -75,6 +76,7 @@ def make() -> Schema:
             price=nullable({"type": "number", "minimum": 0}),
             mfu=nullable({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
             allow={"type": "array", "items": TEXT},
+            default_device=nullable(TEXT),
         ),
         # What is put in from another section is checked there, where a person sets it.
         fetch=closed(instructions=closed(path={}, hub={}), prompts=closed(path={}, hub={}), generate={}),
@@ -87,7 +89,7 @@ def make() -> Schema:
             empty={"enum": ["refuse", "drop"]},
             take=nullable(COUNT),
             validation_rows=COUNT,
-            seed=INTEGER,
+            seed=SEED,
         ),
         contract=closed(template={}, sequence_len={}, excess_length_strategy={}, expected_rows={}, license={}, ngram=COUNT),
         base=closed(
@@ -96,12 +98,12 @@ def make() -> Schema:
             revision_of_model=nullable(TEXT),
             license=nullable(TEXT),
             template=template,
-            seed=INTEGER,
+            seed=SEED,
             make=nullable(make_base),
         ),
         train=axolotl,
         evaluate=_evaluate(template, hub),
-        report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=INTEGER),
+        report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=SEED),
     )
     return schema | {"$defs": definitions}
 
@@ -133,13 +135,18 @@ def _axolotl() -> tuple[Schema, Schema]:
     _close(schema)
     definitions = schema.pop("$defs")
     # Axolotl takes any number, and text for the learning rate, and trains nothing at 0 or below, or fails once it has begun.
-    schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0}
+    schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0, "maximum": 10_000}
     schema["properties"]["learning_rate"] = {"type": "number", "exclusiveMinimum": 0}
-    schema["properties"] |= dict.fromkeys(("micro_batch_size", "sequence_len", "gradient_accumulation_steps"), COUNT)
+    whole = ("micro_batch_size", "sequence_len", "gradient_accumulation_steps")
+    schema["properties"] |= dict.fromkeys(whole, COUNT) | {"seed": nullable(SEED)}
+    counts = ("max_steps", "sample_packing_group_size", "sample_packing_bin_size")
+    counts += ("context_parallel_size", "tensor_parallel_size")
+    schema["properties"] |= dict.fromkeys(counts, nullable(COUNT))
+    schema["required"] = sorted({*schema.get("required", ()), *whole, "num_epochs", "learning_rate", "optimizer"})
     # It takes any word for these, and stops at one that it does not know when the data are tokenised.
     optimizers = {one.value for one in (*OptimizerNames, *CustomSupportedOptimizers)}
     schedulers = {"one_cycle", "rex", *(one.value for one in SchedulerType)}  # its own two, in core/builders/base.py
-    schema["properties"]["optimizer"] = {"enum": [*sorted(optimizers), None]}
+    schema["properties"]["optimizer"] = {"enum": sorted(optimizers)}
     schema["properties"]["lr_scheduler"] = {"enum": [*sorted(schedulers), None]}
     # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
     schema["dependentSchemas"] = {}
@@ -206,9 +213,10 @@ def _evaluate(template: Schema, hub: Schema) -> Schema:
     generation = {key: _like(value) for key, value in GenerationConfig().to_dict().items()}
     generation |= {"until": {"type": "array", "items": TEXT}, "max_gen_toks": COUNT, "do_sample": {"type": "boolean"}}
     task = {field.name: {} for field in dataclasses.fields(TaskConfig)}
-    task |= {"task": TEXT, "generation_kwargs": closed(False, **generation)}
-    schema = closed(False, path=TEXT, hub=hub, template=template, task=closed(False, **task), **run)
-    return schema | {"required": ["path", "hub", "template", "task", "model", "model_args"]}
+    task |= {"task": TEXT, "generation_kwargs": closed(False, **generation) | {"required": ["max_gen_toks"]}}
+    asked = closed(False, **task) | {"required": ["task", "generation_kwargs"]}
+    schema = closed(False, path=TEXT, hub=hub, template=template, task=asked, **run)
+    return schema | {"required": ["path", "hub", "template", "task", "model", "model_args", "batch_size"]}
 
 
 def _like(default: Any) -> Schema:
@@ -220,7 +228,8 @@ def _like(default: Any) -> Schema:
 def _llama() -> Schema:
     from transformers import LlamaConfig
 
-    return closed(False, **{key: _like(value) for key, value in LlamaConfig().to_dict().items()})
+    sizes = {key: COUNT for key, value in LlamaConfig().to_dict().items() if type(value) is int and "token_id" not in key}
+    return closed(False, **({key: _like(value) for key, value in LlamaConfig().to_dict().items()} | sizes))
 
 
 def _accelerate() -> Schema:

@@ -63,7 +63,8 @@ def hub_reached(asked: Asked) -> Line:
     ((status, said),) = _get(constants.ENDPOINT)
     if 0 < status < 500 and status not in (403, 407):  # a mirror may have nothing at its root
         return Line("ok", f"{address(constants.ENDPOINT)} answers; {cached}")
-    remedy = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without it: model=local prepare=file evaluate.hub=null"
+    remedy = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without it: model=local base.base_model=FOLDER "
+    remedy += "prepare=file prepare.path=FILE evaluate=ifeval evaluate.path=FILE evaluate.hub=null"
     return Line("warn", f"{address(constants.ENDPOINT)}: {said if status == 0 else f'refused ({status})'}; {cached}", remedy)
 
 

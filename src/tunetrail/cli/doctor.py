@@ -36,7 +36,8 @@ CHECK is one of: {", ".join(_CHECKS)}.
 def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
     from tunetrail import listing  # which imports NumPy
 
-    lines = doctor.examine({name: _CHECKS[name] for name in names or _CHECKS}, doctor.Asked(workspace.root(), expect))
+    wanted = [*(names or _CHECKS), *(["torch"] if expect else [])]
+    lines = doctor.examine({name: _CHECKS[name] for name in wanted}, doctor.Asked(workspace.root(), expect))
     if machine:
         click.echo(json.dumps([{"check": name} | asdict(line) for name, line in lines.items()], indent=2))
     else:

@@ -42,6 +42,8 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
     if alone := [word for word in words if word.startswith("-")]:
         raise UserError(f"{alone[0]}: no such option of `tunetrail plan`. It takes overrides, --json, --plot and --devices.")
     place, known = plot.resolve() if plot else None, schema.params()
+    if place and not place.parent.is_dir():
+        raise UserError(f"--plot {plot}: no folder {place.parent}. Make it, or give another place.")
     os.chdir(root)
     sys.exit(_show(words, root, known, as_json, place))
 
@@ -60,7 +62,7 @@ def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[s
             values = config.resolve(composition.compose(root, words))
         config.check(values, known)
     except UserError as fault:
-        return values, {}, [findings.unknown_key(fault, values)]
+        return values, {}, [findings.unknown_key(fault, values, words)]
     inputs.together(values)
     inputs.model(values)
     facts = plan.make(values, root, *machine.device(values))
@@ -71,25 +73,28 @@ def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plo
     """Print the plan of the run; the exit code is 2 where it is refused."""
     from tunetrail.plan import findings, remedy, schedule, schedule_plot, text
 
-    def refused(values: dict[str, Any], judged: list[findings.Finding]) -> list[findings.Finding]:
-        return findings.refused(judged, values["plan"]["allow"] if values else [])
+    def refused(values: dict[str, Any], facts: dict[str, Any], judged: list[findings.Finding]) -> list[findings.Finding]:
+        return findings.refused(judged, values["plan"]["allow"] if facts else [])
 
     def again(words: list[str]) -> list[findings.Finding]:
-        values, _, judged = _planned(words, root, known)
-        return refused(values, judged)
+        planned = _planned(words, root, known)
+        return refused(*planned) + [one for one in planned[2] if one.code == "PLANNED_OTHERWISE"]
 
     values, facts, judged = _planned(words, root, known)
-    errors = refused(values, judged)
-    mended = remedy.find(words, errors, again)
+    errors = refused(values, facts, judged)
+    # A command for other devices than those that it was planned for would not be the one that is not refused.
+    mended = remedy.find(words, again(words), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
     if plot and rates is not None:
         schedule_plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], plot)
+    if plot and facts and rates is None:
+        click.echo(f"--plot: the curve of train.lr_scheduler={values['train']['lr_scheduler']} is not known", err=True)
     if as_json:
         click.echo(json.dumps(facts | {"findings": [vars(one) for one in judged], "remedy": mended}, indent=2))
         return 2 if errors else 0
     said = [text.table(facts)] if facts else []
     said += ["learning rate at each step\n" + schedule_plot.terminal(rates)] if rates is not None else []
-    said += [text.findings(judged, values["plan"]["allow"] if values else [])] if judged else []
+    said += [text.findings(judged, values["plan"]["allow"] if facts else [])] if judged else []
     click.echo("\n\n".join([*said, text.verdict(judged, errors, mended)]))
     return 2 if errors else 0
 
@@ -103,4 +108,5 @@ def _devices() -> str:
         source = sources.index(one.mfu_source) + 1
         rows.append(f"{one.name:<10}{size(one.memory):>12}{one.flops / 1e12:>10,.0f}{one.mfu:>6.0%}  [{source}]")
     told = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
+    rows.append(f"{'cpu':<10}{'as here':>12}")
     return "\n".join([*rows, "", *(textwrap.fill(line, 110, subsequent_indent="    ") for line in told)])

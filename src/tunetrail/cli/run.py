@@ -57,7 +57,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
             raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
         known = schema.params()
         with composition.explained(root, words, known):
-            grid.check(root, words, known)
+            grid.check(root, words, known, lambda values: experiment.refuse(values, root))
         sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
         composition.check(words)

@@ -65,15 +65,20 @@ class Architecture:
         """Weights of a LoRA adapter as the Axolotl config `train` asks for it; 0 without one.
 
         Raises:
-            UserError: the adapter has no rank.
+            UserError: the adapter has no rank, or its modules are a pattern.
         """
         if not train.get("adapter"):
             return 0
         if not train.get("lora_r"):
-            raise UserError(f"train.adapter={train['adapter']} has no train.lora_r. Add method=lora, or train.lora_r=16.")
-        targets = set(self.projections) if train.get("lora_target_linear") else set(train.get("lora_target_modules") or ())
-        pairs = [shape for name, shape in self.projections.items() if name in targets]
-        return self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)
+            raise UserError(f"train.adapter={train['adapter']} needs a rank. Add method=lora, or train.lora_r=16.")
+        named = train.get("lora_target_modules") or ()
+        if isinstance(named, str) and named != "all-linear":
+            raise UserError(f"train.lora_target_modules={named}: no plan is made of a pattern. Give a list of names.")
+        every = train.get("lora_target_linear") or named == "all-linear"
+        pairs = [shape for name, shape in self.projections.items() if every or name in named]
+        whole = {"embed_tokens", "lm_head"} & set(train.get("lora_modules_to_save") or ())
+        maps = self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)
+        return maps + len(whole) * self.embedding_parameters
 
     def forward_flops(self, context: float) -> float:
         """FLOP of one token forward: two for each weight that is multiplied, and attention over `context` tokens, of which a

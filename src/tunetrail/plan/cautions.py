@@ -32,14 +32,16 @@ SWITCHES = {
 
 
 def planned_otherwise(values: Values, facts: Facts) -> Finding | None:
-    """The plan is for other devices than the run would take: `plan.num_gpus`, or a GPU where the run is on the CPU."""
-    count, processes = values["plan"]["num_gpus"], values["accelerate"]["num_processes"]
-    on_cpu = bool(values["accelerate"].get("cpu")) and facts["device"]["name"] != "cpu"
-    if count == processes and not on_cpu:
+    """The plan is for other devices than the run would take: another number of them, or a GPU instead of the CPU."""
+    count, processes = values["plan"]["num_gpus"], values["accelerate"].get("num_processes") or 1
+    device, on_cpu = facts["device"], bool(values["accelerate"].get("cpu"))
+    mend = {"hardware": room.hardware(device)} if on_cpu != (device["name"] == "cpu") else {}
+    if count != processes or (mend and count > 1):
+        mend |= {"accelerate.num_processes": count, "accelerate.multi_gpu": count > 1}
+    if not mend:
         return None
-    mend = {"accelerate.num_processes": count, "accelerate.multi_gpu": count > 1} if not on_cpu else {"hardware": "cuda"}
-    what = f"the plan is for {count:,} x {facts['device']['name']} and the run would take "
-    what += "this machine's CPU" if on_cpu else f"{processes:,}"
+    what = f"the plan is for {count:,} x {device['name']} and the run would take "
+    what += "this machine's CPU" if on_cpu else f"{processes:,} GPUs" if processes > 1 else "one GPU"
     why = "Steps, memory and hours are those of the plan's devices, not of the run as it is composed."
     return Finding("PLANNED_OTHERWISE", WARNING, what, why, overrides(values, mend))
 

@@ -39,7 +39,14 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     _, saved = packing.saves(train, steps.total, steps.per_epoch)
     facts = {
         "name": values["name"],
-        "device": {"name": device.name, "count": count, "memory": device.memory, "bf16": device.bf16, "from": origin},
+        "device": {
+            "name": device.name,
+            "count": count,
+            "memory": device.memory,
+            "bf16": device.bf16,
+            "maker": device.maker,
+            "from": origin,
+        },
         "model": {
             "base_model": values["base"]["base_model"],
             "parameters": shape.parameters,
@@ -77,7 +84,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
         "disk": cost.disk(shape, train, saved, _fetched(values["base"], root))
         | {"free": shutil.disk_usage(root).free if origin == "this machine" else None},
     }
-    facts |= _time(values, root, device, facts, shape, work.prompts)
+    facts |= _time(values | {"train": train}, root, device, facts, shape, work.prompts)
     return facts
 
 
@@ -104,7 +111,7 @@ def _schedule(train: dict[str, Any], steps: packing.Steps) -> dict[str, Any]:
     rates = schedule.rates(train, steps.total, steps.counted)
     known = rates is not None and len(rates) > 0
     return {
-        "scheduler": train.get("lr_scheduler"),
+        "scheduler": train.get("lr_scheduler") or "cosine",
         "warmup": schedule.warmup(train, steps.total, steps.counted),
         "asked": train["learning_rate"],
         "peak": float(rates.max()) if known else None,
@@ -134,7 +141,7 @@ def _time(
         "evaluation": {"generations": 2 * prompts, "tokens_at_most": longest, "expected_s": expected, "from": by},
         "time": {
             "tokens_per_second": tokens / looped if looped else 0.0,
-            "mfu": flops["training"] / looped / (count * device.flops) if looped else 0.0,
+            "mfu": flops["training"] / looped / (count * device.peak(train)) if looped else 0.0,
             "mfu_from": goes.source,
             "training_s": training,
             "validation_s": validating,

@@ -30,11 +30,12 @@ class Finding:
 def overrides(values: dict[str, Any], settings: dict[str, Any]) -> str:
     """Hydra's overrides that set these dotted keys, quoted for a shell; with a plus where `values` lack the key.
 
-    A key without a dot is a group's (`method`), and its value an option, or a list of them.
+    A key without a dot is a group's (`method`), and its value an option, or a list of them, which may have a key that
+    `values` lack: beside one, two pluses set the key whether it is there or not.
     """
-    words = []
+    words, plus_of_new = [], "++" if any("." not in key for key in settings) else "+"
     for key, value in settings.items():
-        plus = "+" if "." in key and not _has(values, key) else ""
+        plus = plus_of_new if "." in key and not _has(values, key) else ""
         words.append(shlex.quote(f"{plus}{key}={_word(value)}"))
     return " ".join(words)
 
@@ -73,4 +74,4 @@ def _word(value: Any) -> str:
         return "[" + ",".join(map(_word, value)) + "]"
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) else '"' + value.replace('"', '\\"') + '"'
-    return short(value) if isinstance(value, float) else json.dumps(value)
+    return json.dumps(value)

@@ -3,6 +3,7 @@
 Not covered: the rules themselves (`refusals`, `validity`, `proportions`, `cautions`).
 """
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping
@@ -24,8 +25,9 @@ def judge(values: dict[str, Any], facts: dict[str, Any], environ: Mapping[str, s
     return [one for one in found if one]
 
 
-def unknown_key(fault: UserError, values: dict[str, Any]) -> Finding:
-    """What was said of an unknown key, by `config.check` of the composed `values` or by Hydra, which then composed none.
+def unknown_key(fault: UserError, values: dict[str, Any], words: list[str]) -> Finding:
+    """What was said of an unknown key, by `config.check` of the `values` that the words compose, or by Hydra, which then
+    composed none. Its value goes to the key that was meant, unless that is among the words too.
 
     Raises:
         UserError: `fault` itself, where it is about something else.
@@ -34,10 +36,12 @@ def unknown_key(fault: UserError, values: dict[str, Any]) -> Finding:
     if not said:
         raise fault
     key, near = said[1], re.match(r"Did you mean (\S+)\?", said[2])
-    if not values:
-        mend = f"{near[1]}=VALUE in its place" if near else "leave it out"
-    else:
-        mend = f"~{key} {overrides(values, {near[1]: at(values, key)})}" if near else f"~{key}"
+    value = next((word.partition("=")[2] for word in words if word.partition("=")[0].lstrip("+") == key), "VALUE")
+    mend = f"{near[1]}={value} in its place" if near else "leave it out"
+    with contextlib.suppress(KeyError):  # where nothing was composed
+        typed = near and any(word.lstrip("+").partition("=")[0] == near[1] for word in words)
+        value = at(values, key)
+        mend = f"~{key} {overrides(values, {near[1]: value})}" if near and not typed else f"~{key}"
     why = "The tool that owns it would take it in silence and do as if it were not there. It cannot be allowed."
     return Finding(UNKNOWN_KEY, ERROR, str(fault), why, mend)
 

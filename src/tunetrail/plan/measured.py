@@ -20,7 +20,8 @@ PLACE = Path("work/shared/measured.jsonl")
 def kind(facts: dict[str, Any], train: dict[str, Any]) -> list[Any]:
     """What must be the same for one run's speed to say something of another's."""
     device, again, liger = facts["device"], bool(train.get("gradient_checkpointing")), LIGER in (train.get("plugins") or [])
-    return [device["name"], device["count"], train.get("adapter"), again, liger]
+    width = 16 if train.get("bf16") or train.get("fp16") else 32
+    return [device["name"], device["count"], width, train.get("adapter"), again, liger]
 
 
 def add(
@@ -43,7 +44,9 @@ def add(
         "parameters": facts["model"]["parameters"],
         "evaluation": sum(evaluations) / len(evaluations) / facts["evaluation"]["expected_s"] if evaluations else None,
     }
-    trained = pace.Training(sum(facts["flops"].values()), facts["steps"]["batches"], facts["steps"]["total"])
+    share = last["step"] / facts["steps"]["total"]  # less than all, where it was stopped early
+    planned = (sum(facts["flops"].values()), facts["steps"]["batches"], facts["steps"]["total"])
+    trained = pace.Training(*(share * number for number in planned))
     start = max(seconds["time/train_s"] - looped, 0.0)
     line |= pace.kept(trained, Architecture(**facts["model"]["shape"]), train, device, looped, start)
     file = root / PLACE

@@ -54,7 +54,7 @@ def default(device: Device, count: int, train: dict[str, Any], mfu: float | None
     share, source = (device.mfu, device.mfu_source) if mfu is None else (mfu, "plan.mfu")
     if mfu is None and device.name != "cpu" and LIGER not in (train.get("plugins") or []):
         share, source = share * STOCK, f"{source}; without Liger's kernels {STOCK:.0%} of it"
-    return Pace(device.flops * share * count, launch, START, source)
+    return Pace(device.peak(train) * share * count, launch, START, source)
 
 
 def aside(training: Training, shape: Architecture, train: dict[str, Any], device: Device) -> float:

@@ -36,7 +36,7 @@ class Steps:
     fewest: int  # total, were every shuffle the one with the fewest packs ...
     most: int  # ... or with the most
     packs: float | None  # an epoch; None without packing
-    efficiency: float  # tokens of rows / tokens computed, padding too
+    efficiency: float  # tokens of rows / tokens computed
     blocks_per_step: float  # rows of micro-batches on each GPU, packs where rows are packed
     rows_per_step: float
     tokens_per_step: float  # of rows, no padding
@@ -57,10 +57,9 @@ def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> 
     `lengths`: tokens of each row, (rows,). `capacity`: tokens a pack; a longer row, which Axolotl has dropped or cut by
     then, is a ValueError. Each `group` rows are packed apart from the others. Axolotl's `pack_group`.
     """
-    rows = lengths.tolist()
-    if max(rows, default=0) > capacity:
-        raise ValueError(f"a row of {max(rows)} tokens is longer than a pack of {capacity}")
-    groups = [rows[start : start + group] for start in range(0, len(rows), group)]
+    if lengths.max(initial=0) > capacity:
+        raise ValueError(f"a row of {lengths.max()} tokens is longer than a pack of {capacity}")
+    groups = [lengths[start : start + group].tolist() for start in range(0, len(lengths), group)]
     return np.array([filled for part in groups for filled in _first_fit(part, capacity, rows_at_most)], dtype=np.int64)
 
 
@@ -92,14 +91,13 @@ def _next_fit(lengths: list[int], capacity: int) -> list[int]:
     """Tokens in each pack where rows keep their order (`sample_packing_sequentially`): `allocate_sequentially`."""
     tokens = [0]
     for length in lengths:
-        tokens += [0] if tokens[-1] + length > capacity else []
-        tokens[-1] += length
+        tokens[-1:] = [tokens[-1] + length] if tokens[-1] + length <= capacity else [tokens[-1], length]
     return tokens
 
 
 def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
     """`train`: an Axolotl config; `lengths`: tokens of each row trained on, (rows,). All 0 where a GPU gets no row."""
-    train = _DEFAULTS | train
+    train = _DEFAULTS | {key: value for key, value in train.items() if value is not None}
     micro, accumulation, ranks, batch = _sizes(train, num_gpus)
     packing, drop, rng = train.get("sample_packing"), bool(train.get("dataloader_drop_last")), np.random.default_rng(0)
     orders = [lengths] if train.get("curriculum_sampling") else [rng.permutation(lengths) for _ in range(DRAWS)]
@@ -107,7 +105,7 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
     batches = [len(draw) for draw in draws]
     # Axolotl takes the fewest: of four draws on each of up to three GPUs, of one draw on each of more.
     least = min(batches[: num_gpus if num_gpus >= 4 else 4 * num_gpus])
-    if least < ranks:
+    if not ranks or least < ranks:
         return Steps(0, 0, 0, 0, 0, 0.0 if packing else None, 0.0, 0.0, 0.0, 0.0, 0)
     per_epoch = math.ceil(least // ranks / accumulation)
     drawn = (least, min(batches), max(batches))
@@ -143,8 +141,10 @@ def _counted(train: dict[str, Any], lengths: np.ndarray, whole: int, batch: int)
 
 def validation(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Validation:
     """`lengths`: tokens of each validation row, (rows,). Packs that do not reach every GPU are left out, as Axolotl does."""
-    train = _DEFAULTS | train
+    train = _DEFAULTS | {key: value for key, value in train.items() if value is not None}
     micro, _, ranks, _ = _sizes(train, num_gpus)
+    if not ranks:
+        return Validation(0, 0)
     if not (train.get("curriculum_sampling") or train.get("shuffle_merged_datasets") is False):
         lengths = np.random.default_rng(train.get("seed") or 0).permutation(lengths)  # as `datasets` does, once
     if train.get("sample_packing") and train.get("eval_sample_packing") is not False:

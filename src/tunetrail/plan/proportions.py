@@ -36,13 +36,19 @@ def not_validated(values: Values, facts: Facts) -> Finding | None:
     data, train, count = facts["data"], values["train"], facts["device"]["count"]
     if not facts["validation"]["times"] or facts["validation"]["batches"] or not data["validation"]:
         return None
-    slots = train["micro_batch_size"] * train["sequence_len"] * count
-    rows = math.ceil(1.2 * slots / max(data["mean"], 1))
-    mend = {"prepare.validation_rows": rows} if rows <= data["raw"] / 5 else {"train.eval_sample_packing": False}
+    micro = train["micro_batch_size"]
+    if train.get("sample_packing") and train.get("eval_sample_packing") is not False:
+        batch = f"{micro * train['sequence_len'] * count:,} tokens"
+        rows = math.ceil(1.2 * micro * train["sequence_len"] * count / max(data["mean"], 1))
+    else:
+        rows = (train.get("eval_batch_size") or micro) * count
+        batch = f"{rows:,} rows"
+    packed = "tokens" in batch and rows > data["raw"] / 5
+    mend = {"train.eval_sample_packing": False} if packed else {"prepare.validation_rows": rows}
     return Finding(
         "NOT_VALIDATED",
         WARNING,
-        f"{data['validation']:,} validation rows do not fill one batch of {slots:,} tokens: there is no validation loss",
+        f"{data['validation']:,} validation rows do not fill one batch of {batch}: there is no validation loss",
         "Nothing would show where the model begins to learn the rows by heart.",
         overrides(values, mend),
     )
@@ -117,15 +123,17 @@ def _far(facts: Facts) -> bool:
 
 
 def _nearer(train: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    """Settings for a step of about the recipe's rows; of too few a step the least that is not far, lest steps be few."""
+    """Settings for a step of about the recipe's rows; of too few a step the least that is not far, where more would
+    leave few steps."""
     steps, epochs = facts["steps"], train.get("num_epochs") or 1
     rows = steps["rows_per_step"]
-    target = RECIPE if rows > RECIPE else RECIPE / FAR
+    target = RECIPE if steps["total"] * rows / RECIPE >= FEW or rows > RECIPE else RECIPE / FAR
     wanted = steps["blocks_per_step"] * target / rows
     micro = train["micro_batch_size"]
     settings = room.batch(train, math.ceil(wanted) if rows > RECIPE else math.ceil(wanted / micro) * micro)
     if wanted * FAR < 1:  # one sequence at a time is still too many rows
-        settings["train.sequence_len"] = max(room.rounded(facts["data"]["longest"]), int(train["sequence_len"] * wanted))
+        length = room.rounded(max(facts["data"]["longest"], int(train["sequence_len"] * wanted)))
+        settings["train.sequence_len"] = min(length, facts["model"]["max_position_embeddings"])
     if rows > RECIPE and steps["total"] * rows / target < FEW:
         settings["train.num_epochs"] = math.ceil(epochs * FEW * target / (steps["total"] * rows))
     return settings

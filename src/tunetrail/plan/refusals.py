@@ -18,7 +18,7 @@ _OF_ADAPTERS = ("lora_", "loraplus_", "peft", "qlora_", "load_in_4bit", "load_in
 
 def no_steps(values: Values, facts: Facts) -> Finding | None:
     """The rows do not fill one micro-batch on every GPU, or are all dropped, so Axolotl has nothing to step on."""
-    if facts["steps"]["total"]:
+    if facts["steps"]["total"] or not facts["data"]["kept"]:  # without a row it is `nothing_supervised`
         return None
     data, train, count = facts["data"], values["train"], facts["device"]["count"]
     return Finding(
@@ -34,17 +34,19 @@ def no_steps(values: Values, facts: Facts) -> Finding | None:
 
 
 def answers_too_long(values: Values, facts: Facts) -> Finding | None:
-    """The longest answer alone takes all of the model's positions, where lm-eval stops (models/huggingface.py)."""
+    """The longest prompt and its answer have more tokens than the model knows positions: lm-eval then cuts the prompt's
+    beginning, or stops where the answer alone takes them all (models/huggingface.py)."""
     key = "evaluate.task.generation_kwargs.max_gen_toks"
-    limit, asked = facts["model"]["max_position_embeddings"], at(values, key)
-    if asked < limit:
+    limit, asked, row = facts["model"]["max_position_embeddings"], at(values, key), facts["memory"]["row_in_evaluation"]
+    if row <= limit:
         return None
+    prompt = row - asked
     return Finding(
         "ANSWERS_TOO_LONG",
         ERROR,
-        f"answers may have {asked:,} tokens, and the model knows {limit:,} positions for a prompt and its answer",
-        "lm-eval stops there, after the base model was made and before anything is trained.",
-        overrides(values, {key: limit // 2}),
+        f"the longest prompt has {prompt:,} tokens, an answer may have {asked:,}, and the model knows {limit:,} positions",
+        "lm-eval leaves out the prompt's beginning, or stops before anything is trained.",
+        overrides(values, {key: limit - prompt}) if limit > prompt else "a model with more positions, or shorter prompts",
     )
 
 
@@ -71,23 +73,24 @@ def out_of_memory(values: Values, facts: Facts) -> Finding | None:
     memory, device = facts["memory"], facts["device"]
     if memory["fits"]:
         return None
-    does, mend = [], {}
+    does, mends = [], []
     if memory["total"] > memory["capacity"]:
         counted = [part for part in memory["parts"].items() if "(paged)" not in part[0]]
         parts = ", ".join(f"{name} {size(part)}" for name, part in sorted(counted, key=lambda part: -part[1])[:2])
         does.append(f"training needs {size(memory['total'])} ({parts})")
-        mend |= room.training(values, facts)
+        mends.append(room.training(values, facts))
     if memory["evaluation"] > memory["capacity"]:
         does.append(f"evaluation needs {size(memory['evaluation'])}")
-        mend |= room.evaluation(values, facts)
-    mend = room.SMALLEST if room.SMALLEST.items() <= mend.items() else mend
+        mends.append(room.evaluation(values, facts))
+    fits = None not in mends
+    settings = {key: value for mend in mends for key, value in (mend or {}).items()}
     each = device["name"] if device["name"] == "cpu" else f"each {device['name']}"
     return Finding(
         "OUT_OF_MEMORY",
         ERROR,
         f"{' and '.join(does)} on {each}, which has {size(memory['capacity'])}",
         "It would load for minutes and stop at its first full batch.",
-        overrides(values, mend),
+        overrides(values, settings) if fits else "a smaller model, or another device: no setting makes room for this one",
     )
 
 
@@ -122,7 +125,7 @@ def sequence_too_long(values: Values, facts: Facts) -> Finding | None:
         ERROR,
         f"sequences have {length:,} tokens and the model knows {limit:,} positions; the longest row has "
         f"{facts['data']['longest']:,} tokens",
-        "At positions that it has never seen a model writes noise, and the tuned one would claim that it knows them.",
+        "The tuned model's config would claim positions that it has never seen, at which it writes noise.",
         overrides(values, {"train.sequence_len": limit}),
     )
 
@@ -163,7 +166,7 @@ def adapter_keys_unused(values: Values, facts: Facts) -> Finding | None:
     if train.get("adapter") or not loose:
         return None
     mend = {"train.adapter": "qlora" if train.get("load_in_4bit") else "lora"}
-    mend |= {f"train.{key}": value for key, value in room.LORA.items() if train.get(key) is None}
+    mend |= {f"train.{key}": value for key, value in room.LORA.items() if train.get(key) is None} | room.ADAPTERS_RATE
     if train.get("lora_target_modules"):
         mend.pop("train.lora_target_linear", None)
     return Finding(

@@ -10,22 +10,25 @@ from collections.abc import Callable
 from tunetrail import UserError, composition
 from tunetrail.plan.finding import Finding
 
-_ROUNDS = 4
+_ROUNDS = 8
+# Mended last, since what else is mended may be all that it takes.
+_EFFECTS = ("WARMUP_NEVER_ENDS", "NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
 
 
-def find(words: list[str], refused: list[Finding], again: Callable[[list[str]], list[Finding]]) -> list[str] | None:
+def find(words: list[str], wrong: list[Finding], again: Callable[[list[str]], list[Finding]]) -> list[str] | None:
     """The words, mended; None: it takes more than the mends.
 
-    `refused`: what refuses the run of `words`. `again` says what refuses another, or raises UserError.
+    `wrong`: what must be mended in the run of `words`. `again` says the same of others, or raises UserError.
     """
     from hydra.errors import HydraException
 
     for _ in range(_ROUNDS):
-        if not refused:
+        if not wrong:
             break
+        causes = [one for one in wrong if one.code not in _EFFECTS]
         try:
-            words = composition.retyped(words, [word for one in refused for word in shlex.split(one.mend)])
-            refused = again(words)
-        except (UserError, HydraException):
+            words = composition.retyped(words, [word for one in causes or wrong[:1] for word in shlex.split(one.mend)])
+            wrong = again(words)
+        except (UserError, HydraException, ValueError):  # ValueError: what is no shell's word
             return None
-    return None if refused else words
+    return None if wrong else words

@@ -7,7 +7,7 @@ else (`remedy`).
 from collections.abc import Iterator
 from typing import Any
 
-from tunetrail.plan import memory
+from tunetrail.plan import memory, packing
 from tunetrail.plan.architecture import Architecture
 
 Settings = dict[str, Any]
@@ -15,8 +15,9 @@ Settings = dict[str, Any]
 _LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_fused_linear_cross_entropy")
 LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
 _FSDP2 = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}, "optimizer": "adamw_torch_fused"}
+ADAPTERS_RATE = {"train.learning_rate": 2e-4}  # as there; a rate that an experiment sets for all weights would stay
+_MARGIN = 0.95  # of the capacity is what a mend may fill, since an estimate may be a tenth beside
 OTHER_ROWS = {"prepare": "file", "prepare.path": "FILE"}
-SMALLEST = {"model": "smollm2_135m"}  # of conf/model, and not gated
 
 
 def runnable(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:
@@ -36,21 +37,21 @@ def precision(train: dict[str, Any], device: str, bf16: bool) -> Settings:
     )
 
 
-def training(values: dict[str, Any], facts: dict[str, Any]) -> Settings:
-    """Settings with which the peak of training fits.
+def training(values: dict[str, Any], facts: dict[str, Any]) -> Settings | None:
+    """Settings with which the peak of training fits; None: there are none.
 
     Within a method: Liger's kernels, activations computed twice, smaller micro-batches with more accumulation, as many of
     them, in this order, as it takes. Of the methods the first with which it fits: as it is, shards over the GPUs, 8-bit
-    optimiser states, LoRA, QLoRA. Where none does, a smaller model.
+    optimiser states, LoRA, QLoRA.
     """
     device, shape = facts["device"], Architecture(**facts["model"]["shape"])
     for method, does in _methods(values["train"], device):
-        train = runnable(values["train"], device["name"], device["bf16"]) | does
+        train = runnable(values["train"] | does, device["name"], device["bf16"])
         for settings in _savings(train, device["name"] != "cpu"):
             mended = train | {key.removeprefix("train."): value for key, value in settings.items()}
-            if memory.needed(memory.training(shape, mended, device["count"])) <= facts["memory"]["capacity"]:
+            if memory.needed(memory.training(shape, mended, device["count"])) <= _MARGIN * facts["memory"]["capacity"]:
                 return method | settings
-    return SMALLEST
+    return None
 
 
 def _methods(train: dict[str, Any], device: dict[str, Any]) -> Iterator[tuple[Settings, dict[str, Any]]]:
@@ -58,15 +59,24 @@ def _methods(train: dict[str, Any], device: dict[str, Any]) -> Iterator[tuple[Se
     gpu, sharded = device["name"] != "cpu", train.get("fsdp_config") or train.get("deepspeed")
     yield {}, {}
     if gpu and not sharded and device["count"] > 1:
-        yield {"hardware": ["rocm" if device["name"].startswith("mi") else "cuda", "fsdp2"]}, _FSDP2
+        # Its own optimiser by name: an experiment's would stay, and bitsandbytes' do not take shards.
+        yield {"hardware": [hardware(device), "fsdp2"], "train.optimizer": _FSDP2["optimizer"]}, _FSDP2
     if gpu and not sharded and not train.get("adapter") and "8bit" not in str(train["optimizer"]):
         yield {"train.optimizer": "paged_adamw_8bit"}, {"optimizer": "paged_adamw_8bit"}  # as conf/method/full_8bit.yaml
-    # A rate that an experiment sets for all weights would stay.
+    half: Settings = {}
+    if gpu and not device["bf16"] and not train.get("fp16"):
+        half = {"train.bf16": False, "train.fp16": True, "accelerate.mixed_precision": "fp16"}
+    does = LORA | ({"bf16": False, "fp16": True} if half else {})
     if not train.get("adapter"):
-        yield {"method": "lora", "train.learning_rate": 2e-4}, LORA | {"adapter": "lora"}
+        yield {"method": "lora"} | ADAPTERS_RATE | half, does | {"adapter": "lora"}
     if gpu and not train.get("load_in_4bit"):
-        rate = {} if train.get("adapter") else {"train.learning_rate": 2e-4}
-        yield {"method": "qlora"} | rate, LORA | {"adapter": "qlora", "load_in_4bit": True}
+        rate = {} if train.get("adapter") else ADAPTERS_RATE
+        yield {"method": "qlora"} | rate | half, does | {"adapter": "qlora", "load_in_4bit": True}
+
+
+def hardware(device: dict[str, Any]) -> str:
+    """The option of conf/hardware for such a device."""
+    return {"AMD": "rocm", "NVIDIA": "cuda"}.get(device["maker"], "cpu")
 
 
 def _savings(train: dict[str, Any], gpu: bool) -> Iterator[Settings]:
@@ -82,7 +92,9 @@ def _savings(train: dict[str, Any], gpu: bool) -> Iterator[Settings]:
         yield found
     micro, number = train["micro_batch_size"], blocks(train)
     while micro > 1:
-        micro = max(size for size in range(1, micro // 2 + 1) if number % size == 0)
+        micro //= 2
+        if number % micro:
+            continue
         found = found | {"train.micro_batch_size": micro, "train.gradient_accumulation_steps": number // micro}
         yield found
 
@@ -98,32 +110,30 @@ def batch(train: dict[str, Any], number: int) -> Settings:
     return {"train.micro_batch_size": micro, "train.gradient_accumulation_steps": number // micro}
 
 
-def evaluation(values: dict[str, Any], facts: dict[str, Any]) -> Settings:
-    """Settings with which the peak of generating answers fits: a smaller batch, a power of two."""
+def evaluation(values: dict[str, Any], facts: dict[str, Any]) -> Settings | None:
+    """Settings with which the peak of generating answers fits: a smaller batch, a power of two. None: there are none."""
     evaluate, found, count = values["evaluate"], facts["memory"], facts["device"]["count"]
     shape, asked = Architecture(**facts["model"]["shape"]), -(-facts["data"]["prompts"] // count)
     size = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1  # "auto" ends at one by itself
     while size > 1:
         size = 1 << (size - 1).bit_length() - 1
         parts = memory.evaluation(shape, evaluate | {"batch_size": size}, found["row_in_evaluation"], asked)
-        if memory.needed(parts) <= found["capacity"]:
+        if memory.needed(parts) <= _MARGIN * found["capacity"]:
             return {"evaluate.batch_size": size}
-    return SMALLEST
+    return None
 
 
-def disk(values: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Settings that write less; none where the finished models alone are too much.
-
-    With a limit of one, two checkpoints are there while the second is being written.
-    """
-    found, train = facts["disk"], values["train"]
-    number, size, over = found["checkpoints"], found["checkpoint"], found["total"] - found["free"]
-    if (number - 2) * size >= over:
+def disk(values: dict[str, Any], facts: dict[str, Any]) -> Settings | None:
+    """Settings that write less; None where the finished models alone are too much."""
+    found, train, steps = facts["disk"], values["train"], facts["steps"]
+    size, over = found["checkpoint"], found["total"] - found["free"]
+    _, limited = packing.saves(train | {"save_total_limit": 1}, steps["total"], steps["per_epoch"])
+    if limited < found["checkpoints"] and (found["checkpoints"] - limited) * size >= over:
         return {"train.save_total_limit": 1}
-    if number * size >= over:
+    if found["checkpoints"] * size >= over:
         named = ("saves_per_epoch", "save_steps")
         return {"train.save_strategy": "no"} | {f"train.{key}": None for key in named if train.get(key)}
-    return {}
+    return None
 
 
 def whole_rows(values: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

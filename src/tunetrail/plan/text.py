@@ -12,6 +12,7 @@ from tunetrail.plan.memory import OVERHEAD
 from tunetrail.quantities import duration, size
 
 _WIDTH, _HEADING = 110, 12
+_WELL = "nothing speaks against this run"
 
 
 def table(facts: dict[str, Any]) -> str:
@@ -38,12 +39,13 @@ def findings(found: list[Finding], allowed: list[str]) -> str:
 def verdict(found: list[Finding], errors: list[Finding], mended: list[str] | None) -> str:
     """Whether the run is refused for these `errors` of all that was `found`, and the overrides `mended` that are not."""
     if not errors:
-        return "not refused; see the warnings" if found else "nothing speaks against this run"
+        warned = any(one.level == "WARNING" for one in found)
+        return "not refused; see the warnings" if warned else "not refused: allowed" if found else _WELL
     said = f"refused: {', '.join(one.code for one in errors)}"
     if mended is None:
         return said
     command = shlex.join(["tunetrail", "run", *mended])
-    return f"{said}\nwith all errors mended, as planned once more, it is not refused:\n  {command}"
+    return f"{said}\nmended, and planned once more, it is not refused:\n  {command}"
 
 
 def _count(number: float) -> str:

@@ -84,14 +84,14 @@ def rows_overlap(values: Values, facts: Facts) -> Finding | None:
     for number, one in enumerate(train.get("test_datasets") or []):
         if _identity(one) in trained:
             place = f"datasets.{trained.index(_identity(one))}"
-            if one["path"] == _VALIDATION:
+            if one.get("path") == _VALIDATION:
                 mend[f"train.{place}.path"] = _TRAIN
             else:
                 mend[f"train.test_datasets.{number}.path"] = _VALIDATION
-            what = f"train.{place} and train.test_datasets.{number} are both {one['path']}"
-    if overlap := facts["data"]["overlap"]:
-        mend |= {"train.datasets.0.path": _TRAIN, "train.test_datasets.0.path": _VALIDATION}
-        what = f"{overlap:,} of the {facts['data']['validation']:,} validation rows ask what is also trained on"
+            what = f"train.{place} and train.test_datasets.{number} are both {one.get('path')}"
+    if not mend and (overlap := facts["data"]["overlap"]):
+        mend = {"train.test_datasets.0.path": _VALIDATION}
+        what = f"{overlap:,} of the validation rows ask what is also trained on"
     if not mend:
         return None
     return Finding(

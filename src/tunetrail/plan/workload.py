@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from tunetrail import UserError, hub, records, template, world
-from tunetrail.plan import tokenizer
+from tunetrail.plan import statistics, tokenizer
 from tunetrail.records import Row
 
-_RECORDED = Path(__file__).with_name("recorded")
 _SOURCES = ("counted", "estimated", "recorded")  # the surest first
 _BATCH = 1000  # texts whose token ids are held at once
-_PREPARED = "data/prepared/train.jsonl"
+_PREPARED, _VALIDATION = "data/prepared/train.jsonl", "data/prepared/validation.jsonl"
 _FORM = {"field_instruction", "field_input", "field_output", "format", "no_input_format"}
 
 
@@ -85,7 +83,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
     validation_lengths, _, _ = _kept(held_out, train, train.get("eval_sequence_len") or sequence_len, packed, bos)
     trained = set(map(records.question, rows.train))
     if prompts is None:
-        known = _record(evaluate["hub"])
+        known = statistics.of(evaluate["hub"])
         asked, longest_prompt, contaminated = _limited(known["prompts"], evaluate), known["longest_prompt"], None
     else:
         prompts = prompts[: _limited(len(prompts), evaluate)]
@@ -106,7 +104,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
         validation_lengths=validation_lengths,
         longest=longest,
         p95=math.ceil(np.quantile(sizes.sum(axis=0), 0.95)),
-        overlap=None if rows.record else sum(records.question(row) in trained for row in rows.validation),
+        overlap=None if rows.record else sum(records.question(row) in trained for row in _held_out(train, rows, root)),
         prompts=asked,
         longest_prompt=longest_prompt,
         contaminated=None if rows.record else contaminated,
@@ -125,11 +123,18 @@ def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
     elif file:
         rows, raw = records.read_instructions(file, prepare["empty"]), len(records.read(file))
     else:
-        record = _record(prepare["hub"])
+        record = statistics.of(prepare["hub"])
         raw = record["rows"]
         rows = [{"instruction": str(number)} for number in range(raw)]
     train, validation = records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
     return _Rows(raw, train, validation, record)
+
+
+def _held_out(train: dict[str, Any], rows: _Rows, root: Path) -> list[Row]:
+    """The rows that training validates with: those that `prepare` leaves, or files of the person's own."""
+    places = [root / one["path"] for one in train.get("test_datasets") or [] if one.get("path")]
+    files = [place for place in places if place.is_file() and place != root / _VALIDATION]
+    return [row for file in files for row in records.read(file) if "instruction" in row] or rows.validation
 
 
 def _prompts(values: dict[str, Any], root: Path) -> list[str] | None:
@@ -180,7 +185,7 @@ def _form(train: dict[str, Any]) -> dict[str, str] | None:
     """The template by which `train` reads the rows that prepare leaves; None where it reads something else."""
     sets = train.get("datasets") or []
     kind = sets[0].get("type") if len(sets) == 1 and sets[0].get("path") == _PREPARED else None
-    if not isinstance(kind, dict) or kind.keys() != _FORM:
+    if not isinstance(kind, dict) or kind.keys() != _FORM or None in kind.values():
         return None
     return {"with_input": kind["format"], "without_input": kind["no_input_format"]}
 
@@ -190,7 +195,7 @@ def _sizes(
 ) -> np.ndarray:
     """Tokens of each row's prompt and of its answer, shape (2, rows)."""
     if record:
-        return _drawn(record, len(rows))
+        return statistics.lengths(record, len(rows))
     if values["train"].get("dataset_exact_deduplication"):
         rows = list({tuple(row.values()): row for row in rows}.values())
     form = _form(values["train"]) or values["template"]
@@ -201,19 +206,11 @@ def _sizes(
 def _tokens(texts: list[str], kind: str, encoder: tokenizer.Tokenizer | None) -> np.ndarray:
     """Tokens of each text as a prompt or, without BOS and with EOS, as an "answer"."""
     if not encoder:
-        rate = yaml.safe_load((_RECORDED / "bytes_per_token.yaml").read_text())[kind]
+        rate = statistics.bytes_per_token(kind)
         return np.rint([len(text.encode()) / rate for text in texts]).astype(int).clip(min=1)
     ids = template.answer_ids if kind == "answer" else template.token_ids
     batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
     return np.array([len(found) for batch in batches for found in ids(encoder, batch)])
-
-
-def _drawn(record: dict[str, Any], rows: int) -> np.ndarray:
-    """Lengths that are spread as the record's quantiles are, in an order that tells nothing: as `_sizes`."""
-    rank = (np.random.default_rng(0).permutation(rows) + 0.5) / rows
-    levels = np.linspace(0, 1, len(record["tokens"]))
-    tokens, supervised = (np.rint(np.interp(rank, levels, record[key])).astype(int) for key in ("tokens", "supervised"))
-    return np.array([tokens - supervised, supervised])
 
 
 def _kept(sizes: np.ndarray, train: dict[str, Any], longest: int, packed: bool | None, bos: bool) -> tuple[np.ndarray, ...]:
@@ -231,20 +228,3 @@ def _kept(sizes: np.ndarray, train: dict[str, Any], longest: int, packed: bool |
     if packed:
         kept &= supervised > 0
     return tokens[kept], supervised[kept], (tokens < sizes.sum(axis=0))[kept]
-
-
-def _record(source: dict[str, Any]) -> dict[str, Any]:
-    """What recorded/ has of a file of the hub.
-
-    Raises:
-        UserError: nothing is on record.
-    """
-    for file in _RECORDED.glob("*.yaml"):
-        record = yaml.safe_load(file.read_text())
-        if record.get("hub") == source:
-            return record
-    what = f"{source['repo_id']} {source['filename']} --revision {source['revision']}"
-    raise UserError(
-        f"{source['repo_id']} is not in the hub's cache, and nothing is recorded of how long its texts are. Fetch it once: "
-        f"hf download --repo-type dataset {what}"
-    )
