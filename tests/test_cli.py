@@ -107,6 +107,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("--experiment=demo",), ["An override has no dashes: experiment=VALUE"]),
         (("report.stop=''",), ["report.stop"]),
         (("prepare=alpaca_cleaned", "prepare.hub.revision=main"), ["prepare.hub.revision: 'main'", "Give the commit"]),
+        (("plan.allow=[OUT_OF_MEMROY]",), ["plan.allow: OUT_OF_MEMROY: no such code. Did you mean OUT_OF_MEMORY?"]),
         (("prepare.empty=keep",), ["prepare.empty: 'keep' is not one of"]),
         (("train.optimizer=adamw_torhc",), ["train.optimizer: 'adamw_torhc' is not known. Did you mean adamw_torch?"]),
         (("train.lr_scheduler=cosinus",), ["train.lr_scheduler: 'cosinus' is not known. Did you mean cosine?"]),

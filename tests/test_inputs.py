@@ -15,6 +15,7 @@ def values(tmp_path):
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
     return {
         "template": {"with_input": "{instruction} {input}", "without_input": "{instruction}"},
+        "accelerate": {"num_processes": 1, "num_machines": 1},
         "prepare": FILE | {"path": str(tmp_path / "rows.jsonl")},
         "evaluate": {"path": str(tmp_path / "prompts.jsonl"), "hub": None},
         "base": {"make": {"train": dict(TRAIN)}, "base_model": "outputs/base/model"},
@@ -23,6 +24,14 @@ def values(tmp_path):
 
 
 def test_good_inputs_pass(values):
+    assert inputs.check(values) is None
+
+
+def test_several_gpus_are_more_than_one_process(values):
+    values["accelerate"] |= {"multi_gpu": True}
+    with pytest.raises(UserError, match=r"Add accelerate\.multi_gpu=false"):
+        inputs.check(values)
+    values["accelerate"] |= {"num_processes": 2}
     assert inputs.check(values) is None
 
 

@@ -54,7 +54,7 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
             finally:
                 record.logs(run, root, started)
             record.upload(run, root, values)
-            if facts:
+            if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
                 from tunetrail.plan import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
@@ -72,15 +72,16 @@ def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
     from tunetrail.plan import text
 
     try:
-        facts, found, errors = _judged(values, root)
+        facts, found = _judged(values, root)
     except UserError as error:
         print(f"no plan: {error}", flush=True)
         return None
+    refusal = _refusal(values, found)
     print(text.table(facts), flush=True)
     if found:
         print(f"\n{text.findings(found, values['plan']['allow'])}\n", flush=True)
-    if errors:
-        raise UserError(f"refused before it costs anything: {_refusal(errors)}")
+    if refusal:
+        raise UserError(f"refused before it costs anything: {refusal}")
     return facts
 
 
@@ -91,26 +92,28 @@ def refuse(values: dict[str, Any], root: Path) -> None:
         UserError: the run would be refused.
     """
     try:
-        _, _, errors = _judged(values, root)
+        _, found = _judged(values, root)
     except UserError:  # not to be known yet
         return
-    if errors:
-        raise UserError(f"it would be refused: {_refusal(errors)}")
+    if refusal := _refusal(values, found):
+        raise UserError(f"it would be refused: {refusal}")
 
 
-def _judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any], str]:
-    """The facts, what is wrong, and the codes of what refuses the run."""
+def _judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The facts, and what is wrong."""
     from tunetrail.plan import facts as plan
-    from tunetrail.plan import findings
 
     facts = plan.make(values, root, *machine.device(values))
-    found = plan.judged(values, facts, dict(os.environ))
-    return facts, found, ",".join(one.code for one in findings.refused(found, values["plan"]["allow"]))
+    return facts, plan.judged(values, facts, dict(os.environ))
 
 
-def _refusal(codes: str) -> str:
-    told = "`tunetrail plan` with the same words says why and the command that is not refused"
-    return f"{codes}. {told}. Who means it so: 'plan.allow=[{codes}]'"
+def _refusal(values: dict[str, Any], found: list[Any]) -> str:
+    """What refuses the run, and what can be done; "" where nothing does."""
+    from tunetrail.plan import findings
+
+    codes = ",".join(one.code for one in findings.refused(found, values["plan"]["allow"]))
+    told = "`tunetrail plan` with the same words says why and, where it knows one, the command that is not refused"
+    return codes and f"{codes}. {told}. Who means it so: 'plan.allow=[{codes}]'"
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:

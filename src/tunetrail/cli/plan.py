@@ -78,12 +78,11 @@ def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plo
 
     def again(words: list[str]) -> list[findings.Finding]:
         planned = _planned(words, root, known)
-        return refused(*planned) + [one for one in planned[2] if one.code == "PLANNED_OTHERWISE"]
+        return refused(*planned) + remedy.besides(planned[2])
 
     values, facts, judged = _planned(words, root, known)
     errors = refused(values, facts, judged)
-    # A command for other devices than those that it was planned for would not be the one that is not refused.
-    mended = remedy.find(words, again(words), again) if errors else None
+    mended = remedy.find(words, errors + remedy.besides(judged), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
     if plot and rates is not None:
         schedule_plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], plot)
@@ -107,6 +106,6 @@ def _devices() -> str:
     for one in hardware.DEVICES.values():
         source = sources.index(one.mfu_source) + 1
         rows.append(f"{one.name:<10}{size(one.memory):>12}{one.flops / 1e12:>10,.0f}{one.mfu:>6.0%}  [{source}]")
-    told = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     rows.append(f"{'cpu':<10}{'as here':>12}")
+    told = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
     return "\n".join([*rows, "", *(textwrap.fill(line, 110, subsequent_indent="    ") for line in told)])

@@ -12,7 +12,12 @@ from tunetrail.plan.finding import Finding
 
 _ROUNDS = 8
 # Mended last, since what else is mended may be all that it takes.
-_EFFECTS = ("WARMUP_NEVER_ENDS", "NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
+_EFFECTS = ("NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
+
+
+def besides(found: list[Finding]) -> list[Finding]:
+    """Of the warnings, what must be mended too: a command for other devices than its plan's would not be what was tried."""
+    return [one for one in found if one.code == "PLANNED_OTHERWISE"]
 
 
 def find(words: list[str], wrong: list[Finding], again: Callable[[list[str]], list[Finding]]) -> list[str] | None:
