@@ -55,6 +55,12 @@ def facts(values, **changes):
     return found
 
 
+def said(rule, composed, *words, **changes):
+    """What the rule finds in the run of these words, were its facts `facts` with these changes."""
+    values = composed(*words)
+    return rule(values, facts(values, **changes))
+
+
 def on(values, name, count=1):
     """The facts of `values` on these devices, with the memory that they need there; a CPU has 24 GiB."""
     device = hardware.cpu(24 * GIB, 2) if name == "cpu" else hardware.named(name)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, mended
+from tests.planned import each_of_its_own, facts, mended, said
 from tunetrail import launch
 from tunetrail.plan import cautions
 from tunetrail.plan.finding import WARNING
@@ -16,11 +16,6 @@ from tunetrail.quantities import GIB
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 TINY = {"parameters": 821_000}
-
-
-def said(rule, composed, *words, **changes):
-    values = composed(*words)
-    return rule(values, facts(values, **changes))
 
 
 def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
@@ -189,18 +184,18 @@ def test_the_tools_themselves_read_the_switches_so():
 def test_a_plan_for_other_gpus_than_the_run_takes_is_said(composed, known):
     words = ("experiment=llama3_8b_alpaca_lora", "plan.num_gpus=8")
     values = composed(*words)
-    said = cautions.planned_otherwise(values, facts(values))
-    assert said.what == "the plan is for 8 x mi300x and the run would take one GPU"
-    after = mended(composed, known, said, *words)
+    spoken = cautions.planned_otherwise(values, facts(values))
+    assert spoken.what == "the plan is for 8 x mi300x and the run would take one GPU"
+    after = mended(composed, known, spoken, *words)
     assert (after["accelerate"]["num_processes"], after["accelerate"]["multi_gpu"]) == (8, True)
     assert cautions.planned_otherwise(after, facts(after)) is None
 
 
 def test_a_gpu_planned_for_a_run_on_the_cpu_is_said(composed):
     values = composed()
-    said = cautions.planned_otherwise(values, facts(values))
-    assert said.what.endswith("the run would take this machine's CPU")
-    assert said.mend == "hardware=rocm"
+    spoken = cautions.planned_otherwise(values, facts(values))
+    assert spoken.what.endswith("the run would take this machine's CPU")
+    assert spoken.mend == "hardware=rocm"
     here = {"name": "cpu", "count": 1, "maker": ""}
     assert cautions.planned_otherwise(values, facts(values, device=here)) is None
     values = composed("hardware=cuda")

@@ -2,18 +2,13 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, mended
+from tests.planned import each_of_its_own, facts, mended, said
 from tunetrail.plan import proportions
 from tunetrail.plan.finding import WARNING, at
 
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 TINY = {"parameters": 821_000}
-
-
-def said(rule, composed, *words, **changes):
-    values = composed(*words)
-    return rule(values, facts(values, **changes))
 
 
 def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
@@ -177,8 +172,8 @@ def test_lost_rows_are_mended_by_longer_sequences_where_the_model_goes_so_far(co
 def test_rows_longer_than_the_model_goes_need_others(composed, known):
     data = {"train": 1000, "dropped": 300, "longest": 9000, "p95": 8193}
     values = composed(PUT_RIGHT)
-    said = proportions.rows_cut(values, facts(values, data=data))
-    assert said.mend == "prepare=file prepare.path=FILE"
+    spoken = proportions.rows_cut(values, facts(values, data=data))
+    assert spoken.mend == "prepare=file prepare.path=FILE"
     assert proportions.rows_cut(values, facts(values, data=data | {"p95": 8192})).mend == "train.sequence_len=8192"
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from tests.planned import each_of_its_own, facts, mended
+from tests.planned import each_of_its_own, facts, mended, said
 from tunetrail import template, tiny
 from tunetrail.plan import validity
 from tunetrail.plan.finding import ERROR
@@ -11,11 +11,6 @@ from tunetrail.plan.finding import ERROR
 PUT_RIGHT = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 EXPERIMENTS = ("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_lora", "llama3_8b_alpaca_qlora", "smollm2_135m_alpaca_lora")
-
-
-def said(rule, composed, *words, **changes):
-    values = composed(*words)
-    return rule(values, facts(values, **changes))
 
 
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
