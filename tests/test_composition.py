@@ -15,6 +15,7 @@ from tunetrail import UserError, composition, config
         (["+train.lerning_rate=1"], ["~train.lerning_rate", "train.learning_rate=1"], ["train.learning_rate=1"]),
         (["~train.weight_decay"], ["+train.weight_decay=0"], ["~train.weight_decay", "+train.weight_decay=0"]),
         (["++train.max_steps=5"], ["train.max_steps=9"], ["++train.max_steps=9"]),
+        (["+train.max_steps=5"], ["++train.max_steps=9"], ["++train.max_steps=9"]),
         (["~train.seed", "+train.seed=5"], ["train.seed=9"], ["~train.seed", "+train.seed=9"]),
         (["~seed", "+seed=5"], ["name=x"], ["~seed", "+seed=5", "name=x"]),
         ([], ["seed=1", "seed=2"], ["seed=2"]),

@@ -34,7 +34,8 @@ def test_an_h100_takes_what_is_foretold_within_a_quarter(case):
 def test_put_right_by_another_run_it_is_within_a_quarter_too(case, earlier):
     """Also where the one was held up by the launching of its kernels and the other was not."""
     before, line = MEASURED[earlier], MEASURED[case]
-    kept = pace.kept(*trained(before), before["loop_s"], 40.0)
+    what = trained(before)
+    kept = pace.kept(what[0], what[1].num_hidden_layers, pace.aside(*what), before["loop_s"], 40.0)
     found = pace.from_earlier(pace.default(H100, 1, line["train"], None), kept)
     assert (found.start, found.source) == (40.0, "measured here")
     assert pace.seconds(*trained(line), found) == pytest.approx(line["loop_s"], rel=0.25)
@@ -70,7 +71,8 @@ def test_a_given_share_of_the_peak_is_taken_as_it_is():
 def test_on_a_cpu_arithmetic_is_all_and_what_a_run_took_is_taken_as_it_is():
     device = hardware.cpu(24 * 2**30, 2)
     training, shape = pace.Training(1e12, 100, 100), LLAMA_8B
-    kept = pace.kept(training, shape, PUBLISHED, device, 50.0, 30.0)
+    assert pace.aside(training, shape, PUBLISHED, device) == 0.0
+    kept = pace.kept(training, shape.num_hidden_layers, 0.0, 50.0, 30.0)
     found = pace.from_earlier(pace.default(device, 1, PUBLISHED, None), kept)
     assert found.flops_per_s == 2e10
     assert pace.seconds(pace.Training(2e12, 9, 9), shape, PUBLISHED, device, found) == 100.0

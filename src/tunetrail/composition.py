@@ -52,7 +52,8 @@ def retyped(words: list[str], more: list[str]) -> list[str]:
             added[one.key_or_group] = "+" if one.is_add() else "++"
     for key, one in last.items():
         if not (key in added and one.is_delete()):
-            kept.append(added.get(key, "") * (not one.is_add()) + one.input_line)
+            plus = "" if one.is_add() or one.is_force_add() else added.get(key, "")
+            kept.append(plus + one.input_line)
     return kept
 
 

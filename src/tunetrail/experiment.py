@@ -58,7 +58,7 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
                 from tunetrail.plan import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
-                measured.add(root, facts, machine.device(values)[0], values["train"], record.seconds(root), steps)
+                measured.add(root, facts, record.seconds(root), steps)
             run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
         _show(root, run)
 

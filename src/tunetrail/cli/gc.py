@@ -83,7 +83,7 @@ def _table(found: "Space") -> str:
     from tunetrail import listing
 
     def cells(*numbers: int) -> list[str]:
-        return [f"{size(number):>9}" for number in numbers]
+        return [f"{size(number):>10}" for number in numbers]
 
     runs = [part for part in found.parts if part.kind == "run"]
     others = [part for part in found.parts if part.kind != "run"]

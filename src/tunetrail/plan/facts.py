@@ -34,19 +34,14 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     slots, masked = (steps.total * steps.slots_per_step, times * validation.slots), device.name == "cpu"
     flops = cost.flops(shape, train, *slots, mean, masked)
     parts = memory.training(shape, train, count)
-    asked, row = math.ceil(work.prompts / count), work.longest_prompt + _longest(values)
+    asked = math.ceil(work.prompts / count)
+    row = work.longest_prompt + values["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"]
     generating = memory.needed(memory.evaluation(shape, values["evaluate"], row, asked))
     _, saved = packing.saves(train, steps.total, steps.per_epoch)
     facts = {
         "name": values["name"],
-        "device": {
-            "name": device.name,
-            "count": count,
-            "memory": device.memory,
-            "bf16": device.bf16,
-            "maker": device.maker,
-            "from": origin,
-        },
+        "device": {name: getattr(device, name) for name in ("name", "memory", "bf16", "maker")}
+        | {"count": count, "from": origin},
         "model": {
             "base_model": values["base"]["base_model"],
             "parameters": shape.parameters,
@@ -56,21 +51,10 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
             "shape": dataclasses.asdict(shape),
         },
         "data": _data(work, mean, values["base"]["base_model"]) | {"license": values["prepare"]["license"]},
-        "steps": {
-            "per_epoch": steps.per_epoch,
-            "total": steps.total,
-            "counted": steps.counted,
-            "fewest": steps.fewest,
-            "most": steps.most,
-            "efficiency": steps.efficiency,
-            "blocks_per_step": steps.blocks_per_step,
-            "batches": steps.total * steps.blocks_per_step / train.get("micro_batch_size", 1),
-            "rows_per_step": steps.rows_per_step,
-            "tokens_per_step": steps.tokens_per_step,
-            "slots_per_step": steps.slots_per_step,
-        },
+        "steps": dataclasses.asdict(steps)
+        | {"batches": steps.total * steps.blocks_per_step / train["micro_batch_size"]},  # on each GPU
         "schedule": _schedule(train, steps),
-        "validation": {"times": times, "batches": validation.batches, "slots": validation.slots},
+        "validation": {"times": times} | dataclasses.asdict(validation),
         "flops": flops,
         "memory": {
             "parts": parts,
@@ -94,10 +78,6 @@ def _fetched(base: dict[str, Any], root: Path) -> bool:
         return False
     weights = ("model.safetensors", "model.safetensors.index.json")
     return not any(hub.cached(base["base_model"], name, base["revision_of_model"]) for name in weights)
-
-
-def _longest(values: dict[str, Any]) -> int:
-    return values["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"]
 
 
 def _data(work: workload.Workload, mean: float, base_model: str) -> dict[str, Any]:
@@ -128,7 +108,8 @@ def _time(
     trained = pace.Training(flops["training"] + flops["recomputed"], steps["batches"], steps["total"])
     longest, expected = cost.evaluation(shape, values["evaluate"], prompts, device, count)
     goes, answering, by = pace.default(device, count, train, plan["mfu"]), expected, "the time is for that many"
-    earlier = measured.nearest(root, measured.kind(facts, train), shape.parameters) if plan["mfu"] is None else None
+    kind = measured.kind(facts, train)
+    earlier = measured.nearest(root, kind, shape.parameters) if plan["mfu"] is None else None
     if earlier:
         goes = pace.from_earlier(goes, earlier)
         if earlier["evaluation"]:
@@ -143,6 +124,8 @@ def _time(
             "tokens_per_second": tokens / looped if looped else 0.0,
             "mfu": flops["training"] / looped / (count * device.peak(train)) if looped else 0.0,
             "mfu_from": goes.source,
+            "kind": kind,
+            "aside_s": pace.aside(trained, shape, train, device),
             "training_s": training,
             "validation_s": validating,
             "evaluation_s": 2 * answering,

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail.plan import pace
-from tunetrail.plan.architecture import Architecture
-from tunetrail.plan.hardware import Device
 from tunetrail.plan.memory import LIGER
 
 PLACE = Path("work/shared/measured.jsonl")
@@ -24,23 +22,18 @@ def kind(facts: dict[str, Any], train: dict[str, Any]) -> list[Any]:
     return [device["name"], device["count"], width, train.get("adapter"), again, liger]
 
 
-def add(
-    root: Path,
-    facts: dict[str, Any],
-    device: Device,
-    train: dict[str, Any],
-    seconds: dict[str, float],
-    history: list[dict[str, Any]],
-) -> None:
+def add(root: Path, facts: dict[str, Any], seconds: dict[str, float], history: list[dict[str, Any]]) -> None:
     """Write down what a run took, where it trained: `seconds` by stage (`time/train_s`), `history` its logged steps."""
-    first, last = (history[0], history[-1]) if len(history) > 2 else ({"time": 0.0, "step": 0},) * 2
-    if "time/train_s" not in seconds or last["time"] <= first["time"] or last["step"] <= first["step"]:
+    if len(history) < 3 or not facts["steps"]["total"] or "time/train_s" not in seconds:
+        return
+    first, last = history[0], history[-1]
+    if last["time"] <= first["time"] or last["step"] <= first["step"]:
         return
     # The first steps, of which no beginning is known, are taken to be as fast as the others.
     looped = (last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
     evaluations = [seconds[key] for key in ("time/evaluate_base_s", "time/evaluate_tuned_s") if key in seconds]
     line = {
-        "kind": kind(facts, train),
+        "kind": facts["time"]["kind"],
         "parameters": facts["model"]["parameters"],
         "evaluation": sum(evaluations) / len(evaluations) / facts["evaluation"]["expected_s"] if evaluations else None,
     }
@@ -48,7 +41,8 @@ def add(
     planned = (sum(facts["flops"].values()), facts["steps"]["batches"], facts["steps"]["total"])
     trained = pace.Training(*(share * number for number in planned))
     start = max(seconds["time/train_s"] - looped, 0.0)
-    line |= pace.kept(trained, Architecture(**facts["model"]["shape"]), train, device, looped, start)
+    layers, aside = facts["model"]["shape"]["num_hidden_layers"], share * facts["time"]["aside_s"]
+    line |= pace.kept(trained, layers, aside, looped, start)
     file = root / PLACE
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as lines:

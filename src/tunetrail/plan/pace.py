@@ -71,16 +71,11 @@ def seconds(training: Training, shape: Architecture, train: dict[str, Any], devi
     return max(training.flops / pace.flops_per_s, launching) + aside(training, shape, train, device)
 
 
-def kept(
-    training: Training, shape: Architecture, train: dict[str, Any], device: Device, looped: float, start: float
-) -> dict[str, float]:
-    """What to keep of a run whose loop took `looped` seconds and whose beginning `start`, for `from_earlier`."""
-    grown = max(looped - aside(training, shape, train, device), looped / 4)
-    return {
-        "flops_per_s": training.flops / grown,
-        "layer_s": grown / training.batches / shape.num_hidden_layers,
-        "start_s": start,
-    }
+def kept(training: Training, layers: int, aside: float, looped: float, start: float) -> dict[str, float]:
+    """What to keep of a run whose loop took `looped` seconds, `aside` of them by that function, and whose beginning took
+    `start`: for `from_earlier`."""
+    grown = max(looped - aside, looped / 4)
+    return {"flops_per_s": training.flops / grown, "layer_s": grown / training.batches / layers, "start_s": start}
 
 
 def from_earlier(expected: Pace, earlier: dict[str, float]) -> Pace:

@@ -36,15 +36,16 @@ def not_validated(values: Values, facts: Facts) -> Finding | None:
     data, train, count = facts["data"], values["train"], facts["device"]["count"]
     if not facts["validation"]["times"] or facts["validation"]["batches"] or not data["validation"]:
         return None
-    micro = train["micro_batch_size"]
+    rows = (train.get("eval_batch_size") or train["micro_batch_size"]) * count
+    batch, mend = f"{rows:,} rows", {"prepare.validation_rows": rows}
     if train.get("sample_packing") and train.get("eval_sample_packing") is not False:
-        batch = f"{micro * train['sequence_len'] * count:,} tokens"
-        rows = math.ceil(1.2 * micro * train["sequence_len"] * count / max(data["mean"], 1))
-    else:
-        rows = (train.get("eval_batch_size") or micro) * count
-        batch = f"{rows:,} rows"
-    packed = "tokens" in batch and rows > data["raw"] / 5
-    mend = {"train.eval_sample_packing": False} if packed else {"prepare.validation_rows": rows}
+        tokens = train["micro_batch_size"] * train["sequence_len"] * count
+        rows = math.ceil(1.2 * tokens / max(data["mean"], 1))
+        few = rows > data["raw"] / 5
+        batch, mend = (
+            f"{tokens:,} tokens",
+            {"train.eval_sample_packing": False} if few else {"prepare.validation_rows": rows},
+        )
     return Finding(
         "NOT_VALIDATED",
         WARNING,

@@ -1,6 +1,6 @@
 """What refuses a run -> overrides with which nothing does: the mends of its errors, tried by planning it once more.
 
-One mend may make another needed: a smaller model knows fewer positions. Not covered: warnings, which are a person's to
+One mend may make another needed: longer sequences take more memory. Not covered: warnings, which are a person's to
 weigh, and mends that only a person can fill in, as FILE.
 """
 
