@@ -4,7 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from tests.conftest import ROOT, SHARED
 
@@ -71,3 +74,21 @@ def ended(process, folder):
     screen = (folder / "screen.txt").read_text()
     assert code == 0, screen
     return screen
+
+
+def left_running(folder):
+    """The commands that still run in the folder three seconds after what began them was ended.
+
+    Python's resource trackers ignore SIGTERM and end just after the last process they serve; a trainer would take longer.
+    """
+    deadline = time.monotonic() + 3
+    while (left := list(_running(folder))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def _running(folder):
+    for process in psutil.process_iter(["cwd", "status", "cmdline"]):
+        inside = process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(folder)
+        if inside and process.info["status"] != psutil.STATUS_ZOMBIE:
+            yield process.info["cmdline"]

@@ -10,13 +10,12 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from tests.checkouts import SHRUNKEN, clone, ended, run, start
+from tests.checkouts import SHRUNKEN, clone, ended, left_running, run, start
 from tests.conftest import SHARED
 from tunetrail import checkpoint, config, history, records, results, workspace
 from tunetrail.plan import measured
@@ -327,8 +326,7 @@ def test_a_run_that_is_stopped_is_killed_loses_nothing_and_leaves_nobody_running
     assert newest.data.params["train.learning_rate"] == "0.0001"
     after = checkpoint.digest(folder / "outputs" / "model"), (folder / "data" / "prepared" / "train.jsonl").read_text()
     assert after == before
-    running = [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(folder)]
-    assert not [p.info["cmdline"] for p in running if p.status() != psutil.STATUS_ZOMBIE]
+    assert left_running(folder) == []
 
 
 def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):

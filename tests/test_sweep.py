@@ -10,11 +10,10 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
-from tests.checkouts import SHRUNKEN, clone, environment, run, start
+from tests.checkouts import SHRUNKEN, clone, environment, left_running, run, start
 from tests.conftest import ROOT
 from tunetrail import UserError, store, sweep, tracking
 from tunetrail.states import Job, State
@@ -255,8 +254,7 @@ class TestSweep:
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGTERM)  # to all of its group, as `timeout` and a closed session do it
         assert process.wait(timeout=60) == 128 + signal.SIGTERM
-        inside = [p for p in psutil.process_iter(["cwd", "status"]) if (p.info["cwd"] or "").startswith(str(folder))]
-        assert not [p for p in inside if p.info["status"] != psutil.STATUS_ZOMBIE]
+        assert left_running(folder) == []
         assert (folder / "screen.txt").read_text().endswith("1 job: 1 stopped\nThe same command goes on with them.\n")
         child, parent = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])[:2]
         assert (child.info.status, parent.info.status) == ("KILLED", "KILLED")
