@@ -201,8 +201,9 @@ def test_telemetry_that_a_person_switched_on_is_yellow_and_named(line, monkeypat
     for name in launch.TELEMETRY_OFF:
         monkeypatch.delenv(name, raising=False)
     assert line("telemetry").mark == "ok"
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
-    assert line("telemetry") == Line("warn", "may be on: HF_HUB_DISABLE_TELEMETRY", "unset HF_HUB_DISABLE_TELEMETRY")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    told = "telemetry of MLflow is on by the environment"
+    assert line("telemetry") == Line("warn", told, "unset MLFLOW_DISABLE_TELEMETRY")
 
 
 def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path):
@@ -210,6 +211,7 @@ def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path)
     monkeypatch.setenv("NLTK_DATA", f"/nowhere{os.pathsep}{tmp_path / 'nltk'}")
     if line("punkt_tab").mark == "warn":  # unless the whole machine has it
         assert "nltk.downloader punkt_tab" in line("punkt_tab").remedy
+        assert f"in NLTK_DATA ({os.environ['NLTK_DATA']})" in line("punkt_tab").found
     (tmp_path / "nltk" / "tokenizers" / "punkt_tab").mkdir(parents=True)
     assert line("punkt_tab") == Line("ok", str(tmp_path / "nltk"))
 

@@ -112,25 +112,28 @@ def test_a_tracking_server_is_told_with_its_version_and_the_one_here(tracked, se
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "told", "remedy"),
     [
-        ({}, "answers 404, and not as MLflow does"),
-        ({"/health": (200, "hello")}, "answers 200, and not as MLflow does"),
-        ({"/health": (503, "")}, "answers 503, and not as MLflow does"),
-        ({"/health": (403, "")}, "refuses (403)"),
+        ({}, "answers 404, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
+        ({"/health": (200, "hello")}, "answers 200, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
+        ({"/health": (503, "")}, "answers 503, and not as MLflow does", "start it"),
+        ({"/health": (403, "")}, "refuses (403)", "give it MLFLOW_TRACKING_USERNAME"),
     ],
 )
-def test_what_is_no_tracking_server_or_lets_nobody_in_is_red(tracked, serve, answers, told):
+def test_what_is_no_tracking_server_or_lets_nobody_in_is_red(tracked, serve, answers, told, remedy):
     line = tracked(f"http://{serve(answers).place}")
     assert line.mark == "fail"
     assert told in line.found
+    assert line.remedy.startswith(remedy)
     assert "unset MLFLOW_TRACKING_URI" in line.remedy
 
 
 def test_a_port_where_nobody_listens_is_red_with_the_systems_reason(tracked):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         place = "{}:{}".format(*listener.getsockname())
-    assert tracked(f"http://{place}").found == f"http://{place}: no answer (Connection refused)"
+    line = tracked(f"http://{place}")
+    assert line.found == f"http://{place}: no answer (Connection refused)"
+    assert line.remedy.startswith("start it")
 
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(tracked, monkeypatch):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunetrail import UserError, launch
+from tunetrail.plan import cautions
 from tunetrail.quantities import GIB
 
 TOOLS = ("mlflow", "hydra-core", "torch", "transformers", "accelerate", "axolotl", "lm-eval")
@@ -160,7 +161,9 @@ def punkt_tab(_: Asked) -> Line:
         if any((folder / "tokenizers" / name).exists() for name in ("punkt_tab", "punkt_tab.zip")):
             return Line("ok", str(folder))
     remedy = f"{PYTHON} -m nltk.downloader punkt_tab, or NLTK_DATA=FOLDER that has tokenizers/punkt_tab"
-    return Line("warn", "not here: the demo needs none, IFEval's own prompts do", remedy)
+    given = os.environ.get("NLTK_DATA")
+    here = f"neither in NLTK_DATA ({given}) nor in its usual places" if given else "not here"
+    return Line("warn", f"{here}: the demo needs none, IFEval's own prompts do", remedy)
 
 
 def nltk_folders() -> list[Path]:
@@ -187,12 +190,9 @@ def disk(asked: Asked) -> Line:
 
 
 def telemetry(_: Asked) -> Line:
-    """As what tunetrail starts will find it: each tool takes 1 or true for off, and most take nothing else."""
-    given = launch.environment()
-    on = [name for name in launch.TELEMETRY_OFF if given[name].strip().lower() not in ("1", "true")]
-    if not on:
-        return Line("ok", "off in all that tunetrail starts")
-    return Line("warn", f"may be on: {', '.join(on)}", f"unset {' '.join(on)}")
+    """As what tunetrail starts will find it, by the rule of a plan."""
+    found = cautions.telemetry_on(launch.environment())
+    return Line("warn", found.what, found.mend) if found else Line("ok", "off in all that tunetrail starts")
 
 
 _ALL = (python, git, lock, tools, punkt_tab, disk, telemetry, torch)

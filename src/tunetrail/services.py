@@ -134,7 +134,9 @@ def _server(uri: str) -> Line:
     if said == _UNTRUSTED:
         return Line("warn", f"{address(uri)}: {said}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls asks")
     why = said if status == 0 else f"answers {status}, and not as MLflow does"
-    return Line("fail", f"{address(uri)}: {why}", f"start it; or {_OWN_STORE}")
+    answers = 0 < status < 500  # another server, or another path of one
+    remedy = "set MLFLOW_TRACKING_URI to MLflow's address, what its page has before /#" if answers else "start it"
+    return Line("fail", f"{address(uri)}: {why}", f"{remedy}; or {_OWN_STORE}")
 
 
 def _database(file: Path) -> Line:
