@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunetrail import UserError, launch
-from tunetrail.plan import cautions
 from tunetrail.quantities import GIB
 
 TOOLS = ("mlflow", "hydra-core", "torch", "transformers", "accelerate", "axolotl", "lm-eval")
@@ -191,6 +190,8 @@ def disk(asked: Asked) -> Line:
 
 def telemetry(_: Asked) -> Line:
     """As what tunetrail starts will find it, by the rule of a plan."""
+    from tunetrail.plan import cautions
+
     found = cautions.telemetry_on(launch.environment())
     return Line("warn", found.what, found.mend) if found else Line("ok", "off in all that tunetrail starts")
 
