@@ -9,6 +9,7 @@ Not covered: streaming, pretraining and preference data, `batch_flattening`, and
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,12 @@ def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> 
     """
     if lengths.max(initial=0) > capacity:
         raise ValueError(f"a row of {lengths.max()} tokens is longer than a pack of {capacity}")
-    groups = [lengths[start : start + group].tolist() for start in range(0, len(lengths), group)]
+    groups = [tuple(lengths[start : start + group].tolist()) for start in range(0, len(lengths), group)]
     return np.array([filled for part in groups for filled in _first_fit(part, capacity, rows_at_most)], dtype=np.int64)
 
 
-def _first_fit(lengths: list[int], capacity: int, rows_at_most: int) -> list[int]:
+@lru_cache(maxsize=2 * DRAWS)  # a run, mended, is most often packed as it was before
+def _first_fit(lengths: tuple[int, ...], capacity: int, rows_at_most: int) -> tuple[int, ...]:
     """Down a tree whose nodes know the most room below them; a pack not yet opened has all of its room."""
     # Of the packs that are not closed by their rows, any two hold more than one capacity.
     bound = 2 * sum(lengths) // capacity + len(lengths) // rows_at_most + 2
@@ -84,7 +86,7 @@ def _first_fit(lengths: list[int], capacity: int, rows_at_most: int) -> list[int
             if room[node] == most:
                 break
             room[node] = most
-    return [filled for filled in tokens if filled]
+    return tuple(filled for filled in tokens if filled)
 
 
 def _next_fit(lengths: list[int], capacity: int) -> list[int]:
@@ -176,8 +178,7 @@ def _packed(train: dict[str, Any], lengths: np.ndarray) -> np.ndarray:
     if train.get("sample_packing_sequentially"):
         filled = np.array(_next_fit(lengths.tolist(), capacity))
     else:
-        at_most = train["sample_packing_bin_size"] or capacity
-        filled = packs(lengths, capacity, at_most, train["sample_packing_group_size"])
+        filled = packs(lengths, capacity, train["sample_packing_bin_size"] or capacity, train["sample_packing_group_size"])
     return filled[: len(filled) // rows * rows].reshape(-1, rows)
 
 
@@ -205,8 +206,7 @@ def _slots(train: dict[str, Any], batches: np.ndarray) -> int:
 
 
 def evaluations(train: dict[str, Any], total: int, per_epoch: int | None = None) -> int:
-    """How often the trainer evaluates in `total` steps: before the first, too. `per_epoch`: `Steps.per_epoch`, by which
-    epochs are counted that max_steps ends."""
+    """Evaluations in `total` steps, and before the first; `Steps.per_epoch` counts the epochs that max_steps ends."""
     if not (train.get("test_datasets") or train.get("val_set_size")):
         return 0
     logged = train.get("logging_steps") or max(min(int(0.005 * total), 10), 1)

@@ -81,7 +81,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
     lengths, supervised, cut = _kept(sizes, train, sequence_len, train.get("sample_packing"), bos)
     packed = train.get("sample_packing" if train.get("eval_sample_packing") is None else "eval_sample_packing")
     validation_lengths, _, _ = _kept(held_out, train, train.get("eval_sequence_len") or sequence_len, packed, bos)
-    trained = set(map(records.question, rows.train))
+    trained = set(() if rows.record else map(records.question, rows.train))  # numbers, in place of rows, ask nothing
     if prompts is None:
         known = statistics.of(evaluate["hub"])
         asked, longest_prompt, contaminated = _limited(known["prompts"], evaluate), known["longest_prompt"], None
