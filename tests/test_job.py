@@ -264,7 +264,7 @@ def test_a_job_whose_process_lives_is_not_called_stopped(sweep, orphan):
 def test_jobs_that_nobody_has_by_the_hand_any_more_are_ended_before_they_are_called_stopped(sweep, orphan):
     root = sweep.root / "project"
     job.end(root, sweep.folder)
-    assert orphan.wait(timeout=1) == -signal.SIGTERM
+    assert orphan.wait(timeout=10) == -signal.SIGTERM
     assert job.going_on(root, sweep.folder) == set()
     assert sorted(job.stop(root, sweep.folder)) == ["aaaaaaaaaa", "bbbbbbbbbb"]
 

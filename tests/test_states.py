@@ -173,7 +173,7 @@ def test_the_end_of_a_large_log_is_read_in_no_time(tmp_path, job):
     with (tmp_path / "0123456789.log").open("wb") as file:
         file.seek(20_000_000_000)  # a file with a hole
         file.write(("\n" + "word " * 3_000 + "\n" + SCREEN + "train: 7/9, 00:36 gone, 00:21 left, 8.00it/s\n").encode())
-    started = time.monotonic()
+    started = time.process_time()  # whatever else the machine does
     (found,) = states.read(tmp_path)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert found.step == Step(7, 9, 8.0)

@@ -106,7 +106,7 @@ def test_a_sweep_that_is_stopped_ends_the_jobs_whose_launcher_died_first_and_say
     with pytest.raises(type(error)):
         sweep.run(checkout, ["seed=1,2"], interrupted)
     begun[0].stdout.close()
-    assert begun[0].wait(timeout=1) == -signal.SIGTERM
+    assert begun[0].wait(timeout=10) == -signal.SIGTERM
     assert {one.info.status for one in recorded(checkout)} == {"KILLED"}
     (state,) = [file.read_text() for file in (checkout / "runs").glob("*/*.json")]
     assert json.loads(state)["state"] == "stopped"
