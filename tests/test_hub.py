@@ -1,6 +1,7 @@
 """The hub's own client against a server of ours that answers as the hub does."""
 
 import hashlib
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -106,6 +107,19 @@ def test_a_file_in_the_cache_is_found_without_the_hub(served):
     fetched = hub.fetch("org/rows", "rows.json", COMMIT, repo_type="dataset")
     served()
     assert hub.cached("org/rows", "rows.json", COMMIT, repo_type="dataset") == fetched
+
+
+def test_weights_are_there_when_every_shard_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert not hub.has_weights("org/model", COMMIT)
+    folder = tmp_path / "models--org--model" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in ("config.json", "1.safetensors", "2.safetensors"):
+        assert not hub.has_weights("org/model", COMMIT)
+        (folder / name).touch()
+    assert hub.has_weights("org/model", COMMIT)
 
 
 def test_what_is_no_id_is_refused_by_name():

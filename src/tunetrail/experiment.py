@@ -72,7 +72,7 @@ def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
     from tunetrail.plan import text
 
     try:
-        facts, found = _judged(values, root)
+        facts, found = judged(values, root)
     except UserError as error:
         print(f"no plan: {error}", flush=True)
         return None
@@ -92,15 +92,19 @@ def refuse(values: dict[str, Any], root: Path) -> None:
         UserError: the run would be refused.
     """
     try:
-        _, found = _judged(values, root)
+        _, found = judged(values, root)
     except UserError:  # not to be known yet
         return
     if refusal := _refusal(values, found):
         raise UserError(f"it would be refused: {refusal}")
 
 
-def _judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The facts, and what is wrong."""
+def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The facts of the run, and what is wrong with it.
+
+    Raises:
+        UserError: they cannot be known.
+    """
     from tunetrail.plan import facts as plan
 
     facts = plan.make(values, root, *machine.device(values))

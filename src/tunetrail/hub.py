@@ -1,8 +1,9 @@
 """A file of the Hugging Face hub, named by repository and revision -> where it lies here, downloaded once.
 
-Not covered: whole repositories. Axolotl and lm-eval fetch the weights themselves, at the revision that they are given.
+Not covered: fetching whole repositories: Axolotl and lm-eval fetch weights themselves, at the revision that they are given.
 """
 
+import json
 from pathlib import Path
 
 from tunetrail import UserError
@@ -54,3 +55,10 @@ def cached(repo_id: str, filename: str, revision: str | None, repo_type: str = "
     except errors.HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def has_weights(repo_id: str, revision: str | None) -> bool:
+    """Whether a model's config and weights, every shard of them, are in the hub's cache on this machine."""
+    index = cached(repo_id, "model.safetensors.index.json", revision)
+    shards = set(json.loads(index.read_text())["weight_map"].values()) if index else {"model.safetensors"}
+    return all(cached(repo_id, name, revision) for name in ("config.json", *shards))

@@ -228,8 +228,9 @@ def _like(default: Any) -> Schema:
 def _llama() -> Schema:
     from transformers import LlamaConfig
 
-    sizes = {key: COUNT for key, value in LlamaConfig().to_dict().items() if type(value) is int and "token_id" not in key}
-    return closed(False, **({key: _like(value) for key, value in LlamaConfig().to_dict().items()} | sizes))
+    defaults = LlamaConfig().to_dict()
+    sizes = {key: COUNT for key, value in defaults.items() if type(value) is int and "token_id" not in key}
+    return closed(False, **({key: _like(value) for key, value in defaults.items()} | sizes))
 
 
 def _accelerate() -> Schema:

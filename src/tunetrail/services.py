@@ -8,7 +8,6 @@ import base64
 import contextlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import re
 import shlex
@@ -79,15 +78,8 @@ def _pinned(root: Path) -> list[tuple[str, bool]]:
                 there = hub.cached(pin["repo_id"], pin["filename"], pin["revision"], "dataset") is not None
                 found.append((f"{group}={file.stem}", there))
             elif "/" in str(base.get("base_model")) and not checkpoint.is_path(base["base_model"]):
-                found.append((f"{group}={file.stem}", _whole(base["base_model"], base["revision_of_model"])))
+                found.append((f"{group}={file.stem}", hub.has_weights(base["base_model"], base["revision_of_model"])))
     return found
-
-
-def _whole(repo_id: str, revision: str) -> bool:
-    """Whether a model's weights are in the hub's cache, every shard of them."""
-    index = hub.cached(repo_id, "model.safetensors.index.json", revision)
-    shards = set(json.loads(index.read_text())["weight_map"].values()) if index else {"model.safetensors"}
-    return all(hub.cached(repo_id, name, revision) for name in ("config.json", *shards))
 
 
 def tokens(_: Asked) -> Line:

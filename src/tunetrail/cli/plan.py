@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, composition, config, inputs, machine, schema, workspace
+from tunetrail import UserError, composition, config, experiment, inputs, schema, workspace
 from tunetrail.quantities import size
 
 _HELP = """Work out what a run will be before it costs anything, and refuse it where it cannot come to any good.
@@ -53,7 +53,6 @@ def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[s
 
     A key that nobody reads is a finding as any other, but nothing more can be planned: there are no facts then.
     """
-    from tunetrail.plan import facts as plan
     from tunetrail.plan import findings
 
     values: dict[str, Any] = {}
@@ -65,8 +64,7 @@ def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[s
         return values, {}, [findings.unknown_key(fault, values, words)]
     inputs.together(values)
     inputs.model(values)
-    facts = plan.make(values, root, *machine.device(values))
-    return values, facts, plan.judged(values, facts, dict(os.environ))
+    return values, *experiment.judged(values, root)
 
 
 def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plot: Path | None) -> int:

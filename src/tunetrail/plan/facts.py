@@ -76,8 +76,7 @@ def _fetched(base: dict[str, Any], root: Path) -> bool:
     """Whether the weights of the base model come from the hub yet: into its cache, which is taken to be on the same disk."""
     if base["make"] or checkpoint.is_path(base["base_model"]) or (root / base["base_model"]).is_dir():
         return False
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    return not any(hub.cached(base["base_model"], name, base["revision_of_model"]) for name in weights)
+    return not hub.has_weights(base["base_model"], base["revision_of_model"])
 
 
 def _data(work: workload.Workload, mean: float, base_model: str) -> dict[str, Any]:

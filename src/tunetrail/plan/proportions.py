@@ -41,11 +41,8 @@ def not_validated(values: Values, facts: Facts) -> Finding | None:
     if train.get("sample_packing") and train.get("eval_sample_packing") is not False:
         tokens = train["micro_batch_size"] * train["sequence_len"] * count
         rows = math.ceil(1.2 * tokens / max(data["mean"], 1))
-        few = rows > data["raw"] / 5
-        batch, mend = (
-            f"{tokens:,} tokens",
-            {"train.eval_sample_packing": False} if few else {"prepare.validation_rows": rows},
-        )
+        batch = f"{tokens:,} tokens"
+        mend = {"train.eval_sample_packing": False} if rows > data["raw"] / 5 else {"prepare.validation_rows": rows}
     return Finding(
         "NOT_VALIDATED",
         WARNING,
