@@ -240,6 +240,7 @@ def test_machines_get_the_scores_their_intervals_and_n(tmp_path):
         scores = found[kind]["responses"]
         assert set(scores) == {"prompt_strict", "prompt_loose", "inst_strict", "inst_loose"}
         assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
+    assert found["health"]["responses"]["says_nothing"] == 0
     assert not (tmp_path / "answers.jsonl.report").exists()
 
 

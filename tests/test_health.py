@@ -43,6 +43,7 @@ def test_figures_are_shares_of_the_answers():
     assert found == {
         "ended": 0.75,
         "empty": 0.25,
+        "says_nothing": 0.25,
         "looping": 0.25,
         "runs_on": 0.25,
         "mean_tokens": 13.0,
@@ -53,3 +54,68 @@ def test_figures_are_shares_of_the_answers():
 def test_what_only_a_generation_knows_is_not_made_up():
     found = health.figures([sample("one two")], "###")
     assert (found["ended"], found["mean_tokens"]) == (None, None)
+
+
+NOTHING = [
+    "",
+    " \n\t\n",
+    "." * 256,
+    "!?" * 9,
+    "\u200b\u2060\ufeff",
+    "😀🎉" * 40,
+    "\n---\n" * 30,
+    "\ufffd" * 9,
+    "…—«»",
+    "* * *",
+]
+
+
+@pytest.mark.parametrize("answer", NOTHING)
+def test_an_answer_without_a_letter_or_digit_says_nothing(answer):
+    assert health.figures([sample(answer)], "###")["says_nothing"] == 1
+    assert health.figures([sample(answer)], "###")["looping"] == 0
+
+
+@pytest.mark.parametrize("answer", ["a", "7", "...no...", "是的", "١", "Ja.", "```\nx\n```"])
+def test_an_answer_with_a_letter_or_digit_of_any_script_says_something(answer):
+    assert health.figures([sample(answer)], "###")["says_nothing"] == 0
+
+
+@pytest.mark.parametrize("answer", ["a" * 256, "a " * 128, "<unk>" * 40, "### Instruction:\n" * 9, "Write a poem. " * 20])
+def test_an_answer_of_one_piece_over_and_over_loops_and_is_in_the_table_by_that(answer):
+    found = health.figures([sample(answer)], "###")
+    assert (found["says_nothing"], found["looping"]) == (0, 1)
+
+
+def shares(**other):
+    return {"ended": 1.0, "empty": 0.0, "says_nothing": 0.0, "looping": 0.0, "runs_on": 0.0} | other
+
+
+@pytest.mark.parametrize(
+    ("tuned", "sentence"),
+    [
+        (shares(says_nothing=0.975), "97.5% say nothing (no letter or digit)"),
+        (shares(says_nothing=0.5, empty=0.25), "50.0% say nothing (no letter or digit; 25.0% are empty)"),
+        (shares(looping=0.11), "11.0% loop"),
+        (shares(ended=0.85), "15.0% never end (the token cap cuts them)"),
+        (
+            shares(says_nothing=1.0, ended=0.0),
+            "100.0% say nothing (no letter or digit), 100.0% never end (the token cap cuts",
+        ),
+        ({"ended": None, "empty": 0.4, "looping": 0.0}, "40.0% say nothing (no letter or digit; 40.0% are empty)"),
+    ],
+)
+def test_more_than_a_tenth_of_such_answers_is_said_of_the_model(tuned, sentence):
+    (alert,) = health.alerts({"base": shares(), "tuned": tuned})
+    assert alert.startswith(f"Of tuned's answers {sentence}")
+
+
+def test_a_tenth_is_not_said_nor_what_an_older_run_does_not_know():
+    tenth = shares(ended=0.9, says_nothing=0.1, looping=0.1)
+    assert health.alerts({"base": tenth, "tuned": {"ended": None, "empty": 0.1, "looping": 0.0}}) == []
+    assert health.alerts({}) == []
+
+
+def test_a_model_whose_answers_are_all_empty_is_said():
+    alerts = health.alerts({"base": shares(empty=1.0, says_nothing=1.0, ended=0.0), "tuned": shares()})
+    assert alerts == ["Every answer of base is empty: its scores mean nothing."]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunetrail import listing, ranking
+from tunetrail import listing, ranking, results
 
 
 def run(id, name="demo", parent=None, started="2026-01-01T10:00:00.000+00:00", **also):
@@ -131,6 +131,17 @@ def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
     kept = listing.screen(run("a", tags=tags), {"a": "a"}, nothing(patch=True))
     assert "commit c0ffee, with uncommitted changes: changes.patch" in kept
     assert "nothing uncommitted" in listing.screen(run("a", tags={"git.dirty": "false"}), {"a": "a"}, nothing())
+
+
+def test_the_screen_says_above_the_scores_that_answers_say_nothing():
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}
+    metrics = {"task": "ifeval", "size": "3 prompts", "ifeval": ifeval}
+    assert "Of tuned's" not in listing.screen(run("a"), {"a": "a"}, nothing(scores=metrics))  # of an older run
+    health = {"tuned": {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0}}
+    text = listing.screen(run("a"), {"a": "a"}, nothing(scores=metrics | {"health": health}))
+    assert text.index("Of tuned's answers 100.0% say nothing") < text.index("ifeval: 3 prompts; 95 % intervals")
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_a_run_that_failed_says_why():

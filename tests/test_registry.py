@@ -102,6 +102,23 @@ def test_a_run_that_beats_its_base_outside_the_interval_may_be_the_first_champio
     assert registry.against(root, "demo", run, registry.scores(root, run)) == []
 
 
+DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_on": 0.0}
+
+
+def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_nothing(root):
+    answers = DOTS | {"ended": 1.0, "says_nothing": 0.1}
+    run = finish(root, metrics(10, 60) | {"health": {"base": DOTS, "tuned": answers}})
+    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    older = {key: answers[key] for key in ("ended", "empty", "looping", "runs_on")}
+    run = finish(root, metrics(10, 60) | {"health": {"base": older, "tuned": older}})
+    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    run = finish(root, metrics(10, 60) | {"health": {"base": answers, "tuned": DOTS}})
+    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
+    assert reason.startswith("Of tuned's answers 100.0% say nothing (no letter or digit), 100.0% never end")
+    card = registry.card("demo", run, VALUES, registry.scores(root, run), adapter=False)
+    assert card.index("**Of tuned's answers 100.0% say nothing") < card.index("| accuracy in %")
+
+
 def test_a_run_whose_interval_reaches_zero_may_not(root):
     run = finish(root, metrics(10, 12))
     (reason,) = registry.against(root, "demo", run, registry.scores(root, run))

@@ -121,6 +121,17 @@ def test_samples_stand_side_by_side_and_an_answer_cannot_break_the_table(reporte
     assert not any("prompt 2" in line for line in lines)
 
 
+def test_below_an_answer_with_a_cross_stands_which_instruction_was_not_followed_and_what_its_checker_wants(reported):
+    comma = "In your entire response, refrain from the use of any commas."
+    lines = (reported / "samples.md").read_text().split("\n")
+    below = lines.index("| base ✗ | tuned ✓ |") + 3
+    assert lines[below] == f"| `punctuation:no_comma`: {comma} | |"
+    assert lines[below + 1] == ""
+    page = (reported / "report.html").read_text()
+    assert page.count(f'<p class="missed">punctuation:no_comma: {comma}</p>') == 2  # of either prompt
+    assert page.count('<p class="missed">') == 2  # the second prompt's other instruction is followed
+
+
 def test_the_page_is_self_contained_and_runs_nothing_that_a_model_wrote(reported):
     text = (reported / "report.html").read_text()
     tags = []
@@ -189,3 +200,26 @@ def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_he
     assert "No answer goes on into a new ### Instruction: block: a stop there changes nothing." in lines
     assert any(re.match(r"ended before the token cap +66\.7% +66\.7%", line) for line in lines)
     assert max(map(len, lines)) <= 120
+
+
+def test_answers_that_say_nothing_are_said_above_every_table_of_scores(running_on, tmp_path):
+    metrics = running_on(0, "." * 256)
+    assert metrics["health"]["base"]["says_nothing"] == pytest.approx(1 / 3)
+    sentence = "Of base's answers 33.3% say nothing (no letter or digit), 33.3% never end"
+    text = report.table(metrics)
+    assert text.index(sentence) < text.index("as generated")
+    assert re.search(r"^says nothing +33\.3% +0\.0%$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 120
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.index("Of base&#39;s answers 33.3% say nothing") < page.index("<table>")
+
+
+def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table(tmp_path, monkeypatch):
+    left_by_a_run(tmp_path)
+    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
+    file.write_text(re.sub(r"answer\u2028 \d", " ", file.read_text()))
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    sentence = "Every answer of base is empty: its scores mean nothing."
+    assert sentence in report.table(json.loads((tmp_path / "report" / "metrics.json").read_text()))
+    assert sentence in (tmp_path / "report" / "report.html").read_text()

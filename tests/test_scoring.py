@@ -67,3 +67,27 @@ def test_responses_are_matched_by_their_prompt(tmp_path):
 def test_responses_that_do_not_fit_the_prompts_are_refused(tmp_path, rows, message):
     with pytest.raises(UserError, match=message.replace("(", "\\(")):
         scoring.read_responses(responses(tmp_path / "r.jsonl", rows), PROMPTS)
+
+
+def test_what_an_answer_misses_is_told_with_what_the_prompt_asked_of_it():
+    """In lm-eval's own words; a null is a kwarg that this instruction does not take."""
+    kinds = ["keywords:existence", "length_constraints:number_words", "startend:end_checker", "punctuation:no_comma"]
+    given = [
+        {"keywords": ["river", "stone"], "num_words": None},
+        {"num_words": 300, "relation": "at least"},
+        {"end_phrase": "Any | questions?"},
+        {},
+    ]
+    doc = {"key": 1, "prompt": "p", "instruction_id_list": kinds, "kwargs": given}
+    (sample,) = scoring.score([doc], ["A RIVER AND A STONE."])
+    assert scoring.missed(sample) == [
+        ("length_constraints:number_words", "Answer with at least 300 words."),
+        (
+            "startend:end_checker",
+            "Finish your response with this exact phrase Any | questions?. No other words should follow this phrase.",
+        ),
+    ]
+    assert (
+        scoring.missed(scoring.score([doc | {"instruction_id_list": kinds[:1], "kwargs": given[:1]}], ["river, stone"])[0])
+        == []
+    )

@@ -23,9 +23,11 @@ _IN_A_ROW = re.compile(rf"(.{{1,{LOOP_LENGTH}}}?)\1{{{ROW_TIMES - 1},}}", re.DOT
 FIGURES = {
     "ended": "ended before the token cap",
     "empty": "empty",
+    "says_nothing": "says nothing (no letter or digit in it; empty answers are included)",
     "looping": f"looping ({RULE})",
     "runs_on": "starts a new instruction block",
 }
+ALARMING = 0.1  # a larger share of such answers makes the scores doubtful
 
 
 def loops(answer: str) -> bool:
@@ -57,8 +59,32 @@ def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]
     return {
         "ended": float(np.mean([sample["ended"] for sample in samples])) if counted else None,
         "empty": float(np.mean([not answer.strip() for answer in answers])),
+        "says_nothing": float(np.mean([not _says_something(answer) for answer in answers])),
         "looping": float(np.mean([loops(answer) for answer in answers])),
         "runs_on": float(np.mean([stop in answer for answer in answers])),
         "mean_tokens": float(np.mean([sample["tokens"] for sample in samples])) if counted else None,
         "mean_words": float(np.mean([len(answer.split()) for answer in answers])),
     }
+
+
+def alerts(health: dict[str, dict[str, float | None]]) -> list[str]:
+    """A sentence for each model of whose answers more than a tenth say nothing, loop or never end: checkers may pass such.
+
+    `health` has each model's `figures`; those of an older run lack some, which are then not judged.
+    """
+    sentences = []
+    for model, of in health.items():
+        empty, ended = of.get("empty") or 0.0, of.get("ended")
+        if empty == 1:
+            sentences.append(f"Every answer of {model} is empty: its scores mean nothing.")
+            continue
+        detail = f"no letter or digit{f'; {empty:.1%} are empty' if empty else ''}"
+        shares = {
+            f"say nothing ({detail})": of.get("says_nothing", empty),
+            "loop": of.get("looping") or 0.0,
+            "never end (the token cap cuts them)": 0.0 if ended is None else 1 - ended,
+        }
+        kinds = [f"{share:.1%} {kind}" for kind, share in shares.items() if round(share, 9) > ALARMING]
+        if kinds:
+            sentences.append(f"Of {model}'s answers {', '.join(kinds)}: read some before you trust its scores.")
+    return sentences

@@ -191,4 +191,5 @@ def _scores(metrics: dict[str, Any]) -> str:
         row = [label, *(report.interval(ifeval[model][name]) for model in ("base", "tuned"))]
         rows.append([*row, report.interval(ifeval["delta"][name], "+") + report.p_value(ifeval["delta"][name])])
     rows[0][0] = "accuracy, %"
-    return f"{metrics['task']}: {metrics['size']}; 95 % intervals\n{columns(rows)}"
+    above = [f"{textwrap.fill(sentence, WIDTH)}\n\n" for sentence in report.alerts(metrics)]
+    return f"{''.join(above)}{metrics['task']}: {metrics['size']}; 95 % intervals\n{columns(rows)}"

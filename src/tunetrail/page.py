@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from tunetrail import health, plots, report, results
+from tunetrail import health, plots, report, results, scoring
 from tunetrail.intervals import Score
 from tunetrail.results import Results
 
@@ -15,7 +15,7 @@ _PLACE = Path(__file__).parent / "pages"
 
 
 def render(name: str, **content: Any) -> str:
-    """Fill in `pages/<name>`; HTML is escaped, Markdown where it quotes (`oneline`, a sample's `cell`)."""
+    """Fill in `pages/<name>`; HTML is escaped, Markdown where it quotes (`oneline`, a table's `cell`)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PLACE),
         autoescape=jinja2.select_autoescape(("html.jinja",)),
@@ -25,19 +25,18 @@ def render(name: str, **content: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["oneline"] = lambda text: html.escape(" ".join(text.split()), quote=False).replace("`", "\\`")
+    environment.filters["cell"] = lambda text: html.escape(text, quote=False).replace("|", "\\|").replace("\n", "<br>")
     environment.filters["interval"] = report.interval
     environment.globals |= {"labels": {name: label for name, (_, label) in results.SCORES.items()}}
-    environment.globals |= {"health": health.FIGURES, "p_value": report.p_value}
+    environment.globals |= {"health": health.FIGURES, "p_value": report.p_value, "alerts": report.alerts}
     return environment.get_template(name).render(content)
 
 
 def side_by_side(found: dict[str, Results], count: int) -> list[dict[str, Any]]:
-    """The first `count` prompts, each with every model's answer, as text and as the cell of a Markdown table."""
+    """The first `count` prompts, each with every model's answer, and the instructions that it does not follow."""
 
     def answer(sample: dict[str, Any]) -> dict[str, Any]:
-        text = results.answer(sample)
-        cell = html.escape(text, quote=False).replace("|", "\\|").replace("\n", "<br>")
-        return {"text": text, "cell": cell, "followed": sample["prompt_level_strict_acc"]}
+        return {"text": results.answer(sample), "missed": scoring.missed(sample)}
 
     rows = list(zip(*(of.samples for of in found.values()), strict=True))[:count]
     return [{"prompt": row[0]["doc"]["prompt"], "answers": dict(zip(found, map(answer, row), strict=True))} for row in rows]

@@ -80,9 +80,10 @@ def against(root: Path, name: str, run: Any, found: dict[str, Any]) -> list[str]
     """Why the run with the scores `found` should not be the champion of `name`; nothing where it should.
 
     It has to beat its base outside the 95 % interval of the paired difference, and to be no worse than the champion, in
-    Prompt Strict; only figures of one evaluation are compared.
+    Prompt Strict; only figures of one evaluation are compared. Its answers have to be answers (`health.alerts`).
     """
-    reasons = []
+    health = {model: of for model, of in found.get("health", {}).items() if model == "tuned"}
+    reasons = [sentence.rstrip(".") for sentence in report.alerts({"health": health})]
     if found["ifeval"]["delta"]["prompt_strict"]["low"] <= 0:
         gain = report.interval(found["ifeval"]["delta"]["prompt_strict"], sign="+")
         reasons.append(f"it does not beat its base outside the 95 % interval: Prompt Strict {gain}, in points")

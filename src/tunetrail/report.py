@@ -3,10 +3,13 @@
 A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`. Not covered: training, and the data.
 """
 
+import textwrap
 from typing import Any
 
 from tunetrail import health, results, scoring
 from tunetrail.results import Results
+
+_WIDTH = 120
 
 
 def measure(found: dict[str, Results], stop: str, resamples: int, seed: int) -> dict[str, Any]:
@@ -42,18 +45,22 @@ def _scores(found: dict[str, Results], resamples: int, seed: int) -> dict[str, A
     return results.scores(found)
 
 
+def alerts(metrics: dict[str, Any]) -> list[str]:
+    """What a reader must know before the scores (`health.alerts`); metrics.json of the first versions has no health."""
+    return health.alerts(metrics.get("health", {}))
+
+
 def table(metrics: dict[str, Any]) -> str:
-    """The scores, and the answers' health, as text of at most 120 columns."""
+    """The scores, and the answers' health, as text of at most 120 columns; above them the alerts."""
     models = list(metrics["health"])
     lines = [f"{metrics['task']}: {metrics['size']}; accuracy in % with 95 % intervals", ""]
+    for sentence in alerts(metrics):
+        lines += [*textwrap.wrap(sentence, _WIDTH), ""]
     lines += _score_lines("as generated", metrics["ifeval"], models)
     if any(of["runs_on"] for of in metrics["health"].values()):
         lines += _score_lines(f"cut at {metrics['stop']}", metrics["ifeval_stopped"], models)
     else:
         lines += [f"No answer goes on into a new {metrics['stop']} block: a stop there changes nothing.", ""]
-    for model, of in metrics["health"].items():
-        if of["empty"] == 1:
-            lines += [f"Every answer of {model} is empty: it was not trained enough to say anything.", ""]
     lines.append(_line("answers", models))
     for name, label in {**health.FIGURES, "mean_tokens": "mean length, tokens", "mean_words": "mean length, words"}.items():
         values = [metrics["health"][model][name] for model in models]

@@ -33,6 +33,20 @@ def score(prompts: list[records.Row], answers: list[str]) -> list[Sample]:
     return samples
 
 
+def missed(sample: Sample) -> list[tuple[str, str]]:
+    """The instructions that the answer does not follow (strict), each with what its checker wants.
+
+    Importing the checkers takes seconds; it is left out where nothing is missed.
+    """
+    followed = sample["inst_level_strict_acc"]
+    if all(followed):
+        return []
+    from tunetrail.ifeval import checkers
+
+    asked = zip(sample["doc"]["instruction_id_list"], checkers.wanted(sample["doc"]), followed, strict=True)
+    return [(kind, wanted) for kind, wanted, met in asked if not met]
+
+
 def stopped(samples: list[Sample], stop: str) -> list[Sample]:
     """The same answers as the stop string `stop` would have left them, scored again where that cuts them.
 

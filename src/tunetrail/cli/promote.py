@@ -21,8 +21,9 @@ _PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the
   tunetrail promote 1a84 --force             though it should not be the champion
 
 RUN is a run's id, the beginning of it, its name, or @alias. The alias `champion` goes to a run that beats its base outside
-the 95 % interval, in Prompt Strict, and is no worse than the champion in the same evaluation. Any other is refused with the
-reasons, and nothing is registered; --force registers it as the champion all the same, and keeps the reasons with it.
+the 95 % interval, in Prompt Strict, is no worse than the champion in the same evaluation, and of whose answers at most a
+tenth say nothing, loop or never end. Any other is refused with the reasons, and nothing is registered; --force registers it
+as the champion all the same, and keeps the reasons with it.
 
 The weights are copied into the artifact store. What MLflow then serves asks in the run's own template, and needs MLflow,
 PyTorch, Transformers and, for an adapter, PEFT, but not this package.

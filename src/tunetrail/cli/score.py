@@ -48,7 +48,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
                 f"{folder}: no report can be written there ({error}). Give another place: --report FOLDER"
             ) from None
     if machine:
-        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped")
+        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health")
         click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
     else:
         click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")

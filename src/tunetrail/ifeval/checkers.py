@@ -17,7 +17,7 @@ langdetect.DetectorFactory.seed = 0
 
 # On rank 0 lm-eval downloads NLTK's punkt_tab as it is imported. `stages.evaluate` asks for it where a prompt needs it.
 with mock.patch.dict(os.environ, LOCAL_RANK="1"):
-    from lm_eval.tasks.ifeval import instructions, utils
+    from lm_eval.tasks.ifeval import instructions, instructions_registry, utils
     from lm_eval.tasks.ifeval.utils import agg_inst_level_acc
 
 
@@ -32,7 +32,7 @@ class _SameDraws:
 # that instead, another one each time, so that loose can come out below strict.
 instructions.random = _SameDraws()
 
-__all__ = ["agg_inst_level_acc", "process_results", "score"]
+__all__ = ["agg_inst_level_acc", "process_results", "score", "wanted"]
 
 _counts: dict[str, list[tuple[int, bool]]] = defaultdict(list)  # a text: of each answer that reads so, tokens and ended
 
@@ -40,6 +40,18 @@ _counts: dict[str, list[tuple[int, bool]]] = defaultdict(list)  # a text: of eac
 def score(doc: dict[str, Any], answer: str) -> dict[str, Any]:
     """lm-eval's four scores of one answer to an IFEval prompt."""
     return utils.process_results(doc, [answer])
+
+
+def wanted(doc: dict[str, Any]) -> list[str]:
+    """Of each instruction of an IFEval prompt what its checker wants, in lm-eval's own words."""
+    sentences = []
+    for kind, given in zip(doc["instruction_id_list"], doc["kwargs"], strict=True):
+        checker = instructions_registry.INSTRUCTION_DICT[kind](kind)
+        sentence = checker.build_description(**{key: value for key, value in given.items() if value})
+        if "prompt" in (checker.get_instruction_args() or {}):
+            sentence = checker.build_description(prompt=doc["prompt"])
+        sentences.append(" ".join(sentence.split()))
+    return sentences
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
