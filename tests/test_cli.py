@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tunetrail import workspace
 
 ROW = {"instruction": "a", "input": "", "output": "b"}
 
@@ -95,7 +96,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("prepare.generate.prompts=0",), ["prepare.generate.prompts: 0 is less than"]),
         (("train.output_dir=precious",), ["train.output_dir=precious", "below work/"]),
         (("--overrides", "name='x"), ["No closing quotation", "Close the quotation"]),
-        (("prepare.path=my (1).jsonl",), ["Quote a value"]),
+        (("prepare.path=my (1).jsonl",), ["Quote a value", 'prepare.path="my (1).jsonl"']),
         (("sed=1",), ["sed: no such key", "Did you mean seed?"]),
         (("train.max_steps=5",), ["Add it with a plus: +train.max_steps"]),
         (("train.num_epochs=many",), ["train.num_epochs: 'many' is not of type 'number'"]),
@@ -197,7 +198,12 @@ def test_overrides_in_one_word_are_split_as_in_a_shell(checkout):
     assert "name: two words\n" in ended.stdout
 
 
-@pytest.mark.parametrize("words", [("--help",), ("run", "--help")])
+def test_a_checkout_in_which_a_run_goes_on_is_said_before_a_plan_is_printed(checkout):
+    with workspace.alone(checkout):
+        assert f"process {os.getpid()}, or what it started, is running here" in refused(checkout)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("run", "--help"), ("run", "-h")])
 def test_help_teaches(checkout, words):
     text = tunetrail(checkout, *words).stdout
     assert "Usage: " in text

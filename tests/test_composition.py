@@ -37,6 +37,40 @@ def test_an_option_that_nobody_has_is_refused_and_one_of_hydras_is_not():
         composition.check(["--cfg", "--seed=1"])
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-q"], "-q: no such option. See tunetrail run --help."),
+        (["-x=1"], "-x=1: no such option."),
+        (
+            ["seed=1,2"],
+            "seed=1,2: several values, and this is one run. Give one, or run a sweep: tunetrail run -m seed=1,2.",
+        ),
+        (["hardware=cuda,fsdp2"], "A list is written in brackets: hardware=[...]"),
+        (["+train.ddp=choice(true,false)"], "run a sweep: tunetrail run -m '+train.ddp=choice(true,false)'."),
+        (["seed=range(1,3)"], "seed=range(1,3): several values"),
+        (["train.num_epochs=1 seed=7"], "several overrides in one word. Write them apart: train.num_epochs=1 seed=7"),
+        (["name=a +train.max_steps=5 ~b seed=1"], "Write them apart: name=a '+train.max_steps=5 ~b' seed=1"),
+        (["seed"], "seed: no value. An override is KEY=VALUE: seed=VALUE; ~seed removes the key."),
+        (["seed=7", "job"], "job: no value."),
+        (["=1"], "=1: no key. An override is KEY=VALUE."),
+        (["seed==1"], "seed==1: Hydra cannot read this. Quote a value that holds signs of its grammar: 'seed=\"=1\"'"),
+        (["prepare.path=my (1).jsonl"], "'prepare.path=\"my (1).jsonl\"'"),
+    ],
+    ids=" ".join,
+)
+def test_a_word_that_is_no_override_of_one_run_is_refused_with_how_it_is_written(words, says):
+    with pytest.raises(UserError) as error:
+        composition.check(words)
+    assert says in str(error.value)
+
+
+def test_what_is_an_override_or_an_option_of_hydras_passes():
+    composition.check(["--cfg", "job", "-p", "train", "seed=7", "~train.seed", "hardware=[cuda,fsdp2]", "name='1,2'"])
+    composition.check(['prepare.path="my (1).jsonl"', "prepare.path=two words.jsonl", "name='a b=c'"])
+    composition.check(["-m", "seed=1,2", "train.learning_rate=interval(1,2)"], multirun=True)
+
+
 def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
     keys = composition.hydra_keys(ROOT, ["sweep=[joblib,optuna]", "seed=1,2"])
     assert {"hydra.sweeper.n_trials", "hydra.launcher.n_jobs", "hydra.sweep.dir"} <= set(keys)

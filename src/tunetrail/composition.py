@@ -4,6 +4,9 @@ Not covered: what the composed values are good for (`config`), the jobs of a swe
 """
 
 import contextlib
+import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,9 @@ from tunetrail import UserError, config
 
 # Hydra's own; it takes the beginning of one for the whole, `--experiment` for `--experimental-rerun`.
 _HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--hydra-help", "--shell-completion")
+_HYDRA_OPTIONS += ("-c", "-p", "-i", "-m")
+_TAKE_A_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")
+_SECOND_OVERRIDE = re.compile(r"\s+(?=[~+]{0,2}[A-Za-z_][\w./@]*=)")
 
 
 def compose(root: Path, words: list[str], hydra: bool = False) -> Any:
@@ -57,16 +63,49 @@ def retyped(words: list[str], more: list[str]) -> list[str]:
     return kept
 
 
-def check(words: list[str]) -> None:
-    """Refuse what looks like an option and is none.
+def check(words: list[str], multirun: bool = False) -> None:
+    """Refuse what looks like an option and is none, and what is no override of one run, or with `multirun` of several.
 
     Raises:
-        UserError: naming it.
+        UserError: naming the word and how it is written.
     """
+    from hydra.errors import OverrideParseException
+
+    before = ""
     for word in words:
-        if word.startswith("--") and word.partition("=")[0] not in _HYDRA_OPTIONS:
-            key = word[2:].partition("=")[0]
-            raise UserError(f"{word}: no such option. An override has no dashes: {key}=VALUE. See tunetrail run --help.")
+        previous, before = before, word
+        if word.startswith("-"):
+            if word.partition("=")[0] not in _HYDRA_OPTIONS:
+                key = word.lstrip("-").partition("=")[0]
+                hint = f"An override has no dashes: {key}=VALUE. " if word.startswith("--") else ""
+                raise UserError(f"{word}: no such option. {hint}See tunetrail run --help.")
+            continue
+        if previous in _TAKE_A_VALUE:
+            continue
+        try:
+            (override,) = parse([word])
+        except OverrideParseException:
+            raise UserError(_unreadable(word)) from None
+        if not override.key_or_group:
+            raise UserError(f"{word}: no key. An override is KEY=VALUE.")
+        if override.is_sweep_override() and not multirun:
+            key, sweep = word.partition("=")[0], f"tunetrail run -m {shlex.quote(word)}"
+            raise UserError(
+                f"{word}: several values, and this is one run. Give one, or run a sweep: {sweep}. A list is written in "
+                f"brackets: {key}=[...]"
+            )
+
+
+def _unreadable(word: str) -> str:
+    """Why Hydra's grammar does not take the word, and how it is written."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"{word}: no value. An override is KEY=VALUE: {word}=VALUE; ~{word} removes the key."
+    if len(several := _SECOND_OVERRIDE.split(word)) > 1:
+        apart = " ".join(map(shlex.quote, several))
+        return f"{word}: several overrides in one word. Write them apart: {apart}"
+    quoted = shlex.quote(f"{key}=" + json.dumps(value, ensure_ascii=False))
+    return f"{word}: Hydra cannot read this. Quote a value that holds signs of its grammar: {quoted}"
 
 
 @contextlib.contextmanager

@@ -164,8 +164,6 @@ def composition_fault(error: Exception, known: list[str]) -> str:
     """
     message = str(error)
     unknown = re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct\s+full_key: (\S+)", message)
-    if "LexerNoViableAlt" in message or "no viable alternative" in message or "mismatched input" in message:
-        return f"{message.strip()}\nQuote a value that has signs of Hydra's grammar: prepare.path='\"my (1).jsonl\"'"
     if merged := re.fullmatch(r"Error merging override ([^=]+)=(.*)", message):
         why = str(error.__cause__).partition("\n")[0]
         typed = re.fullmatch(r"Value (.*) of type '\w+' could not be converted to (\w+)", why)

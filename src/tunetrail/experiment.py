@@ -27,8 +27,8 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
     """
     config.check(values, schema.params())
     inputs.check(values)
-    facts = planned(values, root)
     with workspace.alone(root) as held:
+        facts = planned(values, root)
         from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
 
         with tracking.run(root, values["name"]) as run:

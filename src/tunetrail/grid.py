@@ -57,6 +57,7 @@ def check(
     varied = {one.get_key_element(): one for one in parsed if one.is_sweep_override()}
     if not varied and not sweeper.get("custom_search_space"):
         raise UserError("nothing varies: give key=a,b, or leave -m out.")
+    _refuse_useless(parsed)
     if _combines(sweeper) and (drawn := [key for key, one in varied.items() if one.is_interval_sweep()]):
         raise UserError(f"{drawn[0]}: interval() needs a searcher: 'sweep=[joblib,optuna]'")
     if sweeper.get("n_trials", 1) < 1:
@@ -84,6 +85,37 @@ def _refuse_two(options: Path, parsed: list[Any]) -> None:
         named = [option for option, text in texts.items() if f"override /hydra/{role}:" in text]
         if len(named) > 1:
             raise UserError(f"sweep: two {role}s, {' and '.join(named)}. Name one.")
+
+
+def _refuse_useless(parsed: list[Any]) -> None:
+    """Refuse overrides of which two make the same job, and bounds between which nothing lies.
+
+    Raises:
+        UserError: naming the override and the value.
+    """
+    keys = [one.key_or_group for one in parsed]
+    if repeated := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"{repeated[0]} is given twice, and the last one wins in every job. Give it once.")
+    for override in parsed:
+        if override.is_interval_sweep():
+            bounds = override.value()
+            if bounds.start >= bounds.end:
+                upside_down = bounds.start > bounds.end
+                fix = f"Write interval({bounds.end:g},{bounds.start:g})" if upside_down else "Give two different bounds"
+                raise UserError(f"{override.input_line}: no value lies in this interval. {fix}.")
+            if "log" in bounds.tags and bounds.start <= 0:
+                raise UserError(f"{override.input_line}: a logarithmic scale has no {bounds.start:g}. Start above 0.")
+            continue
+        if not override.is_sweep_override() or not (lines := _values(override)):
+            continue
+        values = [(type(value) is bool, value) for value in _scalars(override)]  # True == 1
+        if twice := [line for place, line in enumerate(lines) if values[place] in values[:place]]:
+            raise UserError(f"{override.input_line}: the job {twice[0]} is there twice. Give each value once.")
+
+
+def _scalars(override: Any) -> list[Any]:
+    """The values of a sweep's override, 1e-3 and 0.001 alike; text without its quotation marks."""
+    return [getattr(value, "text", value) for value in override.sweep_iterator()]
 
 
 def _jobs(parsed: list[Any]) -> Iterator[list[str]]:

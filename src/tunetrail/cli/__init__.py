@@ -23,7 +23,7 @@ class Commands(click.Group):
             sys.exit(error.code)
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="tunetrail")
 def main(debug: bool) -> None:

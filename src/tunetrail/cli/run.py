@@ -51,7 +51,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
     elif {"-m", "--multirun"} & set(words):
         from tunetrail import sweep  # MLflow takes seconds to import
 
-        composition.check(words)
+        composition.check(words, multirun=True)
         alone = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
         if alone:
             raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
