@@ -133,6 +133,56 @@ def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
     assert "nothing uncommitted" in listing.screen(run("a", tags={"git.dirty": "false"}), {"a": "a"}, nothing())
 
 
+def test_the_screen_begins_with_what_a_person_did_and_ends_with_the_hashes():
+    params = {
+        "train.adapter": "lora",
+        "train.lora_r": "16",
+        "train.optimizer": "adamw_torch",
+        "train.learning_rate": "0.003",
+        "train.lr_scheduler": "cosine",
+        "train.num_epochs": "4",
+        "train.micro_batch_size": "8",
+        "train.gradient_accumulation_steps": "2",
+        "accelerate.num_processes": "1",
+    }
+    tags = {
+        "overrides": "method=lora 'train.lora_r=16'",
+        "data.rows": "3900",
+        "data.source": "rows.jsonl",
+        "data.md5": "m1",
+        "git.commit": "c0ffee",
+    }
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}
+    found = nothing(scores={"task": "ifeval", "size": "3 prompts", "ifeval": ifeval})
+    text = listing.screen(run("abcdefgh12", params=params, tags=tags), {"abcdefgh12": "abcdefgh"}, found)
+    first, scores, last = text.split("\n\n")[1:]
+    assert first.splitlines()[1:] == [
+        "overrides     method=lora 'train.lora_r=16'",
+        "method        lora, rank 16",
+        "optimizer     adamw_torch",
+        "learning rate 0.003 cosine",
+        "epochs        4",
+        "batch         16 = 8 x 2 x 1 (micro-batch x accumulation x processes)",
+        "rows          3,900 of rows.jsonl",
+    ]
+    assert "Prompt Strict" in scores
+    assert "md5 m1" in last
+    assert "c0ffee" in last
+
+
+def test_the_screen_of_an_older_run_says_that_the_overrides_are_not_recorded():
+    assert "overrides     not recorded" in listing.screen(run("a"), {"a": "a"}, nothing())
+
+
+def test_the_best_job_of_a_sweep_that_is_below_its_base_says_so():
+    job = run("a" * 8, "seed=1", "p", metrics=scored(0.081, 0.006))
+    parent = run("p" * 8, "sweep-1", tags={"sweep": "sweep-1", "sweep.overrides": "seed=1,2"})
+    text = listing.screen(parent, listing.short([parent, job]), nothing(children=[job]))
+    assert "best          aaaaaaaa, 0.6 %, below its base (8.1 %): seed=1" in text
+    assert "overrides" not in text
+
+
 def test_the_screen_says_above_the_scores_that_answers_say_nothing():
     score = {"value": 0.5, "low": 0.4, "high": 0.6}
     ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}

@@ -115,3 +115,11 @@ def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed()
     many = [run(str(number), tags={"sweep": f"s{number}"}) for number in range(13)]
     with pytest.raises(UserError, match=r"s9, and 3 more$"):
         ranking.sweep(many, "b")
+
+
+@pytest.mark.parametrize(
+    ("score", "base", "said"),
+    [(0.006, 0.081, ", below its base (8.1 %)"), (0.081, 0.081, ""), (0.5, 0.081, ""), (0.0, 0.0, ""), (0.1, None, "")],
+)
+def test_a_score_below_its_base_is_said_and_no_other(score, base, said):
+    assert ranking.below(score, base) == said

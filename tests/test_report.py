@@ -223,3 +223,33 @@ def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table
     sentence = "Every answer of base is empty: its scores mean nothing."
     assert sentence in report.table(json.loads((tmp_path / "report" / "metrics.json").read_text()))
     assert sentence in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("train", "processes", "said"),
+    [
+        (
+            {"adapter": None, "learning_rate": 2e-5, "num_epochs": 3, "micro_batch_size": 2},
+            8,
+            {
+                "method": "full: every weight",
+                "learning rate": "2e-05",
+                "epochs": "3",
+                "batch": "16 = 2 x 1 x 8 (micro-batch x accumulation x processes)",
+            },
+        ),
+        (
+            {"adapter": "qlora", "lora_r": "32", "lora_alpha": "16", "max_steps": "50", "num_epochs": "1"},
+            "1",
+            {
+                "method": "qlora, rank 32, alpha 16",
+                "epochs": "1, at most 50 steps",
+                "batch": "1 = 1 x 1 x 1 (micro-batch x accumulation x processes)",
+            },
+        ),
+    ],
+)
+def test_how_was_trained_is_told_of_a_config_and_of_mlflows_text_alike(train, processes, said):
+    assert report.training(train, processes) == said
+    as_text = {key: str(value) for key, value in train.items()}
+    assert report.training(as_text, str(processes)) == said

@@ -122,6 +122,23 @@ def test_the_best_job_is_told_with_what_it_overrides_if_it_does(checkout, capsys
     assert f"\nbest: 79.4 % of the prompts (strict){told}: tunetrail show 01234567\n" in capsys.readouterr().out
 
 
+def test_a_best_job_below_its_base_is_told_so_on_the_screen_in_the_description_and_in_the_figure(checkout, capsys):
+    base = {"value": 0.081, "low": 0.05, "high": 0.12}
+    done = [
+        job(number, f"seed={number}", "finished", score=share, low=0.0, high=0.1, base=base, run=f"{number}" * 10)
+        for number, share in ((1, 0.006), (2, 0.0))
+    ]
+    with tracking.run(checkout, "sweep-1", place=checkout / "runs") as parent:
+        (checkout / "runs").mkdir()
+        sweep._record(parent, checkout / "runs", done, frozenset())
+    line = "best: 0.6 % of the prompts (strict), below its base (8.1 %), seed=1"
+    assert f"\n{line}: tunetrail show 11111111\n" in capsys.readouterr().out
+    (kept,) = recorded(checkout)
+    assert kept.data.tags["mlflow.note.content"] == f"{line}: run `1111111111`"
+    figure = (checkout / "runs" / "scores.svg").read_text()
+    assert "best: 0.6 %, below its base (8.1 %), seed=1" in figure
+
+
 def test_of_equal_jobs_the_one_with_the_lower_validation_loss_is_the_best(checkout, capsys):
     jobs = [
         job(number, f"seed={number}", "finished", score=0.5, low=0.4, high=0.6, loss=loss, run=f"{number}" * 10)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ TURNS = {
 }
 
 
-def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
+def conduct(values: dict[str, Any], root: Path, force: bool = False, overrides: list[str] | None = None) -> None:
     """One run: check what was composed and what it names, then params.yaml, DVC, MLflow, and the table at the end.
 
-    `force` runs every stage, also one that has not changed, on the data that are here.
+    `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are the person's words,
+    None where what was composed came from elsewhere.
     """
     config.check(values, schema.params())
     inputs.check(values)
@@ -39,6 +41,7 @@ def conduct(values: dict[str, Any], root: Path, force: bool = False) -> None:
             code = workspace.code(root, root / "work" / "changes.patch")
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
             run.tags({"code.digest": code.digest})
+            run.tags({} if overrides is None else {"overrides": shlex.join(overrides) or "none"})
             run.tags(machine.tags() | record.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
             if facts:

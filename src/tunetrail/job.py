@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 import traceback
@@ -58,7 +59,7 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
         from tunetrail import tracking
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
-        tags[ranking.NUMBER] = str(hydra.job.num)
+        tags |= {ranking.NUMBER: str(hydra.job.num), "overrides": shlex.join(hydra.overrides.task)}
         name = " ".join(overrides) or (values or {}).get("name", "job")
         child = tracking.child(sweep.root, sweep.parent, name, tags)
         state.run = child.info.run_id

@@ -117,20 +117,35 @@ def screen(run: Run, ids: dict[str, str], found: dict[str, Any]) -> str:
     `found` has what the run itself does not: `scores` (metrics.json, or None), `patch` (whether changes.patch is kept),
     `versions` (of the registry, see `store.registered`), `children` (of a sweep).
     """
-    children = found["children"]
-    fields = {"status": ", ".join(part for part in (run["status"], when(run["started"]), lasted(run)) if part)}
-    fields |= {"error": run["tags"]["error"]} if run["tags"].get("error") else {}
-    fields |= _sweep(run, ids, children)
-    lineage = _lineage(run["tags"], found["patch"])
-    fields |= {"code": lineage["code"]} if children else lineage
-    versions = [" ".join([f"{one['model']} version {one['version']}", *one["aliases"]]) for one in found["versions"]]
-    fields |= {"registered": ", ".join(versions) or "no", "artifacts": run["artifacts"]}
-    parts = [f"run {run['id']}: {_name(run)}", "\n".join(_field(label, text) for label, text in fields.items())]
+    children, tags = found["children"], run["tags"]
+    first = {"status": ", ".join(part for part in (run["status"], when(run["started"]), lasted(run)) if part)}
+    first |= {"error": tags["error"]} if tags.get("error") else {}
+    first |= _sweep(run, ids, children)
+    first |= {} if ranking.is_sweep(run) else _done(run)
+    parts = [f"run {run['id']}: {_name(run)}", _fields(first)]
     if children:
         parts.append(columns(fitted(table([(0, child) for child in children], ids, {}))))
     if found["scores"]:
         parts.append(_scores(found["scores"]))
+    lineage = _lineage(tags, found["patch"])
+    last = {"code": lineage["code"]} if children else lineage
+    versions = [" ".join([f"{one['model']} version {one['version']}", *one["aliases"]]) for one in found["versions"]]
+    parts.append(_fields(last | {"registered": ", ".join(versions) or "no", "artifacts": run["artifacts"]}))
     return "\n\n".join(parts)
+
+
+def _done(run: Run) -> dict[str, str]:
+    """What a person did: the overrides as typed, the method and its first settings, and how many rows were trained on."""
+    params, tags = run["params"], run["tags"]
+    train = {key.removeprefix("train."): value for key, value in params.items() if key.startswith("train.")}
+    fields = {"overrides": tags.get("overrides", "not recorded")}
+    fields |= report.training(train, params.get("accelerate.num_processes", 1)) if train else {}
+    rows = f"{int(tags['data.rows']):,} of " if tags.get("data.rows", "").isdigit() else ""
+    return fields | ({"rows": rows + tags["data.source"]} if tags.get("data.source") else {})
+
+
+def _fields(fields: dict[str, str]) -> str:
+    return "\n".join(_field(label, text) for label, text in fields.items())
 
 
 def _field(label: str, text: str) -> str:
@@ -152,12 +167,13 @@ def _sweep(run: Run, ids: dict[str, str], children: list[Run]) -> dict[str, str]
     told = "none has scores"
     if first := ranking.best(children):
         alike = ranking.best_of(one["metrics"][BEST] for one in ranking.scored(children))
-        told = f"{ids[first['id']]}, {100 * first['metrics'][BEST]:.1f} %{f', {alike}' * (alike != 'best')}: {_name(first)}"
+        score = f"{100 * first['metrics'][BEST]:.1f} %{ranking.below_base(first)}"
+        told = f"{ids[first['id']]}, {score}{f', {alike}' * (alike != 'best')}: {_name(first)}"
     return {"sweep": f"{tags.get('sweep', '')}: {overrides}", "jobs": counted, "best": told}
 
 
-# A field of the screen: the tags that it is made of, each with the word before its value.
-_FIELDS = {
+# A field of the lineage: the tags that it is made of, each with the word before its value.
+_LINEAGE = {
     "code": {"git.commit": "commit "},
     "data": {"data.source": "", "data.md5": "md5 ", "data.rows": "rows ", "data.license": "licence "},
     "base": {"base.model": "", "base.revision": "revision ", "base.sha256": "sha256 ", "base.license": "licence "},
@@ -171,7 +187,7 @@ _FIELDS = {
 def _lineage(tags: dict[str, str], patch: bool) -> dict[str, str]:
     """Which code, data, base, template, evaluation and environment, from the run's tags."""
     fields = {}
-    for label, keys in _FIELDS.items():
+    for label, keys in _LINEAGE.items():
         told = [f"{word}{tags[key]}" for key, word in keys.items() if tags.get(key)]
         fields[label] = ", ".join(told) or "not recorded"
     dirty = {"false": ", nothing uncommitted", "true": ", with uncommitted changes that were not kept"}

@@ -95,7 +95,7 @@ def instead(run: Run, jobs: list[Run]) -> str:
     told = "None of its jobs has come to its end with a score"
     if first:
         word = best_of(job["metrics"][BEST] for job in scored(jobs))
-        score = f"{100 * first['metrics'][BEST]:.1f} %"
+        score = f"{100 * first['metrics'][BEST]:.1f} %{below_base(first)}"
         told = f"Name one of its jobs, as the {word}: {first['id'][:8]} ({score}, {first['name']})"
     return (
         f"{run['id'][:8]} ({run['name']}) is a sweep, and has no config and no model of its own. {told}. "
@@ -125,6 +125,16 @@ def best(jobs: list[Run]) -> Run | None:
         return *place(job["metrics"][BEST], job["metrics"].get(LOSS), number), job["started"] or ""
 
     return min(scored(jobs), key=stands, default=None)
+
+
+def below(score: float, base: float | None) -> str:
+    """What is added to a tuned model's score that is lower than its base's: ", below its base (8.1 %)"; else ""."""
+    return f", below its base ({100 * base:.1f} %)" if base is not None and score < base else ""
+
+
+def below_base(job: Run) -> str:
+    """`below` of a run that has scores."""
+    return below(job["metrics"][BEST], job["metrics"].get(SCORE.format("base")))
 
 
 def best_of(scores: Iterable[float]) -> str:

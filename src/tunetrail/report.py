@@ -3,6 +3,7 @@
 A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`. Not covered: training, and the data.
 """
 
+import math
 import textwrap
 from typing import Any
 
@@ -82,6 +83,26 @@ def _score_lines(heading: str, scores: dict[str, Any], models: list[str]) -> lis
 
 def _line(label: str, cells: list[str]) -> str:
     return (f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells)).rstrip()
+
+
+def training(train: dict[str, Any], processes: Any) -> dict[str, str]:
+    """How was trained, by what a person calls it. `train` is Axolotl's section, or MLflow's params of it, which are text."""
+
+    def given(key: str) -> str:
+        value = train.get(key)
+        return "" if value in (None, "", "None") else str(value)
+
+    adapter = given("adapter")
+    rank = [f"{label} {given(key)}" for key, label in (("lora_r", "rank"), ("lora_alpha", "alpha")) if given(key)]
+    method = ", ".join([adapter, *rank]) if adapter else "full: every weight"
+    rate = " ".join(filter(None, [given("learning_rate"), given("lr_scheduler")]))
+    steps = f", at most {given('max_steps')} steps" if given("max_steps") else ""
+    parts = [given("micro_batch_size") or "1", given("gradient_accumulation_steps") or "1", str(processes or 1)]
+    batch = " x ".join(parts) + " (micro-batch x accumulation x processes)"
+    if all(part.isdigit() for part in parts):
+        batch = f"{math.prod(map(int, parts))} = {batch}"
+    named = {"method": method, "optimizer": given("optimizer"), "learning rate": rate, "epochs": given("num_epochs") + steps}
+    return {label: text for label, text in named.items() if text} | {"batch": batch}
 
 
 def interval(score: dict[str, float], sign: str = "") -> str:

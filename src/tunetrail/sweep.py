@@ -132,10 +132,12 @@ def _record(parent: Any, folder: Path, jobs: list[Job], log: frozenset[str]) -> 
     parent.artifacts(folder, "scores.png", "scores.svg", into="sweep")
     if done:
         best = min(done, key=lambda one: ranking.place(one.score, one.loss, one.number))
+        below = ranking.below(best.score, best.base["value"] if best.base else None)
+        score = f"{100 * best.score:.1f} % of the prompts (strict){below}"
+        line = f"{ranking.best_of(one.score for one in done)}: {', '.join(filter(None, [score, ' '.join(best.overrides)]))}"
         parent.tags({"sweep.best": best.run, "sweep.best_overrides": " ".join(best.overrides)})
-        told = ", ".join(filter(None, [f"{100 * best.score:.1f} % of the prompts (strict)", " ".join(best.overrides)]))
-        word = ranking.best_of(one.score for one in done)
-        print(f"\n{word}: {told}: tunetrail show {best.run[:8]}")
+        parent.tags({"mlflow.note.content": f"{line}: run `{best.run}`"})  # what MLflow shows as the run's description
+        print(f"\n{line}: tunetrail show {best.run[:8]}")
     print(f"figure: {folder / 'scores.png'}\ntable:  tunetrail ls --sweep {folder.name}", flush=True)
     if undone:
         whys = "\n".join(f"  {one.state}: {' '.join(one.overrides)}: {one.why or 'stopped'}" for one in undone)

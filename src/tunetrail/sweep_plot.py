@@ -112,7 +112,9 @@ def _title(jobs: list[dict[str, Any]], width: int) -> str:
         values = {name: axis.short(axis.text(value), 40) for name, value in best["params"].items()}
         params = " ".join(f"{axis.short(name, 40)}={value}" for name, value in values.items())
         word = ranking.best_of(job["score"] for job in jobs if _scored(job))
-        said = f"{word}: " * (len(jobs) > 1) + f"{100 * best['score']:.1f} %" + f", {params}" * bool(params)
+        base = best.get("base")
+        score = f"{100 * best['score']:.1f} %{ranking.below(best['score'], base['value'] if base else None)}"
+        said = f"{word}: " * (len(jobs) > 1) + score + f", {params}" * bool(params)
         lines += textwrap.wrap(said, width, max_lines=3, placeholder=" …", break_on_hyphens=False)
     return "\n".join(lines)
 

@@ -61,7 +61,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
         composition.check(words)
-        compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force))
+        compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force, words))
 
 
 def split(overrides: str) -> list[str]:

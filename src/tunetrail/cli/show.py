@@ -52,7 +52,8 @@ def _next(root: Path, run: dict[str, Any], every: list[dict[str, Any]], register
         if len(finished) > 1:
             lines.append(_line(f"compare {' '.join(finished[:8])}"))
         first = ranking.best(children)
-        return lines + ([_line(f"promote {ids[first['id']]}")] if first and first["id"] not in registered else [])
+        promotes = first and first["id"] not in registered and not ranking.below_base(first)
+        return lines + ([_line(f"promote {ids[first['id']]}")] if promotes else [])
     words = {"compare {} OTHER": "what differs from another run, and whether the scores do"}
     if run["status"] == "FINISHED":
         words = {"chat {}": "ask its base and its tuned model"} | words
