@@ -108,7 +108,7 @@ def test_every_promised_file_is_left_and_no_other_json_among_the_results(demo):
     for name in ("metrics.json", "samples.md", "data_card.md", "report.html", *figures):
         assert (folder / "report" / name).stat().st_size > 100
     raw = {str(file.relative_to(folder / "data/raw")) for file in (folder / "data" / "raw").rglob("*.*")}
-    assert raw == {"instructions/world.jsonl", "prompts/world.jsonl", "text/world.jsonl"}
+    assert raw == {"instructions/world.jsonl", "prompts/world.jsonl", "text/world.jsonl", "sources.json"}
 
 
 def test_the_licence_is_said_before_training_starts(demo):

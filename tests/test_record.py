@@ -55,13 +55,14 @@ def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_th
     assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
 
 
-def test_a_hub_dataset_is_named_with_its_revision(tmp_path, composed):
+def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path, composed):
     left_by_a_run(tmp_path)
     kept = Kept()
-    record.upload(kept, tmp_path, composed("prepare=alpaca_cleaned"))
-    ((name, _, source, _),) = kept.said["dataset"]
-    assert name == "alpaca_data_cleaned"
-    assert source == ("hf://datasets/yahma/alpaca-cleaned@12567cabf869d7c92e573c7c783905fc160e9639/alpaca_data_cleaned.json")
+    record.upload(kept, tmp_path, composed())
+    tags = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}
+    assert tags["data.source"] == "my/rows.jsonl"
+    ((name, md5, source, _),) = kept.said["dataset"]
+    assert (name, md5, source) == ("rows", "of the rows", "my/rows.jsonl")
 
 
 def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):

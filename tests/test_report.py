@@ -30,7 +30,7 @@ def left_by_a_run(folder):
     (folder / "data" / "raw" / "instructions" / "rows.jsonl").write_text("{}\n{}\n")
     row = {"instruction": "prompt 0", "input": "", "output": "a"}
     data = {
-        "source": {"file": "rows.jsonl", "md5": "of the rows"},
+        "source": {"file": "rows.jsonl", "md5": "of the rows", "bytes": 6, "path": "my/rows.jsonl"},
         "rows": contract.rows([row, row], [row], []),
         "tokens": contract.tokens([(8, 4)], 100),
         "contamination": contract.contamination(["prompt 0"], [row], 8),
@@ -149,7 +149,7 @@ def test_the_page_is_self_contained_and_runs_nothing_that_a_model_wrote(reported
 def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(reported):
     card = (reported / "data_card.md").read_text()
     for line in (
-        "Source: `rows.jsonl`.",
+        "Source: `my/rows.jsonl`.",
         "File `rows.jsonl`, md5 `of the rows`. License: `mit`.",
         "- 2 raw rows, where 3 are expected",
         "| repeating an earlier row word for word | 1 |",

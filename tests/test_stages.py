@@ -1,5 +1,6 @@
 """Each stage with the tool's call captured, not run: the exact arguments and the files handed over."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import UserError, hub, launch, params, records, stages
+from tunetrail import UserError, hub, launch, params, records, sources, stages, world
 from tunetrail.stages import base, contract, evaluate, fetch, prepare, train
 
 pytestmark = pytest.mark.stage
@@ -56,6 +57,10 @@ def test_fetch_makes_the_demos_world_and_prepare_splits_it(checkout):
     prepare.main()
     raw = {str(file.relative_to("data/raw")): len(records.read(file)) for file in Path("data/raw").glob("*/*")}
     assert raw == {"instructions/world.jsonl": 50, "prompts/world.jsonl": 160, "text/world.jsonl": 20}
+    read = sources.read(Path("data/raw"))
+    assert {kind: (one["generator"], one["rows"]) for kind, one in read.items()} == {
+        kind: (world.SOURCE, rows) for kind, rows in (("instructions", 50), ("text", 20), ("prompts", 160))
+    }
     counts = {file.name: len(records.read(file)) for file in Path("data/prepared").iterdir()}
     assert counts == {"train.jsonl": 40, "validation.jsonl": 10, "text.jsonl": 20}
 
@@ -70,6 +75,9 @@ def test_a_file_is_kept_as_it_came_and_no_row_is_lost_or_in_both_parts(checkout)
     prepare.main()
     assert Path("data/raw/instructions/rows.json").read_bytes() == Path("rows.json").read_bytes()
     assert [file.name for file in Path("data/raw").rglob("*.jsonl")] == ["prompts.jsonl"]
+    read, size = sources.read(Path("data/raw")), Path("rows.json").stat().st_size
+    assert {kind: one["path"] for kind, one in read.items()} == {"instructions": "rows.json", "prompts": "prompts.jsonl"}
+    assert read["instructions"]["bytes"] == size
     kept, held_out = (records.read(Path(f"data/prepared/{name}.jsonl")) for name in ("train", "validation"))
     assert len(held_out) == 5
     assert sorted(row["output"] for row in kept + held_out) == sorted(row["output"] for row in rows)
@@ -94,6 +102,8 @@ def test_a_hub_dataset_is_fetched_with_the_hubs_own_arguments(checkout, monkeypa
         ("google/IFEval", "dataset", 40),
     ]
     assert Path("data/raw/instructions/alpaca_data_cleaned.json").read_text() == "[]"
+    read = sources.read(Path("data/raw"))["instructions"]
+    assert (read["hub"]["repo_id"], read["md5"]) == ("yahma/alpaca-cleaned", hashlib.md5(b"[]").hexdigest())
 
 
 def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout, tools, composed):
@@ -247,6 +257,7 @@ def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout
     found = json.loads(Path("outputs/contract/contract.json").read_text())
     assert (found["rows"]["raw"], found["rows"]["train"], found["rows"]["train_validation_overlap"]) == (60, 50, 0)
     assert found["contamination"]["prompts"] == 160
+    assert found["source"] == sources.read(Path("data/raw"))["instructions"]
     answers = sum(len(row["output"].encode()) + 1 for row in records.read(Path("data/prepared/train.jsonl")))
     assert 0.5 * answers < found["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
 

@@ -5,10 +5,11 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, history, inputs, machine, schema, workspace, worktree
+from tunetrail import UserError, config, history, inputs, machine, schema, sources, workspace, worktree
 
 RAW, PLAN = "data/raw", "work/plan.json"
 # Stages that jobs of a sweep share, and the sections that they and those before them depend on: one job runs such a stage
@@ -21,14 +22,22 @@ TURNS = {
 }
 
 
-def conduct(values: dict[str, Any], root: Path, force: bool = False, overrides: list[str] | None = None) -> None:
+def conduct(
+    values: dict[str, Any],
+    root: Path,
+    force: bool = False,
+    overrides: list[str] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
     """One run: check what was composed and what it names, then params.yaml, DVC, MLflow, and the table at the end.
 
     `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are the person's words,
-    None where what was composed came from elsewhere.
+    None where what was composed came from elsewhere; `notes` say what was added to them, and are printed at the head.
     """
     config.check(values, schema.params())
     inputs.check(values)
+    for note in notes:
+        print(note, flush=True)
     with workspace.alone(root) as held:
         facts = planned(values, root)
         from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
@@ -92,8 +101,11 @@ def refuse(values: dict[str, Any], root: Path) -> None:
     """As `planned`, without a word: before the jobs of a sweep.
 
     Raises:
-        UserError: the run would be refused.
+        UserError: the run would be refused, or an input of it is not what it should be.
     """
+    inputs.together(values)
+    inputs.read(values)
+    inputs.model(values)
     try:
         _, found = judged(values, root)
     except UserError:  # not to be known yet
@@ -126,7 +138,7 @@ def _refusal(values: dict[str, Any], found: list[Any]) -> str:
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
     shared = root / worktree.SHARED
     if force:
-        if not (root / RAW).is_dir():
+        if not sources.holds(root / RAW, values["fetch"]):
             workspace.reproduce(root, held, RAW)
         # Not all of it once more, which would fetch data that have changed since.
         workspace.reproduce(root, held, "--force", "--single-item", *workspace.stages(root, but=RAW))

@@ -31,7 +31,7 @@ def total(root: Path, words: list[str]) -> int | None:
         HydraException, OmegaConfBaseException: it cannot be.
     """
     parsed = parse(words)
-    sweeper = compose(root, next(_jobs(parsed)), hydra=True).hydra.sweeper
+    sweeper = compose(root, next(jobs(parsed)), hydra=True).hydra.sweeper
     count = math.prod(len(_values(one)) for one in parsed)  # 0 with a glob, which Hydra alone can resolve
     return count if count and _combines(sweeper) and not sweeper.params else None
 
@@ -50,7 +50,7 @@ def check(
     parsed = parse(words)
     config.refuse_secrets(one.key_or_group for one in parsed)
     _refuse_two(root / "conf" / "sweep", parsed)
-    hydra = compose(root, next(_jobs(parsed)), hydra=True).hydra
+    hydra = compose(root, next(jobs(parsed)), hydra=True).hydra
     sweeper, named = hydra.sweeper, {one.key_or_group for one in parsed}
     beside = parse([f"{key}={value}" for key, value in (sweeper.params or {}).items()])  # in an experiment's own file
     parsed = [one for one in beside if one.key_or_group not in named] + parsed
@@ -64,7 +64,7 @@ def check(
         raise UserError(f"hydra.sweeper.n_trials={sweeper.n_trials}: no job would run. Give 1 or more.")
     if hydra.runtime.choices["hydra/launcher"] == "submitit_slurm" and not shutil.which("srun"):
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
-    for job in _jobs(parsed):
+    for job in jobs(parsed):
         try:
             values = config.resolve(compose(root, job))
             config.check(values, schema)
@@ -118,7 +118,7 @@ def _scalars(override: Any) -> list[Any]:
     return [getattr(value, "text", value) for value in override.sweep_iterator()]
 
 
-def _jobs(parsed: list[Any]) -> Iterator[list[str]]:
+def jobs(parsed: list[Any]) -> Iterator[list[str]]:
     """Jobs that have every value between them, of a range its ends, each beside the first of every other: a composition
     takes 80 ms, too long for every combination."""
     values = [(one, lines) for one in parsed if (lines := _values(one))]

@@ -207,8 +207,7 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
 
     checkout = worktree.make(sweep.root, folder, sweep.code)
     worktree.share(sweep.root, checkout)
-    for section, name in worktree.PATHS:
-        worktree.bring(sweep.root, checkout, values[section], name)
+    worktree.bring_all(sweep.root, checkout, values)
     composed, log = checkout / "work" / "composed.yaml", folder.with_suffix(".log")
     params.write_yaml(composed, values)
     code = os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))

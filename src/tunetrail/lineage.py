@@ -101,8 +101,7 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) 
             launch.output([*dvc, "pull", "--force", "data/raw"])
         else:
             print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
-    for section, name in worktree.PATHS:
-        worktree.bring(root, checkout, values[section], name)
+    worktree.bring_all(root, checkout, values)
     for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
         files = list((checkout / "data" / "raw" / kind).glob("*"))
         if files and not (checkout / values[section]["path"]).exists():  # the person's file is gone, DVC has what was in it
@@ -110,6 +109,7 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) 
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(files[0])
             values[section]["path"] = str(place.relative_to(checkout))
+    worktree.follow(values)
 
 
 def _numbers(kept: Path, checkout: Path) -> Iterator[tuple[str, float, float, bool]]:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunetrail import history, template, workspace
+from tunetrail import history, sources, template, workspace
 from tunetrail.tracking import Run, trained_in
 
 
@@ -26,10 +26,9 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     run.metrics(scores(metrics) | times)
     run.tags({"model.md5": model, "evaluation.digest": metrics["evaluation_digest"]} | lineage(root, values))
     run.tags(versions(root))
-    prepare, rows = values["prepare"], metrics["data"]["rows"]["train"]
-    data = metrics["data"]["source"]["md5"]
-    source = "hf://datasets/{repo_id}@{revision}/{filename}".format(**prepare["hub"]) if prepare["hub"] else prepare["path"]
-    run.tags({"data.md5": data, "data.rows": rows, "data.source": source, "data.license": prepare["license"]})
+    rows, data = metrics["data"]["rows"]["train"], metrics["data"]["source"]["md5"]
+    source = sources.name(metrics["data"]["source"])  # what was read
+    run.tags({"data.md5": data, "data.rows": rows, "data.source": source, "data.license": values["prepare"]["license"]})
     run.dataset(Path(source).stem, data, source, json.dumps({"train_rows": rows}))
     run.artifacts(root, "report", "dvc.lock", "outputs/train/history.jsonl")
 

@@ -22,7 +22,7 @@ def read(path: Path) -> list[Row]:
         UserError: no such file, not UTF-8, not JSON (with the line), not rows, or no row at all.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file in {Path.cwd()}. Give the path of a JSON or JSON Lines file.")
+        raise UserError(missing(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -37,6 +37,11 @@ def read(path: Path) -> list[Row]:
         if not isinstance(row, dict):
             raise UserError(f"{path}, {where}: {json.dumps(row)[:40]} is not an object. Each row is one {{...}}.")
     return [row for _, row in numbered]
+
+
+def missing(path: Path | str) -> str:
+    """The message for a file that is not there."""
+    return f"{path}: no such file in {Path.cwd()}. Give the path of a JSON or JSON Lines file."
 
 
 def _array(path: Path, text: str) -> list[tuple[str, Any]]:

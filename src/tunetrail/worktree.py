@@ -60,6 +60,20 @@ def remove(root: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def bring_all(root: Path, checkout: Path, values: dict[str, Any]) -> None:
+    """`bring` for every key of `PATHS`, and `follow`."""
+    for section, name in PATHS:
+        bring(root, checkout, values[section], name)
+    follow(values)
+
+
+def follow(values: dict[str, Any]) -> None:
+    """Have `fetch` name the files that `prepare` and `evaluate` name by now."""
+    for kind, section in (("instructions", "prepare"), ("prompts", "evaluate")):
+        if part := values.get("fetch", {}).get(kind):
+            part["path"] = values[section]["path"]
+
+
 def bring(root: Path, checkout: Path, section: dict[str, Any], name: str) -> None:
     """Have the relative path `section[name]`, which git does not keep, mean in `checkout` what it means in `root`."""
     path = section[name]

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, composition, config, experiment, inputs, schema, workspace
+from tunetrail import UserError, composition, config, experiment, implied, inputs, schema, workspace
 from tunetrail.quantities import size
 
 _HELP = """Work out what a run will be before it costs anything, and refuse it where it cannot come to any good.
@@ -75,10 +75,13 @@ def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plo
         return findings.refused(judged, values["plan"]["allow"] if facts else [])
 
     def again(words: list[str]) -> list[findings.Finding]:
-        planned = _planned(words, root, known)
+        planned = _planned(implied.complete(root, words)[0], root, known)
         return refused(*planned) + remedy.besides(planned[2])
 
-    values, facts, judged = _planned(words, root, known)
+    whole, notes = implied.complete(root, words)
+    values, facts, judged = _planned(whole, root, known)
+    for note in notes:
+        click.echo(note, err=as_json)
     errors = refused(values, facts, judged)
     mended = remedy.find(words, errors + remedy.besides(judged), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None

@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, composition, config, experiment, grid, params, schema, workspace
+from tunetrail import UserError, composition, config, experiment, grid, implied, params, schema, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
 \b
 OVERRIDES are Hydra's:
   tunetrail run                                        the demo, minutes on two CPU cores
-  tunetrail run experiment=alpaca_tiny prepare.path=rows.jsonl evaluate.path=ifeval.jsonl
+  tunetrail run experiment=alpaca_tiny prepare.path=rows.jsonl evaluate.path=ifeval.jsonl      files of your own
   tunetrail run train.learning_rate=1e-3 seed=7        change keys of the demo
   tunetrail run +train.max_steps=50                    a key of Axolotl that conf/ does not set
   tunetrail run -m method=full,lora train.learning_rate=1e-3,3e-3     a sweep: a run for each combination
@@ -56,12 +56,16 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         if alone:
             raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
         known = schema.params()
+        os.chdir(root)
+        words, notes = implied.complete(root, words)
         with composition.explained(root, words, known):
             grid.check(root, words, known, lambda values: experiment.refuse(values, root))
+        click.echo("".join(f"{note}\n" for note in notes), nl=False)
         sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
         composition.check(words)
-        compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force, words))
+        words, notes = implied.complete(root, words)
+        compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force, words, notes))
 
 
 def split(overrides: str) -> list[str]:

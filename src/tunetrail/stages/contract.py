@@ -5,11 +5,10 @@
 `report` writes the data card from it.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
-from tunetrail import contract, params, records, template
+from tunetrail import contract, params, records, sources, template
 from tunetrail.stages import run
 
 RAW, PREPARED, OUT = Path("data/raw"), Path("data/prepared"), Path("outputs/contract")
@@ -33,7 +32,7 @@ def main() -> None:
         )
     ]
     found = {
-        "source": {"file": raw.name, "md5": hashlib.md5(raw.read_bytes()).hexdigest()},  # as DVC knows the file
+        "source": sources.read(RAW)["instructions"],
         "rows": contract.rows(records.read(raw), train, validation),
         "tokens": contract.tokens(lengths, section["sequence_len"]),
         "contamination": contract.contamination(

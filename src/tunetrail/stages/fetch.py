@@ -1,4 +1,5 @@
-"""The hub, files here, or the demo's generator -> data/raw: instructions/, prompts/ and maybe text/, each file as it came.
+"""The hub, files here, or the demo's generator -> data/raw: instructions/, prompts/ and maybe text/, each file as it came,
+and sources.json, which says of each where it came from.
 
     python -m tunetrail.stages.fetch
 
@@ -9,33 +10,30 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tunetrail import hub, params, records, world
+from tunetrail import hub, params, records, sources, world
 from tunetrail.stages import run
 
 OUT = Path("data/raw")
+_MAKERS = {"instructions": world.instruction_rows, "text": world.plain_text, "prompts": world.evaluation_prompts}
 
 
 def main() -> None:
-    section = params.read("fetch")
-    sizes = section["generate"]
-    if sizes:
-        seed = sizes["seed"]
-        records.write(OUT / "instructions" / "world.jsonl", world.instruction_rows(seed, sizes["rows"]))
-        records.write(OUT / "text" / "world.jsonl", world.plain_text(seed, sizes["documents"]))
-    else:
-        bring(section["instructions"], OUT / "instructions")
-    if section["prompts"]["path"] == world.SOURCE:
-        records.write(OUT / "prompts" / "world.jsonl", world.evaluation_prompts(sizes["seed"], sizes["prompts"]))
-    else:
-        bring(section["prompts"], OUT / "prompts")
+    found = {}
+    for kind, origin in sources.origins(params.read("fetch")).items():
+        (OUT / kind).mkdir(parents=True, exist_ok=True)
+        found[kind] = sources.describe(bring(kind, origin), origin)
+    sources.write(OUT, found)
 
 
-def bring(source: dict[str, Any], folder: Path) -> None:
-    """Copy the file that `source` names, by its path here or on the hub, into `folder` under its own name."""
-    file = hub.fetch(**source["hub"], repo_type="dataset") if source["hub"] else Path(source["path"])
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, folder / file.name)
-    print(f"fetch: {folder / file.name}, {file.stat().st_size:,} bytes")
+def bring(kind: str, origin: dict[str, Any]) -> Path:
+    """Make the data of a kind, or copy the file that `origin` names under its own name; returns where they are."""
+    if "generator" in origin:
+        records.write(OUT / kind / "world.jsonl", _MAKERS[kind](origin["seed"], origin["rows"]))
+        return OUT / kind / "world.jsonl"
+    file = hub.fetch(**origin["hub"], repo_type="dataset") if "hub" in origin else Path(origin["path"])
+    shutil.copyfile(file, OUT / kind / file.name)
+    print(f"fetch: {OUT / kind / file.name}, {file.stat().st_size:,} bytes")
+    return OUT / kind / file.name
 
 
 if __name__ == "__main__":

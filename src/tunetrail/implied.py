@@ -1,0 +1,98 @@
+"""Overrides as typed -> these and what goes with them: a path means that file, and no other data set's licence.
+
+Where the file of another option would win in silence, or its licence would be recorded for it. Not covered: composed values
+that contradict each other all the same (`inputs.together`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tunetrail import composition, grid, world
+
+_GIVEN = ("prepare.path", "prepare.hub", "evaluate.path", "base.base_model")
+_MISSING = "???"
+
+
+def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
+    """The words with those that they imply at the end, and a line for each key that implies some.
+
+    Words that Hydra cannot parse or compose stay as they are: it says itself what is wrong with them.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        # What is left out are options of Hydra's and their values, as `--cfg job`.
+        parsed = composition.parse([word for word in words if "=" in word or word.startswith("~")])
+        if not any(one.key_or_group.startswith(_GIVEN) for one in parsed):
+            return words, []
+        implied: dict[str, list[str]] = {}
+        for job in grid.jobs(parsed):
+            for key, more in _of_job(root, job).items():
+                implied[key] = list(dict.fromkeys([*implied.get(key, []), *more]))
+    except (HydraException, OmegaConfBaseException):
+        return words, []
+    added = dict.fromkeys(word for more in implied.values() for word in more)
+    return [*words, *added], [f"{key} is given: {' '.join(more)}" for key, more in implied.items()]
+
+
+def _of_job(root: Path, lines: list[str]) -> dict[str, list[str]]:
+    """What the overrides of one job imply, by the key that implies it."""
+    from omegaconf import OmegaConf
+
+    parsed = composition.parse(lines)
+    groups = [one.input_line for one in parsed if (root / "conf" / one.key_or_group).is_dir()]
+    own = OmegaConf.to_container(composition.compose(root, groups))  # as the options have it
+    typed = {one.key_or_group: None if one.is_delete() else one.value() for one in parsed}
+    found = {
+        "prepare.path": _rows(typed, own["prepare"]),
+        "prepare.hub": _hub(typed, own["prepare"]),
+        "evaluate.path": _prompts(typed, own["evaluate"]),
+        "base.base_model": _model(typed, own["base"]),
+    }
+    return {key: words for key, words in found.items() if words}
+
+
+def _rows(typed: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    if not _is_file(typed.get("prepare.path"), own):
+        return []
+    others = [f"prepare.{key}" for key in ("generate", "hub") if own[key]]  # sources that the option has
+    chosen = any(key.startswith(("prepare.generate", "prepare.hub")) and value for key, value in typed.items())
+    if others and "prepare" not in typed and not chosen:
+        return ["prepare=file"]
+    left = own["path"] == _MISSING or any(typed.get(key, own) for key in others)
+    return [] if left else _unset("prepare", ("license", "expected_rows"), typed, own)
+
+
+def _hub(typed: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    hub = own["hub"] or {}
+    whole = typed.get("prepare.hub") or {}
+    changed = {f"prepare.hub.{key}": value for key, value in whole.items() if isinstance(whole, dict)}
+    changed |= {key: value for key, value in typed.items() if key.startswith("prepare.hub.")}
+    if all(value == hub.get(key.removeprefix("prepare.hub.")) for key, value in changed.items()):
+        return []
+    return _unset("prepare", ("license", "expected_rows"), typed, own)
+
+
+def _prompts(typed: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    if not _is_file(typed.get("evaluate.path"), own):
+        return []
+    words = [] if own["hub"] is None or any(key.startswith("evaluate.hub") for key in typed) else ["evaluate.hub=null"]
+    named = own["path"] == world.SOURCE and "evaluate.task.task" not in typed
+    return [*words, "evaluate.task.task=ifeval"] if named else words
+
+
+def _model(typed: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    if typed.get("base.base_model") in (None, own["base_model"]):
+        return []
+    return _unset("base", ("license", "revision_of_model"), typed, own)
+
+
+def _is_file(path: Any, own: dict[str, Any]) -> bool:
+    """Whether a path was typed, and is not what the option itself names."""
+    return path not in (None, own["path"], world.SOURCE)
+
+
+def _unset(section: str, keys: tuple[str, ...], typed: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Words that take away what the option says of its own data or model, where nothing else was typed."""
+    return [f"{section}.{key}=null" for key in keys if own[key] not in (None, _MISSING) and f"{section}.{key}" not in typed]
