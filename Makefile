@@ -25,6 +25,8 @@ export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+# Nothing is imported from the current folder, where a datasets.py would stand in for the package.
+export PYTHONSAFEPATH := 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup demo test lint ui clean lock

@@ -36,10 +36,16 @@ REAL = [
 ]
 
 
+# A person's own files by these names, in the checkout's root, stand in for no module of any tool.
+OWN = ("conftest", "datasets", "json", "mlflow", "random", "sitecustomize", "torch", "transformers", "yaml")
+
+
 @pytest.fixture(scope="module")
 def chains(tmp_path_factory):
     """The two chains, started together."""
     folders = {name: clone(tmp_path_factory.mktemp(name)) for name in ("demo", "real")}
+    for name in OWN:
+        (folders["demo"] / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')\n")
     overrides = " ".join(SHRUNKEN)
     tracked = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
     started = {"demo": start(folders["demo"], "mlflow", "run", ".", *tracked, "-P", f"overrides={overrides}")}

@@ -48,6 +48,87 @@ def test_telemetry_is_off_unless_the_person_turned_it_on(monkeypatch):
     assert launch.environment()["AXOLOTL_DO_NOT_TRACK"] == "0"
 
 
+@pytest.fixture
+def environ():
+    """What a test does to the environment is undone."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_no_child_works_on_another_repository_than_that_of_its_folder(tmp_path, monkeypatch, environ):
+    """As in a hook, where git sets these, and in a shell where somebody set GIT_DIR."""
+    for name in ("other", "own"):
+        subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
+    listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True).stdout.split()
+    settings = {"GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
+    assert set(listed) - settings <= set(launch.OF_A_REPOSITORY)
+    for name in launch.OF_A_REPOSITORY:
+        monkeypatch.setenv(name, str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "a.b")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "kept")
+    git = ["git", "-C", str(tmp_path / "own")]
+    assert launch.output([*git, "rev-parse", "--absolute-git-dir"]) == str(tmp_path / "own" / ".git")
+    assert launch.output([*git, "config", "a.b"]) == "kept"
+    other = {"GIT_DIR": str(tmp_path / "other" / ".git")}
+    assert launch.output([*git, "rev-parse", "--git-dir"], other) == other["GIT_DIR"]  # which is asked for
+    launch.settle()
+    assert not set(launch.OF_A_REPOSITORY) & set(os.environ)
+
+
+STANDING_IN = ("datasets", "json", "torch", "random", "mlflow", "yaml", "sitecustomize", "transformers/__init__")
+
+
+def test_no_child_imports_a_module_from_the_current_folder(tmp_path, monkeypatch, environ):
+    for name in STANDING_IN:
+        (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "mine.py").write_text("mine = 1")
+    monkeypatch.chdir(tmp_path)
+    code = [
+        sys.executable,
+        "-c",
+        "import json, random, yaml, mine; from importlib.util import find_spec as f; print(f('datasets'))",
+    ]
+    module = [sys.executable, "-m", "json.tool", "--help"]
+    for given in ("", os.curdir, "./"):
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([given, str(tmp_path / "kept"), given]))
+        assert str(tmp_path) not in launch.output(code)
+        assert "json.tool" in launch.output(module)
+        assert launch.environment()["PYTHONPATH"] == str(tmp_path / "kept")
+    assert launch.importing(tmp_path) == {"PYTHONPATH": f"{tmp_path}{os.pathsep}{tmp_path / 'kept'}"}
+    monkeypatch.setenv("PYTHONPATH", os.curdir)
+    assert "PYTHONPATH" not in launch.environment()
+    launch.settle()
+    assert (os.environ.get("PYTHONPATH"), os.environ["PYTHONSAFEPATH"]) == (None, "1")
+
+
+def test_a_current_folder_in_pythonpath_is_left_out_of_this_process_too(tmp_path):
+    (tmp_path / "datasets.py").touch()
+    code = "import sys; from tunetrail import launch; launch.settle(); print(sys.path)"
+    for given in (os.pathsep, ".", "./"):
+        path = os.pathsep.join([given, str(Path(launch.__file__).parents[1])])
+        words = [sys.executable, "-P", "-c", code]
+        done = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+        assert str(tmp_path) not in done.stdout, given
+        assert str(Path(launch.__file__).parents[1]) in done.stdout
+
+
+@pytest.mark.parametrize("command", [["-m", "tunetrail"], ["-P", "-m", "tunetrail"]])
+def test_the_command_itself_imports_none_either(tmp_path, command):
+    for name in ("click", "json", "shlex", "typing", "torch", "yaml", "datasets"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    environment["PYTHONPATH"] = str(Path(launch.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, *command, "score", "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_model_that_is_here_needs_no_hub(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert launch.environment(offline=True)["HF_HUB_OFFLINE"] == "1"

@@ -1,5 +1,10 @@
 """`python -m tunetrail` is `tunetrail`."""
 
+import sys
+
+if not sys.flags.safe_path:  # else a datasets.py in the current folder would stand in for the package
+    del sys.path[0]
+
 from tunetrail.cli import main
 
 main()

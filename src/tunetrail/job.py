@@ -210,11 +210,10 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
     worktree.bring_all(sweep.root, checkout, values)
     composed, log = checkout / "work" / "composed.yaml", folder.with_suffix(".log")
     params.write_yaml(composed, values)
-    code = os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))
     with _alone(checkout) as held:
         start = log.stat().st_size if log.is_file() else 0
         command = [sys.executable, "-m", "tunetrail", "run", "--params", str(composed)]
-        environment = {"PYTHONPATH": code, "MLFLOW_RUN_ID": state.run} | place
+        environment = launch.importing(checkout / "src") | {"MLFLOW_RUN_ID": state.run} | place
         # More patience than that process has with its own, so that it ends first and leaves none behind.
         ended = launch.run(command, [held, *holds], checkout, environment, log, patience=60)
     if ended < 0 or ended > _SIGNALLED:

@@ -31,6 +31,14 @@ TELEMETRY_OFF = {
 # anything else they hold the core that the other waits for; 10,000 turns cost nothing where the machine is free.
 WAITING = {"GOMP_SPINCOUNT": "10000"}
 
+# What git sets for its hooks and `git -C` does not undo: with these a command works on another repository than that of the
+# folder it is given. Of `git rev-parse --local-env-vars` all but settings.
+OF_A_REPOSITORY = (
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE"),
+    *("GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
+    *("GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
+)
+
 # What tqdm draws: "label:  63%|######3   | 320/504 [00:36<00:21,  8.70it/s]".
 _BAR = re.compile(
     r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>[\d:]+)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
@@ -39,10 +47,38 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 def environment(offline: bool = False) -> dict[str, str]:
-    """This process's environment with telemetry off, this interpreter's tools first on PATH, and maybe no model hub."""
+    """This process's environment with telemetry off, this interpreter's tools first on PATH, and maybe no model hub.
+
+    No child takes a repository from it, or imports a module from the current folder, where a datasets.py would stand in for
+    the package.
+    """
     hub = {"HF_HUB_OFFLINE": "1"} if offline else {}
+    given = {name: value for name, value in os.environ.items() if name not in (*OF_A_REPOSITORY, "PYTHONPATH")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return TELEMETRY_OFF | WAITING | hub | os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+    ours = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    return TELEMETRY_OFF | WAITING | hub | given | ours | importing()
+
+
+def importing(*folders: Path) -> dict[str, str]:
+    """PYTHONPATH with `folders` before what it has, and without the current folder."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [*map(str, folders), *(entry for entry in given if not _is_current(entry))]
+    return {"PYTHONPATH": os.pathsep.join(kept)} if kept else {}
+
+
+def _is_current(entry: str) -> bool:
+    """Whether an entry of PYTHONPATH means the folder in which Python happens to be started."""
+    return os.path.normpath(entry) == os.curdir
+
+
+def settle() -> None:
+    """Give this process, and so what libraries start from it, the `environment` of a child, but for PATH."""
+    found, given = environment(), os.environ.get("PYTHONPATH")
+    if given and any(map(_is_current, given.split(os.pathsep))):
+        sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
+    for name in (*OF_A_REPOSITORY, "PYTHONPATH"):
+        os.environ.pop(name, None)
+    os.environ.update({name: found[name] for name in (*TELEMETRY_OFF, "PYTHONSAFEPATH", "PYTHONPATH") if name in found})
 
 
 def accelerated(words: list[str], accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:

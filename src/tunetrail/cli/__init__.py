@@ -1,6 +1,5 @@
 """The command line: one file a word. A fault that a person can mend ends any word with one message and the fault's code."""
 
-import os
 import sys
 from typing import Any
 
@@ -31,7 +30,7 @@ def main(debug: bool) -> None:
 
     Begin with `tunetrail run --help`.
     """
-    os.environ.update(launch.TELEMETRY_OFF | os.environ)
+    launch.settle()
 
 
 for word in (run, plan, doctor, score, chat, ls, show, compare, reproduce, restore, promote, gc):
