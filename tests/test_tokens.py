@@ -184,3 +184,15 @@ def test_another_version_of_a_tool_tokenises_anew(rows, monkeypatch):
     first = place(rows)
     monkeypatch.setattr("importlib.metadata.version", lambda tool: "0.0")
     assert place(rows) != first
+
+
+@pytest.mark.parametrize("way", ["work/train/../../precious", "work/train/link/precious", "work/train/../train/prepared"])
+def test_a_folder_that_only_seems_to_be_in_output_dir_is_the_persons_own(rows, tmp_path, way):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    (tmp_path / "work" / "train").mkdir(parents=True)
+    (tmp_path / "work" / "train" / "link").symlink_to(tmp_path)
+    section = SECTION | {"dataset_prepared_path": way}
+    tokens.share(section, rows, BASE)
+    assert (tmp_path / "precious" / "file").exists()
+    assert not Path(way).is_symlink()

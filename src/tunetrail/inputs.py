@@ -4,7 +4,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, checkpoint, records, world
+from tunetrail import UserError, checkpoint, records, scratch, world
 
 HISTORY_PLUGIN = "tunetrail.live.HistoryPlugin"
 _PROSE, _UNTRAINED = "data/prepared/text.jsonl", "work/base/untrained"  # of a base model that is made here
@@ -92,9 +92,7 @@ def together(values: dict[str, Any]) -> None:
         raise UserError("accelerate refuses accelerate.multi_gpu=true with one process. Add accelerate.multi_gpu=false.")
     made = {"train": train} | ({"base.make.train": base["make"]["train"]} if base["make"] else {})
     for section, config in made.items():
-        place = Path(config.get("output_dir") or "")
-        if place.parts[:1] != ("work",) or len(place.parts) < 2 or ".." in place.parts:
-            raise UserError(f"{section}.output_dir={place}: it is emptied before training. Keep it in a folder below work/.")
+        scratch.check(config.get("output_dir"), section, None if section == "train" else "base")
         if HISTORY_PLUGIN not in (config.get("plugins") or []):
             raise UserError(f"{section}.plugins lacks {HISTORY_PLUGIN}, which keeps the loss curve. Add it to the list.")
     if train["base_model"] != base["base_model"]:
@@ -102,7 +100,7 @@ def together(values: dict[str, Any]) -> None:
             f"train.base_model={train['base_model']} is not the base that is evaluated, base.base_model="
             f"{base['base_model']}. Set base.base_model alone; train follows it."
         )
-    if base["make"] and not base["base_model"].startswith("outputs/base/"):
+    if base["make"] and (not base["base_model"].startswith("outputs/base/") or ".." in Path(base["base_model"]).parts):
         raise UserError(
             f"base.base_model={base['base_model']}: model=tiny_llama makes its own. Add model=local to use a folder."
         )

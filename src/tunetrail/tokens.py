@@ -41,7 +41,11 @@ def share(section: dict[str, Any], data: list[Path], base: dict[str, Any]) -> No
     which Axolotl would take for whole.
     """
     prepared = Path(section.get("dataset_prepared_path") or "")
-    if Path(section["output_dir"]) not in prepared.parents or not _known(section, data):
+    out = Path(section["output_dir"])
+    inside = (
+        out in prepared.parents and ".." not in prepared.parts and prepared.parent.resolve().is_relative_to(out.resolve())
+    )
+    if not inside or not _known(section, data):
         return
     asked = {key: value for key, value in section.items() if not key.startswith(_NO_TOKEN)}
     contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in data]

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tunetrail import checkpoint, hub, launch, params, records, template, tiny
+from tunetrail import checkpoint, hub, launch, params, records, scratch, template, tiny
 from tunetrail.stages import run
 
 OUT, WORK = Path("outputs/base"), Path("work/base")
@@ -36,6 +36,7 @@ def main() -> None:
 def make(section: dict[str, Any]) -> int:
     """Train the base model from nothing into `base_model`; returns its number of parameters."""
     recipe, seed = section["make"], section["seed"]
+    trained = scratch.check(recipe["train"]["output_dir"], "base.make.train", own=WORK.name)
     shutil.rmtree(WORK, ignore_errors=True)
     rows = records.read(Path("data/prepared/train.jsonl"))
     prompts = [template.prompt(section["template"], row["instruction"], row["input"]) + row["output"] for row in rows]
@@ -49,7 +50,7 @@ def make(section: dict[str, Any]) -> int:
     params.write_yaml(WORK / "axolotl.yaml", recipe["train"])
     words = ["-m", "axolotl.cli.train", str(WORK / "axolotl.yaml")]
     launch.accelerated(words, params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
-    checkpoint.copy(Path(recipe["train"]["output_dir"]), Path(section["base_model"]))
+    checkpoint.copy(trained, Path(section["base_model"]))
     return size
 
 

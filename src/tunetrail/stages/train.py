@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tunetrail import checkpoint, launch, params, tokens
+from tunetrail import checkpoint, launch, params, scratch, tokens
 from tunetrail.stages import run
 
 PREPARED = Path("data/prepared")
@@ -19,9 +19,8 @@ PREPARED = Path("data/prepared")
 
 def main() -> None:
     section = params.read("train")
-    work = Path(section["output_dir"])
-    if not (section.get("resume_from_checkpoint") or section.get("auto_resume_from_checkpoints")):
-        shutil.rmtree(work, ignore_errors=True)
+    resumes = section.get("resume_from_checkpoint") or section.get("auto_resume_from_checkpoints")
+    work = (scratch.check if resumes else scratch.empty)(section["output_dir"], "train")
     base = json.loads(Path("outputs/base/base.json").read_text())
     tokens.share(section, [PREPARED / "train.jsonl", PREPARED / "validation.jsonl"], base)
     params.write_yaml(work / "axolotl.yaml", section)
