@@ -2,13 +2,12 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tunetrail import config, schema
+from tunetrail import cli, config, schema
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("TUNETRAIL_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -65,13 +64,18 @@ def root(tmp_path, migrated, monkeypatch):
 
 
 @pytest.fixture
-def plan(tmp_path):
-    """Call `tunetrail plan` with nothing in the hub's cache and no GPU; the process that has ended."""
+def plan(tmp_path, monkeypatch):
+    """Call `tunetrail plan` with nothing in the hub's cache and no GPU; its code and what it printed.
+
+    In this process, so that one process that has imported the tools answers for all tests.
+    """
+    from click.testing import CliRunner
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def call(*words):
-        here = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-        return subprocess.run(
-            [sys.executable, "-m", "tunetrail", "plan", *words], cwd=ROOT, env=here, capture_output=True, text=True
-        )
+        done = CliRunner().invoke(cli.main, ["plan", *words], env={"COLUMNS": "200"})
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
     return call

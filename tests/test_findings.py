@@ -1,8 +1,8 @@
 import pytest
 
-from tests.planned import facts
+from tests.planned import facts, mended
 from tunetrail import UserError, config
-from tunetrail.plan import findings
+from tunetrail.plan import findings, remedy
 from tunetrail.plan.finding import ERROR, WARNING, Finding
 from tunetrail.quantities import GIB
 
@@ -19,7 +19,7 @@ ERRORS = (
     *("NO_STEPS", "ANSWERS_TOO_LONG"),
     *("UNKNOWN_KEY", "WARMUP_NEVER_ENDS", "OUT_OF_MEMORY", "OUT_OF_DISK", "SEQUENCE_TOO_LONG", "NO_BF16"),
     *("ADAPTER_KEYS_UNUSED", "TEMPLATE_DIFFERS", "BOS_DIFFERS", "ROWS_OVERLAP", "EOS_MASKED", "NOTHING_SUPERVISED"),
-    "CONTAMINATED",
+    *("CONTAMINATED", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"),
 )
 WARNINGS = (
     *("EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "ROWS_CUT", "CHECKPOINTS_KEPT", "UNPINNED", "NON_COMMERCIAL"),
@@ -33,7 +33,7 @@ def error(code):
 
 def test_there_is_a_rule_for_each_code():
     assert set(findings.CODES) == {*ERRORS, *WARNINGS}
-    assert len(findings.CODES) == 27
+    assert len(findings.CODES) == 29
 
 
 def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_said(composed):
@@ -90,9 +90,42 @@ def test_an_allowed_error_refuses_no_more_and_a_warning_never_did():
     assert findings.refused(found, ["NO_BF16", "OUT_OF_DISK", "FEW_STEPS"]) == []
 
 
-def test_an_unknown_key_refuses_whatever_is_allowed():
-    found = [error("UNKNOWN_KEY"), error("NO_BF16")]
-    assert findings.refused(found, ["UNKNOWN_KEY", "NO_BF16"]) == found[:1]
+@pytest.mark.parametrize("code", ["UNKNOWN_KEY", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"])
+def test_what_a_tool_refuses_is_refused_whatever_is_allowed(code):
+    found = [error(code), error("NO_BF16")]
+    assert findings.refused(found, [code, "NO_BF16"]) == found[:1]
+
+
+# What the tools themselves refuse.
+
+
+def test_what_axolotl_refuses_names_the_key_and_the_fix_leaves_it_out(composed, known):
+    words = ("+train.rl=dpo",)
+    refusal = {"message": "`sample_packing: true` does not work with RLHF training", "key": "rl", "package": False}
+    (found,) = findings.tools_refuse(composed(*words), {"train": refusal}, "", True)
+    assert (found.code, found.level, found.mend) == ("AXOLOTL_REFUSES", ERROR, "train.rl=null")
+    assert found.what == "train.rl=dpo: `sample_packing: true` does not work with RLHF training"
+    assert mended(composed, known, found, *words)["train"]["rl"] is None
+
+
+def test_where_no_key_alone_is_wrong_there_is_no_command(composed):
+    refusal = {"message": "deepspeed and fsdp cannot be used together.", "key": None, "package": False}
+    (found,) = findings.tools_refuse(composed(), {"base.make.train": refusal}, "", True)
+    assert found.what == "base.make.train: deepspeed and fsdp cannot be used together."
+    assert remedy.find([], [found], pytest.fail) is None
+
+
+@pytest.mark.parametrize(("here", "level"), [(True, ERROR), (False, WARNING)])
+def test_a_package_that_is_missing_where_a_run_is_only_planned_does_not_refuse_it(composed, here, level):
+    refusal = {"message": "ring_flash_attn is not installed", "key": "context_parallel_size", "package": True}
+    (found,) = findings.tools_refuse(composed("+train.context_parallel_size=2"), {"train": refusal}, "", here)
+    assert found.level == level
+
+
+def test_what_the_checkers_refuse_is_an_error(composed):
+    (found,) = findings.tools_refuse(composed(), {}, "row 2: no such id", True)
+    assert (found.code, found.level, found.what) == ("CHECKERS_REFUSE", ERROR, "row 2: no such id")
+    assert findings.tools_refuse(composed(), {}, "", True) == []
 
 
 @pytest.mark.parametrize(

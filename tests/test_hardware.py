@@ -58,3 +58,25 @@ def test_a_share_of_the_peak_agrees_with_the_speed_that_it_is_from():
 def test_every_device_is_called_by_its_key_and_says_where_its_share_is_from():
     assert len(hardware.DEVICES) == 14
     assert all(name == device.name and device.mfu_source for name, device in hardware.DEVICES.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16", "fp8", "tf32", "compute"),
+    [
+        ("h100", True, True, True, "sm_90"),
+        ("b200", True, True, True, "sm_100"),
+        ("a100_40", True, False, True, "sm_80"),
+        ("t4", True, False, False, "sm_75"),  # PyTorch counts what it emulates
+        ("mi300x", True, True, False, "sm_94"),
+    ],
+)
+def test_axolotl_is_given_what_it_would_find_on_the_device(name, bf16, fp8, tf32, compute):
+    assert hardware.named(name).capabilities() == {
+        **{"bf16": bf16, "fp8": fp8, "tf32": tf32},
+        "compute_capability": compute,
+    }
+
+
+def test_a_cpu_can_do_none_of_it():
+    found = hardware.cpu(10**9, 2).capabilities()
+    assert found == {"bf16": False, "fp8": False, "tf32": False, "compute_capability": None}

@@ -20,6 +20,7 @@ SHARED_SECTIONS = {"name", "seed", "template", "accelerate", "plan"}
 # The floors from below: a module imports only from those before its own.
 TRACKING_AND_LAUNCH = {
     *("store", "tracking", "registry", "served", "launch", "live", "schema", "machine"),
+    *("answers", "acceptance", "instructions"),
     *("workspace", "worktree", "cache", "devices", "doctor", "accelerator", "services"),
 }
 RUNS = {"experiment", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3

@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, history, inputs, machine, schema, sources, workspace, worktree
+from tunetrail import (
+    UserError,
+    acceptance,
+    answers,
+    config,
+    history,
+    inputs,
+    instructions,
+    machine,
+    schema,
+    sources,
+    workspace,
+    worktree,
+)
 
 RAW, PLAN = "data/raw", "work/plan.json"
 # Stages that jobs of a sweep share, and the sections that they and those before them depend on: one job runs such a stage
@@ -40,6 +53,7 @@ def conduct(
         print(note, flush=True)
     with workspace.alone(root) as held:
         facts = planned(values, root)
+        answers.close()
         from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
 
         with tracking.run(root, values["name"]) as run:
@@ -79,22 +93,18 @@ def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
     """What the run will be, printed; None where that cannot be known before the data or the model are fetched.
 
     Raises:
-        UserError: the plan has errors that `plan.allow` does not name.
+        UserError: the plan has errors that `plan.allow` does not name, or a tool cannot be asked.
     """
     from tunetrail.plan import text
 
-    try:
-        facts, found = judged(values, root)
-    except UserError as error:
-        print(f"no plan: {error}", flush=True)
-        return None
+    facts, found = judged(values, root)
     refusal = _refusal(values, found)
-    print(text.table(facts), flush=True)
+    print(text.table(facts) if "unknown" not in facts else f"no plan: {facts['unknown']}", flush=True)
     if found:
         print(f"\n{text.findings(found, values['plan']['allow'])}\n", flush=True)
     if refusal:
         raise UserError(f"refused before it costs anything: {refusal}")
-    return facts
+    return None if "unknown" in facts else facts
 
 
 def refuse(values: dict[str, Any], root: Path) -> None:
@@ -106,33 +116,44 @@ def refuse(values: dict[str, Any], root: Path) -> None:
     inputs.together(values)
     inputs.read(values)
     inputs.model(values)
-    try:
-        _, found = judged(values, root)
-    except UserError:  # not to be known yet
-        return
-    if refusal := _refusal(values, found):
+    if refusal := _refusal(values, judged(values, root)[1]):
         raise UserError(f"it would be refused: {refusal}")
 
 
 def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The facts of the run, and what is wrong with it.
+    """The facts of the run, and what is wrong with it; where the facts cannot be known, why not as `unknown`, and what
+    the tools refuse all the same.
 
     Raises:
-        UserError: they cannot be known.
+        UserError: the device is not known, or a tool cannot be asked.
     """
     from tunetrail.plan import facts as plan
+    from tunetrail.plan import findings
 
-    facts = plan.make(values, root, *machine.device(values))
-    return facts, plan.judged(values, facts, dict(os.environ))
+    device, origin = machine.device(values)
+    axolotl, checkers = acceptance.ask(values, root, device, origin), None
+    try:
+        checkers = instructions.ask(values, root)
+        facts = plan.make(values, root, device, origin)
+        found = plan.judged(values, facts, dict(os.environ))
+    except UserError as error:
+        facts, found = {"unknown": str(error)}, []
+    tools = findings.tools_refuse(values, axolotl(), checkers() if checkers else "", origin == "this machine")
+    found = sorted([*tools, *found], key=lambda one: one.level)
+    return facts | {"findings": [vars(one) for one in found]}, found
 
 
 def _refusal(values: dict[str, Any], found: list[Any]) -> str:
     """What refuses the run, and what can be done; "" where nothing does."""
     from tunetrail.plan import findings
 
-    codes = ",".join(one.code for one in findings.refused(found, values["plan"]["allow"]))
+    codes = [one.code for one in findings.refused(found, values["plan"]["allow"])]
+    if not codes:
+        return ""
+    listed = ",".join(codes)
     told = "`tunetrail plan` with the same words says why and, where it knows one, the command that is not refused"
-    return codes and f"{codes}. {told}. Who means it so: 'plan.allow=[{codes}]'"
+    meant = "" if set(codes) & set(findings.NEVER_ALLOWED) else f". Who means it so: 'plan.allow=[{listed}]'"
+    return f"{listed}. {told}{meant}"
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:

@@ -1,10 +1,9 @@
 """The composed parameters -> the inputs that they name, looked at before any stage runs and any earlier output goes."""
 
-import string
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, checkpoint, records, scratch, world
+from tunetrail import UserError, checkpoint, records, rendering, scratch, world
 
 HISTORY_PLUGIN = "tunetrail.live.HistoryPlugin"
 _PROSE, _UNTRAINED = "data/prepared/text.jsonl", "work/base/untrained"  # of a base model that is made here
@@ -104,10 +103,9 @@ def together(values: dict[str, Any]) -> None:
         raise UserError(
             f"base.base_model={base['base_model']}: model=tiny_llama makes its own. Add model=local to use a folder."
         )
-    for form, fields in (("with_input", {"instruction", "input"}), ("without_input", {"instruction"})):
-        found = [field for _, field, _, _ in string.Formatter().parse(values["template"][form]) if field is not None]
-        if sorted(found) != sorted(fields):
-            raise UserError(f"template.{form} holds {found or 'no field'}. It needs {sorted(fields)}, each once, in braces.")
+    for section in ("template", "evaluate.template", "base.template"):
+        if form := _at(values, section):
+            rendering.check(form, section)
     _sources(prepare, evaluate, base)
     _base(base, train)
     _copies(values)

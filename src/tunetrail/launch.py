@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tunetrail import UserError
 
@@ -193,6 +193,12 @@ def run(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         raise
+
+
+def beside(command: list[str], errors: IO[bytes]) -> subprocess.Popen[str]:
+    """A process that goes on beside this one and is spoken to in lines of text; what it complains of goes into `errors`."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+    return subprocess.Popen(command, **pipes, env=environment(offline=True), text=True, encoding="utf-8")
 
 
 def end(files: Iterable[Path], patience: float = 60) -> None:

@@ -3,21 +3,16 @@
     python -m tunetrail.schema        prints it
 
 Axolotl takes a misspelled key in silence, so every key is held against the class that Axolotl itself reads it with. That
-takes seconds of imports: the answer is kept in the user's cache, under the versions that it was made from.
+takes seconds of imports: `answers` keeps what they answer.
 """
 
 import contextlib
-import hashlib
 import importlib
-import importlib.metadata
 import json
-import os
 import pkgutil
-import sys
-from pathlib import Path
 from typing import Any
 
-from tunetrail import launch
+from tunetrail import answers
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -42,23 +37,10 @@ def nullable(schema: Schema) -> Schema:
 
 def params() -> Schema:
     """The schema of params.yaml, from the cache or made anew."""
-    tools = ("accelerate", "axolotl", "lm-eval", "transformers")
-    key = " ".join(f"{tool}={importlib.metadata.version(tool)}" for tool in tools) + Path(__file__).read_text()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunetrail"
-    cached = folder / f"schema-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if not cached.is_file():
-        text = launch.output([sys.executable, "-m", "tunetrail.schema"])
-        # Where the folder cannot be written, it takes these seconds every time.
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = cached.with_suffix(f".{os.getpid()}")
-            partial.write_text(text)
-            partial.replace(cached)
-        return json.loads(text)
-    return json.loads(cached.read_text())
+    return answers.ask("schema", None, "asking Axolotl, transformers and lm-eval which keys they know")()
 
 
-def make() -> Schema:
+def answer(_: None) -> Schema:
     """Ask each tool for its keys and put them beside ours. Imports all of them."""
     axolotl, definitions = _axolotl()
     template = closed(with_input=TEXT, without_input=TEXT)
@@ -247,4 +229,4 @@ def _accelerate() -> Schema:
 
 
 if __name__ == "__main__":
-    print(json.dumps(make()))
+    print(json.dumps(answer(None)))

@@ -51,7 +51,8 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
 def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
     """The values that the words compose, the facts of their run, and what is wrong with it.
 
-    A key that nobody reads is a finding as any other, but nothing more can be planned: there are no facts then.
+    A key that nobody reads is a finding as any other, but nothing more can be planned: there are no facts then, nor where
+    data or model are not known and a tool refuses the run all the same.
     """
     from tunetrail.plan import findings
 
@@ -64,7 +65,12 @@ def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[s
         return values, {}, [findings.unknown_key(fault, values, words)]
     inputs.together(values)
     inputs.model(values)
-    return values, *experiment.judged(values, root)
+    facts, judged = experiment.judged(values, root)
+    if "unknown" not in facts:
+        return values, facts, judged
+    if not judged:
+        raise UserError(facts["unknown"])
+    return values, {}, judged
 
 
 def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plot: Path | None) -> int:

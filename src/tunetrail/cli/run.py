@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, composition, config, experiment, grid, implied, params, schema, workspace
+from tunetrail import UserError, answers, composition, config, experiment, grid, implied, params, schema, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -61,6 +61,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         with composition.explained(root, words, known):
             grid.check(root, words, known, lambda values: experiment.refuse(values, root))
         click.echo("".join(f"{note}\n" for note in notes), nl=False)
+        answers.close()
         sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
         composition.check(words)

@@ -29,11 +29,12 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
 
     Each prompt of the prompt file must have one response, word for word to the prompt.
     """
-    from tunetrail import page, records, report, results, scoring
+    from tunetrail import instructions, page, records, report, results, scoring
 
     if not stop:
         raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
     asked = records.read_prompts(prompts)
+    instructions.check(asked, prompts)
     answers = scoring.read_responses(responses, asked)
     inputs.punkt(asked)
     sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it

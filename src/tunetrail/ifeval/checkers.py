@@ -3,6 +3,7 @@
 And what lm-eval's samples leave out: how many tokens an answer took, and whether it ended by itself.
 """
 
+import contextlib
 import os
 import random
 import sys
@@ -17,24 +18,44 @@ langdetect.DetectorFactory.seed = 0
 
 # On rank 0 lm-eval downloads NLTK's punkt_tab as it is imported. `stages.evaluate` asks for it where a prompt needs it.
 with mock.patch.dict(os.environ, LOCAL_RANK="1"):
-    from lm_eval.tasks.ifeval import instructions, instructions_registry, utils
+    from lm_eval.tasks.ifeval import instructions, instructions_registry, instructions_util, utils
     from lm_eval.tasks.ifeval.utils import agg_inst_level_acc
 
 
 class _SameDraws:
-    """`random`, of which each draw is the first after the same seed."""
+    """`random`, of which each draw is the first after the same seed; `draws` counts them."""
+
+    draws = 0
 
     def __getattr__(self, name: str) -> Any:
+        self.draws += 1
         return getattr(random.Random(0), name)
 
 
 # Asked to count a sign that is no letter ("#", "!": two of the published prompts), the checker draws a letter and counts
 # that instead, another one each time, so that loose can come out below strict.
-instructions.random = _SameDraws()
+instructions.random = instructions_util.random = _SameDraws()
 
-__all__ = ["agg_inst_level_acc", "process_results", "score", "wanted"]
+__all__ = ["agg_inst_level_acc", "built", "known", "process_results", "score", "wanted"]
 
 _counts: dict[str, list[tuple[int, bool]]] = defaultdict(list)  # a text: of each answer that reads so, tokens and ended
+
+
+def known() -> dict[str, type]:
+    """The checker of each instruction id."""
+    return instructions_registry.INSTRUCTION_DICT
+
+
+def built(kind: str, arguments: dict[str, Any], answer: str) -> tuple[dict[str, Any] | None, bool]:
+    """Build the checker of an instruction and have it read `answer`; the arguments that it holds, and whether it drew any.
+
+    What its constructor or the check raises goes through, but for NLTK's data, which `inputs.punkt` looks for.
+    """
+    before, checker = instructions.random.draws, known()[kind](kind)
+    checker.build_description(**arguments)
+    with contextlib.suppress(LookupError):
+        checker.check_following(answer)
+    return checker.get_instruction_args(), instructions.random.draws > before
 
 
 def score(doc: dict[str, Any], answer: str) -> dict[str, Any]:

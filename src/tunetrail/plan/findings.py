@@ -6,17 +6,19 @@ Not covered: the rules themselves (`refusals`, `validity`, `proportions`, `cauti
 import contextlib
 import difflib
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from tunetrail import UserError
 from tunetrail.plan import cautions, proportions, refusals, validity
-from tunetrail.plan.finding import ERROR, Finding, at, overrides
+from tunetrail.plan.finding import ERROR, WARNING, Finding, at, overrides
 
 RULES = (*refusals.RULES, *validity.RULES, *proportions.RULES, *cautions.RULES)
-UNKNOWN_KEY = "UNKNOWN_KEY"
+UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE = "UNKNOWN_KEY", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"
+NEVER_ALLOWED = (UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE)  # the tool that owns it would stop
 ALLOWABLE = tuple(rule.__name__.upper() for rule in (*refusals.RULES, *validity.RULES))
-CODES = (UNKNOWN_KEY, *(rule.__name__.upper() for rule in (*RULES, cautions.telemetry_on)))
+CODES = (*NEVER_ALLOWED, *(rule.__name__.upper() for rule in (*RULES, cautions.telemetry_on)))
 
 
 def judge(values: dict[str, Any], facts: dict[str, Any], environ: Mapping[str, str]) -> list[Finding]:
@@ -46,8 +48,29 @@ def unknown_key(fault: UserError, values: dict[str, Any], words: list[str]) -> F
     return Finding(UNKNOWN_KEY, ERROR, str(fault), why, mend)
 
 
+def tools_refuse(values: dict[str, Any], axolotl: dict[str, Any], checkers: str, here: bool) -> list[Finding]:
+    """What the tools themselves have against the run: `acceptance.ask`'s answer and `instructions.ask`'s.
+
+    A package that is missing where the run is only planned (`here` is false) is said and does not refuse.
+    """
+    why = (
+        "Axolotl refuses its config as the stage begins, after the base model was made and evaluated. It cannot be allowed."
+    )
+    found = []
+    for section, refusal in axolotl.items():
+        key = refusal["key"] and f"{section}.{refusal['key']}"
+        shown = textwrap.shorten(f"{key}={at(values, key)}", 80) if key else section
+        mend = overrides(values, {key: None}) if key else "another value for what it names"
+        level = WARNING if refusal["package"] and not here else ERROR
+        found.append(Finding(AXOLOTL_REFUSES, level, f"{shown}: {refusal['message']}", why, mend))
+    if checkers:
+        why = "The evaluation would stop when every prompt has been answered, or score something else. It cannot be allowed."
+        found.append(Finding(CHECKERS_REFUSE, ERROR, checkers, why, "other rows, or evaluate.path=FILE"))
+    return found
+
+
 def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
-    """The errors that `plan.allow` does not let pass. An unknown key is never let pass.
+    """The errors that `plan.allow` does not let pass. What a tool refuses is never let pass.
 
     Raises:
         UserError: `allow` has a code that does not exist; the message has the nearest one.
@@ -57,4 +80,4 @@ def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
             near = difflib.get_close_matches(str(code).upper(), CODES, n=1)
             remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(ALLOWABLE)}."
             raise UserError(f"plan.allow: {code}: no such code. {remedy}")
-    return [one for one in findings if one.level == ERROR and (one.code not in allow or one.code == UNKNOWN_KEY)]
+    return [one for one in findings if one.level == ERROR and (one.code not in allow or one.code in NEVER_ALLOWED)]

@@ -27,12 +27,24 @@ class Device:
     mfu: float
     mfu_source: str
     maker: str = "NVIDIA"
+    compute: tuple[int, int] | None = None  # the version of what it can compute, as PyTorch numbers it
 
     def peak(self, train: dict[str, Any]) -> float:
         """FLOP/s in the numbers that the Axolotl config computes in; NVIDIA's tf32 does half of what 16 bits do."""
         if train.get("bf16") or train.get("fp16"):
             return self.flops
         return self.flops / 2 if train.get("tf32") and self.bf16 and self.maker == "NVIDIA" else self.float32
+
+    def capabilities(self) -> dict[str, Any]:
+        """What Axolotl finds on this device (axolotl/cli/config.py: gpu_capabilities); bfloat16 on each GPU, since PyTorch
+        counts what it emulates."""
+        version = self.compute or (0, 0)
+        return {
+            "bf16": self.compute is not None,
+            "fp8": version >= (9, 0),
+            "tf32": self.maker == "NVIDIA" and version >= (8, 0),
+            "compute_capability": f"sm_{version[0]}{version[1]}" if self.compute else None,
+        }
 
 
 # A share that nobody measured on the device is taken from one of the same make.
@@ -47,20 +59,33 @@ _LIKE = "as on another GPU of its maker; nobody measured this one: "
 DEVICES = {
     device.name: device
     for device in (
-        Device("mi325x", 256 * 10**9, 1.307e15, 1.634e14, 6.0e12, True, 0.21, _LIKE + _MI300X, "AMD"),
-        Device("mi300x", 192 * GIB, 1.307e15, 1.634e14, 5.3e12, True, 0.21, _MI300X, "AMD"),
-        Device("mi250x", 64 * GIB, 1.915e14, 4.79e13, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X, "AMD"),
-        Device("mi250", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X, "AMD"),
-        Device("mi210", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, _LIKE + _MI300X, "AMD"),
-        Device("b200", 178 * GIB, 2.25e15, 8.0e13, 8.0e12, True, 0.30, _LIKE + _EIGHT_H100),
-        Device("h200", 140 * GIB, 9.89e14, 6.7e13, 4.8e12, True, 0.50, _H200),
-        Device("h100", 79 * GIB, 9.89e14, 6.7e13, 3.35e12, True, 0.50, _H100),
-        Device("a100_80", 79 * GIB, 3.12e14, 1.95e13, 2.0e12, True, 0.38, _A100),
-        Device("a100_40", 39 * GIB, 3.12e14, 1.95e13, 1.55e12, True, 0.38, _A100),
-        Device("l40s", 44 * GIB, 3.62e14, 9.16e13, 8.6e11, True, 0.30, _LIKE + _EIGHT_H100),
-        Device("rtx_4090", 23 * GIB, 1.65e14, 8.26e13, 1.0e12, True, 0.30, _LIKE + _EIGHT_H100),
-        Device("v100", 31 * GIB, 1.25e14, 1.57e13, 9.0e11, False, 0.38, _LIKE + _A100),
-        Device("t4", 14 * GIB, 6.5e13, 8.1e12, 3.2e11, False, 0.38, _LIKE + _A100),
+        Device("mi325x", 256 * 10**9, 1.307e15, 1.634e14, 6.0e12, True, 0.21, _LIKE + _MI300X, "AMD", (9, 4)),
+        Device("mi300x", 192 * GIB, 1.307e15, 1.634e14, 5.3e12, True, 0.21, _MI300X, "AMD", (9, 4)),
+        Device(
+            "mi250x",
+            64 * GIB,
+            1.915e14,
+            4.79e13,
+            1.6e12,
+            True,
+            0.21,
+            "one of its two dies; " + _LIKE + _MI300X,
+            "AMD",
+            (9, 0),
+        ),
+        Device(
+            "mi250", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X, "AMD", (9, 0)
+        ),
+        Device("mi210", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, _LIKE + _MI300X, "AMD", (9, 0)),
+        Device("b200", 178 * GIB, 2.25e15, 8.0e13, 8.0e12, True, 0.30, _LIKE + _EIGHT_H100, compute=(10, 0)),
+        Device("h200", 140 * GIB, 9.89e14, 6.7e13, 4.8e12, True, 0.50, _H200, compute=(9, 0)),
+        Device("h100", 79 * GIB, 9.89e14, 6.7e13, 3.35e12, True, 0.50, _H100, compute=(9, 0)),
+        Device("a100_80", 79 * GIB, 3.12e14, 1.95e13, 2.0e12, True, 0.38, _A100, compute=(8, 0)),
+        Device("a100_40", 39 * GIB, 3.12e14, 1.95e13, 1.55e12, True, 0.38, _A100, compute=(8, 0)),
+        Device("l40s", 44 * GIB, 3.62e14, 9.16e13, 8.6e11, True, 0.30, _LIKE + _EIGHT_H100, compute=(8, 9)),
+        Device("rtx_4090", 23 * GIB, 1.65e14, 8.26e13, 1.0e12, True, 0.30, _LIKE + _EIGHT_H100, compute=(8, 9)),
+        Device("v100", 31 * GIB, 1.25e14, 1.57e13, 9.0e11, False, 0.38, _LIKE + _A100, compute=(7, 0)),
+        Device("t4", 14 * GIB, 6.5e13, 8.1e12, 3.2e11, False, 0.38, _LIKE + _A100, compute=(7, 5)),
     )
 }
 # Two multiply-adds of eight float32 numbers a cycle at 3 GHz.

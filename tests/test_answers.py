@@ -1,0 +1,83 @@
+"""Answers of the installed tools: asked for once, kept, and never made up."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunetrail import UserError, answers, launch
+
+# Stands for the process that imports the tools: it speaks as that does, in a fraction of a second.
+ANSWERING = """
+import json, sys
+for line in sys.stdin:
+    module, question = json.loads(line)
+    if question == "crash":
+        sys.exit("ImportError: no such tool")
+    print(json.dumps([module, question]), flush=True)
+"""
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """The processes that were started; the cache is empty, and in a folder of the test's own."""
+    begin, found = launch.beside, []
+    answers.close()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        launch, "beside", lambda _, errors: found.append(begin([sys.executable, "-c", ANSWERING], errors)) or found[-1]
+    )
+    yield found
+    answers.close()
+
+
+def test_an_answer_is_kept_and_another_question_asked_of_the_same_process(started, capsys):
+    assert answers.ask("schema", {"a": 1}, "asking")() == answers.ask("schema", {"a": 1}, "asking")() == ["schema", {"a": 1}]
+    assert answers.ask("schema", {"a": 2}, "asking")() == ["schema", {"a": 2}]
+    assert len(started) == 1
+    said = capsys.readouterr()
+    assert said.err == "asking: about half a minute, to import them; the answer is kept\n"
+    answers.close()
+    assert answers.ask("schema", {"a": 1}, "asking")() == ["schema", {"a": 1}]
+    assert len(started) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_two_questions_may_wait_at_once_and_each_gets_its_own_answer(started):
+    first, second = (answers.ask("schema", number, "asking") for number in (1, 2))
+    assert (second(), first()) == (["schema", 2], ["schema", 1])
+
+
+@pytest.mark.parametrize("change", ["source", "installed"])
+def test_another_source_or_another_package_is_another_question(started, monkeypatch, change):
+    answers.ask("schema", 1, "asking")()
+    if change == "source":
+        monkeypatch.setattr(Path, "read_text", lambda file, read=Path.read_text: f"{read(file)} ")
+    else:
+        monkeypatch.setattr(answers, "_installed", lambda: ["axolotl-1000.dist-info"])
+    assert not answers.kept("schema", 1).is_file()
+
+
+def test_a_tool_that_cannot_be_imported_gives_no_answer_and_the_next_question_another_process(started):
+    with pytest.raises(UserError, match=r"tunetrail.schema: ImportError: no such tool$"):
+        answers.ask("schema", "crash", "asking")()
+    assert answers.ask("schema", 1, "asking")() == ["schema", 1]
+    assert len(started) == 2
+
+
+def test_a_damaged_answer_is_asked_for_again(started):
+    answers.ask("schema", 1, "asking")()
+    answers.kept("schema", 1).write_text('["sch')
+    assert answers.ask("schema", 1, "asking")() == ["schema", 1]
+
+
+def test_a_user_without_a_home_has_answers_too(started, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert answers.ask("schema", 1, "asking")() == ["schema", 1]
+
+
+def test_the_process_ends_when_nobody_asks_any_more(started):
+    answers.ask("schema", 1, "asking")()
+    answers.close()
+    assert started[0].poll() != 0
