@@ -33,6 +33,10 @@ def checkout(tmp_path_factory):
     for name, text in files.items():
         (folder / name).write_text(text)
     (folder / "latin1.jsonl").write_bytes(json.dumps(ROW | {"output": "é"}, ensure_ascii=False).encode("latin-1"))
+    (folder / "utf16.jsonl").write_bytes(files["good.jsonl"].encode("utf-16"))
+    (folder / "under_a_key.json").write_text(
+        json.dumps({"data": [json.loads(row) for row in files["good.jsonl"].split("\n")]})
+    )
     (folder / "empty_folder").mkdir()
     for earlier in ("outputs/model/model.safetensors", "report/metrics.json", "params.yaml", "dvc.lock"):
         (folder / earlier).parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +77,15 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         ((*FILE, "prepare.path=nowhere.jsonl"), ["nowhere.jsonl: no such file", "Give"]),
         ((*FILE, "prepare.path=broken.jsonl"), ["broken.jsonl, line 2: not JSON", "Mend or remove"]),
         ((*FILE, "prepare.path=no_field.jsonl"), ["row 2: no field 'output'"]),
-        ((*FILE, "prepare.path=empty_output.jsonl"), ["row 2: 'output' is empty"]),
-        ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8", "iconv"]),
+        ((*FILE, "prepare.path=empty_output.jsonl"), ["row 2: 'output' is empty", "prepare.empty=drop"]),
+        ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8, byte 0xE9", "find out"]),
+        (
+            (*FILE, "prepare.path=under_a_key.json"),
+            ["one object; its 'data' is an array of 60 rows. Add prepare.field=data"],
+        ),
+        ((*FILE, "prepare.path=utf16.jsonl"), ["utf16.jsonl is UTF-16, not JSON", "iconv -f UTF-16 -t UTF-8"]),
+        ((*FILE, "prepare.path=/dev/null"), ["/dev/null is a pipe, a socket or a device"]),
+        (("prepare.field=data",), ["prepare.field=data is for a file"]),
         ((*FILE, "prepare.path=empty.jsonl"), ["empty.jsonl: no rows"]),
         ((*FILE, "prepare.path=good.jsonl", "prepare.validation_rows=60"), ["60 rows", "leaves none to train on"]),
         ((*FILE, "prepare.path=good.jsonl"), ["good.jsonl, row 1: no field 'key'"]),

@@ -67,12 +67,14 @@ def test_remarks_say_what_a_person_should_know():
         "contamination": contract.contamination(["a"], [row("a")], 8),
     }
     rules = {"expected_rows": 51760, "sequence_len": 12, "excess_length_strategy": "drop", "license": None}
+    found["left_out"] = {"system": 2}
     said = "\n".join(contract.remarks(found, rules))
     for word in (
         "15 tokens, 5 of them",
         "3 raw rows, where 51,760",
         "1 rows without",
         "1 rows repeat",
+        "fields that are not read are left out: system in 2 rows",
         "(100.0%)",
         "1 of the 1",
     ):

@@ -21,35 +21,14 @@ def test_a_missing_or_null_input_is_empty_and_other_fields_are_left_out(tmp_path
     assert records.read_instructions(file) == [{"instruction": "a", "input": "", "output": "b"}] * 2
 
 
-def test_a_line_separator_inside_a_string_does_not_break_the_line(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    records.write(file, [ROW | {"output": "one\u2028two"}])
-    assert records.read_instructions(file)[0]["output"] == "one\u2028two"
-
-
-def test_a_byte_order_mark_is_no_fault(tmp_path):
-    file = tmp_path / "rows.json"
-    file.write_bytes(b"\xef\xbb\xbf" + json.dumps([ROW]).encode())
-    assert records.read_instructions(file) == [ROW]
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b'{"instruction": "a", "output": "b"}\n{"instruction": \n', "line 2: not JSON"),
-        (b'[{"instruction": "a"},\n {"output" "b"}]', "line 2: not JSON"),
         (b'{"instruction": "a"}\n', "row 1: no field 'output' (it has instruction)"),
         (b'{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": " "}', "row 2: 'output' is empty"),
         (b'{"instruction": "a", "output": 3}', "row 1: 'output' is not text"),
         (b'{"instruction": "a", "output": "b", "input": 3}', "row 1: 'input' is not text"),
-        (b'{"instruction": "a", "output": "b"}\n{"instruction": "caf\xe9"}', "line 2: not UTF-8"),
         (b'{"instruction": "a", "output": "\\ud800"}', "row 1: it has half a character"),
-        (b"[" * 100_000, "line 1: not JSON"),
-        (b'{"instruction": ' + b"1" * 5000 + b"}", "line 1: not JSON"),
-        (b"", "no rows"),
-        (b"[]", "no rows"),
-        (b"[1]", "row 1: 1 is not an object"),
-        (b'"text"', 'line 1: "text" is not an object'),
     ],
 )
 def test_each_fault_names_the_file_the_place_and_a_remedy(tmp_path, content, says):
@@ -61,11 +40,6 @@ def test_each_fault_names_the_file_the_place_and_a_remedy(tmp_path, content, say
     assert message.startswith(str(file))
     assert says in message
     assert any(word in message for word in ("Mend", "Give", "Convert", "Each row"))
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
-        records.read(tmp_path / "nowhere.jsonl")
 
 
 def test_prompts_need_one_kwargs_for_each_instruction(tmp_path):
@@ -132,3 +106,83 @@ def test_take_draws_that_many_rows():
 def test_too_few_questions_of_their_own_are_said():
     with pytest.raises(UserError, match=r"4 rows, 2 of them with a question of their own, and prepare\.validation_rows=3"):
         records.split(rows("a", "a", "b", "c"), None, 3, seed=0)
+
+
+def of(tmp_path, *rows):
+    records.write(tmp_path / "rows.jsonl", rows)
+    return tmp_path / "rows.jsonl"
+
+
+@pytest.mark.parametrize("value", [0, 1.5, False, True, [], {}, ["a"], {"a": 1}])
+def test_an_input_that_is_not_text_is_no_missing_input(tmp_path, value):
+    file = of(tmp_path, ROW, ROW | {"input": value}, ROW | {"input": value}, ROW | {"input": None}, ROW | {"output": None})
+    with pytest.raises(UserError, match=r"row 2: 'input' is not text but an? \w+, .*; so are 2 of 5 rows\. Give text"):
+        records.read_instructions(file, "drop")
+
+
+def test_null_is_an_empty_output_and_the_refusal_names_the_count_and_the_option(tmp_path):
+    rows = [ROW, ROW | {"output": None}, ROW | {"output": ""}, ROW | {"instruction": None}]
+    file = of(tmp_path, *rows)
+    with pytest.raises(UserError, match=r"row 2: 'output' is empty; so are 2 of 4 rows.*prepare\.empty=drop"):
+        records.read_instructions(file)
+    assert records.read_instructions(file, "drop") == [ROW]
+    assert [row["output"] for row in records.read_instructions(file, "keep")] == ["Red.", "", "", "Red."]
+    with pytest.raises(UserError) as error:  # which would leave none
+        records.read_instructions(of(tmp_path, *rows[1:]))
+    assert "prepare.empty" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"history": [["Which country has the Loire?", "France."]]},
+        {"history": "Which country has the Loire?"},
+        {"chat_history": [{"role": "user", "content": "a"}]},
+        {"Conversation-History": ["a"]},
+        {"previous_turns": ["a"]},
+        {"past": ["a"]},
+    ],
+)
+def test_what_was_said_before_the_question_has_no_place_and_is_refused(tmp_path, more):
+    (name,) = more
+    with pytest.raises(UserError, match=f"row 2: '{name}' has what was said before the question.*; so is 1 of 3 rows"):
+        records.read_instructions(of(tmp_path, ROW, ROW | more, ROW | {"history": []}))
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], {}, [["", ""]]])
+def test_a_history_without_a_turn_is_none(tmp_path, nothing):
+    assert records.read_instructions(of(tmp_path, ROW | {"history": nothing})) == [ROW]
+
+
+def test_fields_that_are_not_read_are_counted_where_they_hold_something():
+    rows = [ROW | {"system": "Be brief.", "id": 0}, ROW | {"system": "", "id": 1}, ROW | {"tags": []}]
+    assert records.left_out(rows) == {"system": 1, "id": 2}
+    assert records.listed(records.left_out(rows)) == "left out: system in 1 row, id in 2 rows"
+    assert records.listed({}) == ""
+    assert records.listed({str(number): 1 for number in range(10)}).endswith("7 in 1 row and 2 more fields")
+
+
+@pytest.mark.parametrize(("field", "turns"), [("messages", 2), ("conversations", 3)])
+def test_chat_rows_are_said_to_be_none(tmp_path, field, turns):
+    file = of(tmp_path, {field: [{"content": "a"}] * turns}, {field: [{"content": "a"}]}, ROW)
+    what = f"row 1: no field 'instruction': a chat row, whose '{field}' holds {turns} turns; so are 2 of 3 rows"
+    with pytest.raises(UserError, match=rf"{what}.*an instruction and an output"):
+        records.read_instructions(file)
+
+
+def test_rows_under_a_key_are_read_where_the_key_is_given_and_it_is_named_where_it_is_not(tmp_path):
+    file = tmp_path / "rows.json"
+    for indent in (None, 2):  # on one line it is a row too
+        file.write_text(json.dumps({"version": 1, "data": [ROW, ROW]}, indent=indent))
+        assert records.read_instructions(file, field="data") == [ROW, ROW]
+        with pytest.raises(UserError, match=r"one object; its 'data' is an array of 2 rows\. Add prepare\.field=data"):
+            records.read_instructions(file)
+        with pytest.raises(UserError, match=r"one object; its 'data' is an array of 2 rows\. Take it out: python"):
+            records.read_prompts(file)
+
+
+def test_a_fault_of_prompts_has_its_count(tmp_path):
+    prompt = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    file = of(tmp_path, prompt, prompt | {"key": "2"}, prompt | {"key": True})
+    with pytest.raises(UserError, match=r"row 2: 'key' is not a JSON int; so are 2 of 3 rows"):
+        records.read_prompts(file)

@@ -51,12 +51,21 @@ def test_responses_are_matched_by_their_prompt(tmp_path):
     assert scoring.read_responses(responses(tmp_path / "r.jsonl", rows), PROMPTS) == ["a", "b"]
 
 
+def test_a_null_response_is_an_empty_answer(tmp_path):
+    rows = [{"prompt": "All small.", "response": None}, {"prompt": "No commas.", "response": "a"}]
+    answers = scoring.read_responses(responses(tmp_path / "r.jsonl", rows), PROMPTS)
+    assert answers == ["a", None]
+    samples = scoring.score(PROMPTS, [answer or "" for answer in answers])
+    assert [sample["prompt_level_strict_acc"] for sample in samples] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([{"prompt": "No commas.", "response": "a"}], "1 of the 2 prompts have no response, the first of them 'All small.'"),
-        ([{"prompt": "No commas."}], "row 1: 'response' is missing or not text"),
-        ([{"prompt": "No commas.", "response": 3}], "row 1: 'response' is missing or not text"),
+        ([{"prompt": "No commas."}], "row 1: 'response' is missing or not text; so is 1 of 1 rows"),
+        ([{"prompt": "No commas.", "response": 3}] * 2, "row 1: 'response' is missing or not text; so are 2 of 2 rows"),
+        ([{"prompt": None, "response": "a"}], "row 1: 'prompt' is missing or not text"),
         ([{"prompt": "No commas.", "response": "a"}] * 2, "row 2: this prompt is answered twice"),
         (
             [{"prompt": row["prompt"], "response": "a"} for row in PROMPTS] + [{"prompt": "other", "response": ""}],

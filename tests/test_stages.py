@@ -262,6 +262,35 @@ def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout
     assert 0.5 * answers < found["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
 
 
+def test_rows_under_a_key_and_empty_ones_are_counted_as_they_are_prepared(checkout):
+    from tunetrail import tiny
+
+    rows = [{"instruction": f"i{n}", "output": f"o{n}", "system": "Be brief."} for n in range(8)]
+    rows += [rows[0], {"instruction": "a", "input": None, "output": None}]
+    Path("rows.json").write_text(json.dumps({"data": rows}))
+    records.write(Path("prompts.jsonl"), [PROMPT])
+    given = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null", "prepare.validation_rows=2"]
+    checkout("prepare=file", "prepare.path=rows.json", "prepare.field=data", "prepare.empty=drop", *given)
+    fetch.main()
+    prepare.main()
+    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
+    tiny.save_model(
+        {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}, 300, 0, Path("model")
+    )
+    Path("outputs/base").mkdir(parents=True)
+    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "model", "revision": None}))
+    contract.main()
+    found = json.loads(Path("outputs/contract/contract.json").read_text())
+    assert {name: found["rows"][name] for name in ("raw", "empty", "duplicate", "train", "validation")} == {
+        "raw": 10,
+        "empty": 1,
+        "duplicate": 1,
+        "train": 7,
+        "validation": 2,
+    }
+    assert found["left_out"] == {"system": 9}
+
+
 def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
     def main():
         raise UserError("rows.jsonl: no such file")

@@ -17,9 +17,12 @@ _EXAMPLES = 5
 
 
 def rows(raw: list[Row], train: list[Row], validation: list[Row]) -> dict[str, int]:
-    """How many rows there are, and how many of them are empty, or repeat an earlier one in whole or in their question."""
+    """How many rows there are, and how many of them are empty, or repeat an earlier one in whole or in their question.
+
+    `raw` are `records.instructions`, the empty ones kept.
+    """
     whole = [row for row in raw if not records.is_empty(row)]
-    contents = Counter((row["instruction"], row.get("input") or "", row["output"]) for row in whole)
+    contents = Counter((row["instruction"], row["input"], row["output"]) for row in whole)
     questions = Counter(map(records.question, whole))
     trained = set(map(records.question, train))
     return {
@@ -99,6 +102,8 @@ def remarks(found: dict[str, Any], section: dict[str, Any]) -> list[str]:
         said.append(f"{rows['empty']:,} rows without an instruction or an output are left out")
     if rows["duplicate"]:
         said.append(f"{rows['duplicate']:,} rows repeat an earlier one word for word")
+    if found.get("left_out"):
+        said.append(f"fields that are not read are {records.listed(found['left_out'])}")
     if tokens["over"]:
         said.append(
             f"{tokens['over']:,} rows ({tokens['over_share']:.1%}) are longer than {section['sequence_len']:,} tokens "

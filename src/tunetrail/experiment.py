@@ -48,6 +48,7 @@ def conduct(
     None where what was composed came from elsewhere; `notes` say what was added to them, and are printed at the head.
     """
     config.check(values, schema.params())
+    values["prepare"].setdefault("field", None)  # a file of an earlier version has none, and DVC asks for it
     inputs.check(values)
     for note in notes:
         print(note, flush=True)

@@ -1,9 +1,10 @@
 """The composed parameters -> the inputs that they name, looked at before any stage runs and any earlier output goes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, checkpoint, records, rendering, scratch, world
+from tunetrail import UserError, checkpoint, formats, records, rendering, scratch, world
 
 HISTORY_PLUGIN = "tunetrail.live.HistoryPlugin"
 _PROSE, _UNTRAINED = "data/prepared/text.jsonl", "work/base/untrained"  # of a base model that is made here
@@ -61,7 +62,7 @@ def read(values: dict[str, Any]) -> list[records.Row]:
         if section["hub"] and not Path(section["path"]).is_file():
             raise UserError(f"{name}.path={section['path']}: no such file. Name the file of conf/ that pins {name}.hub.")
     if not (prepare["generate"] or prepare["hub"]):
-        rows = records.read_instructions(Path(prepare["path"]), prepare["empty"])
+        rows = records.read_instructions(Path(prepare["path"]), prepare["empty"], prepare.get("field"))
         records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
     if evaluate["hub"] or evaluate["path"] == world.SOURCE:
         return []
@@ -119,16 +120,20 @@ def _sources(prepare: dict[str, Any], evaluate: dict[str, Any], base: dict[str, 
     """Refuse a source of rows or of prompts that another one would win over."""
     for name, section in (("prepare", prepare), ("evaluate", evaluate)):
         path, hub = section["path"], section["hub"]
-        if Path(path).is_dir():
+        if os.path.isdir(path):  # where it may not be looked at, `formats` says so
             raise UserError(f"{name}.path={path} is a folder. Give the path of a JSON or JSON Lines file in it.")
-        if path != world.SOURCE and not (hub or Path(path).exists()):
-            raise UserError(records.missing(path))
+        if path != world.SOURCE and not hub:
+            formats.check(Path(path))
         pins = path.startswith("conf/") and path.endswith((".yaml", ".yml"))
         if hub and not (pins or path == world.SOURCE):
             raise UserError(
                 f"{name}.path={path} is a file, and {name}.hub names one of the hub. Set {name}.hub=null to take the file."
             )
     path, generated = prepare["path"], prepare["generate"]
+    if generated and prepare.get("field"):
+        raise UserError(
+            f"prepare.field={prepare['field']} is for a file, and prepare.generate makes the rows. Leave it out."
+        )
     if generated and prepare["hub"]:
         raise UserError(
             "prepare.generate makes the demo's rows, and prepare.hub names others. Set one of them to null: "

@@ -1,97 +1,119 @@
-"""Files of Alpaca rows or IFEval prompts -> checked rows, split in two; rows -> JSON Lines. A fault names file and place.
+"""Files of Alpaca rows or IFEval prompts -> checked rows, split in two. A fault names file, row and how many there are.
 
-Not covered: judging what the rows say. Duplicates, overlap and length are `contract`'s.
+Not covered: what is no JSON (`jsonlines`, `formats`), and judging what the rows say: duplicates, overlap and length are
+`contract`'s.
 """
 
 import json
 import random
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError
+from tunetrail import UserError, formats
+from tunetrail.jsonlines import Row, read, write
 
-Row = dict[str, Any]
+__all__ = ["Row", "read", "write"]
 
-
-def read(path: Path) -> list[Row]:
-    """The rows of a .json file (one array) or .jsonl file (one object a line; blank lines are skipped).
-
-    Raises:
-        UserError: no such file, not UTF-8, not JSON (with the line), not rows, or no row at all.
-    """
-    if not path.is_file():
-        raise UserError(missing(path))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: not UTF-8. Convert it from what it is: iconv -f LATIN1 -t UTF-8 {path}"
-        ) from None
-    numbered = _array(path, text) if text.lstrip().startswith("[") else _lines(path, text)
-    if not numbered:
-        raise UserError(f"{path}: no rows. Give a file with at least one row.")
-    for where, row in numbered:
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, {where}: {json.dumps(row)[:40]} is not an object. Each row is one {{...}}.")
-    return [row for _, row in numbered]
+FIELDS = ("instruction", "input", "output")
+_OPTION = "prepare.field"  # the key of `jsonlines.read`, as a person gives it
+# Fields of turns before the row's question, and of rows that are whole conversations.
+_EARLIER = re.compile(r"(.*[_-]|chat|conversation|dialogue?)?history|(previous|prior|past|earlier)([_-].*)?", re.IGNORECASE)
+_CHAT = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
 
 
-def missing(path: Path | str) -> str:
-    """The message for a file that is not there."""
-    return f"{path}: no such file in {Path.cwd()}. Give the path of a JSON or JSON Lines file."
+class _Fault(ValueError):
+    """What is wrong with a row; rows with the same `kind` are counted together."""
+
+    def __init__(self, what: str, remedy: str = "Fix or remove the row.", kind: str | None = None):
+        super().__init__(what)
+        self.remedy, self.kind = remedy, kind or what
 
 
-def _array(path: Path, text: str) -> list[tuple[str, Any]]:
-    try:
-        return [(f"row {number}", row) for number, row in enumerate(json.loads(text), 1)]
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise UserError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)}). Mend or remove it.") from None
-
-
-def _lines(path: Path, text: str) -> list[tuple[str, Any]]:
-    rows = []
-    # Not splitlines(): it also breaks at U+2028 and the like, which JSON allows inside a string.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append((f"line {number}", json.loads(line)))
-        except (ValueError, RecursionError) as error:
-            what = getattr(error, "msg", error)
-            raise UserError(f"{path}, line {number}: not JSON ({what}). Mend or remove the line.") from None
-    return rows
-
-
-def read_instructions(path: Path, empty: str = "refuse") -> list[Row]:
-    """Alpaca rows {"instruction", "input", "output"}; a missing input is "", and other fields are left out.
-
-    Rows without an instruction or an output are refused, or left out where `empty` is "drop".
+def read_instructions(path: Path, empty: str = "refuse", field: str | None = None) -> list[Row]:
+    """`instructions` of a file's rows.
 
     Raises:
-        UserError: as `read`, or a row whose instruction or output is missing, empty or not text (with its number), or none
-            is left.
+        UserError: as `read` and `instructions`.
     """
+    return instructions(path, read(path, field, _OPTION), empty)
+
+
+def instructions(path: Path, rows: list[Row], empty: str = "refuse") -> list[Row]:
+    """Alpaca rows {"instruction", "input", "output"}; a missing or null input is "", other fields are left out (`left_out`).
+
+    Rows without an instruction or an output are refused, left out where `empty` is "drop", or kept where it is "keep".
+
+    Raises:
+        UserError: a row of `path` whose fields are missing, empty or not text, or that has earlier turns: its number and how
+            many there are. Or none is left.
+    """
+    remedy = "Give each row an instruction and an output, both text"
+    if any(not _lacks(row) for row in rows):
+        remedy += f", or leave out what is empty: {_OPTION.replace('field', 'empty')}=drop"
 
     def check(row: Row) -> Row:
-        for field in ("instruction", "output"):
-            _require(row, field, str)
-            if empty == "refuse" and not row[field].strip():
-                raise ValueError(f"'{field}' is empty")
-        if not isinstance(row.get("input") or "", str):
-            raise ValueError("'input' is not text")
-        kept = {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
+        kept = {name: _text(row, name) for name in FIELDS}
+        if empty == "refuse" and (lacking := _lacks(kept)):
+            raise _Fault(f"'{lacking}' is empty", f"{remedy}.")
         if any(map(has_half_character, kept.values())):
-            raise ValueError("it has half a character (a lone surrogate)")
+            raise _Fault("it has half a character (a lone surrogate)", "Give whole ones.")
+        if earlier := [name for name in row if _EARLIER.fullmatch(name) and _says_something(row[name])]:
+            raise _Fault(
+                f"'{earlier[0]}' has what was said before the question, for which the template has no place",
+                "Give each row as one question, with all of it in its instruction, or leave such rows out of the file.",
+            )
         return kept
 
-    rows = [row for row in _checked(path, check) if not is_empty(row)]
-    if not rows:
+    kept = _checked(path, rows, check, _OPTION)
+    kept = kept if empty == "keep" else [row for row in kept if not is_empty(row)]
+    if not kept:
         raise UserError(f"{path}: no row with an instruction and an output. Give a file with at least one.")
-    return rows
+    return kept
+
+
+def _text(row: Row, field: str) -> str:
+    """A field of an Alpaca row; null is empty, and so is an input that is not there."""
+    if field not in row and field != "input":
+        names = ", ".join(sorted(row)) or "none"
+        remedy = "Give each row an instruction and an output, and maybe an input."
+        if chat := [name for name in _CHAT if isinstance(row.get(name), list)]:
+            what = f"no field '{field}': a chat row, whose '{chat[0]}' holds {len(row[chat[0]])} turns"
+            raise _Fault(what, f"Chat rows are not read. {remedy}", "chat")
+        raise _Fault(f"no field '{field}' (it has {names})", remedy, f"no {field}")
+    value = row.get(field)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        kind = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}[type(value)]
+        what = f"'{field}' is not text but {kind}, {json.dumps(value)[:40]}"
+        raise _Fault(what, f"Give text in quotation marks, or null for no {field}.", f"{field} {kind}")
+    return value
+
+
+def _lacks(row: Row) -> str | None:
+    """The field of an Alpaca row that should say something and does not."""
+    return next((name for name in ("instruction", "output") if not str(row.get(name) or "").strip()), None)
+
+
+def _says_something(value: Any) -> bool:
+    """Whether a value of JSON is or holds anything but nothing: null, "", [], {}."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return any(map(_says_something, parts)) if parts is not None else value not in (None, "")
+
+
+def left_out(rows: list[Row]) -> dict[str, int]:
+    """The fields that hold something and are not read, and in how many rows."""
+    return dict(Counter(name for row in rows for name in row if name not in FIELDS and _says_something(row[name])))
+
+
+def listed(fields: dict[str, int]) -> str:
+    """What `left_out` has, in words, the first eight fields of it; "" where there are none."""
+    words = [f"{name} in {count:,} row{'s' * (count != 1)}" for name, count in list(fields.items())[:8]]
+    more = f" and {len(fields) - 8} more fields" if len(fields) > 8 else ""
+    return f"left out: {', '.join(words)}{more}" if words else ""
 
 
 def has_half_character(text: str) -> bool:
@@ -101,12 +123,12 @@ def has_half_character(text: str) -> bool:
 
 def is_empty(row: Row) -> bool:
     """Whether an Alpaca row asks nothing or answers nothing."""
-    return not (row["instruction"].strip() and row["output"].strip())
+    return _lacks(row) is not None
 
 
 def question(row: Row) -> str:
     """What an Alpaca row asks, by which rows are told apart: white space and case do not count."""
-    return " ".join(f"{row['instruction']} {row.get('input') or ''}".split()).casefold()
+    return " ".join(f"{row['instruction']} {row.get('input', '')}".split()).casefold()
 
 
 def split(rows: list[Row], take: int | None, held_out: int, seed: int) -> tuple[list[Row], list[Row]]:
@@ -143,37 +165,42 @@ def read_prompts(path: Path) -> list[Row]:
         for field, kind in (("key", int), ("prompt", str), ("instruction_id_list", list), ("kwargs", list)):
             _require(row, field, kind)
         if not row["instruction_id_list"]:
-            raise ValueError("'instruction_id_list' is empty")
+            raise _Fault("'instruction_id_list' is empty")
         if not all(isinstance(kind, str) for kind in row["instruction_id_list"]):
-            raise ValueError("'instruction_id_list' holds something that is not text")
+            raise _Fault("'instruction_id_list' holds something that is not text")
         if not all(isinstance(arguments, dict) for arguments in row["kwargs"]):
-            raise ValueError("'kwargs' holds something that is not an object")
+            raise _Fault("'kwargs' holds something that is not an object")
         if len(row["instruction_id_list"]) != len(row["kwargs"]):
-            raise ValueError("'instruction_id_list' and 'kwargs' differ in length")
+            raise _Fault("'instruction_id_list' and 'kwargs' differ in length")
         return row
 
-    return _checked(path, check)
+    return _checked(path, read(path), check)
 
 
-def _checked(path: Path, check: Callable[[Row], Row]) -> list[Row]:
-    rows = []
-    for number, row in enumerate(read(path), 1):
+def _checked(path: Path, rows: list[Row], check: Callable[[Row], Row], option: str | None = None) -> list[Row]:
+    """The rows as `check` returns them.
+
+    Raises:
+        UserError: the first one that it has something against, and in how many rows it is the same.
+    """
+    kept, faults = [], []
+    for number, row in enumerate(rows, 1):
         try:
-            rows.append(check(row))
-        except ValueError as error:
-            raise UserError(f"{path}, row {number}: {error}. Mend or remove the row.") from None
-    return rows
+            kept.append(check(row))
+        except _Fault as fault:
+            faults.append((number, fault))
+    if not faults:
+        return kept
+    if len(rows) == 1 and faults[0][1].kind.startswith("no ") and (said := formats.keyed(path, rows[0], option)):
+        raise UserError(f"{path}: {said}")
+    number, first = faults[0]
+    count = sum(fault.kind == first.kind for _, fault in faults)
+    so = f"; so {'is' if count == 1 else 'are'} {count:,} of {len(rows):,} rows"
+    raise UserError(f"{path}, row {number}: {first}{so}. {first.remedy}")
 
 
 def _require(row: Row, field: str, kind: type) -> None:
     if field not in row:
-        raise ValueError(f"no field '{field}' (it has {', '.join(sorted(row)) or 'none'})")
-    if not isinstance(row[field], kind):
-        raise ValueError(f"'{field}' is not {'text' if kind is str else f'a JSON {kind.__name__}'}")
-
-
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write one JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        raise _Fault(f"no field '{field}' (it has {', '.join(sorted(row)) or 'none'})", kind=f"no {field}")
+    if type(row[field]) is not kind:
+        raise _Fault(f"'{field}' is not {'text' if kind is str else f'a JSON {kind.__name__}'}")

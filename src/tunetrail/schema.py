@@ -45,8 +45,6 @@ def answer(_: None) -> Schema:
     axolotl, definitions = _axolotl()
     template = closed(with_input=TEXT, without_input=TEXT)
     hub = nullable(closed(repo_id=TEXT, filename=TEXT, revision={"type": "string", "pattern": "^[0-9a-f]{40}$"}))
-    generate = nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT, seed=SEED))
-    make_base = closed(vocab_size=COUNT, llama=_llama(), train=axolotl)
     schema = closed(
         name=TEXT,
         seed=SEED,
@@ -65,7 +63,8 @@ def answer(_: None) -> Schema:
         prepare=closed(
             path=TEXT,
             hub=hub,
-            generate=generate,
+            field=nullable(TEXT),
+            generate=nullable(closed(rows=COUNT, documents=COUNT, prompts=COUNT, seed=SEED)),
             license=nullable(TEXT),
             expected_rows=nullable(COUNT),
             empty={"enum": ["refuse", "drop"]},
@@ -81,12 +80,13 @@ def answer(_: None) -> Schema:
             license=nullable(TEXT),
             template=template,
             seed=SEED,
-            make=nullable(make_base),
+            make=nullable(closed(vocab_size=COUNT, llama=_llama(), train=axolotl)),
         ),
         train=axolotl,
         evaluate=_evaluate(template, hub),
         report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=SEED),
     )
+    schema["properties"]["prepare"]["required"].remove("field")  # which files of an earlier version do not have
     return schema | {"$defs": definitions}
 
 

@@ -61,20 +61,23 @@ def stopped(samples: list[Sample], stop: str) -> list[Sample]:
     return [scored.get(place, sample) for place, sample in enumerate(samples)]
 
 
-def read_responses(path: Path, prompts: list[records.Row]) -> list[str]:
-    """The responses of a file of {"prompt", "response"} rows, in the order of `prompts`.
+def read_responses(path: Path, prompts: list[records.Row]) -> list[str | None]:
+    """The responses of a file of {"prompt", "response"} rows, in the order of `prompts`; None where one is null.
 
     Raises:
         UserError: as `records.read`, or a row of another shape, a prompt answered twice, not answered, or not asked.
     """
-    given: dict[str, str] = {}
-    for number, row in enumerate(records.read(path), 1):
+    given: dict[str, str | None] = {}
+    rows = records.read(path)
+    for number, row in enumerate(rows, 1):
         for name in ("prompt", "response"):
-            if not isinstance(row.get(name), str):
+            if not _is_text(row, name):
+                count = sum(not _is_text(other, name) for other in rows)
                 raise UserError(
-                    f"{path}, row {number}: '{name}' is missing or not text. Each row has a prompt and a response."
+                    f"{path}, row {number}: '{name}' is missing or not text; so {'is' if count == 1 else 'are'} {count:,} "
+                    f"of {len(rows):,} rows. Each row has a prompt and a response; null is an empty response."
                 )
-        if records.has_half_character(row["prompt"] + row["response"]):
+        if records.has_half_character(row["prompt"] + (row["response"] or "")):
             raise UserError(f"{path}, row {number}: it has half a character (a lone surrogate). Mend or remove the row.")
         if row["prompt"] in given:
             raise UserError(f"{path}, row {number}: this prompt is answered twice: {row['prompt'][:60]!r}. Keep one.")
@@ -91,3 +94,8 @@ def read_responses(path: Path, prompts: list[records.Row]) -> list[str]:
             f"{path}: {len(foreign)} responses are to prompts that are not asked. Give the file of their prompts."
         )
     return [given[prompt] for prompt in asked]
+
+
+def _is_text(row: records.Row, name: str) -> bool:
+    """Whether a row has this field, and text in it; a response may be null."""
+    return isinstance(row.get(name), str) or (name == "response" and name in row and row[name] is None)

@@ -35,11 +35,14 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
         raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
     asked = records.read_prompts(prompts)
     instructions.check(asked, prompts)
-    answers = scoring.read_responses(responses, asked)
+    given = scoring.read_responses(responses, asked)
+    answers = [answer or "" for answer in given]
     inputs.punkt(asked)
     sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
     found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **sampling)}
-    metrics = report.measure(found, stop, **sampling)
+    metrics = report.measure(found, stop, **sampling) | {"null_responses": given.count(None)}
+    if null := given.count(None):
+        click.echo(f"{null:,} of {len(given):,} responses are null, and count as empty answers", err=machine)
     if folder or not machine:
         folder = folder or responses.with_name(f"{responses.name}.report")
         try:
@@ -49,7 +52,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
                 f"{folder}: no report can be written there ({error}). Give another place: --report FOLDER"
             ) from None
     if machine:
-        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health")
+        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health", "null_responses")
         click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
     else:
         click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")

@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from typing import Any
 
+from tunetrail import records
 from tunetrail.plan.finding import Finding, short
 from tunetrail.plan.memory import OVERHEAD
 from tunetrail.quantities import duration, size
@@ -76,6 +77,8 @@ def _data(facts: dict[str, Any]) -> list[tuple[str, str]]:
     )
     tokens = f"{data['tokens']:,} tokens an epoch, {data['supervised']:,} under the loss; mean {data['mean']:.0f} a row"
     lines = [("data", rows), ("", f"{tokens}, longest {data['longest']:,}")]
+    if data.get("left_out"):
+        lines += [("", line) for line in textwrap.wrap(records.listed(data["left_out"]), _WIDTH - _HEADING)]
     if data["source"] != "counted":
         lines += [("", line) for line in textwrap.wrap(f"{data['source']}: {data['why']}", _WIDTH - _HEADING)]
     return lines

@@ -31,6 +31,7 @@ class Workload:
     source: str  # "counted", "estimated" or "recorded"
     why: str  # "" when counted
     raw: int  # rows in the file
+    left_out: dict[str, int]  # fields of theirs that are not read, and in how many rows they hold something
     train: int  # rows to train on
     validation: int
     kept: int  # of the rows to train on, after sequence_len, excess_length_strategy, min_sample_len, no supervised token
@@ -52,6 +53,7 @@ class Workload:
 @dataclass(frozen=True)
 class _Rows:
     raw: int
+    left_out: dict[str, int]
     train: list[Row]
     validation: list[Row]
     record: dict[str, Any] | None  # what stands for rows that are not here
@@ -94,6 +96,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
         source=source,
         why="; ".join(why for _, why in notes),
         raw=rows.raw,
+        left_out=rows.left_out,
         train=len(rows.train),
         validation=len(rows.validation),
         kept=len(lengths),
@@ -115,19 +118,20 @@ def read(values: dict[str, Any], root: Path) -> Workload:
 
 def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
     """What the stages `fetch` and `prepare` would make; rows that are not here are drawn by their numbers alone."""
-    record = None
+    record, left_out = None, {}
     file = hub.cached(**prepare["hub"], repo_type="dataset") if prepare["hub"] else root / prepare["path"]
     if sizes := prepare["generate"]:
         rows = list(world.instruction_rows(sizes["seed"], sizes["rows"]))
         raw = len(rows)
     elif file:
-        rows, raw = records.read_instructions(file, prepare["empty"]), len(records.read(file))
+        found = records.read(file, prepare.get("field"), "prepare.field")
+        rows, raw, left_out = records.instructions(file, found, prepare["empty"]), len(found), records.left_out(found)
     else:
         record = statistics.of(prepare["hub"])
         raw = record["rows"]
         rows = [{"instruction": str(number)} for number in range(raw)]
     train, validation = records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
-    return _Rows(raw, train, validation, record)
+    return _Rows(raw, left_out, train, validation, record)
 
 
 def _held_out(train: dict[str, Any], rows: _Rows, root: Path) -> list[Row]:

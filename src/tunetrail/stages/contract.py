@@ -17,10 +17,11 @@ RAW, PREPARED, OUT = Path("data/raw"), Path("data/prepared"), Path("outputs/cont
 def main() -> None:
     from transformers import AutoTokenizer
 
-    section = params.read("contract")
+    section, field = params.read("contract"), params.read("prepare").get("field")
     base = json.loads(Path("outputs/base/base.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(base["base_model"], revision=base["revision"])
     (raw,), (asked,) = (RAW / "instructions").iterdir(), (RAW / "prompts").iterdir()
+    rows = records.read(raw, field)
     train, validation = (records.read(PREPARED / f"{name}.jsonl") for name in ("train", "validation"))
     prompts = [template.prompt(section["template"], row["instruction"], row["input"]) for row in train]
     answers = [row["output"] for row in train]
@@ -33,7 +34,8 @@ def main() -> None:
     ]
     found = {
         "source": sources.read(RAW)["instructions"],
-        "rows": contract.rows(records.read(raw), train, validation),
+        "rows": contract.rows(records.instructions(raw, rows, "keep"), train, validation),
+        "left_out": records.left_out(rows),
         "tokens": contract.tokens(lengths, section["sequence_len"]),
         "contamination": contract.contamination(
             [row["prompt"] for row in records.read_prompts(asked)], train, section["ngram"]

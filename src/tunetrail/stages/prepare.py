@@ -16,7 +16,7 @@ RAW, OUT = Path("data/raw"), Path("data/prepared")
 def main() -> None:
     section = params.read("prepare")
     (file,) = (RAW / "instructions").iterdir()
-    rows = records.read_instructions(file, section["empty"])
+    rows = records.read_instructions(file, section["empty"], section.get("field"))
     train, validation = records.split(rows, section["take"], section["validation_rows"], section["seed"])
     records.write(OUT / "train.jsonl", train)
     records.write(OUT / "validation.jsonl", validation)
