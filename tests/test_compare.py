@@ -255,3 +255,14 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(checkout):
     (checkout / "file").touch()
     with pytest.raises(UserError, match="Give another place: --out"):
         typed(first, finish(checkout, "second", FIRST), "--out", "file/below")
+
+
+def test_the_counts_of_the_data_of_an_older_run_which_are_metrics_are_no_difference():
+    kept = {"status": "FINISHED", "params": {"seed": "1"}}
+    older = kept | {"tags": {"data.rows": "3900"}, "metrics": {"data/rows": 3900.0, "data/tokens": 1392640.0}}
+    newer = kept | {"tags": {"data.rows": "3900", "data.tokens": "1392640"}, "metrics": {}}
+    assert compare.differences([older, newer])["differences"]["data"] == []
+    other = newer | {"tags": {"data.rows": "3900", "data.tokens": "7"}}
+    assert compare.differences([older, other])["differences"]["data"] == [
+        {"keys": ["data.tokens"], "values": ["1392640", "7"]}
+    ]

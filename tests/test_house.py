@@ -23,7 +23,7 @@ TRACKING_AND_LAUNCH = {
     *("answers", "acceptance", "instructions"),
     *("workspace", "worktree", "cache", "devices", "doctor", "accelerator", "services"),
 }
-RUNS = {"experiment", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3
+RUNS = {"experiment", "about", "record", "recorded", "chat", "job", "sweep", "lineage", "space", "clearing"}  # floor 3
 README = (ROOT / "README.md").read_text()
 
 

@@ -146,3 +146,22 @@ def test_a_saved_picture_is_not_empty(tmp_path):
     plots.save(figure(), tmp_path / "a")
     assert imread(tmp_path / "a.png").std() > 0.05
     assert (tmp_path / "a.svg").read_text().count("<path") > 20
+
+
+def test_the_name_of_the_run_stands_over_each_of_its_figures(tmp_path):
+    rows = [{"type": "a:b", "n": 3, "base_strict": 0.1, "base_loose": 0.2, "tuned_strict": 0.9, "tuned_loose": 1.0}]
+    steps = [{"step": 1, "time": 1.0, "train/loss": 2.0, "train/learning_rate": 1e-3}]
+    name = "demo: method=lora prepare.path=$mine$ " + "x" * 200
+    for drawn in (
+        plots.ifeval({"base": found(0.2), "tuned": found(0.7)}, name),
+        plots.types(rows, name),
+        plots.loss(steps, name),
+        plots.lengths({"edges": [0, 50, 100], "counts": [3, 1]}, 100, name),
+    ):
+        lines = (drawn.get_suptitle() or drawn.axes[0].get_title()).splitlines()
+        assert lines[0].startswith(r"demo: method=lora prepare.path=\$mine\$")
+        assert max(map(len, lines)) <= 80
+        plots.save(drawn, tmp_path / "drawn")
+        legend = drawn.axes[0].get_legend()
+        if legend and drawn._suptitle:  # nothing lies on it
+            assert not drawn._suptitle.get_window_extent().overlaps(legend.get_window_extent())

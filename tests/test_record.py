@@ -1,10 +1,11 @@
 import json
 import os
+import re
 
 import pytest
 
 from tests.test_report import left_by_a_run
-from tunetrail import record
+from tunetrail import page, record
 
 
 class Kept:
@@ -22,14 +23,11 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
     health = ("ended", "empty", "says_nothing", "looping", "runs_on", "mean_tokens", "mean_words")
-    data = ("rows", "empty", "duplicate", "repeated_question", "train_validation_overlap", "tokens", "supervised_tokens")
-    data += ("over_share", "contaminated_prompts", "contaminated_prompts_exact")
     scores = record.scores(metrics)
     models = ("base", "tuned", "delta")
     assert set(scores) == {
         *(f"{kind}/{model}/{name}" for kind in ("ifeval", "ifeval_stopped") for model in models for name in names),
         *(f"health/{model}/{name}" for model in ("base", "tuned") for name in health),
-        *(f"data/{name}" for name in data),
     }
     base, tuned, delta = (scores[f"ifeval/{model}/prompt_strict"] for model in models)
     assert delta == pytest.approx(tuned - base)
@@ -50,6 +48,11 @@ def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_th
     assert (tags["model.md5"], tags["data.md5"], tags["data.rows"]) == ("model", "of the rows", 1)
     assert tags["evaluation.digest"] == json.loads((tmp_path / "report" / "metrics.json").read_text())["evaluation_digest"]
     assert tags["data.license"] == "apache-2.0"
+    counts = ("empty", "duplicate", "repeated_question", "train_validation_overlap", "tokens", "supervised_tokens")
+    counts += ("over_share", "contaminated_prompts", "contaminated_prompts_exact")
+    assert {f"data.{name}" for name in counts} <= set(tags)
+    assert (tags["data.duplicate"], tags["data.tokens"], tags["data.over_share"]) == ("1", "12", "0")
+    assert not [name for (given,) in cached.said["metrics"] for name in given if name.startswith("data/")]
     assert tags["base.sha256"] == "of the base"
     assert live.said["metrics"][0][0]["time/train_s"] == 5.0
     assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
@@ -63,6 +66,62 @@ def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path,
     assert tags["data.source"] == "my/rows.jsonl"
     ((name, md5, source, _),) = kept.said["dataset"]
     assert (name, md5, source) == ("rows", "of the rows", "my/rows.jsonl")
+
+
+def test_the_description_has_the_alerts_the_score_table_and_what_was_trained_on_what(tmp_path, composed):
+    left_by_a_run(tmp_path)
+    kept = Kept()
+    record.upload(kept, tmp_path, composed("method=lora"))
+    text = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}["mlflow.note.content"]
+    assert text.startswith("**Of base's answers 33.3% never end")
+    row = r"^\| Prompt Strict \| 0\.0 \[.*\] \| 66\.7 \[.*\] \| \+66\.7 \[.*\] p = 0\.500 \|$"
+    assert re.search(row, text, re.MULTILINE)
+    assert "`outputs/base/model` was trained on 1 rows of `my/rows.jsonl`" in text
+    assert "method lora, rank 16, alpha 32; " in text
+
+
+def about(run):
+    """What work/run.json holds."""
+    return {
+        "id": run,
+        "name": "demo",
+        "started": "2026-01-01 10:00+00:00",
+        "commit": "c0ffee",
+        "dirty": False,
+        "machine": "host, 2 x cpu",
+        "training": {"method": "full: every weight"},
+        "overrides": "seed=7",
+        "experiment": "demo",
+        "differs": [[["seed", "train.seed"], "7", "42"]],
+    }
+
+
+def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_one_that_made_it(tmp_path, composed):
+    left_by_a_run(tmp_path)
+    file = tmp_path / "report" / "report.html"
+    file.write_text(f"<h1>demo</h1>\n{page.head(about('earlier'))}<p>scores</p>")
+    made, later, without = Kept(), Kept(), Kept()
+    (tmp_path / "work" / "run.json").write_text(json.dumps(about("earlier")))
+    record.upload(made, tmp_path, composed())
+    (tmp_path / "work" / "run.json").write_text(json.dumps(about("later")))
+    record.upload(later, tmp_path, composed())
+    (tmp_path / "work" / "run.json").unlink()
+    record.upload(without, tmp_path, composed())
+    assert "text" not in made.said
+    assert "text" not in without.said
+    ((name, text),) = later.said["text"]
+    assert name == "report/report.html"
+    assert text.count("<!-- run -->") == 1
+    assert "<tr><th>Run</th><td>later (demo)</td></tr>" in text
+    assert "The results below were made by run earlier of the same parameters, data and code" in text
+    assert text.startswith("<h1>demo</h1>\n")
+    assert text.endswith("<p>scores</p>")
+    file.write_text(f"<h1>demo</h1>\n{page.head(None)}<p>scores</p>")  # by the stage alone, before this run
+    (tmp_path / "work" / "run.json").write_text(json.dumps(about("later")))
+    record.upload(without, tmp_path, composed())
+    ((_, text),) = without.said["text"]
+    assert "later (demo)" in text
+    assert "made by run" not in text
 
 
 def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):

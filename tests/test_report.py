@@ -253,3 +253,30 @@ def test_how_was_trained_is_told_of_a_config_and_of_mlflows_text_alike(train, pr
     assert report.training(train, processes) == said
     as_text = {key: str(value) for key, value in train.items()}
     assert report.training(as_text, str(processes)) == said
+
+
+def test_the_page_begins_with_the_run_and_what_differs_from_the_defaults_and_figures_carry_its_name(tmp_path, monkeypatch):
+    left_by_a_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "Made by the stage <code>report</code> alone, outside of a run." in text
+    run = {"id": "0a1b", "name": "seed=7 <b>", "started": "2026-01-01 10:00", "commit": "c0ffee", "dirty": True}
+    run |= {"machine": "host", "training": {"method": "lora"}, "overrides": "seed=7", "experiment": "demo"}
+    (tmp_path / "work" / "run.json").write_text(json.dumps(run | {"differs": [[["seed", "train.seed"], "7", "42"]]}))
+    stage.main()
+    text = (tmp_path / "report" / "report.html").read_text()
+    order = [
+        "<tr><th>Run</th><td>0a1b (seed=7 &lt;b&gt;)</td></tr>",
+        "2026-01-01 10:00",
+        "c0ffee, with uncommitted changes: changes.patch",
+        "<tr><th>Machine</th><td>host</td></tr>",
+        "<tr><th>Method</th><td>lora</td></tr>",
+        '<td class="text">seed, train.seed</td><td class="text">7</td><td class="text">42</td>',
+        "Accuracy in per cent",
+        "<h2>What was run</h2>",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    for name in ("ifeval", "types", "loss", "lengths"):
+        assert "<!-- three_prompts: seed=7" in (tmp_path / "report" / f"{name}.svg").read_text()  # drawn as curves

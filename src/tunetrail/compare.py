@@ -127,7 +127,7 @@ def differences(runs: list[dict[str, Any]]) -> dict[str, Any]:
     same: dict[str, int] = {}
     sections = {"config": [run["params"] for run in runs]}
     for section, starts in SECTIONS.items():
-        sections[section] = [{key: run["tags"][key] for key in run["tags"] if key.startswith(starts)} for run in runs]
+        sections[section] = [{key: value for key, value in _tags(run).items() if key.startswith(starts)} for run in runs]
     for section, values in sections.items():
         rows: dict[tuple[Any, ...], list[str]] = {}
         every = sorted({key for one in values for key in one})
@@ -139,6 +139,13 @@ def differences(runs: list[dict[str, Any]]) -> dict[str, Any]:
         found[section] = [{"keys": sorted(keys, key=len), "values": list(row)} for (_, row), keys in rows.items()]
         same[section] = len(every) - sum(map(len, rows.values()))
     return {"differences": found, "same": same}
+
+
+def _tags(run: dict[str, Any]) -> dict[str, str]:
+    """The run's tags, among them the counts of its data, which older runs have as metrics."""
+    metrics = run.get("metrics", {})
+    counts = {key.replace("/", "."): f"{value:.15g}" for key, value in metrics.items() if key.startswith("data/")}
+    return counts | run["tags"]
 
 
 def table(found: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ def conduct(
     with workspace.alone(root) as held:
         facts = planned(values, root)
         answers.close()
-        from tunetrail import contract, record, tracking  # MLflow takes seconds to import: not before the checks
+        from tunetrail import about, contract, record, tracking  # MLflow takes seconds to import: not before the checks
 
         with tracking.run(root, values["name"]) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
@@ -66,7 +66,8 @@ def conduct(
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
             run.tags({"code.digest": code.digest})
             run.tags({} if overrides is None else {"overrides": shlex.join(overrides) or "none"})
-            run.tags(machine.tags() | record.environment(root))
+            hardware = machine.tags()
+            run.tags(hardware | record.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
             if facts:
                 (root / PLAN).write_text(json.dumps(facts, indent=2) + "\n")
@@ -75,12 +76,13 @@ def conduct(
             if not run.again:  # else what an earlier try ran is this run's own
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
-            try:
-                with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
-                    _stages(root, held, values, force)
-            finally:
-                record.logs(run, root, started)
-            record.upload(run, root, values)
+            with about.introduced(root, about.of(run, root, values, code, overrides, hardware)):
+                try:
+                    with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
+                        _stages(root, held, values, force)
+                finally:
+                    record.logs(run, root, started)
+                record.upload(run, root, values)
             if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
                 from tunetrail.plan import measured
 

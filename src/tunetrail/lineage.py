@@ -115,7 +115,7 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) 
 def _numbers(kept: Path, checkout: Path) -> Iterator[tuple[str, float, float, bool]]:
     """Each number of the run and of the new one: its name, both values, whether the new is in the old's 95 % interval."""
     then, now = (json.loads((place / "report" / "metrics.json").read_text()) for place in (kept, checkout))
-    was, is_now = record.scores(then), record.scores(now)
+    was, is_now = (record.scores(of) | record.data(of) for of in (then, now))
     for name in sorted(was.keys() | is_now.keys()):
         one, two = was.get(name, float("nan")), is_now.get(name, float("nan"))
         kind, _, rest = name.partition("/")

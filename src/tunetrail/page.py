@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tunetrail.intervals import Score
 from tunetrail.results import Results
 
 _PLACE = Path(__file__).parent / "pages"
+# As head.html.jinja writes it; nothing that a person or a model wrote has such marks, since they are escaped.
+_HEAD = re.compile(r'<!-- run -->\n(?:<table class="run" data-run="(?P<run>[^"]*)">)?.*?<!-- /run -->\n', re.DOTALL)
 
 
 def render(name: str, **content: Any) -> str:
@@ -42,23 +45,37 @@ def side_by_side(found: dict[str, Results], count: int) -> list[dict[str, Any]]:
     return [{"prompt": row[0]["doc"]["prompt"], "answers": dict(zip(found, map(answer, row), strict=True))} for row in rows]
 
 
+def head(about: dict[str, Any] | None, earlier: str | None = None) -> str:
+    """The element that says which run a page is of. `about` is what `experiment` left of the run, `earlier` the id of the
+    run whose results they are, where it is another."""
+    return render("head.html.jinja", about=about, earlier=earlier)
+
+
+def headed(text: str, about: dict[str, Any]) -> str:
+    """The page `text` with the head of the run `about`, which also names the run that made the page where it is another."""
+    if not (old := _HEAD.search(text)):
+        return text
+    earlier = old["run"] if old["run"] != about["id"] else None
+    return text[: old.start()] + head(about, earlier) + text[old.end() :]
+
+
 def drawing(path: Path) -> str:
     """An SVG file as a part of a page: without its XML declaration and document type."""
     text = path.read_text(encoding="utf-8")
     return text[text.index("<svg") :]
 
 
-def write_evaluation(folder: Path, metrics: dict[str, Any], found: dict[str, Results]) -> None:
-    """Write metrics.json and the figures of one evaluation into `folder`."""
+def write_evaluation(folder: Path, name: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
+    """Write metrics.json and the figures of the evaluation `name` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    plots.save(plots.ifeval(found), folder / "ifeval")
-    plots.save(plots.types(metrics["types"]), folder / "types")
+    plots.save(plots.ifeval(found, name), folder / "ifeval")
+    plots.save(plots.types(metrics["types"], name), folder / "types")
 
 
 def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
     """Write the whole report of responses that came from elsewhere into `folder`: metrics.json, figures, report.html."""
-    write_evaluation(folder, metrics, found)
+    write_evaluation(folder, responses, metrics, found)
     figures = {name: drawing(folder / f"{name}.svg") for name in ("ifeval", "types")}
     samples = side_by_side(found, 8)
     text = render("score.html.jinja", responses=responses, metrics=metrics, figures=figures, samples=samples)

@@ -1,6 +1,7 @@
 """Scores and logged steps -> figures, each as PNG (to look at) and SVG (to scale), the same bytes for the same numbers."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,23 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
-def ifeval(found: dict[str, Results]) -> Figure:
+def _named(figure: Figure, name: str) -> None:
+    """Put the run's name over the figure, if it has one."""
+    if name:
+        figure.suptitle(_wrapped(name), fontsize=11)
+
+
+def _wrapped(name: str) -> str:
+    return textwrap.fill(_text(name), 80)
+
+
+def ifeval(found: dict[str, Results], name: str = "") -> Figure:
     """Grouped bars of the four scores of one model or two, in per cent, with their 95 % intervals."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     _bars(axes, [(label, of.scores, {"color": COLOURS[label]}) for label, of in found.items()])
     one = next(iter(found.values()))
-    axes.set(title=f"{one.task}: {size(one)}")
+    axes.set_title("\n".join(filter(None, [_wrapped(name), f"{one.task}: {size(one)}"])), fontsize=11)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     return figure
 
@@ -132,10 +143,11 @@ def _text(label: str) -> str:
     return (label if len(label) <= 90 else f"{label[:89]}…").replace("$", r"\$")
 
 
-def types(rows: list[dict[str, Any]]) -> Figure:
+def types(rows: list[dict[str, Any]], name: str = "") -> Figure:
     """One line an instruction type: how much of it each model followed (strict), in per cent, and how often it was asked."""
-    figure = Figure(figsize=(8, 1.2 + 0.28 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(8, (1.5 if name else 1.2) + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots()
+    _named(figure, name)
     models = [name.removesuffix("_strict") for name in rows[0] if name.endswith("_strict")]
     places = range(len(rows), 0, -1)
     for place, row in zip(places, rows, strict=True):
@@ -154,9 +166,10 @@ def types(rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def lengths(histogram: dict[str, list[float]], sequence_len: int) -> Figure:
+def lengths(histogram: dict[str, list[float]], sequence_len: int, name: str = "") -> Figure:
     """How many training rows have how many tokens, and where rows become too long."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.4 if name else 3.2), layout="constrained")
+    _named(figure, name)
     axes = figure.subplots()
     axes.stairs(histogram["counts"], histogram["edges"], fill=True, color=TUNED)
     if sequence_len <= 2 * histogram["edges"][-1]:
@@ -167,13 +180,14 @@ def lengths(histogram: dict[str, list[float]], sequence_len: int) -> Figure:
     return figure
 
 
-def loss(history: list[dict[str, Any]]) -> Figure:
+def loss(history: list[dict[str, Any]], name: str = "") -> Figure:
     """Training and validation loss (nats a token) above, the learning rate below, by optimiser step."""
     figure = Figure(figsize=(8, 5), layout="constrained")
+    _named(figure, name)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
 
-    def points(name: str) -> tuple[list[int], list[float]]:
-        found = [(row["step"], row[name]) for row in history if name in row]
+    def points(metric: str) -> tuple[list[int], list[float]]:
+        found = [(row["step"], row[metric]) for row in history if metric in row]
         return [step for step, _ in found], [value for _, value in found]
 
     upper.plot(*points("train/loss"), color=TUNED, label="training", linewidth=1.2)

@@ -26,11 +26,29 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     run.metrics(scores(metrics) | times)
     run.tags({"model.md5": model, "evaluation.digest": metrics["evaluation_digest"]} | lineage(root, values))
     run.tags(versions(root))
-    rows, data = metrics["data"]["rows"]["train"], metrics["data"]["source"]["md5"]
+    rows, digest = metrics["data"]["rows"]["train"], metrics["data"]["source"]["md5"]
     source = sources.name(metrics["data"]["source"])  # what was read
-    run.tags({"data.md5": data, "data.rows": rows, "data.source": source, "data.license": values["prepare"]["license"]})
-    run.dataset(Path(source).stem, data, source, json.dumps({"train_rows": rows}))
+    run.tags({name.replace("/", "."): f"{count:.15g}" for name, count in data(metrics).items()})
+    run.tags({"data.md5": digest, "data.rows": rows, "data.source": source, "data.license": values["prepare"]["license"]})
+    run.dataset(Path(source).stem, digest, source, json.dumps({"train_rows": rows}))
     run.artifacts(root, "report", "dvc.lock", "outputs/train/history.jsonl")
+    _introduce(run, root, values, metrics, source)
+
+
+def _introduce(run: Run, root: Path, values: dict[str, Any], metrics: dict[str, Any], source: str) -> None:
+    """What a person reads first: the run's description, and the head of the report, which DVC may have from another run."""
+    from tunetrail import page, report  # matplotlib takes a second to import
+
+    base = json.loads((root / "outputs" / "base" / "base.json").read_text())
+    trained = report.training(values["train"], values["accelerate"].get("num_processes"))
+    told = {"metrics": metrics, "base": base, "training": trained, "source": source}
+    run.tags({"mlflow.note.content": page.render("description.md.jinja", **told)})
+    file, about = root / "report" / "report.html", root / report.ABOUT
+    if about.is_file() and file.is_file():
+        text = file.read_text(encoding="utf-8")
+        headed = page.headed(text, json.loads(about.read_text(encoding="utf-8")))
+        if headed != text:
+            run.text("report/report.html", headed)
 
 
 def logs(run: Run, root: Path, since: float) -> None:
@@ -47,8 +65,8 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def scores(metrics: dict[str, Any]) -> dict[str, float]:
-    """Figures by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`, `health/tuned/looping`,
-    `data/tokens`. Scores, differences and shares are between 0 and 1.
+    """Figures by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`, `health/tuned/looping`.
+    Scores, differences and shares are between 0 and 1.
     """
     values = {
         f"{kind}/{model}/{name}": score["value"]
@@ -56,14 +74,19 @@ def scores(metrics: dict[str, Any]) -> dict[str, float]:
         for model, of in metrics[kind].items()
         for name, score in of.items()
     }
-    values |= {
+    return values | {
         f"health/{model}/{name}": value
         for model, of in metrics["health"].items()
         for name, value in of.items()
         if value is not None
     }
+
+
+def data(metrics: dict[str, Any]) -> dict[str, float]:
+    """The counts of the data. Nothing that was measured, they are tags, `data.tokens`: as metrics, MLflow's page of the run
+    would begin with a bar for each of them."""
     rows, tokens, overlap = (metrics["data"][name] for name in ("rows", "tokens", "contamination"))
-    return values | {
+    return {
         "data/rows": rows["train"],
         "data/empty": rows["empty"],
         "data/duplicate": rows["duplicate"],

@@ -5,11 +5,14 @@ A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`
 
 import math
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from tunetrail import health, results, scoring
 from tunetrail.results import Results
 
+# Which run the stages run for, where one does: no dependency of theirs, since a run's date and id change no result.
+ABOUT = Path("work/run.json")
 _WIDTH = 120
 
 
@@ -83,6 +86,11 @@ def _score_lines(heading: str, scores: dict[str, Any], models: list[str]) -> lis
 
 def _line(label: str, cells: list[str]) -> str:
     return (f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells)).rstrip()
+
+
+def title(experiment: str, about: dict[str, Any] | None) -> str:
+    """What figures and pages call the run: its experiment, and a sweep's job what varies in it, too."""
+    return f"{experiment}: {about['name']}" if about and about["name"] not in (None, "", experiment) else experiment
 
 
 def training(train: dict[str, Any], processes: Any) -> dict[str, str]:

@@ -65,8 +65,8 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
         composition.check(words)
-        words, notes = implied.complete(root, words)
-        compose(words, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force, words, notes))
+        whole, notes = implied.complete(root, words)
+        compose(whole, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force, words, notes))
 
 
 def split(overrides: str) -> list[str]:

@@ -22,11 +22,13 @@ def main() -> None:
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
     metrics = report.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
-    page.write_evaluation(OUT, metrics, found)
+    about = json.loads(report.ABOUT.read_text(encoding="utf-8")) if report.ABOUT.is_file() else None
+    name = report.title(params.read("name"), about)
+    page.write_evaluation(OUT, name, metrics, found)
     (OUT / "verdicts.json").write_text(json.dumps(results.comparable(found), default=str) + "\n", encoding="utf-8")
     (OUT / "scores.json").write_text(json.dumps(results.listed(metrics), indent=2) + "\n", encoding="utf-8")
-    plots.save(plots.loss(steps), OUT / "loss")
-    plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"]), OUT / "lengths")
+    plots.save(plots.loss(steps, name), OUT / "loss")
+    plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"], name), OUT / "lengths")
     samples = page.side_by_side(found, section["samples"])
     (OUT / "samples.md").write_text(page.render("samples.md.jinja", samples=samples), encoding="utf-8")
     sections = {name: params.read(name) for name in ("prepare", "base", "train", "evaluate")}
@@ -34,10 +36,8 @@ def main() -> None:
     (OUT / "data_card.md").write_text(page.render("data_card.md.jinja", **card), encoding="utf-8")
     figures = {name: page.drawing(OUT / f"{name}.svg") for name in ("ifeval", "types", "loss", "lengths")}
     config = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
-    about = {"experiment": params.read("name"), "base": json.loads(Path("outputs/base/base.json").read_text())}
-    text = page.render(
-        "report.html.jinja", **about, metrics=metrics, figures=figures, samples=samples, config=config, **card
-    )
+    card |= {"experiment": name, "base": json.loads(Path("outputs/base/base.json").read_text()), "head": page.head(about)}
+    text = page.render("report.html.jinja", metrics=metrics, figures=figures, samples=samples, config=config, **card)
     (OUT / "report.html").write_text(text, encoding="utf-8")
     print(f"report: {OUT}/report.html")
 

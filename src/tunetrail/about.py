@@ -1,0 +1,74 @@
+"""A run that begins -> what the head of its report says of it: which run, of which code, where, how, and what is no default.
+
+It lies in work/run.json while the stages run, and is no dependency of theirs: a run's id and date change no result.
+"""
+
+import contextlib
+import json
+import shlex
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tunetrail import UserError, composition, config, report, store, workspace
+
+
+def of(
+    run: Any, root: Path, values: dict[str, Any], code: workspace.Code, overrides: list[str] | None, hardware: dict[str, str]
+) -> dict[str, Any]:
+    """All of it, as JSON holds it. `overrides` are the person's words, None where they are not known; `hardware` is
+    `machine.tags`."""
+    name = values["name"]
+    with contextlib.suppress(UserError):  # a store that fails now costs the record, not the run
+        name = store.find(root, run.id).info.run_name  # a sweep's job is called after what varies in it
+    machine = [text for key, text in hardware.items() if key.startswith("hardware.")]
+    experiment, differing = differs(root, values, overrides or [])
+    return {
+        "id": run.id,
+        "name": name,
+        "started": datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
+        "commit": code.commit,
+        "dirty": code.dirty,
+        "machine": ", ".join([socket.gethostname(), *machine]),
+        "training": report.training(values["train"], values["accelerate"].get("num_processes")),
+        "overrides": None if overrides is None else shlex.join(overrides) or "none",
+        "experiment": experiment,
+        "differs": differing,
+    }
+
+
+def differs(root: Path, values: dict[str, Any], overrides: list[str]) -> tuple[str, list[Any] | None]:
+    """The experiment, and (keys, value, default) where the composed `values` are others than it has without overrides.
+
+    Keys of one last name and the same values (`seed`, `train.seed`) stand together. None, if conf/ has no such experiment.
+    """
+    from hydra.errors import HydraException
+
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("experiment=")]
+    experiment = chosen[-1] if chosen else values["name"]
+    try:
+        default = config.flatten(config.resolve(composition.compose(root, [f"experiment={experiment}"])))
+    except (HydraException, UserError):
+        return experiment, None
+    ours = config.flatten(values)
+    together: dict[tuple[str, str, str], list[str]] = {}
+    for key in sorted(ours.keys() | default.keys(), key=lambda key: (key.count("."), key)):
+        value, usual = (str(of[key]) if key in of else "not set" for of in (ours, default))
+        if value != usual:
+            name = next(part for part in reversed(key.split(".")) if not part.isdigit())
+            together.setdefault((name, value, usual), []).append(key)
+    return experiment, [[keys, value, usual] for (_, value, usual), keys in together.items()]
+
+
+@contextlib.contextmanager
+def introduced(root: Path, about: dict[str, Any]) -> Iterator[None]:
+    """Have the stages know the run while the body runs; a stage that is run by hand later is of no run."""
+    file = root / report.ABOUT
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
