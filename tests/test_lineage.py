@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.test_integrity import flip
 from tests.test_report import left_by_a_run
 from tests.test_worktree import commit, project, run
 from tunetrail import UserError, history, lineage, tracking, workspace, worktree
@@ -112,7 +113,7 @@ def test_models_that_are_here_no_more_are_pulled(root, capsys):
     shutil.rmtree(root / ".dvc" / "cache")
     lineage.restore(root, "one")
     assert holds(root, "one = 1\n", MODEL)
-    assert "pulled" in capsys.readouterr().out
+    assert "pulls them" in capsys.readouterr().err
 
 
 def test_models_that_are_nowhere_are_said(root):
@@ -123,6 +124,63 @@ def test_models_that_are_nowhere_are_said(root):
     assert {name: (root / name).read_bytes() for name in ("params.yaml", "dvc.lock")} == {
         name: before[name] for name in ("params.yaml", "dvc.lock")
     }
+
+
+def object_of(root, text):
+    """The file of DVC's cache that holds `text`."""
+    (found,) = [
+        file for file in (root / ".dvc" / "cache" / "files").rglob("*") if file.is_file() and file.read_text() == text
+    ]
+    return found
+
+
+@pytest.mark.parametrize("fault", ["flipped", "truncated", "missing"])
+def test_damaged_models_are_said_and_the_checkout_stays_as_it_was(root, fault):
+    (root / "outputs" / "model").chmod(0o644)
+    (root / "outputs" / "model").write_text("edited by hand, and in no cache")
+    (root / "params.yaml").write_text("prepare: {path: mine}\n")
+    damaged = object_of(root, MODEL)
+    if fault == "flipped":
+        flip(damaged)
+    if fault == "truncated":
+        damaged.chmod(0o644)
+        damaged.write_text(MODEL[:4])
+        damaged.chmod(0o444)
+    if fault == "missing":
+        damaged.unlink()
+    before = {name: (root / name).read_text() for name in ("params.yaml", "dvc.lock", "outputs/model", "data/raw/rows")}
+    with pytest.raises(
+        UserError, match=r"\(one\) recorded other files than these 1 .*\n  outputs/model: md5 \w{32} is rec"
+    ) as error:
+        lineage.restore(root, "one")
+    assert "tunetrail reproduce" in str(error.value)
+    assert (str(damaged) in str(error.value)) == (fault != "missing")
+    assert {name: (root / name).read_text() for name in before} == before
+    assert not list(root.rglob("*.before-restore"))
+
+
+def test_a_file_that_dvc_takes_for_unchanged_is_restored_too(root):
+    lineage.restore(root, "one")
+    flip(root / "outputs" / "model")
+    lineage.restore(root, "one")
+    assert (root / "outputs" / "model").read_text() == MODEL
+    assert not list(root.rglob("*.before-restore"))
+
+
+def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):
+    with tracking.run(root, "whole") as whole:
+        code = workspace.code(root, root / "work" / "changes.patch")
+        whole.tags({"git.commit": code.commit, "git.dirty": "false"})
+        (root / "metrics.json").write_text("{}")
+        for name, into in (("params.yaml", None), ("dvc.lock", None), ("metrics.json", "report")):
+            whole.artifacts(root, name, into=into)
+        (root / "history.jsonl").touch()
+        whole.artifacts(root, "history.jsonl")
+    rows = object_of(root, (root / "data" / "raw" / "rows").read_text())
+    flip(rows)
+    with pytest.raises(UserError, match=r"data/raw/rows: md5 \w{32} is recorded") as error:
+        lineage.reproduce(root, whole.id)
+    assert f"rm -r -f {rows}\nThen: tunetrail reproduce {whole.id[:8]}" in str(error.value)
 
 
 def test_a_run_without_an_experiment_cannot_be_restored_and_says_so(root):

@@ -1,8 +1,10 @@
 """A real DVC project and a real MLflow store: models go into DVC's cache, and come back out of it."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import UserError, checkpoint, recorded, tracking
+from tests.test_integrity import flip
+from tunetrail import UserError, checkpoint, integrity, recorded, tracking
 
 pytestmark = pytest.mark.stage
 
@@ -154,11 +157,83 @@ def test_outputs_that_were_removed_come_back_though_dvc_lock_still_names_them(ch
     assert below(recorded.bring(checkout, "two").tuned) == {"weights": "tuned 2"}
 
 
-def forget(checkout, text):
-    """Take the file that holds `text` out of DVC's cache."""
+def cached(checkout, text):
+    """The file of DVC's cache that holds `text`."""
     files = (file for file in (checkout / ".dvc" / "cache" / "files").rglob("*") if file.is_file())
     (cached,) = [file for file in files if file.read_text() == text]
-    cached.unlink()
+    return cached
+
+
+def forget(checkout, text):
+    """Take the file that holds `text` out of DVC's cache."""
+    cached(checkout, text).unlink()
+
+
+def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(checkout, ids):
+    damaged = cached(checkout, "tuned 1")
+    flip(damaged)
+    with pytest.raises(UserError, match=r"DVC's cache has it damaged") as error:
+        recorded.bring(checkout, "one")
+    said = str(error.value)
+    assert said.startswith(f"run {ids['one']} (one) recorded other files than these 1 in ")
+    wanted, here = (hashlib.md5(text).hexdigest() for text in (b"tuned 1", damaged.read_bytes()))
+    assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in said
+    assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in said
+    dvc(checkout, "remote", "add", "--default", "Store", "../store")
+    with pytest.raises(
+        UserError, match=r"ask once more, which brings it from the remote\. Where that has it damaged too: tune"
+    ):
+        recorded.bring(checkout, "one")
+    shutil.copytree(checkout / ".dvc" / "cache", checkout.parent / "store")
+    (pushed,) = (checkout.parent / "store").rglob(damaged.name)
+    pushed.chmod(0o644)
+    pushed.write_text("tuned 1")
+    subprocess.run(re.search(r"rm -r -f .*", said).group(), shell=True, check=True)
+    assert below(recorded.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+
+
+def test_a_copy_that_chat_brought_back_is_read_again_and_brought_anew_where_it_is_damaged(checkout, ids):
+    found = recorded.bring(checkout, "one")
+    weights = found.tuned / "weights"
+    weights.unlink()  # which may be a link into the cache
+    weights.write_text("tuned 3")
+    assert below(recorded.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+    shutil.rmtree(checkout / ".dvc" / "cache")
+    assert recorded.bring(checkout, "one") == found  # the copy is whole
+
+
+@pytest.mark.parametrize("path", ["outputs/model/weights", "outputs/base/model/weights", "outputs/base/base.json"])
+def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(checkout, ids, path):
+    before = (checkout / path).read_text()
+    flip(checkout / path)
+    with pytest.raises(UserError, match=rf"{path}: md5 \w+ is recorded, \w+ is here") as error:
+        recorded.here(checkout)
+    command = re.search(r"Put it back: (rm -r -f outputs/\w+ && dvc checkout outputs/\w+)$", str(error.value)).group(1)
+    found = recorded.bring(checkout, "two")  # the run itself is in the cache
+    assert found.tuned == checkout / "work" / "recorded" / ids["two"] / "outputs" / "model"
+    assert below(found.tuned) == {"weights": "tuned 2"}
+    assert below(Path(found.base)) == {"weights": "base"}
+    path_with_dvc = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(command, shell=True, check=True, env=os.environ | {"PATH": path_with_dvc}, cwd=checkout)
+    assert (checkout / path).read_text() == before
+    assert recorded.here(checkout).tuned == checkout / "outputs" / "model"
+
+
+def test_a_file_more_in_the_outputs_is_said(checkout):
+    (checkout / "outputs" / "model" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"outputs/model/adapter_config\.json: is not part of it"):
+        recorded.here(checkout)
+
+
+def test_a_damaged_listing_is_said_by_the_folder(checkout, ids):
+    recorded.bring(checkout, "one")
+    md5 = recorded._outs(checkout / "work" / "recorded" / ids["one"])["outputs/model"]
+    shutil.rmtree(checkout / "work" / "recorded")
+    listing = checkout / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    flip(listing)
+    with pytest.raises(UserError, match=rf"outputs/model: md5 {md5} is recorded") as error:
+        recorded.bring(checkout, "one")
+    assert f"rm -r -f {listing}\nThen: tunetrail reproduce" in str(error.value)
 
 
 def test_models_that_dvc_has_no_more_are_said_with_the_run_and_the_remedy(checkout, ids):
@@ -210,8 +285,16 @@ def test_a_sweep_has_no_models_and_its_jobs_are_named(checkout):
     assert not (checkout / "work" / "recorded" / parent.id).exists()
 
 
+def note_base(checkout, base):
+    """Have the checkout's run name this base."""
+    before = recorded._outs(checkout)["outputs/base"]
+    (checkout / "outputs" / "base" / "base.json").write_text(json.dumps(base))
+    now = integrity.digest(integrity.files(checkout / "outputs" / "base"))
+    (checkout / "dvc.lock").write_text((checkout / "dvc.lock").read_text().replace(before, now))
+
+
 def test_a_base_from_the_hub_keeps_its_name_and_revision(checkout):
-    (checkout / "outputs" / "base" / "base.json").write_text('{"base_model": "org/name", "revision": "abc"}')
+    note_base(checkout, {"base_model": "org/name", "revision": "abc"})
     found = recorded.here(checkout)
     assert (found.base, found.revision) == ("org/name", "abc")
 
@@ -222,12 +305,12 @@ def test_a_base_in_a_folder_of_the_checkout_must_still_be_what_it_was(checkout):
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_text("weights")
     base = {"base_model": "models/mine", "revision": None, "sha256": checkpoint.digest(folder)}
-    (checkout / "outputs" / "base" / "base.json").write_text(json.dumps(base))
+    note_base(checkout, base)
     assert recorded.here(checkout).base == str(folder)
     (folder / "model.safetensors").write_text("other weights")
     with pytest.raises(UserError, match="models/mine is another model by now"):
         recorded.here(checkout)
     shutil.rmtree(folder)
-    (checkout / "outputs" / "base" / "base.json").write_text(json.dumps(base | {"base_model": "./models/mine"}))
+    note_base(checkout, base | {"base_model": "./models/mine"})
     with pytest.raises(UserError, match="models/mine: no such folder"):
         recorded.here(checkout)

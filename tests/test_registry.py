@@ -287,7 +287,9 @@ def test_promote_registers_refuses_and_is_forced(command, finished):
     client = MlflowClient(store.uri(root))
     held = workspace.alone(root)
     with held:
-        assert "is running here" in str(command("one").exception)
+        assert re.search(
+            r"is running here, and may replace the models .* promote the run then", str(command("one").exception)
+        )
     with tracking.run(root, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1"})
     assert "(sweep-1) is a sweep" in str(command("sweep-1").exception)

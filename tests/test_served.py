@@ -18,7 +18,7 @@ import pandas
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tests import test_recorded, test_registry
+from tests import test_integrity, test_recorded, test_registry
 from tests.conftest import ROOT
 from tests.test_chat import EVALUATE, TEMPLATE, folder  # noqa: F401 - a fixture
 from tunetrail import chat, registry, template
@@ -119,6 +119,29 @@ def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(roo
     both = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
     assert served.predict(rows(*QUESTIONS)) == [expected(both, *question) for question in QUESTIONS]
     assert "peft==" in Path(mlflow.pyfunc.get_model_dependencies("models:/demo/1")).read_text()
+
+
+@pytest.mark.parametrize("fault", ["flipped", "truncated", "missing", "more", "base"])
+def test_weights_that_are_not_those_that_were_registered_are_not_served(root, folder, fault):  # noqa: F811
+    loaded(root, registry.Weights(folder / "adapter", str(folder / "base"), None))
+    (artifacts,) = (root / "mlartifacts").rglob("artifacts/tuned")
+    weights = artifacts / "adapter_model.safetensors"
+    if fault == "flipped":
+        test_integrity.flip(weights)
+    if fault == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    if fault == "missing":
+        weights.unlink()
+    if fault == "more":
+        (artifacts / "adapter_model.bin").touch()
+    if fault == "base":
+        weights = artifacts.parent / "base" / "model.safetensors"
+        test_integrity.flip(weights)
+    name = "tuned/adapter_model.bin" if fault == "more" else f"{weights.parent.name}/{weights.name}"
+    with pytest.raises(
+        MlflowException, match=rf"the first {name} in .*: SHA-256 \w+ was registered, \w+ is here.*tunetrail promote"
+    ):
+        mlflow.pyfunc.load_model("models:/demo/1")
 
 
 @pytest.fixture(scope="module")

@@ -183,10 +183,98 @@ def test_the_hold_lasts_as_long_as_what_the_run_started(checkout):
         pass
 
 
-def test_git_without_a_commit_is_said_in_gits_words(checkout):
-    subprocess.run(["git", "update-ref", "-d", "HEAD"], cwd=checkout, check=True)
-    with pytest.raises(UserError, match="rev-parse"):
-        code(checkout)
+def git(folder, *words):
+    done = subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def refused(checkout):
+    """Why the code cannot be named; nothing is written."""
+    (checkout / "work").mkdir(exist_ok=True)
+    with pytest.raises(UserError) as error:
+        workspace.code(checkout, checkout / "work" / "changes.patch")
+    assert list((checkout / "work").iterdir()) == []
+    return str(error.value)
+
+
+def test_git_without_a_commit_is_said_with_what_makes_one(checkout):
+    git(checkout, "update-ref", "-d", "HEAD")
+    said = refused(checkout)
+    assert "git has no commit yet" in said
+    git(checkout, "config", "user.name", "a")
+    git(checkout, "config", "user.email", "a@b")
+    subprocess.run(said.partition("Make one: ")[2] + " --quiet", shell=True, check=True, cwd=checkout)
+    assert len(code(checkout).commit) == 40
+
+
+def test_a_commit_that_git_has_lost_is_said(checkout):
+    lost = "1" * 40
+    (checkout / ".git" / "HEAD").write_text(f"{lost}\n")
+    assert f"git does not have its commit {lost}. Get it: git fetch --all" in refused(checkout)
+
+
+def test_a_folder_that_is_another_users_is_said_in_gits_words(checkout, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    assert f"git config --global --add safe.directory {checkout}" in refused(checkout)
+
+
+def test_a_checkout_that_the_repository_around_it_does_not_track_is_said(checkout, tmp_path):
+    inner = tmp_path / "inner"
+    (inner / "conf").mkdir(parents=True)
+    for name in ("dvc.yaml", "conf/config.yaml"):
+        (inner / name).touch()
+    said = refused(inner)
+    assert f"its dvc.yaml is not in git ({checkout})" in said
+    assert said.endswith("git init && git add --all && git commit -m start")
+
+
+def test_a_head_that_is_no_branch_a_shallow_clone_and_a_merge_with_conflicts_are_fine(checkout, tmp_path):
+    git(checkout, "branch", "side")
+    (checkout / "dvc.yaml").write_text("ours: 1\n")
+    commit(checkout)
+    git(checkout, "checkout", "--quiet", "--detach")
+    assert code(checkout).commit == git(checkout, "rev-parse", "HEAD")
+    git(checkout, "clone", "--quiet", "--depth", "1", f"file://{checkout}", str(tmp_path / "shallow"))
+    assert not code(tmp_path / "shallow").dirty
+    git(checkout, "worktree", "add", "--quiet", str(tmp_path / "side"), "side")
+    (tmp_path / "side" / "dvc.yaml").write_text("theirs: 1\n")
+    commit(tmp_path / "side")
+    assert code(tmp_path / "side").commit == git(checkout, "rev-parse", "side")
+    subprocess.run(["git", "merge", "side"], cwd=checkout, capture_output=True)
+    assert "UU dvc.yaml" in git(checkout, "status", "--porcelain")
+    found = code(checkout)
+    assert b"+<<<<<<< HEAD" in found.patch.read_bytes()
+    assert "UU dvc.yaml" in git(checkout, "status", "--porcelain")
+
+
+def test_a_lock_that_git_left_behind_and_a_lost_index_are_fine(checkout):
+    (checkout / ".git" / "index.lock").touch()
+    assert not code(checkout).dirty
+    (checkout / ".git" / "index.lock").unlink()
+    (checkout / ".git" / "index").unlink()
+    assert not code(checkout).dirty
+
+
+@pytest.mark.parametrize("tracked", ["committed", "staged", "neither"])
+def test_dvcs_config_is_in_no_patch_and_no_object_of_git(checkout, tracked):
+    (checkout / ".dvc").mkdir()
+    (checkout / ".dvc" / "config").write_text("[core]\n")
+    if tracked == "committed":
+        commit(checkout)
+    if tracked == "staged":
+        git(checkout, "add", ".dvc")
+    (checkout / ".dvc" / "config").write_text("['remote \"a\"']\n    password = CANARY\n")
+    (checkout / "dvc.yaml").write_text("stages: {}\n")
+    assert b"CANARY" not in code(checkout).patch.read_bytes()
+    assert "CANARY" in (checkout / ".dvc" / "config").read_text()
+    everything = subprocess.run(
+        "git cat-file --batch --batch-all-objects", shell=True, cwd=checkout, capture_output=True, check=True
+    ).stdout
+    assert b"CANARY" not in everything
 
 
 def test_stages_are_those_of_dvc_yaml_in_their_order_without_the_one_that_makes_a_path():

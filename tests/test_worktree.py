@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import UserError, workspace, worktree
+from tunetrail import UserError, cache, workspace, worktree
 
 pytestmark = pytest.mark.stage
 
@@ -324,6 +324,77 @@ def test_an_experiment_holds_params_lock_file_and_code_and_what_is_staged_stays_
     kept = run(root, "git", "ls-tree", "-r", "--name-only", found).splitlines()
     assert not {"conf/old.yaml", "docs/notes.md"} & set(kept)
     assert "my-run-1" in run(root, "dvc", "exp", "list", "--all-commits", "--name-only")
+
+
+def objects(root):
+    """All that git has, whether something names it or not."""
+    words = ["git", "cat-file", "--batch", "--batch-all-objects"]
+    return subprocess.run(words, cwd=root, capture_output=True, check=True).stdout
+
+
+CONFIG = """['remote "store"']
+    url = https://ada:CANARY-1@example.org/x
+    password = CANARY-2
+    ask_password = true
+[studio]
+    token = CANARY-3
+"""
+
+
+@pytest.mark.parametrize("tracked", ["committed", "staged", "new"])
+def test_a_password_in_dvcs_config_is_in_no_experiment_and_the_file_stays(root, tracked, capsys):
+    config = root / ".dvc" / "config"
+    before = config.read_text()
+    if tracked != "committed":
+        run(root, "git", "rm", "--quiet", "--cached", ".dvc/config")
+        run(root, "git", "commit", "--quiet", "-m", "more")
+    if tracked == "staged":
+        run(root, "git", "add", ".dvc/config")
+    config.write_text(before + CONFIG)
+    (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
+    status = run(root, "git", "status", "--porcelain")
+    found = worktree.commit(root, worktree.save(root, "saved"))
+    assert run(root, "git", "show", f"{found}:src/tunetrail/code.py") == "one = 2"
+    kept = run(root, "git", "ls-tree", "-r", "--name-only", found).splitlines()
+    assert (".dvc/config" in kept) == (tracked == "committed")
+    if tracked == "committed":
+        assert run(root, "git", "show", f"{found}:.dvc/config") == before.strip()
+    assert b"CANARY" not in objects(root)
+    assert config.read_text() == before + CONFIG
+    assert run(root, "git", "status", "--porcelain") == status
+    said = capsys.readouterr().out
+    assert "CANARY" not in said
+    keys = [line.split(": ")[1].split()[0] for line in said.splitlines()]
+    assert keys == ["remote.store.url", "remote.store.password", "studio.token"]
+
+
+def test_what_is_said_of_a_password_in_dvcs_config_puts_it_where_git_does_not_look(root):
+    config = root / ".dvc" / "config"
+    config.write_text(config.read_text() + CONFIG)
+    for line in cache.secrets(root):
+        value = "https://ada:CANARY-1@example.org/x" if " url " in line else "CANARY"
+        run(root, "sh", "-c", line.rpartition("not: ")[2].replace("VALUE", value))
+    assert "CANARY" not in config.read_text()
+    assert cache.secrets(root) == []
+    assert (root / ".dvc" / "config.local").read_text().count("CANARY") == 3
+    copy(root)
+    assert b"CANARY" not in objects(root)
+
+
+def test_an_experiment_is_one_that_dvc_knows_and_applies(root):
+    before = files(root)
+    (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
+    run(root, "dvc", "repro", "--quiet")
+    name = worktree.save(root, "saved")
+    run(root, "git", "checkout", "--quiet", "--", ".")
+    assert files(root) == before
+    assert name in run(root, "dvc", "exp", "show", "--csv", "--no-pager")
+    run(root, "dvc", "exp", "apply", name)
+    assert (root / "src" / "tunetrail" / "code.py").read_text() == "one = 2\n"
+    assert (root / "outputs" / "model").read_text() == "one = 2\none = 2\n"
+    run(root, "dvc", "exp", "remove", name)
+    with pytest.raises(UserError, match="no such DVC experiment"):
+        worktree.commit(root, name)
 
 
 @pytest.mark.parametrize("name", ["größe.lock", "-x (y)"])

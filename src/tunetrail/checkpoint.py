@@ -48,13 +48,18 @@ def files(folder: Path) -> list[Path]:
     return sorted({file for pattern in _PATTERNS + _TOKENIZER for file in folder.glob(pattern)})
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of the model's files."""
-    total = hashlib.sha256()
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each of the model's files, by its name."""
+    found = {}
     for file in files(folder):
         with file.open("rb") as content:
-            total.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+            found[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+    return found
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the model's files."""
+    return hashlib.sha256("".join(f"{name} {own}\n" for name, own in hashes(folder).items()).encode()).hexdigest()
 
 
 def copy(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from tunetrail import (
     UserError,
     acceptance,
     answers,
+    cache,
     config,
     history,
     inputs,
@@ -53,6 +54,7 @@ def conduct(
     for note in notes:
         print(note, flush=True)
     with workspace.alone(root) as held:
+        code = workspace.code(root, root / "work" / "changes.patch")
         facts = planned(values, root)
         answers.close()
         from tunetrail import about, contract, record, tracking  # MLflow takes seconds to import: not before the checks
@@ -62,7 +64,6 @@ def conduct(
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
             config.write(values, root)
             run.params(config.flatten(values))
-            code = workspace.code(root, root / "work" / "changes.patch")
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
             run.tags({"code.digest": code.digest})
             run.tags({} if overrides is None else {"overrides": shlex.join(overrides) or "none"})
@@ -82,6 +83,7 @@ def conduct(
                         _stages(root, held, values, force)
                 finally:
                     record.logs(run, root, started)
+                _compare(root, record.seconds(root))
                 record.upload(run, root, values)
             if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
                 from tunetrail.plan import measured
@@ -173,6 +175,18 @@ def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
             with workspace.turn(shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}", stage):
                 workspace.reproduce(root, held, stage)
     workspace.reproduce(root, held)
+
+
+def _compare(root: Path, seconds: dict[str, float]) -> None:
+    """Read what stages left that did not run now, by their `seconds`: DVC takes it from its cache without a look.
+
+    Raises:
+        UserError: it is not what dvc.lock records, so whatever was made of it would be recorded wrongly.
+    """
+    cached = {name: stage for name, stage in workspace.locked(root).items() if f"time/{name}_s" not in seconds}
+    hashes, made = workspace.hashes(cached), workspace.outs(root)
+    outs = {path: md5 for path, md5 in hashes.items() if path in made}
+    cache.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
 
 
 def _saved(root: Path, name: str) -> str | None:

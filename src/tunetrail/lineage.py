@@ -5,7 +5,6 @@ Not covered: what the weights of a base model from the hub are, which its revisi
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from tunetrail import UserError, cache, history, launch, params, record, workspace, worktree
 
 _RECORD = (str(params.FILE), "dvc.lock", "report/metrics.json", "history.jsonl")
-_PATCH = "changes.patch"
+_PATCH, _RAW = "changes.patch", "data/raw"
 # Tags that say where and with what a run ran; where they agree, so must every bit.
 _ENVIRONMENT = ("hardware.", "versions.", "lock.")
 _OURS = "versions.tunetrail"
@@ -54,16 +53,19 @@ def reproduce(root: Path, word: str) -> None:
             patch.write_bytes(b"")
         checkout = worktree.make(root, folder, workspace.Code(tags["git.commit"], patch, ""))
         values = params.load(kept / params.FILE)
-        _bring_data(root, checkout, kept, values)
+        _bring_data(
+            root, checkout, kept, values, f"run {old.info.run_id} ({old.info.run_name})", f"tunetrail reproduce {short}"
+        )
         composed = checkout / "work" / "composed.yaml"
         params.write_yaml(composed, values)
         run_id = tracking.create(root, f"{old.info.run_name} again", {"reproduces": old.info.run_id})
         print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
-        code = {"PYTHONPATH": os.pathsep.join(filter(None, [str(checkout / "src"), os.environ.get("PYTHONPATH")]))}
         command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(composed)]
         ended = None
         try:
-            ended = launch.run(command, [held], checkout, code | {"MLFLOW_RUN_ID": run_id}, patience=60)
+            ended = launch.run(
+                command, [held], checkout, launch.importing(checkout / "src") | {"MLFLOW_RUN_ID": run_id}, patience=60
+            )
         finally:
             if ended != 0:
                 tracking.settle(root, run_id, "KILLED" if ended is None else "FAILED")
@@ -89,18 +91,16 @@ def _alone(lock: Path) -> Iterator[int]:
             lock.unlink()
 
 
-def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any]) -> None:
+def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any], title: str, again: str) -> None:
     """Put the raw data as they were into `checkout`, and files that git does not keep where the parameters look for them."""
     (checkout / "dvc.lock").write_bytes((kept / "dvc.lock").read_bytes())
     params.write_yaml(checkout / params.FILE, values)
-    dvc = ["dvc", "--cd", str(checkout)]
+    recorded = workspace.hashes(workspace.locked(kept))
     try:
-        launch.output([*dvc, "checkout", "--force", "data/raw"])
-    except UserError:
-        if cache.remotes(root):
-            launch.output([*dvc, "pull", "--force", "data/raw"])
-        else:
-            print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
+        cache.bring(root, checkout, {path: recorded[path] for path in (_RAW,) if path in recorded}, title, again)
+    except cache.Missing:
+        cache.remove(checkout / _RAW)  # what of it was there
+        print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
     worktree.bring_all(root, checkout, values)
     for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
         files = list((checkout / "data" / "raw" / kind).glob("*"))
@@ -157,12 +157,13 @@ def restore(root: Path, word: str) -> str:
     tree over the uncommitted changes of today. Where something cannot be had, all stays as it was.
 
     Raises:
-        UserError: it is a sweep, or has no DVC experiment here, or DVC has lost its files.
+        UserError: it is a sweep, or has no DVC experiment here, or its files are lost or damaged.
     """
     from tunetrail import store, tracking
 
     run = store.single(root, word)
     name, freed = run.data.tags.get("dvc.experiment"), run.data.tags.get(tracking.FREED)
+    title = f"run {run.info.run_id} ({run.info.run_name})"
     if freed:
         raise UserError(
             f"run {run.info.run_id} was freed on {freed}. Make it again: tunetrail reproduce {run.info.run_id[:8]}"
@@ -170,21 +171,20 @@ def restore(root: Path, word: str) -> str:
     if not name:
         ended = run.info.status == "FINISHED"
         remedy = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
-        raise UserError(
-            f"run {run.info.run_id} ({run.info.run_name}), {run.info.status}: no DVC experiment was saved of it. {remedy} "
-            f"{run.info.run_id[:8]}"
-        )
+        raise UserError(f"{title}, {run.info.status}: no DVC experiment was saved of it. {remedy} {run.info.run_id[:8]}")
     commit, files = worktree.commit(root, name), [root / params.FILE, root / "dvc.lock"]
-    with workspace.alone(root):
+    with workspace.alone(root, why="and its files would be written over. Wait for it, and restore the run then."):
         before = {file: file.read_bytes() for file in files if file.is_file()}
         names = [file.name for file in files]
-        launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *names])
         try:
-            _fetched(root)
-        except UserError:
+            launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *names])
+            recorded, wanted = workspace.hashes(workspace.locked(root)), workspace.outs(root)
+            outs = {path: recorded[path] for path in wanted if path in recorded}
+            with _aside([root / path for path in outs]):
+                cache.bring(root, root, outs, title, f"tunetrail reproduce {run.info.run_id[:8]}")
+        except BaseException:  # Ctrl-C as well
             for file in files:
                 file.write_bytes(before[file]) if file in before else file.unlink(missing_ok=True)
-            workspace.put_back(root)
             raise
         replaced = [file.name for file in before if file.read_bytes() != before[file]]
         if replaced:
@@ -195,13 +195,22 @@ def restore(root: Path, word: str) -> str:
     return f"{run.info.run_name} ({run.info.run_id[:8]})"
 
 
-def _fetched(root: Path) -> None:
-    """Have DVC put what dvc.lock names in place, from the cache or else the remote."""
-    dvc, outs = ["dvc", "--cd", str(root)], workspace.outs(root)
+@contextlib.contextmanager
+def _aside(paths: list[Path]) -> Iterator[None]:
+    """Have what is at `paths` beside its place while the body runs: it goes at the end, and comes back as it was where the
+    body raises."""
+    kept = {path: path.with_name(f"{path.name}.before-restore") for path in paths}
     try:
-        launch.output([*dvc, "checkout", "--force", *outs])
-    except UserError:
-        if not cache.remotes(root):
-            raise
-        print("not in DVC's cache: it is pulled from the remote", flush=True)
-        launch.output([*dvc, "pull", "--force", *outs])
+        for path, beside in kept.items():
+            if path.exists():
+                cache.remove(beside)  # of a restore that was killed
+                path.rename(beside)
+        yield
+    except BaseException:
+        for path, beside in kept.items():
+            if beside.exists():
+                cache.remove(path)
+                beside.rename(path)
+        raise
+    for beside in kept.values():
+        cache.remove(beside)

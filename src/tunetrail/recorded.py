@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tunetrail import UserError, cache, checkpoint, launch, params, workspace
+from tunetrail import UserError, cache, checkpoint, integrity, params, workspace
 
 RECORD = (str(params.FILE), "dvc.yaml", "dvc.lock")
 OUTPUTS = {"base": "outputs/base", "train": "outputs/model"}  # stage: its output that is asked for
@@ -32,7 +32,8 @@ def here(root: Path) -> Recorded:
     """The run that the checkout holds.
 
     Raises:
-        UserError: it holds none, or its model was trained on other data or in another template than params.yaml names.
+        UserError: it holds none, or its model was trained on other data or in another template than params.yaml names, or
+            its models are not those that dvc.lock records.
     """
     missing = [path for path in (*RECORD, *OUTPUTS.values()) if not (root / path).exists()]
     trained = workspace.locked(root).get("train")
@@ -41,6 +42,7 @@ def here(root: Path) -> Recorded:
         raise UserError(
             f"{root}: no finished run here (no {what}). Make one: tunetrail run, or name one: tunetrail chat RUN"
         )
+    cache.verify(root, root, _outs(root), f"{root}/dvc.lock", "tunetrail run")
     found = _read("this checkout's run", root, record=root, models=root)
     if trained["params"][str(params.FILE)]["train"]["datasets"] != found.params["train"]["datasets"]:
         raise UserError(
@@ -53,7 +55,7 @@ def here(root: Path) -> Recorded:
 def bring(root: Path, word: str) -> Recorded:
     """The run that `word` means (`store.find`), with its models out of DVC's cache.
 
-    They come into work/recorded/<id>, unless the checkout holds the same.
+    They come into work/recorded/<id>, unless the checkout holds the same; they are read, and are what was recorded.
 
     Raises:
         UserError: not one run, or a sweep, or one without an end, or its models are neither in the cache nor in a remote.
@@ -68,44 +70,29 @@ def bring(root: Path, word: str) -> Recorded:
             f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that came to its end has "
             f"models: name another. What tries this one again is in: tunetrail show {run.info.run_id[:8]}"
         )
-    if _holds(root, record):
+    if _outs(root) == _outs(record) and not integrity.changed(root, _outs(record)):
         return _read(name, root, record, models=root)
-    try:
-        checkout(root, record)
-    except UserError as error:
-        raise UserError(
-            f"{name}: its models are in DVC's cache no more. Where they were pushed, name the remote and ask again: "
-            f"dvc remote add --default NAME URL. Else make them anew: tunetrail reproduce {run.info.run_id[:8]}\n{error}"
-        ) from None
+    checkout(root, record, name, f"tunetrail reproduce {run.info.run_id[:8]}")
     return _read(name, root, record, models=record)
 
 
-def checkout(root: Path, folder: Path) -> None:
-    """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`.
+def checkout(root: Path, folder: Path, name: str = "the run", again: str = "tunetrail reproduce RUN") -> None:
+    """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`;
+    `name` and `again` as in `cache.verify`.
 
     Raises:
-        UserError: DVC does not find them; the message is its own.
+        UserError: they are not to be had as they were recorded.
     """
     # Git ignores work/, and DVC takes no stage from an ignored file.
     cache.lend(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
-    dvc = ["dvc", "--cd", str(folder)]
     print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
-    try:
-        launch.output([*dvc, "checkout", "--force", *OUTPUTS.values()])
-    except UserError:
-        if not cache.remotes(root):
-            raise
-        print("not in the cache: DVC pulls them from the remote", file=sys.stderr, flush=True)
-        launch.output([*dvc, "pull", "--force", *OUTPUTS.values()])
+    cache.bring(root, folder, _outs(folder), name, again)
 
 
-def _holds(root: Path, record: Path) -> bool:
-    """Whether the checkout's own outputs are those that `record`/dvc.lock names."""
-    ours, theirs = workspace.locked(root), workspace.locked(record)
-    return all(
-        (root / path).is_dir() and workspace.md5(root, ours, stage, path) == workspace.md5(record, theirs, stage, path)
-        for stage, path in OUTPUTS.items()
-    )
+def _outs(folder: Path) -> dict[str, str | None]:
+    """The md5 of each of OUTPUTS, as `folder`/dvc.lock records it."""
+    stages = workspace.locked(folder)
+    return {path: workspace.md5(folder, stages, stage, path) for stage, path in OUTPUTS.items()}
 
 
 def _read(name: str, root: Path, record: Path, models: Path) -> Recorded:

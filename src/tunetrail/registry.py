@@ -182,6 +182,10 @@ def _upload(client: MlflowClient, model: Model, run: Any, values: dict[str, Any]
         "until": task.get("until", []),
         "base": weights.base if hub else None,
         "revision": weights.revision if hub else None,
+        "run": run.info.run_id,
+        "sha256": {
+            f"{what}/{name}": own for what, of in weights.folders().items() for name, own in checkpoint.hashes(of).items()
+        },
     }
     columns = [ColSpec(DataType.string, "instruction"), ColSpec(DataType.string, "input", required=False)]
     params = ParamSchema([ParamSpec("max_new_tokens", DataType.long, config["max_new_tokens"])])

@@ -5,6 +5,8 @@ this package; that it asks as `template` and `chat` do is held by a test. Not co
 no answer depends on the rows beside it. Under the key `inputs` MLflow reads null as the text "None" before it comes here.
 """
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,21 @@ class Served(PythonModel):
     """MLflow's `model_config` says how it is asked.
 
     `template` has both forms, `dtype` is torch's name of it or "auto", an answer ends after `max_new_tokens` or before a
-    text of `until`, and `base`, at `revision`, is an adapter's base on the hub, or None.
+    text of `until`, and `base`, at `revision`, is an adapter's base on the hub, or None. `sha256` has the hash of each file
+    of the artifacts of `run`, as "tuned/NAME"; a model that was registered before there were any has none.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load `tuned`, a whole model or an adapter on `base`, from the artifacts onto the GPU, where there is one."""
+        """Load `tuned`, a whole model or an adapter on `base`, from the artifacts onto the GPU, where there is one.
+
+        Raises:
+            MlflowException: the artifacts are not those that were registered.
+        """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.config, tuned = context.model_config, Path(context.artifacts["tuned"])
+        self.compare(context.artifacts)
         adapter = (tuned / "adapter_config.json").is_file()
         whole, revision = tuned, None
         if adapter:
@@ -43,6 +51,28 @@ class Served(PythonModel):
             AutoTokenizer.from_pretrained(tuned) if named else AutoTokenizer.from_pretrained(whole, revision=revision)
         )
         self.network = network.eval()
+
+    def compare(self, artifacts: Mapping[str, str]) -> None:
+        """Read every file of the artifacts.
+
+        Raises:
+            MlflowException: one is missing, was not registered, or has another hash than it was registered with.
+        """
+        registered = self.config.get("sha256") or {}
+        files = [(f"{name}/{file.name}", file) for name, folder in artifacts.items() for file in Path(folder).iterdir()]
+        here = {}
+        for name, file in files if registered else []:
+            with file.open("rb") as content:
+                here[name] = hashlib.file_digest(content, "sha256").hexdigest()
+        others = [name for name in sorted(registered.keys() | here.keys()) if registered.get(name) != here.get(name)]
+        if others:
+            name = others[0]
+            raise MlflowException.invalid_parameter_value(
+                f"{len(others)} files of this model are not those that were registered, the first {name} in "
+                f"{Path(artifacts[name.partition('/')[0]]).parent}: SHA-256 {registered.get(name)} was registered, "
+                f"{here.get(name)} is here. Where the artifact store has it damaged, delete this version in MLflow and "
+                f"promote the run once more: tunetrail promote {self.config['run']}"
+            )
 
     def predict(self, model_input: pandas.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         """The answers, one for each row; `params` may have another `max_new_tokens`.

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import re
+import shlex
 import socket
 import stat
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, launch, store, tokens, tracking
+from tunetrail import UserError, integrity, launch, store, tokens, tracking
+from tunetrail.cache import objects as cached
 
 _MD5 = re.compile(r"md5: ([0-9a-f]{32}(?:\.dir)?)")  # as dvc.lock and .dvc files have it
 
@@ -94,7 +96,7 @@ def survey(root: Path) -> Space:
     root, others = root.resolve(), worktrees(root)
     if any(root.is_relative_to(checkout / "runs") for _, checkout in others):
         raise UserError(f"{root}: a run's worktree. Change into the checkout that started it.")
-    cache = Path(launch.output(["dvc", "--cd", str(root), "cache", "dir"])) / "files" / "md5"
+    cache = cached(root)
     # What is not yet whole has a name with a dot before it.
     sizes = {f"{file.parent.name}{file.name}": file.stat().st_size for file in cache.glob("??/[!.]*")}
     named = functools.partial(_named, cache, sizes)
@@ -135,7 +137,16 @@ def _named(cache: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
 
 @functools.cache
 def _inside(folder: Path) -> frozenset[str]:
-    """The objects of a folder's own object, which is named by its content."""
+    """The objects of a folder's own object, which is named by its content.
+
+    Raises:
+        UserError: its content is another by now, so nobody knows which objects are the folder's.
+    """
+    if not integrity.whole(folder, f"{folder.parent.name}{folder.name}"):
+        raise UserError(
+            f"{folder}: this listing in DVC's cache is damaged, so what it names is not known, and nothing is freed. Remove "
+            f"it (rm -f {shlex.quote(str(folder))}) and pull it again; without a remote its files cannot be had any more."
+        )
     return frozenset(entry["md5"] for entry in json.loads(folder.read_bytes()))
 
 

@@ -47,44 +47,95 @@ class Code:
         return self.patch.stat().st_size > 0
 
 
+# DVC's config may hold a password, and patches and experiments are kept where others read them: they have the commit's own.
+_SECRET = ".dvc/config"
+_START = "git add --all && git commit -m start"
+
+
 def code(folder: Path, patch: Path) -> Code:
     """Write what differs from the commit into `patch`: tracked files anywhere in `folder`, and new ones in conf/ and src/.
 
     Raises:
-        UserError: git does not answer, or there is no commit yet.
+        UserError: git does not answer, there is no commit yet, or it is not `folder`'s.
     """
-    git, index = ["git", "-C", str(folder)], patch.with_suffix(".index").resolve()
-    commit = launch.output([*git, "rev-parse", "--verify", "HEAD"])
-    beside = {"GIT_INDEX_FILE": str(index)}  # what is staged stays as it is
-    index.write_bytes((folder / launch.output([*git, "rev-parse", "--git-path", "index"])).read_bytes())
-    launch.output([*git, "add", "--update", "."], beside)
+    git, commit, index = ["git", "-C", str(folder)], head(folder), patch.with_suffix(".index").resolve()
+    try:
+        beside = staged(folder, index)
+        # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another.
+        rest = [".", ":!params.yaml", ":!dvc.lock"]
+        # Not `git diff`, which shows patches as its user likes them: without prefixes, or by a tool of theirs.
+        diff = ["diff-index", "--cached", "--binary", "--no-ext-diff", f"--output={patch.resolve()}", "HEAD", "--", *rest]
+        launch.output([*git, *diff], beside)
+        listed = launch.output([*git, "ls-files", "--stage", "src", "dvc.yaml"], beside)
+    finally:
+        index.unlink(missing_ok=True)
+    return Code(commit, patch, hashlib.sha256(listed.encode()).hexdigest())
+
+
+def head(folder: Path) -> str:
+    """The commit of the checkout.
+
+    Raises:
+        UserError: there is none, or git cannot read it.
+    """
+    git = ["git", "-C", str(folder)]
+    launch.output([*git, "rev-parse", "--show-toplevel"])  # git's own words, as of a folder that is another user's
+    try:
+        commit = launch.output([*git, "rev-parse", "--verify", "HEAD"])
+    except UserError:
+        raise UserError(f"{folder}: git has no commit yet, by which a run names its code. Make one: {_START}") from None
+    try:
+        launch.output([*git, "cat-file", "-e", "HEAD^{tree}"])
+    except UserError:
+        raise UserError(
+            f"{folder}: git does not have its commit {commit}. Get it: git fetch --all. What else is lost: git fsck"
+        ) from None
+    return commit
+
+
+def staged(folder: Path, index: Path) -> dict[str, str]:
+    """Stage the checkout as it is in the file `index`, without what may be secret; returns the environment by which git
+    takes that file. What the person has staged stays as it is, and so does every file of theirs.
+
+    Raises:
+        UserError: git could not, or the checkout is not in the repository around it.
+    """
+    git, beside = ["git", "-C", str(folder)], {"GIT_INDEX_FILE": str(index)}
+    own = folder / launch.output([*git, "rev-parse", "--git-path", "index"])
+    if own.is_file():
+        index.write_bytes(own.read_bytes())
+    else:
+        launch.output([*git, "read-tree", "HEAD"], beside)
+    try:
+        launch.output([*git, "ls-files", "--error-unmatch", "dvc.yaml"], beside)
+    except UserError:
+        top = launch.output([*git, "rev-parse", "--show-toplevel"])
+        first = "" if Path(top) == folder.resolve() else "git init && "
+        raise UserError(
+            f"{folder}: its dvc.yaml is not in git ({top}), by which a run names its code. {first}{_START}"
+        ) from None
+    launch.output([*git, "add", "--update", "--", ".", f":!{_SECRET}"], beside)
     launch.output([*git, "add", *[name for name in ("conf", "src") if (folder / name).is_dir()]], beside)
-    # params.yaml and dvc.lock are what a run writes: they are kept with it, and do not make the code another. DVC's config
-    # may hold a password, and a patch is kept where others read it.
-    rest = [".", ":!params.yaml", ":!dvc.lock", ":!.dvc/config"]
-    # Not `git diff`, which shows patches as its user likes them: without prefixes, or by a tool of theirs.
-    diff = ["diff-index", "--cached", "--binary", "--no-ext-diff", f"--output={patch.resolve()}", "HEAD", "--", *rest]
-    launch.output([*git, *diff], beside)
-    digest = hashlib.sha256(launch.output([*git, "ls-files", "--stage", "src", "dvc.yaml"], beside).encode()).hexdigest()
-    index.unlink()
-    return Code(commit, patch, digest)
+    launch.output([*git, "reset", "--quiet", "HEAD", "--", _SECRET], beside)
+    return beside
 
 
 class Busy(UserError):
     """Another process holds the checkout: `process` is its id, as far as it is known."""
 
-    def __init__(self, folder: Path, process: str):
-        super().__init__(
-            f"{folder}: process {process}, or what it started, is running here, and two runs would write the same files. "
-            "Wait for it, or run in a clone of your own."
-        )
+    def __init__(self, folder: Path, process: str, why: str):
+        super().__init__(f"{folder}: process {process}, or what it started, is running here, {why}")
         self.process = process
 
 
+_TWO_RUNS = "and two runs would write the same files. Wait for it, or run in a clone of your own."
+
+
 @contextlib.contextmanager
-def alone(folder: Path, name: str = "work/lock") -> Iterator[int]:
+def alone(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) -> Iterator[int]:
     """Hold the checkout, by the file `name` in it, for one run. Yields the open file that is the hold: it ends with the last
-    process that has it. Who holds it may remove the file.
+    process that has it. Who holds it may remove the file. `why` ends
+    the message: why nobody else may meanwhile, and what to do.
 
     Raises:
         Busy: another run holds it.
@@ -100,7 +151,7 @@ def alone(folder: Path, name: str = "work/lock") -> Iterator[int]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise Busy(folder, file.read().strip()) from None
+                raise Busy(folder, file.read().strip(), why) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -131,6 +182,11 @@ def outs(folder: Path) -> list[str]:
     """What the stages make: all that DVC may write over, for a person may have put other files under DVC."""
     found = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
     return [out for stage in found.values() for out in stage["outs"]]
+
+
+def hashes(stages: dict[str, Any]) -> dict[str, str]:
+    """The md5 of each output of these stages, as `locked` has them, by its path."""
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ())}
 
 
 def put_back(folder: Path) -> None:

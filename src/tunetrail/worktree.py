@@ -7,10 +7,11 @@ import contextlib
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, cache, launch, workspace
+from tunetrail import UserError, cache, launch, params, workspace
 
 SHARED = Path("work/shared")
 # Keys that may name a file or a folder of the checkout that git does not keep, and folders that a run fills itself.
@@ -89,29 +90,42 @@ def bring(root: Path, checkout: Path, section: dict[str, Any], name: str) -> Non
 def save(checkout: Path, name: str) -> str:
     """Keep the parameters, the lock file and the code of `checkout` as a DVC experiment on its commit; returns its name.
 
-    Each in turn, since DVC refuses two at once. What is staged stays staged.
+    Not by `dvc exp save`: that takes the person's changes away and puts them back, which a kill between the two loses, and
+    keeps a password that stands in DVC's config. For DVC an experiment is a commit by whose reference it is found.
 
     Raises:
-        UserError: DVC could not.
+        UserError: an output is gone, or git could not.
     """
-    name, git = re.sub(r"\W+", "-", name).strip("-"), ["git", "-C", str(checkout)]
-    new = launch.output([*git, "ls-files", "-z", "--others", "--exclude-standard", "conf", "src"]).split("\0")
-    words = [word for path in filter(None, new) for word in ("--include-untracked", path)]
-    index = checkout / launch.output([*git, "rev-parse", "--git-path", "index"])
-    # DVC commits in the name that git has; where it has none, which is no reason to lose the experiment, in ours.
-    known = launch.output([*git, "config", "--default", "", "user.email"]) or os.environ.get("GIT_AUTHOR_EMAIL")
-    names = {f"GIT_{role}_{part}": "tunetrail" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-    with workspace.turn(lock(checkout)):
-        staged, head = index.read_bytes(), launch.output([*git, "rev-parse", "HEAD"])
-        try:
-            save = ["dvc", "--cd", str(checkout), "exp", "save", "--force", "--name", name]
-            launch.output([*save, *words], None if known else names)
-        finally:
-            if launch.output([*git, "rev-parse", "HEAD"]) == head:  # nobody has committed meanwhile
-                kept = index.with_name("index.tunetrail")
-                kept.write_bytes(staged)
-                kept.replace(index)
+    for out in workspace.outs(checkout):
+        if not (checkout / out).exists():
+            raise UserError(
+                f"output '{out}' does not exist. Bring it back, or make it again: dvc checkout, or tunetrail run"
+            )
+    name, git = re.sub(r"\W+", "-", name).strip("-"), ["git", *_NO_HOOKS, "-C", str(checkout)]
+    head = workspace.head(checkout)
+    with tempfile.TemporaryDirectory() as folder:
+        beside = workspace.staged(checkout, Path(folder) / "index")
+        files = [file for file in (str(params.FILE), "dvc.yaml", "dvc.lock") if (checkout / file).is_file()]
+        launch.output([*git, "add", "--force", "--", *files], beside)
+        tree = launch.output([*git, "write-tree"], beside)
+    message = f"dvc: commit experiment {name}"
+    commit = launch.output([*git, "commit-tree", tree, "-p", head, "-m", message], _author(git))
+    launch.output([*git, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit])
+    for line in cache.secrets(checkout):
+        print(line, flush=True)
     return name
+
+
+def _author(git: list[str]) -> dict[str, str]:
+    """Who commits: whom git knows; where it knows nobody, which is no reason to lose the experiment, we."""
+    found = {}
+    for part in ("name", "email"):
+        known = launch.output([*git, "config", "--default", "", f"user.{part}"])
+        for role in ("AUTHOR", "COMMITTER"):
+            variable = f"GIT_{role}_{part.upper()}"
+            if not (known or os.environ.get(variable)):
+                found[variable] = "tunetrail"
+    return found
 
 
 def lock(checkout: Path) -> Path:

@@ -37,7 +37,8 @@ PyTorch, Transformers and, for an adapter, PEFT, but not this package.
 def command(run: str, name: str | None, force: bool) -> None:
     root = workspace.root()
     os.chdir(root)
-    with workspace.alone(root):  # another run would put other models under outputs/ while they are copied
+    # A run would put other models under outputs/ while they are copied.
+    with workspace.alone(root, why="and may replace the models that are copied. Wait for it, and promote the run then."):
         promote(root, run, name, force)
 
 
