@@ -59,6 +59,8 @@ def root(tmp_path, migrated, monkeypatch):
     (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("EXPERIMENT_ID", "TRACKING_USERNAME", "TRACKING_PASSWORD"):
+        monkeypatch.setenv(f"MLFLOW_{name}", "")  # what a test makes of them ends with it
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     return tmp_path
 

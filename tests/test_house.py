@@ -19,7 +19,7 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHARED_SECTIONS = {"name", "seed", "template", "accelerate", "plan"}
 # The floors from below: a module imports only from those before its own.
 TRACKING_AND_LAUNCH = {
-    *("store", "tracking", "registry", "served", "launch", "live", "schema", "machine"),
+    *("connection", "outage", "store", "reopening", "tracking", "registry", "served", "launch", "live", "schema", "machine"),
     *("answers", "acceptance", "instructions"),
     *("workspace", "worktree", "cache", "devices", "doctor", "accelerator", "services"),
 }

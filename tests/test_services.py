@@ -81,26 +81,6 @@ def tracked(monkeypatch, tmp_path):
     return line
 
 
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("https://host/path?key=secret#secret", "https://host"),
-        ("http://me:secret@host:5000/", "http://host:5000"),
-        ("postgresql+psycopg://me:s%40cret@host/mlflow", "postgresql+psycopg://host"),
-        ("http://me:sec@ret@host", "http://host"),
-        ("s3://bucket/secret", "s3://bucket"),
-        ("http://me:sec/ret@host", "..."),
-        ("http://me:sec#ret@host", "..."),
-        ("http://host:secret", "..."),
-        ("http://[secret", "..."),
-        ("me:secret@host:/path", "..."),
-        ("/mnt/store", "/mnt/store"),
-    ],
-)
-def test_of_an_address_only_what_is_no_secret_is_told(url, told):
-    assert services.address(url) == told
-
-
 def test_a_tracking_server_is_told_with_its_version_and_the_one_here(tracked, serve):
     server, here = serve(MLFLOW), doctor._version("mlflow")
     line = tracked(f"http://{server.place}/")

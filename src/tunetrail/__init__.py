@@ -1,7 +1,12 @@
 """Fine-tuning as an experiment: Hydra composes it, DVC runs its stages, MLflow keeps the record."""
 
+from tunetrail import redaction
+
 
 class UserError(Exception):
     """What a person can mend: the message names the thing that is wrong and the remedy. Ends the command with its code."""
 
     code = 2
+
+    def __init__(self, message: str):
+        super().__init__(redaction.shown(message))  # it may quote an address, or a tool that does

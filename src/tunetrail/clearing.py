@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, launch, ranking, space, store, tracking, workspace, worktree
+from tunetrail import UserError, connection, launch, ranking, space, store, tracking, workspace, worktree
 
 # What DVC itself keeps: all that the checkout, any commit of a branch or tag, and any experiment names.
 _GC = ("gc", "--quiet", "--force", "--workspace", "--all-commits", "--all-experiments")
@@ -94,7 +94,7 @@ def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
 def _busy(root: Path, place: Path, process: str) -> str:
     """That something goes on at `place`: which process, and which run, where the store knows one there."""
     here = {tracking.CHECKOUT: f"{socket.gethostname()}:{place}"}
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         going = store.search(client, here, "attributes.status = 'RUNNING'", "DESC")
     run = f", run {going[0].info.run_id[:8]} ({going[0].info.run_name})" if going else ""
     return f"{place}: process {process}{run} is running here, and nothing is freed meanwhile. Wait for it, and ask again."

@@ -59,7 +59,7 @@ def conduct(
         answers.close()
         from tunetrail import about, contract, record, tracking  # MLflow takes seconds to import: not before the checks
 
-        with tracking.run(root, values["name"]) as run:
+        with tracking.run(root, values["name"], params=config.flatten(values)) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
             config.write(values, root)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config, devices, launch, params, ranking, states, workspace, worktree
+from tunetrail import UserError, config, devices, launch, params, ranking, redaction, states, workspace, worktree
 from tunetrail.states import State
 
 # Hydra's launchers that know nothing of GPUs: side by side on one machine, their jobs would all take the first.
@@ -146,9 +146,9 @@ def _told(state: State, file: Path, root: Path) -> Iterator[None]:
     except UserError as error:
         state.state, state.why = "failed", str(error)
     except Exception as error:
-        state.state, state.why = "failed", f"{type(error).__name__}: {error}"
+        state.state, state.why = "failed", redaction.shown(f"{type(error).__name__}: {error}")
         with file.with_suffix(".log").open("a") as log:
-            traceback.print_exc(file=log)
+            log.write(redaction.shown(traceback.format_exc()))
     except BaseException:  # Ctrl-C or a signal ends the sweep
         state.state, status = "stopped", "KILLED"
         raise

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tunetrail import UserError
+from tunetrail import UserError, redaction
 
 # Each tool's own switch, off unless the person has set it otherwise.
 TELEMETRY_OFF = {
@@ -120,10 +120,11 @@ def tool(command: list[str], log: Path, label: str, offline: bool) -> None:
                 if bar := _BAR.search(line):
                     progress.show(bar)
                 else:
+                    line = redaction.shown(line)
                     file.write(line + "\n")
                     tail.append(line)
             file.flush()
-        if last := rest.decode(errors="replace").strip():
+        if last := redaction.shown(rest.decode(errors="replace").strip()):
             file.write(last + "\n")
             tail.append(last)
         code = process.wait()

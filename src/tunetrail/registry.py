@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from tunetrail import UserError, checkpoint, contract, page, report, store
+from tunetrail import UserError, checkpoint, connection, contract, page, redaction, report, store
 
 CHAMPION = "champion"
 EXAMPLE = [{"instruction": "Name three rivers.", "input": ""}]
@@ -87,7 +87,7 @@ def against(root: Path, name: str, run: Any, found: dict[str, Any]) -> list[str]
     if found["ifeval"]["delta"]["prompt_strict"]["low"] <= 0:
         gain = report.interval(found["ifeval"]["delta"]["prompt_strict"], sign="+")
         reasons.append(f"it does not beat its base outside the 95 % interval: Prompt Strict {gain}, in points")
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         champion = _champion(client, name)
     if champion is None or champion.run_id == run.info.run_id:
         return reasons
@@ -109,7 +109,7 @@ def against(root: Path, name: str, run: Any, found: dict[str, Any]) -> list[str]
 
 def version(root: Path, name: str, run_id: str) -> str | None:
     """The version of the registered model `name` that the run's model is already, or None."""
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         found = [one for one in client.search_model_versions(f"run_id = '{run_id}'") if one.name == name]
     return str(found[0].version) if found else None
 
@@ -123,7 +123,7 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
     Raises:
         UserError: the store does not take it.
     """
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         logged = client.create_logged_model(run.info.experiment_id, "tuned", run.info.run_id, model_type="causal-lm")
         status = LoggedModelStatus.FAILED
         try:
@@ -132,7 +132,7 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
             status = LoggedModelStatus.READY
         except OSError as error:
             raise UserError(
-                f"run {run.info.run_id}: the store does not take its model ({store.shown(str(error))[:300]}). It is not "
+                f"run {run.info.run_id}: the store does not take its model ({redaction.shown(str(error))[:300]}). It is not "
                 "registered: mend that, and promote it again."
             ) from None
         finally:
@@ -154,7 +154,7 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
 
 def crown(root: Path, name: str, version: str, reasons: Sequence[str]) -> None:
     """Give the version the alias `champion`, and keep with it the `reasons` against that."""
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         if reasons:
             client.set_model_version_tag(name, version, "promoted.against", "; ".join(reasons))
         client.set_registered_model_alias(name, CHAMPION, version)

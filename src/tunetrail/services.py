@@ -22,8 +22,9 @@ from pathlib import Path
 
 import yaml
 
-from tunetrail import UserError, cache, checkpoint, hub
+from tunetrail import UserError, cache, checkpoint, hub, outage
 from tunetrail.doctor import PYTHON, Asked, Check, Line
+from tunetrail.redaction import address
 
 _PATIENCE = 3.0  # seconds
 # Those that are of use together only, then the others.
@@ -32,22 +33,6 @@ _TOKENS = ("HF_TOKEN", "MLFLOW_TRACKING_TOKEN", *_PAIRS[0], *_PAIRS[1], "AWS_SES
 _SILENT = f"no answer within {_PATIENCE:.0f} s"
 _UNTRUSTED = "its certificate is not known to this Python"
 _OWN_STORE = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
-
-
-def address(url: str) -> str:
-    """What may be told of an address: scheme, host and port, or a folder. Users, passwords, paths, queries may be secrets.
-
-    Of one that is not well formed, such as `https://me:pass/word@host`, these cannot be told apart: "...".
-    """
-    scheme, _, rest = url.rpartition("://")
-    if not scheme:
-        return "..." if "@" in rest else rest
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "..."
-    return "..." if "@" in parts.path + parts.query + parts.fragment else f"{parts.scheme}://{parts.hostname or ''}{port}"
 
 
 def hub_reached(asked: Asked) -> Line:
@@ -144,7 +129,7 @@ def _database(file: Path) -> Line:
             ((runs,),) = store.execute("SELECT COUNT(*) FROM runs")
     except (sqlite3.Error, ValueError):
         return Line("fail", f"{file} is no MLflow store", f"move it away; or {_OWN_STORE}")
-    newest, known = _schema()
+    newest, known = outage.schemas()
     if found == newest:
         return Line("ok", f"{file}, {runs} runs, schema {found}")
     remedy = (
@@ -153,15 +138,6 @@ def _database(file: Path) -> Line:
         else "bring the environment in step with the lock"
     )
     return Line("fail", f"{file} has schema {found}, and MLflow here {newest}", remedy)
-
-
-def _schema() -> tuple[str, set[str]]:
-    """The newest of MLflow's schemas of its tables, and all of them, as its own migrations name them."""
-    folder = Path(importlib.util.find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
-    text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
-    known = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
-    (newest,) = known - set(re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE))
-    return newest, known
 
 
 def remote(asked: Asked) -> Line:

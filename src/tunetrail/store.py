@@ -1,64 +1,26 @@
-"""Words -> runs: where the record is, and how a run is found in it. `tracking` writes it.
+"""Words -> runs: how a run is found in the record. `tracking` writes it, `connection` opens it.
 
-One of the few files that talk to MLflow; a store that cannot be reached is said once, with the remedy.
-Not covered: models that serve, which are `registry`'s.
+One of the few files that talk to MLflow. Not covered: models that serve, which are `registry`'s.
 """
 
-import contextlib
-import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError, ranking
+from tunetrail.connection import EXPERIMENT as EXPERIMENT
+from tunetrail.connection import reached as reached
+from tunetrail.connection import uri as uri
+from tunetrail.redaction import shown as shown
 
-EXPERIMENT = "tunetrail"
 PARENT = "mlflow.parentRunId"  # MLflow's own tag, by which its UI nests runs
 _LISTED = 10  # runs, where a person must choose one
-
-
-def uri(root: Path) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute.
-
-    It is handed to children. A server gets three tries of 20 seconds, where MLflow's own patience blocks for minutes.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        uri = f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    return uri
-
-
-def shown(uri: str) -> str:
-    """A store's address as it may be printed: without a user's name and password."""
-    return re.sub(r"//[^@/\s]+@", "//", uri)
-
-
-@contextlib.contextmanager
-def reached(root: Path) -> Iterator[MlflowClient]:
-    """A client of the store; what the store cannot do is said with the remedy.
-
-    Raises:
-        UserError: the store cannot be reached, or does not have what the body asks of it.
-    """
-    address = uri(root)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table that it makes
-    try:
-        yield MlflowClient(address)
-    except MlflowException as error:
-        raise UserError(
-            f"tracking store {shown(address)}: {shown(error.message)}. Start it, or unset MLFLOW_TRACKING_URI and "
-            "MLFLOW_RUN_ID to keep the record in this checkout."
-        ) from None
 
 
 def search(client: MlflowClient, tags: dict[str, str], more: str = "", order: str = "ASC") -> list[Any]:

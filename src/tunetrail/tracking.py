@@ -17,14 +17,14 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
-from tunetrail import history, store
+from tunetrail import connection, history, reopening, store
+from tunetrail.redaction import shown
+from tunetrail.reopening import CHECKOUT as CHECKOUT
 
 _SECONDS_BETWEEN_READS = 1.0
-CHECKOUT, _ERROR = "tunetrail.checkout", "error"
+_ERROR = "error"
 FREED = "freed"  # the day on which `tunetrail gc` took the run's models away
-_PROJECT = "mlflow.project.entryPoint"  # on a run that `mlflow run` opened, under a name drawn at random
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
 
@@ -50,10 +50,10 @@ class Run:
             return
         try:
             getattr(self.client, word)(self.id, *given, **named)
-        except (MlflowException, OSError) as error:
+        except connection.FAULTS as error:
             self.lost = True
             print(
-                f"tracking: {self.address} does not take the record ({store.shown(str(error))[:300]}). The run goes on, and "
+                f"tracking: {self.address} does not take the record ({shown(str(error))[:300]}). The run goes on, and "
                 "its files are kept here. The same command, given again later, trains nothing and uploads all of it.",
                 flush=True,
             )
@@ -105,7 +105,7 @@ class Run:
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED; a record that is not whole is not FINISHED."""
-        with contextlib.suppress(MlflowException, OSError):
+        with contextlib.suppress(*connection.FAULTS):
             self.client.set_terminated(self.id, "FAILED" if self.lost and status == "FINISHED" else status)
 
     @contextlib.contextmanager
@@ -128,38 +128,41 @@ class Run:
 
 
 @contextlib.contextmanager
-def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
+def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any] | None = None) -> Iterator[Run]:
     """Open the run that MLFLOW_RUN_ID names (`mlflow run` hands it on, and a sweep), or a new one, and close it with its
-    true status.
+    true status. `params` are the dotted ones that it will have (a sweep has none), with which an earlier try must agree.
 
     FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, which its tag `error` tells. A run of `place` (the
     checkout, if not given) that is still RUNNING was left by kill -9, since one runs there at a time (`workspace.alone`): it
     is closed as KILLED first.
 
     Raises:
-        UserError: the tracking server cannot be reached, or has no such run.
+        UserError: the tracking server cannot be reached; or it has no such run, or the run is another's to write or has
+            ended, and nothing of it is changed.
     """
-    with store.reached(root) as client:
-        given = os.environ.pop("MLFLOW_RUN_ID", None)
+    given = os.environ.pop("MLFLOW_RUN_ID", "").strip()
+    kept = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
+    with connection.reached(root) as client:
+        found = reopening.run(client, given, root, name if place else "", kept) if given else None
         here = {CHECKOUT: f"{socket.gethostname()}:{place or root}"}
         for other in store.search(client, here, "attributes.status = 'RUNNING'"):
             if other.info.run_id != given:
                 client.set_terminated(other.info.run_id, "KILLED")
         sent: set[tuple[str, int]] = set()
         again = False
-        if given:
-            found = client.get_run(given)
+        if found:
             info = found.info
-            client.update_run(given, status="RUNNING", name=name if _PROJECT in found.data.tags else None)
-            client.log_batch(given, tags=[RunTag(key, value) for key, value in here.items()])
+            client.update_run(given, status="RUNNING", name=name if reopening.PROJECT in found.data.tags else None)
+            clean = {key: shown(value) for key, value in found.data.tags.items() if shown(value) != value}
+            client.log_batch(given, tags=[RunTag(key, value) for key, value in (here | clean).items()])
             if _ERROR in found.data.tags:
                 client.delete_tag(given, _ERROR)
             again = "name" in found.data.params  # one of ours; MLflow Projects begins a run with its entry point's
             curves = [key for key in found.data.metrics if key.startswith(("train/", "validation/"))]
             sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
-            info = client.create_run(_experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, store.shown(client.tracking_uri), sent, again=again)
+            info = client.create_run(connection.experiment(client, root), run_name=name, tags=here).info
+        opened = Run(client, info.run_id, info.experiment_id, shown(client.tracking_uri), sent, again=again)
     status = "FAILED"
     try:
         yield opened
@@ -176,7 +179,7 @@ def run(root: Path, name: str, place: Path | None = None) -> Iterator[Run]:
 
 def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
     """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING."""
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         tags = {store.PARENT: parent} | tags
         known = {key: tags[key] for key in (store.PARENT, "job.digest")}  # what a person typed may hold quotes
         if found := store.search(client, known, order="DESC"):
@@ -188,63 +191,54 @@ def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
 
 def create(root: Path, name: str, tags: dict[str, str]) -> str:
     """The id of a new run, for another process to open."""
-    with store.reached(root) as client:
-        return client.create_run(_experiment(client, root), run_name=name, tags=tags).info.run_id
+    with connection.reached(root) as client:
+        return client.create_run(connection.experiment(client, root), run_name=name, tags=tags).info.run_id
 
 
 def tag(root: Path, run_id: str, tags: dict[str, str]) -> None:
     """Set tags of a run that has ended."""
-    with store.reached(root) as client:
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    with connection.reached(root) as client:
+        client.log_batch(run_id, tags=[RunTag(key, shown(value)) for key, value in tags.items()])
 
 
 def sweep(root: Path, name: str) -> str | None:
-    """The id of the newest run of this sweep that is nobody's child."""
-    with store.reached(root) as client:
-        found = store.search(client, {"sweep": name}, order="DESC")
-    return next((run.info.run_id for run in found if store.PARENT not in run.data.tags), None)
+    """The id of the newest run of this sweep that is nobody's child, in the experiment that the environment names."""
+    with connection.reached(root) as client:
+        found, asked = store.search(client, {"sweep": name}, order="DESC"), connection.asked_for(client)
+    own = [run.info for run in found if store.PARENT not in run.data.tags]
+    return next((info.run_id for info in own if asked in (None, info.experiment_id)), None)
 
 
 def forget(root: Path, run_id: str) -> None:
     """Delete a run that came to nothing; MLflow keeps it among the deleted."""
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         client.delete_run(run_id)
 
 
 def status(root: Path, run_id: str) -> str:
     """FINISHED, FAILED, KILLED or RUNNING."""
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         return client.get_run(run_id).info.status
 
 
 def settle(root: Path, run_id: str, status: str, error: str | None = None) -> None:
     """Close a run whose own process could not: it ended before it opened the run, or was killed."""
-    with store.reached(root) as client:
+    with connection.reached(root) as client:
         if client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, status)
         if error:
             client.set_tag(run_id, _ERROR, _cut(error, _MAX_TAG_LENGTH))
 
 
-def _experiment(client: MlflowClient, root: Path) -> str:
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", store.EXPERIMENT)
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
-    # A server keeps artifacts where it was told to; beside our own SQLite file they would else go to the current folder.
-    local = (root / "mlartifacts").as_uri() if client.tracking_uri.startswith("sqlite:") else None
-    return client.create_experiment(name, artifact_location=local)
-
-
 def trained_in(run: Run, model_md5: str) -> str | None:
     """The earliest run with the model of this md5, or None: then it is not in this store."""
     try:
         runs = store.search(run.client, {"model.md5": model_md5})
-    except MlflowException:
+    except connection.FAULTS:
         return None
     return next((found.info.run_id for found in runs if found.info.run_id != run.id), None)
 
 
 def _cut(value: Any, length: int) -> str:
-    text = str(value)
+    text = shown(str(value))
     return text if len(text) <= length else text[: length - 1] + "…"

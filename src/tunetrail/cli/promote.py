@@ -45,7 +45,7 @@ def command(run: str, name: str | None, force: bool) -> None:
 def promote(root: Path, word: str, name: str | None, force: bool) -> None:
     """Register the run that `word` means, unless it is registered; give it the alias; say how it is served."""
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
-    from tunetrail import checkpoint, recorded, registry, store
+    from tunetrail import checkpoint, connection, recorded, redaction, registry, store
 
     run = store.single(root, word)
     name, scores = registry.named(run, name), registry.scores(root, run)
@@ -63,7 +63,8 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
         found = recorded.bring(root, run.info.run_id)
         weights = registry.Weights(found.tuned, found.base, found.revision)
         card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
-        click.echo(f"{size(weights.size())} go from {found.tuned} into the artifact store of {store.shown(store.uri(root))}")
+        address = redaction.shown(connection.uri(root))
+        click.echo(f"{size(weights.size())} go from {found.tuned} into the artifact store of {address}")
         version = registry.register(root, name, run, found.params, weights, card)
         if not force and (late := registry.against(root, name, run, scores)):  # another became the champion meanwhile
             raise UserError(f"{name}/{version} is registered, and is not the champion: {'; '.join(late)}")
@@ -76,9 +77,9 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
 
 def serve(name: str, root: Path) -> str:
     """What to type to serve the champion of `name`; a request may take ten minutes, where MLflow gives it one."""
-    from tunetrail import registry, store
+    from tunetrail import connection, redaction, registry
 
-    address = shlex.quote(store.shown(store.uri(root)))
+    address = shlex.quote(redaction.shown(connection.uri(root)))
     model = f"models:/{name}@{registry.CHAMPION}"
     return f"MLFLOW_TRACKING_URI={address} mlflow models serve -m {model} --env-manager local --port 5001 --timeout 600"
 

@@ -1,0 +1,129 @@
+"""What a tracking store raised -> one message: which store, what is wrong with it, and the fix.
+
+Pure but for SQLite files, which are looked at without MLflow.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import importlib.util
+import re
+import shlex
+import sqlite3
+import sys
+import urllib.parse
+from pathlib import Path
+
+from tunetrail import UserError, redaction
+
+_LONGEST = 400  # characters of a tool's own message
+_PACKAGES = {"MySQLdb": "mysqlclient", "pymysql": "PyMySQL", "psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
+_HALF = ("already exists", "duplicate column", "no such table", "no such column")  # SQLite's, where a migration was cut off
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+_OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
+
+
+def named(address: str) -> str:
+    """What a message calls the store."""
+    return f"tracking store {redaction.shown(''.join(address.split()))}"
+
+
+def file(address: str) -> Path | None:
+    """The file of an SQLite address."""
+    path = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", address)
+    return Path(path[1]) if path and path[1] != ":memory:" and not path[1].startswith("file:") else None
+
+
+def command(address: str, root: Path) -> str:
+    """What stands before a `mlflow` command so that it asks this store: nothing where the environment says so already."""
+    own = f"sqlite:///{root / 'mlflow.db'}"
+    return f"MLFLOW_TRACKING_URI={shlex.quote(own)} " if address == own else ""
+
+
+def check(store: Path, patience: float) -> None:
+    """Whether SQLite reads the file, waiting `patience` seconds for one who has locked it.
+
+    Raises:
+        UserError: it does not; or the schema is one that MLflow here does not know.
+    """
+    if store.is_dir():
+        raise UserError(
+            f"tracking store {store} is a folder. Give a file in it: MLFLOW_TRACKING_URI=sqlite:///{store}/mlflow.db"
+        )
+    revision = None
+    try:
+        address = f"file:{urllib.parse.quote(str(store))}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=patience)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            ((health,),) = database.execute("PRAGMA quick_check(1)")
+            if health != "ok":
+                raise sqlite3.DatabaseError(f"malformed ({health})")
+            if "alembic_version" in tables:
+                revision = (database.execute("SELECT version_num FROM alembic_version").fetchone() or [None])[0]
+    except sqlite3.Error as error:
+        raise explained(f"sqlite:///{store}", error) from error
+    if revision and revision not in schemas()[1]:
+        here = importlib.metadata.version("mlflow")
+        raise UserError(
+            f"tracking store {store} has schema {revision}, which MLflow {here} does not know: a newer MLflow wrote it. "
+            f"Use that MLflow, or another store: {_OWN}"
+        )
+
+
+@functools.cache
+def schemas() -> tuple[str, set[str]]:
+    """The newest of MLflow's schemas of its tables, and all of them, as its own migrations name them."""
+    folder = Path(importlib.util.find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
+    text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
+    known = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
+    (newest,) = known - set(re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE))
+    return newest, known
+
+
+def explained(address: str, error: Exception) -> UserError:
+    """The store's fault as a message with the fix."""
+    place, text = named(address), _text(error, address)
+    if isinstance(error, ModuleNotFoundError):
+        package = _PACKAGES.get(error.name or "", error.name)
+        install = f"{shlex.quote(sys.executable)} -m uv pip install {package}"
+        return UserError(
+            f"{place}: its driver, the package {package}, is not installed. Install it: {install}    or {_OWN}."
+        )
+    if "filesystem tracking backend" in text:
+        return UserError(
+            f"{place}: MLflow takes no new records in a folder of files. Keep the record in a database, "
+            f"MLFLOW_TRACKING_URI=sqlite:///mlflow.db, into which `mlflow migrate-filestore` copies the old one; or {_OWN}."
+        )
+    if not re.match(r"(https?|postgresql|mysql|mssql|sqlite)[:+]", address):
+        return UserError(
+            f"{place}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that begins with http://, "
+            f"https://, sqlite:///, postgresql://, mysql:// or mssql://; or {_OWN}."
+        )
+    if getattr(error, "error_code", "") in _NOT_THERE:
+        return UserError(f"{place}: {text}.")
+    if store := file(address):
+        return UserError(f"{place}: {_file_fault(store, text, error)}")
+    return UserError(f"{place}: {text}. Start it, or correct MLFLOW_TRACKING_URI, or {_OWN}.")
+
+
+def _file_fault(store: Path, text: str, error: Exception) -> str:
+    """What is wrong with an SQLite file, and the fix."""
+    move = f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.broken')}    A new one is made by the next command."
+    cut_off = type(error).__module__.partition(".")[0] in ("alembic", "builtins") and not isinstance(error, OSError)
+    if cut_off or any(word in text for word in _HALF):
+        return f"half-made: MLflow was stopped while it made or upgraded the tables ({text}). Move it away: {move}"
+    if "not a database" in text or "malformed" in text:
+        return f"{text}: no SQLite database, or a damaged one. Move it away, or put a copy of it back: {move}"
+    if "locked" in text:
+        return f"{text}: another process holds it, and did not give it back. Try again when that process has ended."
+    if "full" in text or "No space" in text:
+        return f"{text}. Make room on its disk: tunetrail gc says what runs take"
+    return f"{text}. Make {store.parent} a folder that can be written to, or give MLFLOW_TRACKING_URI another file."
+
+
+def _text(error: Exception, address: str) -> str:
+    """A tool's message on one line, without the address's password, the SQL, and where to read more."""
+    text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
+    text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
+    text = " ".join(redaction.shown(text).split()).rstrip(". ")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
