@@ -24,6 +24,8 @@ export DO_NOT_TRACK ?= 1
 export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
+# Its line "View run ... at:" has the address with the password in it.
+export MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT ?= true
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 # Nothing is imported from the current folder, where a datasets.py would stand in for the package.
 export PYTHONSAFEPATH := 1
@@ -45,6 +47,7 @@ $(READY): $(LOCK) pyproject.toml
 	@touch $@
 
 demo: $(READY) ## run the demo through `mlflow run` and show what came out
+	@test -s mlflow.db || python -m tunetrail.connection
 	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=demo
 
 test: $(READY) ## run every test

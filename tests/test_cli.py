@@ -294,3 +294,30 @@ def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
         assert ended.stderr.startswith("error: ")
         assert says in ended.stderr
         assert ended.stdout == ""
+
+
+NOBODY = """
+import pwd
+def unknown(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = unknown
+"""
+
+
+@pytest.mark.stage
+def test_a_user_whom_the_system_does_not_know_needs_no_home(tmp_path, root):
+    """A container's user id; what Python answers for one is given by a module that each of its processes loads."""
+    (tmp_path / "nobody").mkdir()
+    (tmp_path / "nobody" / "sitecustomize.py").write_text(NOBODY)
+    shutil.copytree(ROOT / "conf", root / "conf")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    dropped = ("HOME", "USER", "LOGNAME", "USERNAME", "LNAME", "XDG_CACHE_HOME", "MLFLOW_TRACKING_URI")
+    environment = {key: value for key, value in os.environ.items() if key not in dropped}
+    environment |= {"PYTHONPATH": f"{tmp_path / 'nobody'}:{ROOT / 'src'}", "TMPDIR": str(tmp_path)}
+    for words in (("ls",), ("plan",)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "tunetrail", *words], cwd=root, env=environment, capture_output=True, text=True
+        )
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == 0 or "the store has no run" in ended.stderr, ended.stderr

@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 
 from tests.conftest import ROOT
 from tests.test_report import left_by_a_run
-from tunetrail import config, history, launch, record, tracking
+from tunetrail import UserError, config, connection, history, launch, record, tracking
 
 pytestmark = pytest.mark.end_to_end
 
@@ -223,6 +223,13 @@ def test_the_record_is_in_postgresql_and_the_password_in_no_command_line(root, s
     commands = [" ".join(worker.cmdline()) for worker in server.workers()]
     assert any("postgresql+psycopg://" in command for command in commands)
     assert not [command for command in commands if PASSWORD in command]
+
+
+def test_a_password_that_postgresql_does_not_take_is_one_message_without_it(database, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://mlflow:wr%40ng@127.0.0.1:{database}/mlflow")
+    with pytest.raises(UserError, match="password authentication failed") as error, connection.reached(tmp_path):
+        pass
+    assert "wr" not in str(error.value).replace("correct", "")
 
 
 def test_the_trainers_and_this_machine_are_let_in_and_a_stranger_is_not(server):

@@ -1,5 +1,7 @@
 """A checkout -> an open tracking store: its address, its client, and the experiment that new runs belong to.
 
+    python -m tunetrail.connection        makes the store of the checkout that is the current folder, where there is none
+
 One of the few files that talk to MLflow. A store that cannot be opened or asked is said once, with the fix, after seconds.
 Not covered: finding runs, which is `store`'s, and how a store can fail, which is `outage`'s.
 """
@@ -9,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -209,3 +212,11 @@ def _by_id(client: MlflowClient, number: str) -> Any:
             f"MLFLOW_EXPERIMENT_ID={number}: {outage.named(client.tracking_uri)} has no such experiment. Give the id of one "
             "that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
         ) from None
+
+
+if __name__ == "__main__":
+    try:
+        with reached(Path.cwd()):
+            pass
+    except UserError as error:
+        sys.exit(f"error: {error}")

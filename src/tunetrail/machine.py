@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import platform
+import pwd
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,23 @@ def _processor() -> str:
     lines = file.read_text().splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def account() -> dict[str, str]:
+    """HOME and USER for a user id that the system does not list, as in a container, where its HOME cannot be written to:
+    MLflow, PyTorch and caches ask for them. Nothing for anybody else.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+        return {}
+    except KeyError:
+        name = f"tunetrail-{os.getuid()}"
+        if os.access(os.environ.get("HOME", ""), os.W_OK):
+            return {}
+        home = Path(tempfile.gettempdir()) / name
+        with contextlib.suppress(OSError):
+            home.mkdir(mode=0o700)
+        return {"HOME": str(home), "USER": os.environ.get("USER") or name}
 
 
 def device(values: dict[str, Any]) -> tuple[hardware.Device, str]:

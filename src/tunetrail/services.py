@@ -22,8 +22,9 @@ from pathlib import Path
 
 import yaml
 
-from tunetrail import UserError, cache, checkpoint, hub, outage
+from tunetrail import UserError, cache, checkpoint, hub
 from tunetrail.doctor import PYTHON, Asked, Check, Line
+from tunetrail.outage import schemas as _schema
 from tunetrail.redaction import address
 
 _PATIENCE = 3.0  # seconds
@@ -129,7 +130,7 @@ def _database(file: Path) -> Line:
             ((runs,),) = store.execute("SELECT COUNT(*) FROM runs")
     except (sqlite3.Error, ValueError):
         return Line("fail", f"{file} is no MLflow store", f"move it away; or {_OWN_STORE}")
-    newest, known = outage.schemas()
+    newest, known = _schema()
     if found == newest:
         return Line("ok", f"{file}, {runs} runs, schema {found}")
     remedy = (

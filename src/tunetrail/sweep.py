@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, job, plots, progress, ranking, sweep_plot, workspace
+from tunetrail import UserError, job, plots, progress, ranking, redaction, sweep_plot, workspace
 from tunetrail.grid import constant, logarithmic, total
 from tunetrail.progress import Job
 
@@ -90,7 +90,7 @@ def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
                 f"no job was begun: {type(error).__name__}: {str(error).rstrip('.')}. Mend hydra.sweeper or hydra.launcher, "
                 "which the options in conf/sweep/ set."
             ) from error
-        print(f"{sweep.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
+        print(redaction.shown(f"{sweep.folder.name}: {type(error).__name__}: {error}"), file=sys.stderr)
         while job.going_on(sweep.root, sweep.folder):  # elsewhere, as on a cluster
             for name in job.orphans(sweep.root, sweep.folder):
                 job.end(sweep.root, sweep.folder, name)

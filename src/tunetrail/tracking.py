@@ -88,7 +88,7 @@ class Run:
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Name the data that the run was trained on."""
-        data = Dataset(name=name, digest=digest[:36], source_type="local", source=path, profile=profile)
+        data = Dataset(name=name, digest=digest[:36], source_type="local", source=shown(path), profile=profile)
         self._send("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, root: Path, *paths: str, into: str | None = None) -> None:

@@ -1,11 +1,13 @@
 """The command line: one file a word. A fault that a person can mend ends any word with one message and the fault's code."""
 
+import os
 import sys
+import traceback
 from typing import Any
 
 import click
 
-from tunetrail import UserError, launch
+from tunetrail import UserError, launch, machine, redaction
 from tunetrail.cli import chat, compare, doctor, gc, ls, plan, promote, reproduce, restore, run, score, show
 
 
@@ -30,7 +32,9 @@ def main(debug: bool) -> None:
 
     Begin with `tunetrail run --help`.
     """
+    sys.excepthook = lambda *fault: print(redaction.shown("".join(traceback.format_exception(*fault))), file=sys.stderr)
     launch.settle()
+    os.environ.update(machine.account())
 
 
 for word in (run, plan, doctor, score, chat, ls, show, compare, reproduce, restore, promote, gc):

@@ -1,0 +1,121 @@
+"""Secrets that a person has, each a word found nowhere else: none is in anything that a sweep, `promote`, `doctor` and the
+other commands print or leave, in the checkout, in git, or in the tracking server's store.
+
+The demo, shrunken, is really trained as a sweep of one job, against an `mlflow server` whose address holds a password.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.checkouts import clone, environment
+from tests.test_server import free_port, healthy
+from tests.test_sweep import SMALL
+
+pytestmark = pytest.mark.end_to_end
+
+ADDRESS = {"user": "canary-user", "password": "canary%40pass%2Fword", "decoded": "canary@pass/word"}
+ENVIRONMENT = {
+    "HF_TOKEN": "hf_canaryhuggingface",
+    "AWS_ACCESS_KEY_ID": "canaryawskeyid",
+    "AWS_SECRET_ACCESS_KEY": "canaryawssecret",
+    "MLFLOW_TRACKING_TOKEN": "canarymlflowtoken",
+    "WANDB_API_KEY": "canarywandbkey",
+}
+REMOTE = "canaryremotepassword"
+CANARIES = [*ADDRESS.values(), *ENVIRONMENT.values(), REMOTE]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A tracking server that anybody may write to, in a folder of its own: (its port, the folder)."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    words = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    command = ["mlflow", "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    given = environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("wb") as log:
+        streams = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
+        process = subprocess.Popen(command, cwd=folder, env=given, **streams)
+    try:
+        ask = [sys.executable, "-c", f"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')"]
+        assert healthy(ask, given, lambda: process.poll() is None, 180), (folder / "server.log").read_text()[-3000:]
+        yield port, folder
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def used(store, tmp_path_factory):
+    """The checkout in which everything was done, and what each command printed."""
+    port, _ = store
+    folder = clone(tmp_path_factory.mktemp("canaries"))
+    (folder / ".dvc" / "config.local").write_text(
+        "[core]\nremote = storage\n['remote \"storage\"']\nurl = https://host.invalid/store\nauth = basic\n"
+        f"user = {ADDRESS['user']}\npassword = {REMOTE}\n"
+    )
+    given = environment(folder) | ENVIRONMENT
+    given["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:{port}"
+    printed = {}
+
+    def tunetrail(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=given, capture_output=True, text=True
+        )
+        printed[" ".join(words)] = done.stdout + done.stderr
+        return done.returncode
+
+    assert tunetrail("run", "-m", *SMALL, "train.weight_decay=choice(0.2)") == 0, printed
+    client = MlflowClient(f"http://127.0.0.1:{port}")
+    experiment = client.get_experiment_by_name("tunetrail").experiment_id
+    (job,) = (run for run in client.search_runs([experiment]) if "job.digest" in run.data.tags)
+    assert tunetrail("promote", job.info.run_id, "--force") == 0, printed
+    assert tunetrail("ls") == tunetrail("show", job.info.run_id) == tunetrail("ls", "--json") == 0, printed
+    for words in (("doctor",), ("doctor", "--json"), ("gc",), ("show", "nothing"), ("run", "name=nobody", "train.seed=x")):
+        tunetrail(*words)
+    given["MLFLOW_RUN_ID"] = job.info.run_id
+    assert tunetrail("run", *SMALL) == 2
+    given["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:9"
+    assert (tunetrail("ls"), tunetrail("--debug", "show", "a")) == (2, 1)
+    return folder, printed
+
+
+def holders(folder):
+    """The files below the folder that hold a canary, and which; a person's own config.local is meant to."""
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name != "config.local":
+            content = file.read_bytes()
+            yield from ((str(file), word) for word in CANARIES if word.encode() in content)
+
+
+def test_no_secret_is_printed(used):
+    _, printed = used
+    assert [(words, one) for words, text in printed.items() for one in CANARIES if one in text] == []
+
+
+def test_no_secret_is_in_a_file_of_the_checkout(used):
+    folder, _ = used
+    assert [path.name for path in (folder / "runs").glob("*/*.log")]
+    assert list(holders(folder)) == []
+
+
+def test_no_secret_is_in_gits_objects(used):
+    folder, _ = used
+    objects = subprocess.run(
+        ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=folder, capture_output=True, check=True
+    ).stdout
+    refs = subprocess.run(["git", "for-each-ref"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert "refs/exps/" in refs
+    assert [word for word in CANARIES if word.encode() in objects] == []
+
+
+def test_no_secret_is_in_the_tracking_servers_store(used, store):
+    _, folder = store
+    assert list((folder / "artifacts").rglob("params.yaml"))
+    assert list(holders(folder)) == []
