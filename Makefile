@@ -43,7 +43,8 @@ $(READY): $(LOCK) pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --requirement $(LOCK) --editable .
-	$(VENV)/bin/python -c 'from tunetrail import schema; schema.params()'
+	@echo "the tools are imported once, and what they say of the demo's config is kept: half a minute"
+	@$(VENV)/bin/tunetrail plan >/dev/null
 	@touch $@
 
 demo: $(READY) ## run the demo through `mlflow run` and show what came out

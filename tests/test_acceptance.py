@@ -96,11 +96,35 @@ def test_a_plugin_of_one_config_does_not_stay_for_the_next(asked):
     assert asked("model=llama3_2_1b", "+train.liger_cross_entropy=true") == {}
 
 
-def test_the_answer_is_asked_for_anew_when_a_plugin_of_ones_own_or_deepspeeds_config_changes(composed, tmp_path):
+@pytest.fixture
+def questions(composed, monkeypatch):
+    """What Axolotl would be asked of the run of these words in a checkout."""
+    asked = []
+    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, subject: asked.append(question))
+
+    def call(root, *words):
+        values = composed(*words)
+        acceptance.ask(values, root, *machine.device(values))
+        return asked[-1]
+
+    return call
+
+
+def test_it_is_asked_once_more_when_a_plugin_of_ones_own_or_deepspeeds_config_changes(questions, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "zero.json").write_text("{}")
+    words = ["+train.deepspeed=zero.json", "train.plugins=[tunetrail.live.HistoryPlugin,mine.Plugin]"]
+    before = questions(tmp_path, *words)
     (tmp_path / "mine.py").write_text("")
-    config = {"deepspeed": "zero.json", "plugins": ["mine.Plugin", "axolotl.integrations.liger.LigerPlugin"]}
-    assert acceptance._files({"train": config}, tmp_path) == [tmp_path / "mine.py", tmp_path / "zero.json"]
+    with_plugin = questions(tmp_path, *words)
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
+    assert before != with_plugin != questions(tmp_path, *words) != before
+
+
+def test_jobs_that_differ_in_rate_and_seed_and_checkouts_in_other_places_share_an_answer(questions, tmp_path):
+    question = questions(ROOT)
+    assert questions(tmp_path, "seed=7", "train.learning_rate=1e-5") == question
+    assert questions(ROOT, "train.num_epochs=1") != question
 
 
 def test_neither_a_model_nor_data_are_needed(asked, tmp_path):

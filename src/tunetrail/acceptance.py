@@ -20,6 +20,7 @@ from tunetrail.plan.hardware import Device
 # What a run is about: to leave one of these out would not be the run that was meant, or none.
 _KEPT = {"adapter", "base_model", "datasets", "learning_rate", "num_epochs", "optimizer", "output_dir", "plugins"}
 _KEPT |= {"gradient_accumulation_steps", "micro_batch_size", "sequence_len", "test_datasets"}
+_CHECKED = {"learning_rate": 1e-4, "seed": 42}  # a number above 0, an integer from 0 on
 _SHOWN = 3  # of several faults of one config
 _NOISE = re.compile(r"^(Value error|Assertion failed), ")
 
@@ -30,39 +31,45 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
     It has for each section that Axolotl refuses ("train", "base.make.train") its `message`, the `key` without which it
     takes the section, or None, and whether it only lacks a `package` here.
 
-
     The result raises:
         UserError: Axolotl cannot be asked.
     """
     configs = {"train": values["train"]}
     if values["base"]["make"]:
         configs["base.make.train"] = values["base"]["make"]["train"]
+    configs = {name: _settled(config, root) for name, config in configs.items()}
     seen = origin == "this machine" and device.name != "cpu"
     question = {
         "configs": configs,
-        "root": str(root),
         "capabilities": {"n_gpu": values["plan"]["num_gpus"]} | ({} if seen else device.capabilities()),
         "device": device.name,
-        "files": {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(configs, root)},
+        "files": sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(configs)),
     }
     return answers.ask("acceptance", question, "asking Axolotl whether it takes this config")
 
 
-def _files(configs: dict[str, dict[str, Any]], root: Path) -> list[Path]:
+def _settled(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The config with one value for the keys of which the schema has checked every value: the jobs of a sweep that differ
+    in these alone, and checkouts in other places, get one answer."""
+    deepspeed = config.get("deepspeed")
+    file = {"deepspeed": str(root / deepspeed)} if isinstance(deepspeed, str) else {}
+    return config | {key: value for key, value in _CHECKED.items() if key in config} | file
+
+
+def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
     """What the answer depends on besides the configs: DeepSpeed's config, and the source of plug-ins of one's own."""
     files = []
     for config in configs.values():
         if isinstance(config.get("deepspeed"), str):
-            files.append(root / config["deepspeed"])
+            files.append(Path(config["deepspeed"]))
         for plugin in config.get("plugins") or []:
             module = Path(*str(plugin).split(".")[:-1]).with_suffix(".py")
-            files += [Path(place) / module for place in [*sys.path, root] if "site-packages" not in str(place)]
+            files += [Path(place) / module for place in sys.path if "site-packages" not in place]
     return sorted({file for file in files if file.is_file()})
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """What `ask` asks, in a process that may import Axolotl."""
-    os.chdir(question["root"])
     refused = {}
     for name, config in question["configs"].items():
         if error := _error(config, question["capabilities"]):
