@@ -19,11 +19,12 @@ ERRORS = (
     *("NO_STEPS", "ANSWERS_TOO_LONG"),
     *("UNKNOWN_KEY", "WARMUP_NEVER_ENDS", "OUT_OF_MEMORY", "OUT_OF_DISK", "SEQUENCE_TOO_LONG", "NO_BF16"),
     *("ADAPTER_KEYS_UNUSED", "TEMPLATE_DIFFERS", "BOS_DIFFERS", "ROWS_OVERLAP", "EOS_MASKED", "NOTHING_SUPERVISED"),
-    *("CONTAMINATED", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"),
+    *("CONTAMINATED", "AXOLOTL_REFUSES", "CHECKERS_REFUSE", "KEYS_UNUSED", "NO_CHECKPOINT"),
 )
 WARNINGS = (
     *("EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "ROWS_CUT", "CHECKPOINTS_KEPT", "UNPINNED", "NON_COMMERCIAL"),
     *("REMOTE_CODE", "LEARNING_RATE_FAR", "TELEMETRY_ON", "PLANNED_OTHERWISE", "NOT_VALIDATED"),
+    *("KEY_OVERRIDDEN", "SENT_ELSEWHERE"),
 )
 
 
@@ -33,7 +34,7 @@ def error(code):
 
 def test_there_is_a_rule_for_each_code():
     assert set(findings.CODES) == {*ERRORS, *WARNINGS}
-    assert len(findings.CODES) == 29
+    assert len(findings.CODES) == 33
 
 
 def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_said(composed):

@@ -1,6 +1,6 @@
 """Composed values, a plan's facts and the environment -> what is wrong with the run, and what of it refuses the run.
 
-Not covered: the rules themselves (`refusals`, `validity`, `proportions`, `cautions`).
+Not covered: the rules themselves (`refusals`, `validity`, `effects`, `proportions`, `cautions`).
 """
 
 import contextlib
@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunetrail import UserError
-from tunetrail.plan import cautions, proportions, refusals, validity
+from tunetrail.plan import cautions, effects, proportions, refusals, validity
 from tunetrail.plan.finding import ERROR, WARNING, Finding, at, overrides
 
-RULES = (*refusals.RULES, *validity.RULES, *proportions.RULES, *cautions.RULES)
+_ERRORS = (*refusals.RULES, *validity.RULES, *effects.ERRORS)
+RULES = (*_ERRORS, *proportions.RULES, *cautions.RULES, *effects.WARNINGS)
 UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE = "UNKNOWN_KEY", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"
 NEVER_ALLOWED = (UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE)  # the tool that owns it would stop
-ALLOWABLE = tuple(rule.__name__.upper() for rule in (*refusals.RULES, *validity.RULES))
+ALLOWABLE = tuple(rule.__name__.upper() for rule in _ERRORS)
 CODES = (*NEVER_ALLOWED, *(rule.__name__.upper() for rule in (*RULES, cautions.telemetry_on)))
 
 
