@@ -1,13 +1,16 @@
 """What the head of a report says of its run, on the real conf/."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import hydra
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from tests.conftest import ROOT
-from tunetrail import about, report, tracking, workspace
+from tunetrail import about, config, report, tracking, workspace
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,17 @@ def test_a_run_is_called_by_its_own_name_and_lies_where_the_stage_reads_it_only_
     with about.introduced(root, found):
         assert json.loads((root / report.ABOUT).read_text()) == found
     assert not (root / report.ABOUT).exists()
+
+
+def test_what_differs_is_found_within_the_run_that_hydra_itself_has_composed(monkeypatch):
+    """As `tunetrail run` calls it: Hydra takes no second conf/ while it has one open."""
+    words, found = ["train.num_epochs=2"], []
+    monkeypatch.setattr(sys, "argv", ["run", *words])
+    monkeypatch.chdir(ROOT)
+
+    def job(cfg):
+        found.append(about.differs(ROOT, config.resolve(cfg), words))
+        found.append(list(HydraConfig.get().overrides.task))
+
+    hydra.main(config_path=str(ROOT / "conf"), config_name="config")(job)()
+    assert found == [("demo", [[["train.num_epochs"], "2", "4"]]), words]

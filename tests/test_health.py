@@ -107,7 +107,7 @@ def shares(**other):
 )
 def test_more_than_a_tenth_of_such_answers_is_said_of_the_model(tuned, sentence):
     (alert,) = health.alerts({"base": shares(), "tuned": tuned})
-    assert alert.startswith(f"Of tuned's answers {sentence}")
+    assert alert.startswith(f"Of the answers of tuned {sentence}")
 
 
 def test_a_tenth_is_not_said_nor_what_an_older_run_does_not_know():

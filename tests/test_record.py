@@ -73,7 +73,7 @@ def test_the_description_has_the_alerts_the_score_table_and_what_was_trained_on_
     kept = Kept()
     record.upload(kept, tmp_path, composed("method=lora"))
     text = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}["mlflow.note.content"]
-    assert text.startswith("**Of base's answers 33.3% never end")
+    assert text.startswith("**Of the answers of base 33.3% never end")
     row = r"^\| Prompt Strict \| 0\.0 \[.*\] \| 66\.7 \[.*\] \| \+66\.7 \[.*\] p = 0\.500 \|$"
     assert re.search(row, text, re.MULTILINE)
     assert "`outputs/base/model` was trained on 1 rows of `my/rows.jsonl`" in text

@@ -114,9 +114,9 @@ def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_no
     assert registry.against(root, "demo", run, registry.scores(root, run)) == []
     run = finish(root, metrics(10, 60) | {"health": {"base": answers, "tuned": DOTS}})
     (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
-    assert reason.startswith("Of tuned's answers 100.0% say nothing (no letter or digit), 100.0% never end")
+    assert reason.startswith("Of the answers of tuned 100.0% say nothing (no letter or digit), 100.0% never end")
     card = registry.card("demo", run, VALUES, registry.scores(root, run), adapter=False)
-    assert card.index("**Of tuned's answers 100.0% say nothing") < card.index("| accuracy in %")
+    assert card.index("**Of the answers of tuned 100.0% say nothing") < card.index("| accuracy in %")
 
 
 def test_a_run_whose_interval_reaches_zero_may_not(root):

@@ -205,13 +205,13 @@ def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_he
 def test_answers_that_say_nothing_are_said_above_every_table_of_scores(running_on, tmp_path):
     metrics = running_on(0, "." * 256)
     assert metrics["health"]["base"]["says_nothing"] == pytest.approx(1 / 3)
-    sentence = "Of base's answers 33.3% say nothing (no letter or digit), 33.3% never end"
+    sentence = "Of the answers of base 33.3% say nothing (no letter or digit), 33.3% never end"
     text = report.table(metrics)
     assert text.index(sentence) < text.index("as generated")
     assert re.search(r"^says nothing +33\.3% +0\.0%$", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) <= 120
     page = (tmp_path / "report" / "report.html").read_text()
-    assert page.index("Of base&#39;s answers 33.3% say nothing") < page.index("<table>")
+    assert page.index("Of the answers of base 33.3% say nothing") < page.index("<table>")
 
 
 def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table(tmp_path, monkeypatch):

@@ -45,12 +45,13 @@ def differs(root: Path, values: dict[str, Any], overrides: list[str]) -> tuple[s
     Keys of one last name and the same values (`seed`, `train.seed`) stand together. None, if conf/ has no such experiment.
     """
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("experiment=")]
     experiment = chosen[-1] if chosen else values["name"]
     try:
         default = config.flatten(config.resolve(composition.compose(root, [f"experiment={experiment}"])))
-    except (HydraException, UserError):
+    except (HydraException, OmegaConfBaseException, UserError):
         return experiment, None
     ours = config.flatten(values)
     together: dict[tuple[str, str, str], list[str]] = {}

@@ -27,9 +27,11 @@ def compose(root: Path, words: list[str], hydra: bool = False) -> Any:
         HydraException, OmegaConfBaseException: it cannot be.
     """
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import ConfigCompositionException
 
-    with initialize_config_dir(str(root / "conf")):
+    inside = GlobalHydra.instance().is_initialized()  # within `hydra.main`, which has this conf/ open
+    with contextlib.nullcontext() if inside else initialize_config_dir(str(root / "conf")):
         try:
             return compose("config", words, return_hydra_config=hydra)
         except ValueError as error:  # of a group that is null

@@ -86,5 +86,5 @@ def alerts(health: dict[str, dict[str, float | None]]) -> list[str]:
         }
         kinds = [f"{share:.1%} {kind}" for kind, share in shares.items() if round(share, 9) > ALARMING]
         if kinds:
-            sentences.append(f"Of {model}'s answers {', '.join(kinds)}: read some before you trust its scores.")
+            sentences.append(f"Of the answers of {model} {', '.join(kinds)}: read some before you trust its scores.")
     return sentences
