@@ -16,7 +16,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
     found = facts(
         values,
         steps={"total": 27, "rows_per_step": 5400.0},
-        data={"dropped": 30_000},
+        data={"dropped": 30_000, "validation": 49_173},
         flops={"validation": 1.92e18},
         validation={"batches": 0},
     )
@@ -75,6 +75,15 @@ def test_validation_rows_that_fill_no_batch_are_said(composed, known, raw, times
         assert found.what == "50 validation rows do not fill one batch of 24,576 tokens: there is no validation loss"
         values = mended(composed, known, found, PUT_RIGHT)
         assert {key: at(values, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(("validation", "warned"), [(50, False), (51, True)])
+def test_more_rows_held_out_than_trained_on_are_said(composed, known, validation, warned):
+    found = said(proportions.more_held_out, composed, data={"validation": validation, "train": 50})
+    assert bool(found) == warned
+    if warned:
+        assert found.what == "51 rows are held out to validate with, and 50 are left to train on"
+        assert mended(composed, known, found)["prepare"]["validation_rows"] == 0.05
 
 
 # Steps and batches.

@@ -89,6 +89,19 @@ def test_a_split_loses_no_row_and_the_seed_decides_it():
     assert records.split(given, None, 4, seed=2) != (train, validation)
 
 
+@pytest.mark.parametrize(
+    ("count", "held_out", "expected"), [(60, 0.05, 3), (2, 0.05, 1), (20, 0.5, 10), (20, 0.999, None), (1, 0.05, None)]
+)
+def test_below_1_a_share_of_the_rows_is_held_out_and_at_least_one(count, held_out, expected):
+    given = rows(*map(str, range(count)))
+    if expected is None:
+        with pytest.raises(UserError, match=rf"prepare\.validation_rows={held_out} \(\d+ rows\) leaves none to train on"):
+            records.split(given, None, held_out, seed=0)
+    else:
+        train, validation = records.split(given, None, held_out, seed=0)
+        assert (len(train), len(validation)) == (count - expected, expected)
+
+
 def test_a_question_that_occurs_twice_is_never_held_out():
     for seed in range(20):
         train, validation = records.split(rows("a", "A ", "b", "c"), None, 2, seed)

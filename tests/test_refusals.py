@@ -54,6 +54,24 @@ def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_said_of_it
     assert refusals.no_steps(values, facts(values, steps={"total": 1})) is None
 
 
+@pytest.mark.parametrize(
+    ("held_out", "packed", "mends"),
+    [(50, True, True), (50, False, True), (5, True, False), (0, True, False), (8, True, False)],
+)
+def test_rows_that_are_held_out_in_such_number_that_none_are_left_for_a_step_are_given_back(
+    composed, known, held_out, packed, mends
+):
+    """Of 60 rows of 50 tokens, for 8 sequences of 256 or 8 rows; but not where fewer held out would not be enough."""
+    words = ("accelerate.num_processes=1", f"train.sample_packing={str(packed).lower()}")
+    values, kept = composed(*words), 60 - held_out if held_out in (50, 5, 0) else 10
+    data = {"kept": kept, "train": kept, "validation": held_out, "tokens": kept * 50, "mean": 50.0}
+    fix = mended(
+        composed, known, refusals.no_steps(values, facts(values, steps={"total": 0}, data=data, device={"count": 1}))
+    )
+    assert (fix["prepare"]["validation_rows"] == 0.05) == mends
+    assert (fix["train"]["micro_batch_size"] == 1) == (not mends)
+
+
 @pytest.mark.parametrize(("limit", "mend"), [(1664, 1279), (386, 1), (385, None)])
 def test_the_longest_prompt_and_its_answer_must_have_a_place(composed, known, limit, mend):
     values = composed(PUT_RIGHT)

@@ -272,14 +272,6 @@ def test_a_template_of_the_trainings_own_is_the_one_that_is_counted(checkout):
     assert workload.read(changed(values, datasets=own), Path()).lengths.mean() < workload.read(values, Path()).lengths.mean()
 
 
-def test_a_validation_file_of_the_persons_own_is_held_against_what_is_trained_on(checkout):
-    rows = records.read(Path("rows.jsonl"))
-    other = {"instruction": "What else?", "input": "", "output": "Nothing."}
-    records.write(Path("held_out.jsonl"), [rows[0], rows[1], other])
-    values = checkout("base.make.vocab_size=300", "train.test_datasets.0.path=held_out.jsonl", "prepare.validation_rows=1")
-    assert workload.read(values, Path()).overlap in (1, 2)  # one of them may be the row that `prepare` holds out
-
-
 def test_rows_under_a_key_and_fields_that_are_left_out_are_those_of_the_file(checkout):
     rows = [
         row | {"system": "Be brief." if number < 3 else ""} for number, row in enumerate(records.read(Path("rows.jsonl")))

@@ -131,8 +131,10 @@ def question(row: Row) -> str:
     return " ".join(f"{row['instruction']} {row.get('input', '')}".split()).casefold()
 
 
-def split(rows: list[Row], take: int | None, held_out: int, seed: int) -> tuple[list[Row], list[Row]]:
+def split(rows: list[Row], take: int | None, held_out: float, seed: int) -> tuple[list[Row], list[Row]]:
     """The rows to train on and those to validate with, drawn by `seed`; `take` draws that many of the rows first.
+
+    `held_out` is a number of rows, or below 1 a share of those drawn, at least one.
 
     A question that occurs in several rows is never held out: what is validated with was not trained on.
 
@@ -144,14 +146,16 @@ def split(rows: list[Row], take: int | None, held_out: int, seed: int) -> tuple[
     drawn = random.Random(seed).sample(rows, take or len(rows))
     times = Counter(map(question, drawn))
     single = [place for place, row in enumerate(drawn) if times[question(row)] == 1]
-    if held_out >= len(drawn) or held_out > len(single):
+    count = int(held_out) if held_out >= 1 else max(1, round(held_out * len(drawn)))
+    if count >= len(drawn) or count > len(single):
+        share = f" ({count} rows)" if held_out < 1 else ""
         raise UserError(
-            f"{len(drawn)} rows, {len(single)} of them with a question of their own, and prepare.validation_rows={held_out} "
-            "leaves none to train on or asks for more than those. Give more rows or hold out fewer."
+            f"{len(drawn)} rows, {len(single)} of them with a question of their own, and prepare.validation_rows={held_out}"
+            f"{share} leaves none to train on or asks for more than those. Give more rows or hold out fewer."
         )
-    places = set(single[:held_out])
+    places = set(single[:count])
     kept = [row for place, row in enumerate(drawn) if place not in places]
-    return kept, [drawn[place] for place in single[:held_out]]
+    return kept, [drawn[place] for place in single[:count]]
 
 
 def read_prompts(path: Path) -> list[Row]:

@@ -69,7 +69,7 @@ def answer(_: None) -> Schema:
             expected_rows=nullable(COUNT),
             empty={"enum": ["refuse", "drop"]},
             take=nullable(COUNT),
-            validation_rows=COUNT,
+            validation_rows={"anyOf": [COUNT, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}]},
             seed=SEED,
         ),
         contract=closed(template={}, sequence_len={}, excess_length_strategy={}, expected_rows={}, license={}, ngram=COUNT),

@@ -52,6 +52,20 @@ def not_validated(values: Values, facts: Facts) -> Finding | None:
     )
 
 
+def more_held_out(values: Values, facts: Facts) -> Finding | None:
+    """More rows are held out to validate with than there are to train on."""
+    data = facts["data"]
+    if data["validation"] <= data["train"]:
+        return None
+    return Finding(
+        "MORE_HELD_OUT",
+        WARNING,
+        f"{data['validation']:,} rows are held out to validate with, and {data['train']:,} are left to train on",
+        "A loss is known well enough from few rows, and the model learns from the others alone.",
+        overrides(values, room.HELD_OUT),
+    )
+
+
 def evaluation_costly(values: Values, facts: Facts) -> Finding | None:
     """Validation computes more than a quarter (`COSTLY`) of what training does, what that computes twice included."""
     validation, training = facts["flops"]["validation"], facts["flops"]["training"] + facts["flops"]["recomputed"]
@@ -172,4 +186,4 @@ def learning_rate_far(values: Values, facts: Facts) -> Finding | None:
     )
 
 
-RULES = (not_validated, evaluation_costly, few_steps, batch_far, rows_cut, learning_rate_far)
+RULES = (not_validated, more_held_out, evaluation_costly, few_steps, batch_far, rows_cut, learning_rate_far)

@@ -21,15 +21,20 @@ def no_steps(values: Values, facts: Facts) -> Finding | None:
     if facts["steps"]["total"] or not facts["data"]["kept"]:  # without a row it is `nothing_supervised`
         return None
     data, train, count = facts["data"], values["train"], facts["device"]["count"]
+    fix = {"train.micro_batch_size": 1, "train.gradient_accumulation_steps": 1} if train["micro_batch_size"] > 1 else {}
+    # Where so many rows are held out that the others do not fill it, and with fewer they would.
+    rows = data["train"] + data["validation"]
+    needed = train["micro_batch_size"] * count * (train["sequence_len"] if train.get("sample_packing") else 1)
+    filled = 0.9 * rows * (data["mean"] if train.get("sample_packing") else 1)
+    if data["validation"] > 0.1 * rows and filled >= needed:
+        fix = room.HELD_OUT
     return Finding(
         "NO_STEPS",
         ERROR,
         f"{data['kept']:,} rows of {data['tokens']:,} tokens do not fill a micro-batch of {train['micro_batch_size']:,} x "
         f"{train['sequence_len']:,} tokens on each of {count:,} GPUs: the run has no step",
         "The trainer would end as soon as it began, and the tuned model would be the base.",
-        overrides(values, {"train.micro_batch_size": 1, "train.gradient_accumulation_steps": 1})
-        if train["micro_batch_size"] > 1
-        else "accelerate.num_processes=1, more rows, or another train.sequence_len",
+        overrides(values, fix) if fix else "accelerate.num_processes=1, more rows, or another train.sequence_len",
     )
 
 

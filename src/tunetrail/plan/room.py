@@ -18,6 +18,7 @@ _FSDP2 = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}, "op
 ADAPTERS_RATE = {"train.learning_rate": 2e-4}  # as there; a rate that an experiment sets for all weights would stay
 _MARGIN = 0.95  # of the capacity is what a mend may fill, since an estimate may be a tenth beside
 OTHER_ROWS = {"prepare": "file", "prepare.path": "FILE"}
+HELD_OUT = {"prepare.validation_rows": 0.05}  # of the rows, as in conf/prepare/file.yaml
 
 
 def runnable(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:

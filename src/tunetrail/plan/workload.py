@@ -17,7 +17,7 @@ from tunetrail.records import Row
 
 _SOURCES = ("counted", "estimated", "recorded")  # the surest first
 _BATCH = 1000  # texts whose token ids are held at once
-_PREPARED, _VALIDATION = "data/prepared/train.jsonl", "data/prepared/validation.jsonl"
+_PREPARED = "data/prepared/train.jsonl"
 _FORM = {"field_instruction", "field_input", "field_output", "format", "no_input_format"}
 
 
@@ -107,7 +107,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
         validation_lengths=validation_lengths,
         longest=longest,
         p95=math.ceil(np.quantile(sizes.sum(axis=0), 0.95)),
-        overlap=None if rows.record else sum(records.question(row) in trained for row in _held_out(train, rows, root)),
+        overlap=None if rows.record else sum(records.question(row) in trained for row in rows.validation),
         prompts=asked,
         longest_prompt=longest_prompt,
         contaminated=None if rows.record else contaminated,
@@ -132,13 +132,6 @@ def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
         rows = [{"instruction": str(number)} for number in range(raw)]
     train, validation = records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
     return _Rows(raw, left_out, train, validation, record)
-
-
-def _held_out(train: dict[str, Any], rows: _Rows, root: Path) -> list[Row]:
-    """The rows that training validates with: those that `prepare` leaves, or files of the person's own."""
-    places = [root / one["path"] for one in train.get("test_datasets") or [] if one.get("path")]
-    files = [place for place in places if place.is_file() and place != root / _VALIDATION]
-    return [row for file in files for row in records.read(file) if "instruction" in row] or rows.validation
 
 
 def _prompts(values: dict[str, Any], root: Path) -> list[str] | None:
