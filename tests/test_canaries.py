@@ -6,6 +6,7 @@ The demo, shrunken, is really trained as a sweep of one job, against an `mlflow 
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,15 +20,12 @@ from tests.test_sweep import SMALL
 
 pytestmark = pytest.mark.end_to_end
 
-ADDRESS = {"user": "canary-user", "password": "canary%40pass%2Fword", "decoded": "canary@pass/word"}
-ENVIRONMENT = {
-    "HF_TOKEN": "hf_canaryhuggingface",
-    "AWS_ACCESS_KEY_ID": "canaryawskeyid",
-    "AWS_SECRET_ACCESS_KEY": "canaryawssecret",
-    "MLFLOW_TRACKING_TOKEN": "canarymlflowtoken",
-    "WANDB_API_KEY": "canarywandbkey",
-}
-REMOTE = "canaryremotepassword"
+# Drawn anew, since the checkout has this file in it.
+WORD = secrets.token_hex(8)
+ADDRESS = {"user": f"user-{WORD}", "password": f"pass%40{WORD}%2Fword", "decoded": f"pass@{WORD}/word"}
+TOKENS = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY")
+ENVIRONMENT = {name: secrets.token_hex(16) for name in TOKENS}
+REMOTE = secrets.token_hex(16)
 CANARIES = [*ADDRESS.values(), *ENVIRONMENT.values(), REMOTE]
 
 
