@@ -19,6 +19,7 @@ from tunetrail import UserError, composition, config
         (["~train.seed", "+train.seed=5"], ["train.seed=9"], ["~train.seed", "+train.seed=9"]),
         (["~seed", "+seed=5"], ["name=x"], ["~seed", "+seed=5", "name=x"]),
         ([], ["seed=1", "seed=2"], ["seed=2"]),
+        (["train.lr=1", "seed=1"], ["~train.lr", "train.learning_rate=1"], ["seed=1", "train.learning_rate=1"]),
     ],
 )
 def test_a_word_that_is_typed_again_takes_the_place_of_the_first(words, more, found):
@@ -77,3 +78,24 @@ def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
     assert "hydra.sweeper.n_trials" not in composition.hydra_keys(ROOT, [])
     assert not [key for key in keys if "_target_" in key]
     assert composition.hydra_keys(ROOT, ["sweep=none"]) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("+train.hub_token=hunter2", "train.comet_api_key=hunter2", "wandb_api_key=hunter2", "--hf_token=hunter2"),
+        *("+train.x=https://me:hunter2@host/", "prepare.path=s3://me:hunter2@bucket/a", "++x.password=a(hunter2"),
+        "accelerate.aws-secret-access-key=hunter2",
+    ],
+)
+def test_a_secret_among_the_words_is_refused_before_anything_prints_it(word):
+    with pytest.raises(UserError, match="holds a secret") as error:
+        composition.check([word])
+    assert "hunter2" not in str(error.value)
+
+
+def test_what_only_looks_like_a_secret_passes():
+    composition.check(["+train.hf_use_auth_token=true", "train.comet_api_key=null", "~train.comet_api_key"])
+    composition.check(
+        ["+train.special_tokens.pad_token=x", "+evaluate.model_args.add_bos_token=true", "name=https://host/a@b"]
+    )

@@ -1,7 +1,9 @@
+import shlex
+
 import pytest
 
 from tests.planned import facts, mended
-from tunetrail import UserError, config
+from tunetrail import UserError, composition, config
 from tunetrail.plan import findings, remedy
 from tunetrail.plan.finding import ERROR, WARNING, Finding
 from tunetrail.quantities import GIB
@@ -150,31 +152,55 @@ def unknown(composed, known, *words):
     values = composed(*words)
     with pytest.raises(UserError) as fault:
         config.check(values, known)
-    return findings.unknown_key(fault.value, values, list(words))
+    return findings.unknown_keys(fault.value, values, list(words))
 
 
 @pytest.mark.parametrize(
     ("word", "key", "value"),
     [
-        ("+train.lerning_rate=0.001", "learning_rate", 0.001),
-        ("+train.warmup_step=7", "warmup_steps", 7),
-        ("+train.lr_schedular=linear", "lr_scheduler", "linear"),
+        ("+train.lr=0.001", "learning_rate", 0.001),
+        ("+train.num_warmup_steps=7", "warmup_steps", 7),
+        ("+train.lr_scheduler_type=linear_with_warmup", "lr_scheduler", "linear"),
+        ("+train.target_modules=[q_proj,v_proj]", "lora_target_modules", ["q_proj", "v_proj"]),
     ],
 )
-def test_a_misspelled_key_is_refused_and_its_value_goes_to_the_nearest_one(composed, known, word, key, value):
-    found = unknown(composed, known, word)
+def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_same(composed, known, word, key, value):
+    (found,) = unknown(composed, known, word)
     assert (found.code, found.level) == ("UNKNOWN_KEY", ERROR)
-    assert found.what.startswith(word[1:].partition("=")[0] + ": no such key. Did you mean train.")
-    mended = composed(word, *found.mend.split())
+    assert found.what == f"{word[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
+    mended = composed(*composition.retyped([word], shlex.split(found.mend)))
     config.check(mended, known)
     assert mended["train"][key] == value
 
 
-def test_a_key_that_is_near_none_is_taken_out(composed, known):
-    found = unknown(composed, known, "+train.xyzzy_plugh=1")
-    assert config.check(composed("+train.xyzzy_plugh=1", found.mend), known) is None
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("+train.lerning_rate=0.001", "Did you mean train.learning_rate?"),
+        ("+train.warmup_step=null", "Did you mean train.warmup_steps?"),
+        ("+train.lora_rnk=8", "Did you mean train.lora_r?"),
+        ("+train.train_batch_size=8", "Did you mean train.micro_batch_size?"),  # one device's, or all devices'
+        ("+train.xyzzy_plugh=1", "train has: "),
+    ],
+)
+def test_a_guess_is_a_hint_and_no_override(composed, known, word, near):
+    (found,) = unknown(composed, known, word)
+    assert near in found.what
+    key = word[1:].partition("=")[0]
+    assert found.mend == f"correct {key}, or leave it out"
+
+
+def test_each_unknown_key_is_a_finding_of_its_own_and_two_for_one_key_are_a_persons_to_decide(composed, known):
+    found = unknown(composed, known, "+train.r=8", "+train.lr=1e-3", "+train.lora_rank=16", "+train.xyzzy=1")
+    assert [one.what.partition(":")[0] for one in found] == ["train.lora_rank", "train.lr", "train.r", "train.xyzzy"]
+    assert found[1].mend == "~train.lr train.learning_rate=0.001"
+    assert found[0].mend == found[2].mend == "leave out all but one of the keys that set train.lora_r"
+    (found,) = unknown(composed, known, "+train.lr=1e-3", "train.learning_rate=2e-3")
+    assert found.mend == "leave out all but one of the keys that set train.learning_rate"
 
 
 def test_another_fault_of_the_config_stays_what_it_is(composed, known):
     with pytest.raises(UserError, match="'fast' is not of type 'number'"):
         unknown(composed, known, "train.learning_rate=fast")
+    with pytest.raises(UserError, match=r"(?s)'fast' is not of type 'number'.*train\.xyzzy: no such key"):
+        unknown(composed, known, "train.learning_rate=fast", "+train.xyzzy=1")

@@ -52,7 +52,9 @@ REFUSED = [
     ("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "plan.device=rtx_4090"),
     ("model=llama3_2_1b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
     ("model=qwen3_0_6b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
-    ("+train.lerning_rate=1e-3", "+train.warmup_steps=9000"),
+    ("+train.lr=1e-3", "+train.num_warmup_steps=9000"),
+    ("train.lr=1e-3", "epochs=2", "+train.optim=adamw", "evaluate.max_new_tokens=64", "nproc_per_node=1"),
+    ("+train.lora_rank=8", "+train.max_seq_length=256"),
 ]
 
 
@@ -71,8 +73,8 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
         (("experiment=llama3_8b_alpaca", "plan.device=h200", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
         (("experiment=llama3_8b_alpaca", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
         # ... a person's number as it was typed, and not in place of another that is right.
-        (("+train.lerning_rate=1.23456e-3",), ["train.learning_rate=0.00123456"]),
-        (("train.learning_rate=2e-3", "+train.lerning_rate=1e-3"), ["train.learning_rate=2e-3"]),
+        (("+train.lr=1.23456e-3",), ["train.learning_rate=0.00123456"]),
+        (("train.lr=1.23456e-3",), ["train.learning_rate=1.23456e-3"]),
         (("++train.warmup_steps=9000",), ["++train.warmup_steps=null", "train.warmup_ratio=0.03"]),
         (
             ("experiment=llama3_8b_alpaca", "plan.device=a100_40", "train.optimizer=paged_adamw_8bit"),
@@ -101,10 +103,30 @@ def test_a_model_that_nothing_makes_room_for_has_no_remedy(plan):
     assert mend.startswith("a smaller model")
 
 
-def test_a_key_that_hydra_does_not_compose_is_a_finding_and_what_to_do_is_said(plan):
-    done = plan("train.lerning_rate=1e-3", "--json")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train.lerning_rate=1e-3",),
+        ("+train.lerning_rate=1e-3",),
+        ("+train.xyzzy=1",),
+        ("+train.lr=1e-3", "+train.lora_rnk=8"),
+        ("+train.lr=1e-3", "train.learning_rate=2e-3"),
+        ("+train.hf_tokn=hunter2",),
+    ],
+    ids=" ".join,
+)
+def test_what_is_only_spelled_like_a_key_has_a_hint_and_no_command(plan, words):
+    done = plan(*words, "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr, found["remedy"]) == (2, "", None)
-    assert [(one["code"], one["mend"]) for one in found["findings"]] == [
-        ("UNKNOWN_KEY", "train.learning_rate=1e-3 in its place")
+    assert {one["code"] for one in found["findings"]} == {"UNKNOWN_KEY"}
+    assert "hunter2" not in done.stdout
+
+
+def test_every_wrong_key_is_found_where_hydra_stops_at_the_first(plan):
+    done = plan("train.lerning_rate=1e-3", "lora_rank=8", "+train.warmup_step=1", "train.learning_rate=1e-3", "--json")
+    assert [(one["what"].partition(":")[0], one["mend"]) for one in json.loads(done.stdout)["findings"]] == [
+        ("train.lerning_rate", "correct train.lerning_rate, or leave it out"),
+        ("lora_rank", "~lora_rank +train.lora_r=8"),
+        ("train.warmup_step", "correct train.warmup_step, or leave it out"),
     ]

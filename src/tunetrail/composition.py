@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config
+from tunetrail import UserError, config, secret
 
 # Hydra's own; it takes the beginning of one for the whole, `--experiment` for `--experimental-rerun`.
 _HYDRA_OPTIONS = ("--cfg", "--resolve", "--package", "--info", "--multirun", "--hydra-help", "--shell-completion")
@@ -50,12 +50,15 @@ def parse(words: list[str]) -> list[Any]:
 
 
 def retyped(words: list[str], more: list[str]) -> list[str]:
-    """The words with `more` at their end, each in place of the word that has set the same group or key before."""
+    """The words with `more` at their end, each in place of the word that has set the same group or key before; what deletes
+    such a key leaves that word out, and no more."""
     last = {one.key_or_group: one for one in parse(more)}
     kept, added = [], {}
     for one in parse(words):
         if one.key_or_group not in last or one.is_delete():
             kept.append(one.input_line)
+        elif last[one.key_or_group].is_delete():
+            added[one.key_or_group] = ""
         elif one.is_add() or one.is_force_add():
             added[one.key_or_group] = "+" if one.is_add() else "++"
     for key, one in last.items():
@@ -66,12 +69,17 @@ def retyped(words: list[str], more: list[str]) -> list[str]:
 
 
 def check(words: list[str], multirun: bool = False) -> None:
-    """Refuse what looks like an option and is none, and what is no override of one run, or with `multirun` of several.
+    """Refuse what looks like an option and is none, what is no override of one run, or with `multirun` of several, and what
+    would publish a secret.
 
     Raises:
-        UserError: naming the word and how it is written.
+        UserError: naming the word and how it is written, of a secret its key alone.
     """
     from hydra.errors import OverrideParseException
+
+    for word in words:
+        key, _, value = word.lstrip("-+~").partition("=")
+        secret.refuse({key: value})
 
     before = ""
     for word in words:
@@ -121,7 +129,35 @@ def explained(root: Path, words: list[str], schema: config.Schema) -> Iterator[N
     except (HydraException, OmegaConfBaseException) as error:
         groups = [folder.name for folder in (root / "conf").iterdir() if folder.is_dir()]
         known = [*config.known_keys(schema), *groups, *hydra_keys(root, words)]
+        if config.not_composed(error):
+            raise _refused(root, words, error, schema, known) from error
         raise UserError(config.composition_fault(error, known)) from error
+
+
+def _refused(root: Path, words: list[str], error: Exception, schema: config.Schema, known: list[str]) -> config.Refused:
+    """Every fault of the words, where Hydra stops at the first: they are composed and checked again without that word."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    faults: list[config.Fault] = []
+    while key := config.not_composed(error):
+        says = config.Fault(key, config.composition_fault(error, known))
+        faults.append(says if key in known else config.unknown(key, known))
+        rest = [word for word in words if word.lstrip("+~").partition("=")[0] != key]
+        if rest == words:
+            break
+        words = rest
+        try:
+            values = config.resolve(compose(root, words))
+            config.check(values, schema)
+            return config.Refused(faults, values)
+        except (HydraException, OmegaConfBaseException) as other:
+            error = other
+        except config.Refused as other:
+            return config.Refused(faults + other.faults, values)
+        except UserError:  # of what the words that were left out may have been the remedy
+            break
+    return config.Refused(faults)
 
 
 def hydra_keys(root: Path, words: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from tunetrail import (
     acceptance,
     answers,
     cache,
+    canonical,
     config,
     history,
     inputs,
@@ -48,7 +49,9 @@ def conduct(
     `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are the person's words,
     None where what was composed came from elsewhere; `notes` say what was added to them, and are printed at the head.
     """
-    config.check(values, schema.params())
+    known = schema.params()
+    values = canonical.read(values, known)
+    config.check(values, known)
     values["prepare"].setdefault("field", None)  # a file of an earlier version has none, and DVC asks for it
     inputs.check(values)
     for note in notes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, config
+from tunetrail import UserError, canonical, config, secret
 from tunetrail.composition import compose, parse
 
 
@@ -48,7 +48,7 @@ def check(
         HydraException, OmegaConfBaseException: a job cannot be composed.
     """
     parsed = parse(words)
-    config.refuse_secrets(one.key_or_group for one in parsed)
+    secret.refuse({one.key_or_group: one.input_line for one in parsed if not one.is_delete()})
     _refuse_two(root / "conf" / "sweep", parsed)
     hydra = compose(root, next(jobs(parsed)), hydra=True).hydra
     sweeper, named = hydra.sweeper, {one.key_or_group for one in parsed}
@@ -66,7 +66,7 @@ def check(
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
     for job in jobs(parsed):
         try:
-            values = config.resolve(compose(root, job))
+            values = canonical.read(config.resolve(compose(root, job)), schema)
             config.check(values, schema)
             if refuse:
                 refuse(values)

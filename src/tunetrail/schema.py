@@ -6,13 +6,11 @@ Axolotl takes a misspelled key in silence, so every key is held against the clas
 takes seconds of imports: `answers` keeps what they answer.
 """
 
-import contextlib
-import importlib
 import json
-import pkgutil
+from pathlib import Path
 from typing import Any
 
-from tunetrail import answers
+from tunetrail import answers, axolotl_schema
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -37,10 +35,11 @@ def nullable(schema: Schema) -> Schema:
 
 def params() -> Schema:
     """The schema of params.yaml, from the cache or made anew."""
-    return answers.ask("schema", None, "asking Axolotl, transformers and lm-eval which keys they know")()
+    ours = Path(axolotl_schema.__file__).read_text()  # another text, another answer
+    return answers.ask("schema", ours, "asking Axolotl, transformers and lm-eval which keys they know")()
 
 
-def answer(_: None) -> Schema:
+def answer(_: Any) -> Schema:
     """Ask each tool for its keys and put them beside ours. Imports all of them."""
     axolotl, definitions = _axolotl()
     template = closed(with_input=TEXT, without_input=TEXT)
@@ -91,31 +90,12 @@ def answer(_: None) -> Schema:
 
 
 def _axolotl() -> tuple[Schema, Schema]:
-    from axolotl.utils.schemas.config import AxolotlInputConfig
+    """The schema of an Axolotl config, stricter than Axolotl where it would fail only once it has begun."""
     from axolotl.utils.schemas.enums import CustomSupportedOptimizers
-    from pydantic.json_schema import GenerateJsonSchema
-    from pydantic_core import PydanticSerializationError
     from transformers.trainer_utils import SchedulerType
     from transformers.training_args import OptimizerNames
 
-    class Generator(GenerateJsonSchema):
-        """Axolotl's own `config-schema` gives up at the fields that take a torch.dtype; here they take anything."""
-
-        def enum_schema(self, schema):
-            try:
-                return super().enum_schema(schema)
-            except PydanticSerializationError:
-                return {}
-
-        def handle_invalid_for_json_schema(self, schema, error_info):
-            return {}
-
-        def encode_default(self, default):
-            return None
-
-    schema = AxolotlInputConfig.model_json_schema(schema_generator=Generator)
-    _close(schema)
-    definitions = schema.pop("$defs")
+    schema, definitions = axolotl_schema.make()
     # Axolotl takes any number, and text for the learning rate, and trains nothing at 0 or below, or fails once it has begun.
     schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0, "maximum": 10_000}
     schema["properties"]["learning_rate"] = {"type": "number", "exclusiveMinimum": 0}
@@ -130,44 +110,7 @@ def _axolotl() -> tuple[Schema, Schema]:
     schedulers = {"one_cycle", "rex", *(one.value for one in SchedulerType)}  # its own two, in core/builders/base.py
     schema["properties"]["optimizer"] = {"enum": sorted(optimizers)}
     schema["properties"]["lr_scheduler"] = {"enum": [*sorted(schedulers), None]}
-    # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
-    schema["dependentSchemas"] = {}
-    for plugin, arguments in _plugins().items():
-        extra = arguments.model_json_schema(schema_generator=Generator)
-        _close(extra)
-        definitions |= extra.get("$defs", {})
-        schema["properties"] |= extra["properties"]
-        named = {"properties": {"plugins": {"type": "array", "contains": {"const": plugin}}}}
-        schema["dependentSchemas"] |= dict.fromkeys(extra["properties"], named)
-    kept = ("type", "properties", "required", "additionalProperties", "dependentSchemas")
-    return {key: schema[key] for key in kept if key in schema}, definitions
-
-
-def _plugins() -> dict[str, Any]:
-    """The plug-ins that come with Axolotl and have keys of their own: name in `plugins` -> the class of those keys."""
-    from axolotl import integrations
-    from axolotl.integrations.base import BasePlugin
-
-    found = {}
-    for package in pkgutil.iter_modules(integrations.__path__, f"{integrations.__name__}."):
-        with contextlib.suppress(ImportError):  # what it integrates is not installed
-            for name, plugin in list(vars(importlib.import_module(package.name)).items()):
-                if isinstance(plugin, type) and issubclass(plugin, BasePlugin) and (place := plugin().get_input_args()):
-                    module, _, arguments = place.rpartition(".")
-                    found[f"{package.name}.{name}"] = getattr(importlib.import_module(module), arguments)
-    return found
-
-
-def _close(schema: Any) -> None:
-    """Forbid unknown keys wherever keys are declared, and drop the tools' prose."""
-    if isinstance(schema, dict):
-        if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-            schema.setdefault("additionalProperties", False)
-        for key in ("description", "title", "default"):
-            if isinstance(schema.get(key), str | int | float | bool | None):
-                schema.pop(key, None)
-    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        _close(part)
+    return schema | {"lenient": True}, definitions  # as pydantic: `canonical`
 
 
 def _evaluate(template: Schema, hub: Schema) -> Schema:
@@ -181,7 +124,7 @@ def _evaluate(template: Schema, hub: Schema) -> Schema:
     from transformers import GenerationConfig
 
     run = TypeAdapter(EvaluatorConfig).json_schema()["properties"]
-    _close(run)
+    axolotl_schema.close(run)
     for key in ("config", "tasks", "include_path", "output_path", "predict_only", "use_cache"):
         del run[key]  # the stage's to set
     backend = {name: {} for name in inspect.signature(HFLM.__init__).parameters} | {"attn_implementation": TEXT}
@@ -193,6 +136,8 @@ def _evaluate(template: Schema, hub: Schema) -> Schema:
         "log_samples": {"const": True},  # the report recounts the scores from them
     }
     generation = {key: _like(value) for key, value in GenerationConfig().to_dict().items()}
+    # lm-eval makes these of max_gen_toks; beside it they would win, and nobody would see it.
+    generation = {key: value for key, value in generation.items() if key not in ("max_new_tokens", "max_length")}
     generation |= {"until": {"type": "array", "items": TEXT}, "max_gen_toks": COUNT, "do_sample": {"type": "boolean"}}
     task = {field.name: {} for field in dataclasses.fields(TaskConfig)}
     task |= {"task": TEXT, "generation_kwargs": closed(False, **generation) | {"required": ["max_gen_toks"]}}

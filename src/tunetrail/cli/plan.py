@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, composition, config, experiment, implied, inputs, schema, workspace
+from tunetrail import UserError, canonical, composition, config, experiment, implied, inputs, schema, workspace
 from tunetrail.quantities import size
 
 _HELP = """Work out what a run will be before it costs anything, and refuse it where it cannot come to any good.
@@ -59,10 +59,10 @@ def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[s
     values: dict[str, Any] = {}
     try:
         with composition.explained(root, words, known):
-            values = config.resolve(composition.compose(root, words))
+            values = canonical.read(config.resolve(composition.compose(root, words)), known)
         config.check(values, known)
-    except UserError as fault:
-        return values, {}, [findings.unknown_key(fault, values, words)]
+    except config.Refused as refused:
+        return values, {}, findings.unknown_keys(refused, values, words)
     inputs.together(values)
     inputs.model(values)
     facts, judged = experiment.judged(values, root)

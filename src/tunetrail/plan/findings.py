@@ -3,14 +3,13 @@
 Not covered: the rules themselves (`refusals`, `validity`, `effects`, `proportions`, `cautions`).
 """
 
-import contextlib
 import difflib
-import re
+import shlex
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from tunetrail import UserError
+from tunetrail import UserError, config, synonyms
 from tunetrail.plan import cautions, effects, proportions, refusals, validity
 from tunetrail.plan.finding import ERROR, WARNING, Finding, at, overrides
 
@@ -28,25 +27,36 @@ def judge(values: dict[str, Any], facts: dict[str, Any], environ: Mapping[str, s
     return [one for one in found if one]
 
 
-def unknown_key(fault: UserError, values: dict[str, Any], words: list[str]) -> Finding:
-    """What was said of an unknown key, by `config.check` of the `values` that the words compose, or by Hydra, which then
-    composed none. Its value goes to the key that was meant, unless that is among the words too.
+def unknown_keys(refused: config.Refused, values: dict[str, Any], words: list[str]) -> list[Finding]:
+    """A finding for each key that nobody reads, of what `config.check` has against the `values` that the words compose, or
+    Hydra, which then composed none. The value of a key goes to the one that means the same; what is only spelled like it is
+    for a person to decide.
 
     Raises:
-        UserError: `fault` itself, where it is about something else.
+        Refused: `refused` itself, where it is about something else, too.
     """
-    said = re.fullmatch(r"(\S+): no such key\. (.*)", str(fault), re.DOTALL)
-    if not said:
-        raise fault
-    key, near = said[1], re.match(r"Did you mean (\S+)\?", said[2])
-    value = next((word.partition("=")[2] for word in words if word.partition("=")[0].lstrip("+") == key), "VALUE")
-    mend = f"{near[1]}={value} in its place" if near else "leave it out"
-    with contextlib.suppress(KeyError):  # where nothing was composed
-        typed = near and any(word.lstrip("+").partition("=")[0] == near[1] for word in words)
-        value = at(values, key)
-        mend = f"~{key} {overrides(values, {near[1]: value})}" if near and not typed else f"~{key}"
+    if not all(fault.unknown for fault in refused.faults):
+        raise refused
     why = "The tool that owns it would take it in silence and do as if it were not there. It cannot be allowed."
-    return Finding(UNKNOWN_KEY, ERROR, str(fault), why, mend)
+    meant = [one.instead for one in refused.faults] + [word.partition("=")[0].lstrip("+") for word in words]
+    mends = [_in_its_place(one, values or refused.values, words, meant.count(one.instead)) for one in refused.faults]
+    return [Finding(UNKNOWN_KEY, ERROR, one.says, why, mend) for one, mend in zip(refused.faults, mends, strict=True)]
+
+
+def _in_its_place(fault: config.Fault, values: dict[str, Any], words: list[str], claims: int) -> str:
+    """The overrides that give a key's value to the one that means the same, which `claims` keys set; or what a person must
+    do."""
+    if not fault.instead:
+        return f"correct {fault.key}, or leave it out"
+    if claims > 1:
+        return f"leave out all but one of the keys that set {fault.instead}"
+    try:
+        value = at(values, fault.key)
+    except KeyError:  # Hydra did not compose it: it was typed
+        typed = next(word.partition("=")[2] for word in words if word.partition("=")[0].lstrip("+") == fault.key)
+        plus = overrides(values, {fault.instead: None}).partition(fault.instead)[0]
+        return f"~{fault.key} {shlex.quote(f'{plus}{fault.instead}={synonyms.value(fault.instead, typed)}')}"
+    return f"~{fault.key} {overrides(values, {fault.instead: synonyms.value(fault.instead, value)})}"
 
 
 def tools_refuse(values: dict[str, Any], axolotl: dict[str, Any], checkers: str, here: bool) -> list[Finding]:

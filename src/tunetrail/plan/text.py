@@ -42,7 +42,7 @@ def verdict(found: list[Finding], errors: list[Finding], mended: list[str] | Non
     if not errors:
         warned = any(one.level == "WARNING" for one in found)
         return "not refused; see the warnings" if warned else "not refused: allowed" if found else _WELL
-    said = f"refused: {', '.join(one.code for one in errors)}"
+    said = f"refused: {', '.join(dict.fromkeys(one.code for one in errors))}"
     if mended is None:
         return said
     command = shlex.join(["tunetrail", "run", *mended])

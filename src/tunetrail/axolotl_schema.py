@@ -1,0 +1,154 @@
+"""Axolotl's own class of a config -> a JSON Schema of every key that Axolotl reads, under each name that it takes it by.
+
+Pydantic's schema of the class has one name a field, and nothing of what Axolotl's validators rename before they look. Beside
+JSON Schema's own words a property may have these, of which validators know nothing:
+
+    same_as   the name that a field is read by when this one, an older or a second name, has been replaced
+    retired   no version that is installed reads it; it stands in configs of 2023 and 2024, where it is null
+
+Not covered: what is stricter here than Axolotl (`schema`), and whether values go together, which Axolotl itself says.
+"""
+
+import contextlib
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+Schema = dict[str, Any]
+
+# Names that a validator replaces by today's before it looks (axolotl/utils/schemas/validation.py and config.py).
+_RENAMED = {
+    "evaluation_strategy": "eval_strategy",
+    "noisy_embedding_alpha": "neftune_noise_alpha",
+    "pretrain_multipack_buffer_size": "streaming_multipack_buffer_size",
+    "dataset_processes": "dataset_num_proc",
+    "sequence_parallel_degree": "context_parallel_size",
+}
+_RENAMED_OF_PLUGINS = {"liger_swiglu": "liger_glu_activation"}
+# Keys of Axolotl's template and documentation of 2023 and 2024 that its class has no field for.
+_RETIRED = (
+    *("adam_eps", "base_model_ignore_patterns", "collator_pad_to_longest", "debug", "eval_table_max_new_tokens"),
+    *("flash_attn_fuse_qkv", "gptq_disable_exllama", "gptq_groupsize", "gptq_model_v1", "landmark_attention", "load_4bit"),
+    *("log_sweep_max_lr", "log_sweep_min_lr", "lora_out_dir", "model_config_overrides", "push_to_hub_model_id"),
+    *("relora_anneal_steps", "relora_steps", "relora_warmup_steps", "sample_packing_seq_len_multiplier", "xpos_rope"),
+)
+# Those that Axolotl still looks at, to refuse them where they are switched on.
+_SWITCHED_OFF = tuple(
+    f"unsloth_{part}" for part in ("cross_entropy_loss", "lora_mlp", "lora_qkv", "lora_o", "rms_norm", "rope")
+)
+
+
+def make() -> tuple[Schema, Schema]:
+    """The schema of a config, and the definitions that it refers to. Imports Axolotl, which takes half a minute."""
+    from axolotl.utils.schemas.config import AxolotlInputConfig
+
+    schema = AxolotlInputConfig.model_json_schema(schema_generator=_generator())
+    definitions = schema.pop("$defs")
+    _prefixed(definitions["FSDPConfig"])
+    for old, name in _RENAMED.items():
+        _also(schema, old, name, schema["properties"].get(old))
+    schema["properties"] |= {name: {"enum": [None], "retired": True} for name in _RETIRED}
+    schema["properties"] |= {name: {"enum": [None, False], "retired": True} for name in _SWITCHED_OFF}
+    # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
+    base = set(schema["properties"])
+    for names, arguments in _plugins():
+        extra = arguments.model_json_schema(schema_generator=_generator())
+        definitions |= extra.pop("$defs", {})
+        for old, name in _RENAMED_OF_PLUGINS.items():
+            if name in extra["properties"]:
+                _also(extra, old, name)
+        own = {name: part for name, part in extra["properties"].items() if name not in base}
+        schema["properties"] |= own
+        named = {"required": ["plugins"], "properties": {"plugins": {"type": "array", "contains": {"enum": names}}}}
+        for name in own:
+            unless_null = {"if": {"properties": {name: {"type": "null"}}}, "else": named}
+            _depend(schema, name, extra.get("dependentSchemas", {}).get(name, {}) | unless_null)
+    close(schema)
+    close(definitions)
+    kept = ("type", "properties", "required", "additionalProperties", "dependentSchemas")
+    return {key: schema[key] for key in kept if key in schema}, definitions
+
+
+def close(schema: Any) -> None:
+    """Forbid unknown keys wherever keys are declared, and drop the tools' prose."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+            schema.setdefault("additionalProperties", False)
+        for key in ("description", "title", "default"):
+            if isinstance(schema.get(key), str | int | float | bool | None):
+                schema.pop(key, None)
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        close(part)
+
+
+def _generator() -> type:
+    from pydantic.json_schema import GenerateJsonSchema
+    from pydantic_core import PydanticSerializationError
+
+    class Generator(GenerateJsonSchema):
+        """Axolotl's own `config-schema` gives up at the fields that take a torch.dtype; here they take anything."""
+
+        def enum_schema(self, schema):
+            try:
+                return super().enum_schema(schema)
+            except PydanticSerializationError:
+                return {}
+
+        def handle_invalid_for_json_schema(self, schema, error_info):
+            return {}
+
+        def encode_default(self, default):
+            return None
+
+        def model_schema(self, schema):
+            made = super().model_schema(schema)
+            for name, field in schema["cls"].model_fields.items():
+                names = _names(name, field, schema["cls"].model_config)
+                first = next((one for one in names if one in made.get("properties", {})), None)
+                for other in names if first else ():
+                    if other != first:
+                        _also(made, other, first)
+            return made
+
+    return Generator
+
+
+def _names(name: str, field: Any, settings: dict[str, Any]) -> list[str]:
+    """The names that pydantic takes a field by."""
+    alias = field.validation_alias or field.alias
+    names = [one for one in getattr(alias, "choices", [alias]) if isinstance(one, str)]
+    by_name = not names or settings.get("populate_by_name") or settings.get("validate_by_name")
+    return [*names, name] if by_name and name not in names else names
+
+
+def _also(schema: Schema, other: str, name: str, part: Schema | None = None) -> None:
+    """Take the field `name` by an `other` name, too, but not by both."""
+    schema["properties"][other] = (part or schema["properties"][name]) | {"same_as": name}
+    _depend(schema, other, {"not": {"required": [name]}})
+
+
+def _depend(schema: Schema, name: str, condition: Schema) -> None:
+    schema.setdefault("dependentSchemas", {})[name] = condition
+
+
+def _prefixed(fsdp: Schema) -> None:
+    """The fields of `fsdp_config` under the names that they have in Accelerate's files, whose prefix Axolotl drops."""
+    for name in list(fsdp["properties"]):
+        if not name.startswith("fsdp_") and f"fsdp_{name}" not in fsdp["properties"]:
+            _also(fsdp, f"fsdp_{name}", name)
+
+
+def _plugins() -> Iterator[tuple[list[str], Any]]:
+    """The plug-ins that come with Axolotl and have keys of their own: the names that `plugins` takes one by, and the class
+    of its keys."""
+    from axolotl import integrations
+    from axolotl.integrations.base import BasePlugin
+
+    for package in pkgutil.iter_modules(integrations.__path__, f"{integrations.__name__}."):
+        with contextlib.suppress(ImportError):  # what it integrates is not installed
+            for name, plugin in list(vars(importlib.import_module(package.name)).items()):
+                if isinstance(plugin, type) and issubclass(plugin, BasePlugin) and (place := plugin().get_input_args()):
+                    module, _, arguments = place.rpartition(".")
+                    names = dict.fromkeys(f"{where}.{name}" for where in (package.name, plugin.__module__))
+                    yield list(names), getattr(importlib.import_module(module), arguments)

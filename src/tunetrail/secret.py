@@ -1,0 +1,49 @@
+"""Keys and values of a config that would publish a secret: params.yaml is committed, and MLflow shows it.
+
+Not covered: hiding a secret in what is printed or recorded anyway.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tunetrail import UserError
+
+# What ends the name of a key that holds a secret.
+_KEY = re.compile(
+    r"(api|access|secret|private|auth)_?keys?(_?id)?$|secret$|passw(or)?d$|passphrase$|credentials?$|webhook(_?url)?$"
+    r"|(?P<whose>\w*)token$",
+    re.IGNORECASE,
+)
+# A tokenizer's and a chat template's tokens are none.
+_OF_A_TOKENIZER = re.compile(
+    r"(bos|eos|pad|unk|cls|sep|mask|bo[ait]|eo[ait]|start|end|stop|special|image|audio|video|think|prefix|suffix|fim|tool)_?$",
+    re.IGNORECASE,
+)
+# Values that are secrets under any key: a password in a URL (a port is none), and tokens that say themselves what they are.
+_VALUE = re.compile(
+    r"\w://[^/?#\s:@]*:(?!\d+/)\S+@|[?&][\w-]*(token|key|signature|sig|password|secret)=[^&\s]"
+    r"|\b(hf_[a-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}\b)",
+    re.IGNORECASE,
+)
+# What a misspelled name is compared with.
+NAMES = ("api_key", "wandb_api_key", "comet_api_key", "hf_token", "hub_token", "access_token", "auth_token", "password")
+_NONE = ("", "null", "true", "false", "???")
+
+
+def has(key: str) -> bool:
+    """Whether a dotted key by its name holds a secret; an item of a list by the list's."""
+    name = re.sub(r"(\.\d+)+$", "", key).rpartition(".")[2].replace("-", "_")
+    match = _KEY.search(name)
+    return bool(match) and not (match["whose"] and _OF_A_TOKENIZER.search(match["whose"]))
+
+
+def refuse(values: Mapping[str, Any]) -> None:
+    """Refuse dotted keys of which one, or its value, would publish a secret. No key and no flag is a secret's value.
+
+    Raises:
+        UserError: naming the key, not the value.
+    """
+    for key, value in values.items():
+        if isinstance(value, str) and value.lower() not in _NONE and (has(key) or _VALUE.search(value)):
+            raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")

@@ -1,0 +1,91 @@
+import pytest
+
+from tunetrail import UserError, secret
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "train.hub_token",
+            "train.hf_token",
+            "a.token",
+            "train.wandb_api_key",
+            "train.x.0.apikey",
+            "a.secret",
+            "a.db_password",
+        ),
+        *(
+            "a.passwd",
+            "accelerate.aws-secret-access-key",
+            "aws_access_key_id",
+            "a.client_secret",
+            "train.swanlab_lark_secret",
+        ),
+        *(
+            "train.swanlab_lark_webhook_url",
+            "a.private_key",
+            "a.secret_key",
+            "a.credentials",
+            "x.api_token",
+            "a.tokens.auth_token",
+        ),
+    ],
+)
+def test_a_key_that_holds_a_secret_by_its_name(key):
+    assert secret.has(key)
+    assert secret.has(f"{key}.3")  # an item of a list
+    with pytest.raises(UserError, match=f"^{key} holds a secret") as error:
+        secret.refuse({"seed": 1, key: "hunter2"})
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("train.special_tokens.pad_token", "train.special_tokens.bos_token", "train.x.image_token", "train.tokens"),
+        *(
+            "evaluate.model_args.think_end_token",
+            "train.comet_experiment_key",
+            "train.fix_untrained_tokens",
+            "train.sharded",
+        ),
+        *("train.datasets.0.template_thinking_key", "train.eot_tokens.0", "evaluate.task.generation_kwargs.pad_token_id"),
+    ],
+)
+def test_a_key_that_holds_none(key):
+    assert not secret.has(key)
+    secret.refuse({key: "<|end|>"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "https://me:hunter2@host/path",
+            "postgresql://u:pa/ss@host/db",
+            "http://:hunter2@host",
+            "s3://KEY:hunter2@bucket/x",
+        ),
+        *("https://host/a?token=hunter2", "https://host/a?x=1&X-Amz-Signature=abc", "hf_abcdefghijklmnopqrstuvwxyz"),
+        *("sk-proj-abcdefghijklmnop", "ghp_abcdefghijklmnopqrst12", "AKIAABCDEFGHIJKLMNOP"),
+    ],
+)
+def test_a_value_that_is_a_secret_under_any_key(value):
+    with pytest.raises(UserError, match=r"^train\.x holds a secret"):
+        secret.refuse({"train.x": value})
+
+
+def test_values_that_are_none_pass():
+    plain = [
+        "https://host/a@b",
+        "https://host:8080/a",
+        "https://host:8080/a@b",
+        "org/name@main",
+        "data/a.jsonl",
+        "hf_xet",
+        "https://host/a?page=2",
+        "sk-1",
+    ]
+    secret.refuse({f"train.x.{number}": value for number, value in enumerate(plain)})
+    secret.refuse({"train.comet_api_key": None, "train.hf_token": "null", "train.x_token": True, "a.token": ""})
