@@ -44,6 +44,7 @@ def test_figures_are_shares_of_the_answers():
         "ended": 0.75,
         "empty": 0.25,
         "says_nothing": 0.25,
+        "unusable": 0.5,
         "looping": 0.25,
         "runs_on": 0.25,
         "mean_tokens": 13.0,
@@ -114,6 +115,17 @@ def test_a_tenth_is_not_said_nor_what_an_older_run_does_not_know():
     tenth = shares(ended=0.9, says_nothing=0.1, looping=0.1)
     assert health.alerts({"base": tenth, "tuned": {"ended": None, "empty": 0.1, "looping": 0.0}}) == []
     assert health.alerts({}) == []
+
+
+def test_answers_that_are_unusable_in_different_ways_count_together():
+    answers = [sample("...", ended=1, tokens=3), sample("one", ended=0, tokens=9), sample("a" * 99, ended=0, tokens=9)]
+    usable = [sample("one two", ended=1, tokens=2)] * 22
+    found = health.figures(answers + usable, "###")
+    assert (found["says_nothing"], found["looping"], found["ended"]) == (0.04, 0.04, 0.92)
+    assert found["unusable"] == 0.12
+    (alert,) = health.alerts({"tuned": found})
+    assert alert.startswith("Of the answers of tuned 4.0% say nothing (no letter or digit), 4.0% loop, 8.0% never end")
+    assert health.alerts({"tuned": health.figures(answers + usable + usable[:6], "###")}) == []
 
 
 def test_a_model_whose_answers_are_all_empty_is_said():

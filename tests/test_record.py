@@ -22,7 +22,7 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     left_by_a_run(tmp_path)
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
-    health = ("ended", "empty", "says_nothing", "looping", "runs_on", "mean_tokens", "mean_words")
+    health = ("ended", "empty", "says_nothing", "looping", "unusable", "runs_on", "mean_tokens", "mean_words")
     scores = record.scores(metrics)
     models = ("base", "tuned", "delta")
     assert set(scores) == {

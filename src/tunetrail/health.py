@@ -25,6 +25,7 @@ FIGURES = {
     "empty": "empty",
     "says_nothing": "says nothing (no letter or digit in it; empty answers are included)",
     "looping": f"looping ({RULE})",
+    "unusable": "says nothing, loops or never ends",
     "runs_on": "starts a new instruction block",
 }
 ALARMING = 0.1  # a larger share of such answers makes the scores doubtful
@@ -56,11 +57,15 @@ def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]
     """
     answers = list(map(results.answer, samples))
     counted = all("tokens" in sample for sample in samples)
+    ended = np.array([bool(sample["ended"]) for sample in samples]) if counted else np.ones(len(samples), bool)
+    silent = np.array([not _says_something(answer) for answer in answers])
+    looping = np.array([loops(answer) for answer in answers])
     return {
-        "ended": float(np.mean([sample["ended"] for sample in samples])) if counted else None,
+        "ended": float(ended.mean()) if counted else None,
         "empty": float(np.mean([not answer.strip() for answer in answers])),
-        "says_nothing": float(np.mean([not _says_something(answer) for answer in answers])),
-        "looping": float(np.mean([loops(answer) for answer in answers])),
+        "says_nothing": float(silent.mean()),
+        "looping": float(looping.mean()),
+        "unusable": float((silent | looping | ~ended).mean()),
         "runs_on": float(np.mean([stop in answer for answer in answers])),
         "mean_tokens": float(np.mean([sample["tokens"] for sample in samples])) if counted else None,
         "mean_words": float(np.mean([len(answer.split()) for answer in answers])),
@@ -68,7 +73,8 @@ def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]
 
 
 def alerts(health: dict[str, dict[str, float | None]]) -> list[str]:
-    """A sentence for each model of whose answers more than a tenth say nothing, loop or never end: checkers may pass such.
+    """A sentence for each model of whose answers more than a tenth (`ALARMING`) say nothing, loop or never end, taken
+    together: checkers may pass such.
 
     `health` has each model's `figures`; those of an older run lack some, which are then not judged.
     """
@@ -84,7 +90,7 @@ def alerts(health: dict[str, dict[str, float | None]]) -> list[str]:
             "loop": of.get("looping") or 0.0,
             "never end (the token cap cuts them)": 0.0 if ended is None else 1 - ended,
         }
-        kinds = [f"{share:.1%} {kind}" for kind, share in shares.items() if round(share, 9) > ALARMING]
-        if kinds:
+        if round(of.get("unusable") or max(shares.values()), 9) > ALARMING:
+            kinds = [f"{share:.1%} {kind}" for kind, share in shares.items() if share]
             sentences.append(f"Of the answers of {model} {', '.join(kinds)}: read some before you trust its scores.")
     return sentences
