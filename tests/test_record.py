@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.test_report import left_by_a_run
-from tunetrail import page, record
+from tunetrail import page, record, report
 
 
 class Kept:
@@ -96,32 +96,44 @@ def about(run):
     }
 
 
-def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_one_that_made_it(tmp_path, composed):
+def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_one_that_made_it(
+    tmp_path, composed, monkeypatch
+):
     left_by_a_run(tmp_path)
-    file = tmp_path / "report" / "report.html"
-    file.write_text(f"<h1>demo</h1>\n{page.head(about('earlier'))}<p>scores</p>")
-    made, later, without = Kept(), Kept(), Kept()
-    (tmp_path / "work" / "run.json").write_text(json.dumps(about("earlier")))
-    record.upload(made, tmp_path, composed())
-    (tmp_path / "work" / "run.json").write_text(json.dumps(about("later")))
-    record.upload(later, tmp_path, composed())
-    (tmp_path / "work" / "run.json").unlink()
-    record.upload(without, tmp_path, composed())
-    assert "text" not in made.said
-    assert "text" not in without.said
+
+    def recorded(run):
+        """What is recorded of the run, and the page that it shows."""
+        kept = Kept()
+        monkeypatch.setenv(report.RUN, run)
+        (tmp_path / "work" / "run.json").write_text(json.dumps(about(run)))
+        return kept, record.upload(kept, tmp_path, composed())
+
+    file, headed = tmp_path / "report" / "report.html", tmp_path / "work" / "report.html"
+    file.write_text(made_earlier := f"<h1>demo</h1>\n{page.head(about('earlier'))}<p>scores</p>")
+    later, shown = recorded("later")
+    assert shown == headed
     ((name, text),) = later.said["text"]
     assert name == "report/report.html"
+    assert headed.read_text() == text
+    assert file.read_text() == made_earlier
     assert text.count("<!-- run -->") == 1
     assert "<tr><th>Run</th><td>later (demo)</td></tr>" in text
     assert "The results below were made by run earlier of the same parameters, data and code" in text
     assert text.startswith("<h1>demo</h1>\n")
     assert text.endswith("<p>scores</p>")
+    made, shown = recorded("earlier")
+    assert shown == file
+    assert not headed.exists()
+    assert "text" not in made.said
     file.write_text(f"<h1>demo</h1>\n{page.head(None)}<p>scores</p>")  # by the stage alone, before this run
-    (tmp_path / "work" / "run.json").write_text(json.dumps(about("later")))
-    record.upload(without, tmp_path, composed())
-    ((_, text),) = without.said["text"]
+    alone, shown = recorded("later")
+    ((_, text),) = alone.said["text"]
     assert "later (demo)" in text
     assert "made by run" not in text
+    monkeypatch.delenv(report.RUN)  # as after a run that was killed
+    without = Kept()
+    assert record.upload(without, tmp_path, composed()) == file
+    assert "text" not in without.said
 
 
 def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):

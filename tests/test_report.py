@@ -266,6 +266,12 @@ def test_the_page_begins_with_the_run_and_what_differs_from_the_defaults_and_fig
     (tmp_path / "work" / "run.json").write_text(json.dumps(run | {"differs": [[["seed", "train.seed"], "7", "42"]]}))
     stage.main()
     text = (tmp_path / "report" / "report.html").read_text()
+    assert "outside of a run." in text  # what a killed run left
+    monkeypatch.setenv(report.RUN, "0a1b")
+    stage.main()
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "<title>three_prompts: base and tuned</title>" in text
+    assert "<h1>three_prompts: does" in text
     order = [
         "<tr><th>Run</th><td>0a1b (seed=7 &lt;b&gt;)</td></tr>",
         "2026-01-01 10:00",

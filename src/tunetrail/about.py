@@ -5,6 +5,7 @@ It lies in work/run.json while the stages run, and is no dependency of theirs: a
 
 import contextlib
 import json
+import os
 import shlex
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, composition, config, report, store, workspace
+
+_NOT_SET = "not set"
 
 
 def of(
@@ -24,7 +27,7 @@ def of(
     with contextlib.suppress(UserError):  # a store that fails now costs the record, not the run
         name = store.find(root, run.id).info.run_name  # a sweep's job is called after what varies in it
     machine = [text for key, text in hardware.items() if key.startswith("hardware.")]
-    experiment, differing = differs(root, values, overrides or [])
+    experiment, differing = differs(root, values, overrides)
     return {
         "id": run.id,
         "name": name,
@@ -39,37 +42,58 @@ def of(
     }
 
 
-def differs(root: Path, values: dict[str, Any], overrides: list[str]) -> tuple[str, list[Any] | None]:
+def differs(root: Path, values: dict[str, Any], overrides: list[str] | None) -> tuple[str, list[Any] | None]:
     """The experiment, and (keys, value, default) where the composed `values` are others than it has without overrides.
 
-    Keys of one last name and the same values (`seed`, `train.seed`) stand together. None, if conf/ has no such experiment.
+    Keys of one last name and the same values (`seed`, `train.seed`) stand together; a value that the experiment leaves to
+    the person is "not set". `overrides` as in `of`: where they are None, the experiment is the one called as the run, or
+    else the one that conf/config.yaml chooses. None, if it cannot be composed.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    chosen = [word.partition("=")[2] for word in overrides if word.startswith("experiment=")]
-    experiment = chosen[-1] if chosen else values["name"]
+    if overrides is None:
+        known = (root / "conf" / "experiment" / f"{values['name']}.yaml").is_file()
+        overrides = [f"experiment={values['name']}"] if known else []
     try:
-        default = config.flatten(config.resolve(composition.compose(root, [f"experiment={experiment}"])))
-    except (HydraException, OmegaConfBaseException, UserError):
-        return experiment, None
+        chosen = [override.input_line for override in composition.parse(overrides) if override.key_or_group == "experiment"]
+        composed = composition.compose(root, chosen, hydra=True)
+        experiment = composed.hydra.runtime.choices.get("experiment") or "null"
+        default = config.flatten(_preset(composed))
+    except (HydraException, OmegaConfBaseException):
+        return values["name"], None
     ours = config.flatten(values)
     together: dict[tuple[str, str, str], list[str]] = {}
     for key in sorted(ours.keys() | default.keys(), key=lambda key: (key.count("."), key)):
-        value, usual = (str(of[key]) if key in of else "not set" for of in (ours, default))
+        value, usual = (str(of[key]) if key in of else _NOT_SET for of in (ours, default))
         if value != usual:
             name = next(part for part in reversed(key.split(".")) if not part.isdigit())
             together.setdefault((name, value, usual), []).append(key)
     return experiment, [[keys, value, usual] for (_, value, usual), keys in together.items()]
 
 
+def _preset(composed: Any) -> dict[str, Any]:
+    """The plain values of a composed config without Hydra's own section; those that must be given (`???`) are "not set", and
+    so are those that are taken from them."""
+    from omegaconf import OmegaConf
+
+    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    for key, value in config.flatten(OmegaConf.to_container(own)).items():
+        if value == "???":
+            OmegaConf.update(own, key, _NOT_SET)
+    return OmegaConf.to_container(own, resolve=True)
+
+
 @contextlib.contextmanager
 def introduced(root: Path, about: dict[str, Any]) -> Iterator[None]:
-    """Have the stages know the run while the body runs; a stage that is run by hand later is of no run."""
+    """Have the stages know the run while the body runs; a stage that is run by hand later is of no run, also where this
+    process was killed and the file is still there: the environment names the run, too (`report.about`)."""
     file = root / report.ABOUT
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    os.environ[report.RUN] = about["id"]
     try:
         yield
     finally:
+        os.environ.pop(report.RUN, None)
         file.unlink(missing_ok=True)

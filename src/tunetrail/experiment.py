@@ -87,14 +87,14 @@ def conduct(
                 finally:
                     record.logs(run, root, started)
                 _compare(root, record.seconds(root))
-                record.upload(run, root, values)
+                shown = record.upload(run, root, values)
             if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
                 from tunetrail.plan import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
                 measured.add(root, facts, record.seconds(root), steps)
             run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
-        _show(root, run)
+        _show(root, run, shown)
 
 
 def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
@@ -201,12 +201,12 @@ def _saved(root: Path, name: str) -> str | None:
         return None
 
 
-def _show(root: Path, run: Any) -> None:
-    """Print the scores, where the figures are, and how to open the run."""
+def _show(root: Path, run: Any, shown: Path) -> None:
+    """Print the scores, where the report `shown` and the figures are, and how to open the run."""
     from tunetrail import report
 
     print(f"\n{report.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
-    figures = ["report/report.html", "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
+    figures = [shown, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
     print("\n" + "\n".join(str(root / figure) for figure in figures))
     # Without the word at its end MLflow opens the pages that it has for traces of GenAI applications.
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"

@@ -12,9 +12,12 @@ from typing import Any
 from tunetrail import history, sources, template, workspace
 from tunetrail.tracking import Run, trained_in
 
+# In place of report/report.html, which is an output: another page there would be none that dvc.lock records.
+HEADED = Path("work/report.html")
 
-def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
-    """Log all that the stages left in `root` for the composed `values`."""
+
+def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
+    """Log all that the stages left in `root` for the composed `values`; returns the file with the run's report."""
     stages = workspace.locked(root)
     steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
     model = workspace.md5(root, stages, "train", "outputs/model")
@@ -32,23 +35,29 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> None:
     run.tags({"data.md5": digest, "data.rows": rows, "data.source": source, "data.license": values["prepare"]["license"]})
     run.dataset(Path(source).stem, digest, source, json.dumps({"train_rows": rows}))
     run.artifacts(root, "report", "dvc.lock", "outputs/train/history.jsonl")
-    _introduce(run, root, values, metrics, source)
+    return _introduce(run, root, values, metrics, source)
 
 
-def _introduce(run: Run, root: Path, values: dict[str, Any], metrics: dict[str, Any], source: str) -> None:
-    """What a person reads first: the run's description, and the head of the report, which DVC may have from another run."""
+def _introduce(run: Run, root: Path, values: dict[str, Any], metrics: dict[str, Any], source: str) -> Path:
+    """What a person reads first: the run's description, and the report, whose head is written anew into `HEADED` where DVC
+    has the page from another run."""
     from tunetrail import page, report  # matplotlib takes a second to import
 
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
     trained = report.training(values["train"], values["accelerate"].get("num_processes"))
     told = {"metrics": metrics, "base": base, "training": trained, "source": source}
     run.tags({"mlflow.note.content": page.render("description.md.jinja", **told)})
-    file, about = root / "report" / "report.html", root / report.ABOUT
-    if about.is_file() and file.is_file():
-        text = file.read_text(encoding="utf-8")
-        headed = page.headed(text, json.loads(about.read_text(encoding="utf-8")))
-        if headed != text:
-            run.text("report/report.html", headed)
+    file, about = root / "report" / "report.html", report.about(root)
+    (root / HEADED).unlink(missing_ok=True)  # an earlier run's
+    if not about or not file.is_file():
+        return file
+    text = file.read_text(encoding="utf-8")
+    headed = page.headed(text, about)
+    if headed == text:
+        return file
+    run.text("report/report.html", headed)
+    (root / HEADED).write_text(headed, encoding="utf-8")
+    return root / HEADED
 
 
 def logs(run: Run, root: Path, since: float) -> None:

@@ -3,7 +3,9 @@
 A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`. Not covered: training, and the data.
 """
 
+import json
 import math
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 from tunetrail import health, results, scoring
 from tunetrail.results import Results
 
-# Which run the stages run for, where one does: no dependency of theirs, since a run's date and id change no result.
-ABOUT = Path("work/run.json")
+# Which run the stages run for, where one does: no dependency of theirs, since a run's date and id change no result. The file
+# stays behind where the run is killed; the variable ends with the processes that the run started.
+ABOUT, RUN = Path("work/run.json"), "TUNETRAIL_RUN"
 _WIDTH = 120
 
 
@@ -88,8 +91,17 @@ def _line(label: str, cells: list[str]) -> str:
     return (f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells)).rstrip()
 
 
+def about(root: Path) -> dict[str, Any] | None:
+    """What the run that runs the stages in `root` has said of itself (`about.introduced`); None outside of a run."""
+    run, file = os.environ.get(RUN), root / ABOUT
+    if not run or not file.is_file():
+        return None
+    about = json.loads(file.read_text(encoding="utf-8"))
+    return about if about["id"] == run else None
+
+
 def title(experiment: str, about: dict[str, Any] | None) -> str:
-    """What figures and pages call the run: its experiment, and a sweep's job what varies in it, too."""
+    """What figures call the run: its experiment, and a sweep's job what varies in it, too."""
     return f"{experiment}: {about['name']}" if about and about["name"] not in (None, "", experiment) else experiment
 
 

@@ -22,8 +22,8 @@ def main() -> None:
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
     metrics = report.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
-    about = json.loads(report.ABOUT.read_text(encoding="utf-8")) if report.ABOUT.is_file() else None
-    name = report.title(params.read("name"), about)
+    about, experiment = report.about(Path()), params.read("name")
+    name = report.title(experiment, about)
     page.write_evaluation(OUT, name, metrics, found)
     (OUT / "verdicts.json").write_text(json.dumps(results.comparable(found), default=str) + "\n", encoding="utf-8")
     (OUT / "scores.json").write_text(json.dumps(results.listed(metrics), indent=2) + "\n", encoding="utf-8")
@@ -36,7 +36,12 @@ def main() -> None:
     (OUT / "data_card.md").write_text(page.render("data_card.md.jinja", **card), encoding="utf-8")
     figures = {name: page.drawing(OUT / f"{name}.svg") for name in ("ifeval", "types", "loss", "lengths")}
     config = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
-    card |= {"experiment": name, "base": json.loads(Path("outputs/base/base.json").read_text()), "head": page.head(about)}
+    # DVC keeps the page for later runs: its head alone, which is exchanged then, names the run.
+    card |= {
+        "experiment": experiment,
+        "base": json.loads(Path("outputs/base/base.json").read_text()),
+        "head": page.head(about),
+    }
     text = page.render("report.html.jinja", metrics=metrics, figures=figures, samples=samples, config=config, **card)
     (OUT / "report.html").write_text(text, encoding="utf-8")
     print(f"report: {OUT}/report.html")
