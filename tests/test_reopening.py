@@ -59,6 +59,7 @@ def test_an_empty_variable_names_no_run(root, client, monkeypatch):
 
 
 HERE = {"tunetrail.checkout": f"{socket.gethostname()}:/elsewhere"}
+OTHER = {"tunetrail.checkout": "otherhost:/home/ann/tunetrail/runs/sweep-1"}
 JOB = {"mlflow.parentRunId": "a", "sweep": "sweep-1", "job.digest": "0123456789abcdef"}
 
 
@@ -135,6 +136,32 @@ def test_a_job_is_gone_on_with_in_its_own_worktree_alone(root, client, monkeypat
         opened(worktree, monkeypatch, run)
 
 
+def test_a_job_that_runs_in_another_checkout_is_refused_and_one_that_ended_there_is_not(root, client, monkeypatch):
+    worktree = root / "runs" / "sweep-1" / "0123456789"
+    tags = JOB | {"tunetrail.checkout": "otherhost:/home/ann/runs/sweep-1/0123456789"}
+    with pytest.raises(UserError, match="is RUNNING in otherhost:/home/ann/runs/sweep-1/0123456789"):
+        opened(worktree, monkeypatch, made(client, "RUNNING", PARAMS, tags))
+    killed = made(client, "KILLED", PARAMS, tags)
+    assert opened(worktree, monkeypatch, killed) == killed
+    left = made(client, "RUNNING", PARAMS, JOB | {"tunetrail.checkout": f"node2:{worktree}"})  # on another machine of ours
+    assert opened(worktree, monkeypatch, left) == left
+
+
+def test_a_sweep_that_was_left_open_here_is_gone_on_with(root, client, monkeypatch):
+    tags = {"sweep": "sweep-1", "tunetrail.checkout": f"{socket.gethostname()}:{root}/runs/sweep-1"}
+    run = made(client, tags=tags)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    with tracking.run(root, "sweep-1", place=root / "runs" / "sweep-1") as again:
+        assert again.id == run
+
+
+def test_a_key_that_is_null_now_and_absent_in_an_earlier_versions_run_is_no_other_param(root, client, monkeypatch):
+    run = made(client, "KILLED", PARAMS)
+    assert opened(root, monkeypatch, run, PARAMS | {"prepare.field": None}) == run
+    with pytest.raises(UserError, match=r"other params, which MLflow does not change: prepare\.field=unset\."):
+        opened(root, monkeypatch, made(client, "KILLED", PARAMS), PARAMS | {"prepare.field": "text"})
+
+
 @pytest.mark.parametrize(
     ("run", "says"),
     [
@@ -142,6 +169,11 @@ def test_a_job_is_gone_on_with_in_its_own_worktree_alone(root, client, monkeypat
         ({"tags": {"sweep": "sweep-1"}}, ""),
         ({"tags": PROJECT, "params": {"experiment": "demo", "overrides": "seed=1,2"}}, ""),
         ({}, ""),
+        ({"tags": {"sweep": "sweep-1"} | OTHER, "status": "KILLED"}, ""),
+        ({"tags": {"sweep": "sweep-1"} | OTHER, "status": "FAILED"}, ""),
+        ({"tags": {"sweep": "sweep-1"} | OTHER}, "is RUNNING in otherhost:/home/ann/tunetrail/runs/sweep-1"),
+        ({"tags": {"sweep": "sweep-1"} | HERE}, f"is RUNNING in {socket.gethostname()}:/elsewhere"),
+        ({"tags": HERE}, f"is RUNNING in {socket.gethostname()}:/elsewhere"),
         ({"tags": {"sweep": "sweep-2"}, "status": "FAILED"}, "is another sweep's, sweep-2"),
         ({"tags": JOB}, "is the job of another sweep"),
         ({"status": "FINISHED"}, "is FINISHED"),

@@ -283,6 +283,23 @@ def test_a_sweep_is_its_newest_run_that_is_nobodys_child(root, parent):
     assert tracking.sweep(root, "sweep-1") == parent
 
 
+def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(root, parent):
+    client = MlflowClient(store.uri(root))
+    client.set_tag(parent, tracking.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
+    job = tracking.child(root, parent, "method=lora", JOB).info.run_id
+    client.set_tag(job, tracking.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # of this checkout, on another machine
+    assert tracking.child(root, parent, "method=lora", JOB).info.run_id == job
+    client.set_tag(job, tracking.CHECKOUT, "otherhost:/home/ann/runs/sweep-1/0123456789")
+    assert tracking.sweep(root, "sweep-1") is None
+    own = tracking.child(root, parent, "method=lora", JOB).info.run_id
+    assert own != job
+    tracking.forget(root, own)
+    client.set_terminated(parent, "KILLED")
+    client.set_terminated(job, "FAILED")
+    assert tracking.sweep(root, "sweep-1") == parent
+    assert tracking.child(root, parent, "method=lora", JOB).info.run_id == job
+
+
 def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):
     client = MlflowClient(store.uri(root))
     one = tracking.create(root, "demo", {})

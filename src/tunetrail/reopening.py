@@ -16,6 +16,7 @@ from tunetrail.store import PARENT
 
 PROJECT = "mlflow.project.entryPoint"  # on a run that `mlflow run` opened, under a name drawn at random
 CHECKOUT = "tunetrail.checkout"  # the tag that says where a run runs
+_NULL = "None"  # the param of a key that is null
 _LISTED = 3  # params that differ
 
 
@@ -42,9 +43,20 @@ def run(client: MlflowClient, given: str, root: Path, sweep: str, params: dict[s
     if not {PROJECT, PARENT} & found.data.tags.keys() and asked not in (None, found.info.experiment_id):
         where = f"this run is of experiment {found.info.experiment_id}"
         raise _refusal(given, f"{where}, and MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another")
-    if reason := _against_sweep(found, sweep) if sweep else _against(found, root, params):
+    if reason := _against_sweep(found, root, sweep) if sweep else _against(found, root, params):
         raise _refusal(given, reason)
     return found
+
+
+def elsewhere(run: Any, root: Path) -> str:
+    """Where the run of a sweep or of its job is RUNNING, as host:folder, if that is not in the checkout `root`; else "".
+
+    A job may run on any machine that shares the checkout's files, so its folder alone counts.
+    """
+    host, _, folder = run.data.tags.get(CHECKOUT, "").partition(":")
+    here = "job.digest" in run.data.tags or host == socket.gethostname()
+    ours = not folder or (here and Path(folder).is_relative_to(root / "runs"))
+    return "" if ours or run.info.status != "RUNNING" else f"{host}:{folder}"
 
 
 def _refusal(given: str, reason: str) -> UserError:
@@ -54,12 +66,14 @@ def _refusal(given: str, reason: str) -> UserError:
     )
 
 
-def _against_sweep(found: Any, sweep: str) -> str:
+def _against_sweep(found: Any, root: Path, sweep: str) -> str:
     """Why a sweep of this name may not be recorded in the run; "" where it may: in its own of an earlier call, or a fresh
     one."""
     tags, params = found.data.tags, found.data.params
     if PARENT in tags:
         return "this run is the job of another sweep" if "job.digest" in tags else "this run is below another one"
+    if other := elsewhere(found, root):
+        return f"this run is RUNNING in {other}"
     if tags.get("sweep") == sweep:
         return ""
     if "sweep" in tags:
@@ -82,8 +96,10 @@ def _against(found: Any, root: Path, params: dict[str, str] | None) -> str:
         return f"this run is the sweep {tags['sweep']}, and no single experiment"
     if status == "FINISHED":
         return f"this run ({found.info.run_name}) is FINISHED"
-    if status == "RUNNING" and not own and tags.get(CHECKOUT) not in (None, f"{socket.gethostname()}:{root}"):
-        return f"this run is RUNNING in {tags[CHECKOUT]}"
+    host, _, folder = tags.get(CHECKOUT, "").partition(":")
+    here = str(root) == folder and (own or host == socket.gethostname())  # a job may run on any machine
+    if status == "RUNNING" and folder and not here:
+        return f"this run is RUNNING in {host}:{folder}"
     return "" if params is None else _other(found, params, own)
 
 
@@ -92,8 +108,9 @@ def _other(found: Any, params: dict[str, str], own: bool) -> str:
     stored, again = found.data.params, "name" in found.data.params  # one of ours
     if PROJECT in found.data.tags and (again or found.info.status == "RUNNING"):  # which adds its entry point's
         stored = {key: value for key, value in stored.items() if key in params}
-    keys = [key for key, value in stored.items() if params.get(key) != value]
-    keys += [key for key in params if again and not own and key not in stored]
+    keys = [key for key, value in stored.items() if params.get(key, _NULL) != value]
+    # A key that is null now may be one that the version which made the run did not have.
+    keys += [key for key, value in params.items() if again and not own and key not in stored and value != _NULL]
     if not keys:
         return ""
     listed = ", ".join(f"{key}={stored.get(key, 'unset')}" for key in keys[:_LISTED])

@@ -178,12 +178,14 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
 
 
 def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
-    """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING."""
+    """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING. One
+    that another checkout is running is not taken."""
     with connection.reached(root) as client:
         tags = {store.PARENT: parent} | tags
         known = {key: tags[key] for key in (store.PARENT, "job.digest")}  # what a person typed may hold quotes
-        if found := store.search(client, known, order="DESC"):
-            return found[0]
+        for earlier in store.search(client, known, order="DESC"):
+            if not reopening.elsewhere(earlier, root):
+                return earlier
         experiment = client.get_run(parent).info.experiment_id
         kept = {key: _cut(value, _MAX_TAG_LENGTH) for key, value in tags.items()}
         return client.create_run(experiment, run_name=_cut(name, _MAX_NAME_LENGTH), tags=kept)
@@ -202,10 +204,11 @@ def tag(root: Path, run_id: str, tags: dict[str, str]) -> None:
 
 
 def sweep(root: Path, name: str) -> str | None:
-    """The id of the newest run of this sweep that is nobody's child, in the experiment that the environment names."""
+    """The id of the newest run of this sweep that is nobody's child, in the experiment that the environment names, unless
+    another checkout is running it."""
     with connection.reached(root) as client:
         found, asked = store.search(client, {"sweep": name}, order="DESC"), connection.asked_for(client)
-    own = [run.info for run in found if store.PARENT not in run.data.tags]
+    own = [run.info for run in found if store.PARENT not in run.data.tags and not reopening.elsewhere(run, root)]
     return next((info.run_id for info in own if asked in (None, info.experiment_id)), None)
 
 
