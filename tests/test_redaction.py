@@ -1,5 +1,7 @@
 """What an address may be shown as, whatever stands in it."""
 
+import time
+
 import pytest
 
 from tunetrail import UserError, redaction
@@ -48,6 +50,28 @@ def test_of_an_address_only_what_is_no_secret_is_told(url, told):
         ("AccountName=a;AccountKey=b==;EndpointSuffix=c", "AccountName=a;AccountKey=...;EndpointSuffix=c"),
         ("hf://datasets/org/name@main/rows.jsonl", "hf://datasets/org/name@main/rows.jsonl"),
         ("http://host:5000/#/experiments/1/runs/2?workflowType=machine_learning",) * 2,
+        ("postgresql://u:12/ss@host/db", "postgresql://host/db"),
+        ("http://u:12@host/", "http://host/"),
+        ("http://u:se'cret@host/", "http://host/"),
+        ("https://host/?password=se#cret&page=1", "https://host/?password=...&page=1"),
+        ("https://host/?password=se'cret", "https://host/?password=..."),
+        ("?pwd=a", "?pwd=..."),
+        ("?page=1&x-amz-credential=a", "?page=1&x-amz-credential=..."),
+        ("Driver=x;UID=u;PWD=hunter2;Server=s", "Driver=x;UID=u;PWD=...;Server=s"),
+        ("Driver=x;Pwd={hun;ter 2};Server=s", "Driver=x;Pwd=...;Server=s"),
+        (r'{"a":"http:\/\/user:s3cret@host\/a","b":1}', r'{"a":"http:\/\/host\/a","b":1}'),
+        ("/login?next=http%3A%2F%2Fuser%3As3%20cret%40host%2Fa&b=1", "/login?next=http%3A%2F%2Fhost%2Fa&b=1"),
+        ("http://a:b@one,http://c:d@two", "http://one,http://two"),
+        ("https://host/?token=...", "https://host/?token=..."),
+        ("http://mirror:8080/datasets/x/resolve/v1@2/rows.jsonl",) * 2,
+        ("http://[::1]:5000/a@b",) * 2,
+        (r"http:\/\/host:8080\/a@b",) * 2,
+        ("http%3A%2F%2Fhost%3A8080%2Fa%40b",) * 2,
+        ('{"tracking":"http://127.0.0.1:5000","mail":"a@b.org"}',) * 2,
+        ("rank#1;tokens=4096;rank=0",) * 2,
+        ("data/set;key=1/rows.jsonl",) * 2,
+        ("?author=1&signal=2&compass=3&tokenizer=4&monkey=5",) * 2,
+        ("hf://datasets/x@rev/file models:/a@champion sqlite:////home/a:b@c/",) * 2,
         ("me@example.com, model@champion, a=b, sqlite:////x/mlflow.db",) * 2,
     ],
 )
@@ -55,3 +79,44 @@ def test_of_a_text_all_is_shown_but_users_passwords_and_secrets_of_queries(text,
     assert redaction.shown(text) == shown
     assert redaction.shown(shown) == shown
     assert str(UserError(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://u:pa ss@host/db", "postgresql://host/db"),
+        ('http://u:a"b,c@host/?token=a b', "http://host/?token=..."),
+        ("me:hunter2@host:5000", "host:5000"),
+        ("sqlite:////my folder/a@b.db",) * 2,
+        ("127.0.0.1:5000",) * 2,
+        ("models:/a@champion",) * 2,
+    ],
+)
+def test_of_one_whole_address_white_space_and_quotes_belong_to_the_password(address, shown):
+    assert redaction.whole(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "ambiguous"),
+    [
+        ("http://bob:12/s3cret@127.0.0.1:9/", True),
+        ("https://me:hun?ter2@host", True),
+        ("http://me:hun#t er2@host", True),
+        ("http://:hun/ter2@host", True),
+        ("http://me:hun%2Fter2@host/", False),
+        ("http://host:5000/mlflow", False),
+        ("https://host/a@b", False),
+        ("postgresql://me:hun/ter2@host/db", False),
+    ],
+)
+def test_an_address_whose_password_has_no_clear_end_is_told_from_others(address, ambiguous):
+    assert redaction.ambiguous(address) is ambiguous
+
+
+@pytest.mark.parametrize(
+    "part", ["://a:", "http://a:1/@", "?password=", "?a-", "&x-key=#", ";PWD={", "a%3a%2f%2fx%3ay%40", "a"]
+)
+def test_a_long_text_takes_time_linear_in_its_length(part):
+    started = time.process_time()
+    redaction.shown(part * (200_000 // len(part)))
+    assert time.process_time() - started < 5

@@ -68,6 +68,8 @@ def test_a_key_that_holds_none(key):
             "s3://KEY:hunter2@bucket/x",
         ),
         *("https://host/a?token=hunter2", "https://host/a?x=1&X-Amz-Signature=abc", "hf_abcdefghijklmnopqrstuvwxyz"),
+        *("https://tok3n@host/x", "postgresql://u:12/abc@host", "https://host/a?pwd=x", "https://host/a?sas=x"),
+        *("https://host/a?x-amz-credential=x", "Driver=x;UID=u;PWD=x", "https://u:12@host"),
         *("sk-proj-abcdefghijklmnop", "ghp_abcdefghijklmnopqrst12", "AKIAABCDEFGHIJKLMNOP"),
     ],
 )
@@ -86,6 +88,9 @@ def test_values_that_are_none_pass():
         "hf_xet",
         "https://host/a?page=2",
         "sk-1",
+        "#1;tokens=4096;rank=0",
+        "data/set;key=1/rows.jsonl",
+        "https://host/a?tokenizer=x&author=y",
     ]
     secret.refuse({f"train.x.{number}": value for number, value in enumerate(plain)})
     secret.refuse({"train.comet_api_key": None, "train.hf_token": "null", "train.x_token": True, "a.token": ""})

@@ -25,7 +25,7 @@ _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
 def named(address: str) -> str:
     """What a message calls the store."""
-    return f"tracking store {redaction.shown(''.join(address.split()))}"
+    return f"tracking store {redaction.whole(' '.join(address.split()))}"
 
 
 def file(address: str) -> Path | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tunetrail import UserError
+from tunetrail import UserError, redaction
 
 # What ends the name of a key that holds a secret.
 _KEY = re.compile(
@@ -20,10 +20,9 @@ _OF_A_TOKENIZER = re.compile(
     r"(bos|eos|pad|unk|cls|sep|mask|bo[ait]|eo[ait]|start|end|stop|special|image|audio|video|think|prefix|suffix|fim|tool)_?$",
     re.IGNORECASE,
 )
-# Values that are secrets under any key: a password in a URL (a port is none), and tokens that say themselves what they are.
+# Tokens that say themselves what they are, under any key. `redaction` knows the secrets of addresses.
 _VALUE = re.compile(
-    r"\w://[^/?#\s:@]*:(?!\d+/)\S+@|[?&][\w-]*(token|key|signature|sig|password|secret)=[^&\s]"
-    r"|\b(hf_[a-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}\b)",
+    r"\b(hf_[a-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}\b)",
     re.IGNORECASE,
 )
 # What a misspelled name is compared with.
@@ -45,5 +44,7 @@ def refuse(values: Mapping[str, Any]) -> None:
         UserError: naming the key, not the value.
     """
     for key, value in values.items():
-        if isinstance(value, str) and value.lower() not in _NONE and (has(key) or _VALUE.search(value)):
+        if not isinstance(value, str) or value.lower() in _NONE:
+            continue
+        if has(key) or _VALUE.search(value) or redaction.shown(value) != value:
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")

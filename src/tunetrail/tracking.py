@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from tunetrail import connection, history, reopening, store
-from tunetrail.redaction import shown
+from tunetrail.redaction import shown, whole
 from tunetrail.reopening import CHECKOUT as CHECKOUT
 
 _SECONDS_BETWEEN_READS = 1.0
@@ -162,7 +162,7 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
             sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
             info = client.create_run(connection.experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, shown(client.tracking_uri), sent, again=again)
+        opened = Run(client, info.run_id, info.experiment_id, whole(client.tracking_uri), sent, again=again)
     status = "FAILED"
     try:
         yield opened

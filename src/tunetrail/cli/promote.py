@@ -63,7 +63,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
         found = recorded.bring(root, run.info.run_id)
         weights = registry.Weights(found.tuned, found.base, found.revision)
         card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
-        address = redaction.shown(connection.uri(root))
+        address = redaction.whole(connection.uri(root))
         click.echo(f"{size(weights.size())} go from {found.tuned} into the artifact store of {address}")
         version = registry.register(root, name, run, found.params, weights, card)
         if not force and (late := registry.against(root, name, run, scores)):  # another became the champion meanwhile
@@ -79,7 +79,7 @@ def serve(name: str, root: Path) -> str:
     """What to type to serve the champion of `name`; a request may take ten minutes, where MLflow gives it one."""
     from tunetrail import connection, redaction, registry
 
-    address = shlex.quote(redaction.shown(connection.uri(root)))
+    address = shlex.quote(redaction.whole(connection.uri(root)))
     model = f"models:/{name}@{registry.CHAMPION}"
     return f"MLFLOW_TRACKING_URI={address} mlflow models serve -m {model} --env-manager local --port 5001 --timeout 600"
 
