@@ -100,7 +100,7 @@ def test_a_plugin_of_one_config_does_not_stay_for_the_next(asked):
 def questions(composed, monkeypatch):
     """What Axolotl would be asked of the run of these words in a checkout."""
     asked = []
-    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, subject: asked.append(question))
+    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: asked.append(question))
 
     def call(root, *words):
         values = composed(*words)
@@ -121,6 +121,26 @@ def test_it_is_asked_once_more_when_a_plugin_of_ones_own_or_deepspeeds_config_ch
     assert before != with_plugin != questions(tmp_path, *words) != before
 
 
+def test_it_is_asked_once_more_when_a_plugin_that_is_a_package_changes(questions, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["train.plugins=[tunetrail.live.HistoryPlugin,mypkg.MyPlugin,outer.inner.Plugin]"]
+    asked = [questions(tmp_path, *words)]
+    for name in ("mypkg/__init__.py", "mypkg/arguments.py", "outer/__init__.py", "outer/inner.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"# {name}")
+        asked.append(questions(tmp_path, *words))
+        assert asked[-1] not in asked[:-1]
+
+
+def test_a_refusal_that_may_pass_is_not_kept(asked, monkeypatch):
+    keeps = []
+    ask = acceptance.answers.ask
+    monkeypatch.setattr(acceptance.answers, "ask", lambda *question: keeps.append(question[3]) or ask(*question))
+    missing = asked("train.plugins=[tunetrail.live.HistoryPlugin,nowhere.Plugin]", "model=llama3_2_1b")
+    refused = asked("+train.rl=dpo")
+    assert [keep(answer) for keep, answer in zip(keeps, (missing, refused), strict=True)] == [False, True]
+
+
 def test_jobs_that_differ_in_rate_and_seed_and_checkouts_in_other_places_share_an_answer(questions, tmp_path):
     question = questions(ROOT)
     assert questions(tmp_path, "seed=7", "train.learning_rate=1e-5") == question
@@ -133,7 +153,7 @@ def test_neither_a_model_nor_data_are_needed(asked, tmp_path):
 
 def test_the_capabilities_of_a_gpu_that_is_here_are_left_to_axolotl(composed, monkeypatch):
     asked = []
-    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, subject: asked.append(question))
+    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: asked.append(question))
     values = composed("hardware=cuda", "accelerate.num_processes=2", "accelerate.multi_gpu=true")
     for origin in ("this machine", "plan.device"):
         acceptance.ask(values, ROOT, hardware.named("h100"), origin)

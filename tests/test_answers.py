@@ -43,6 +43,22 @@ def test_an_answer_is_kept_and_another_question_asked_of_the_same_process(starte
     assert capsys.readouterr().err == ""
 
 
+def test_an_answer_that_is_not_to_be_kept_is_asked_for_again(started):
+    def keep(answer):
+        return answer[1] != 1
+
+    for number in (1, 2):
+        assert answers.ask("schema", number, "asking", keep)() == ["schema", number]
+        assert answers.kept("schema", number).is_file() == (number == 2)
+
+
+@pytest.mark.parametrize(("module", "name"), [("schema", "axolotl_schema.py"), ("instructions", "checkers.py")])
+def test_another_text_of_what_a_module_answers_with_is_another_question(monkeypatch, module, name):
+    before, read = answers.kept(module, 1), Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda file: read(file) + " " * (file.name == name))
+    assert answers.kept(module, 1) != before
+
+
 def test_two_questions_may_wait_at_once_and_each_gets_its_own_answer(started):
     first, second = (answers.ask("schema", number, "asking") for number in (1, 2))
     assert (second(), first()) == (["schema", 2], ["schema", 1])

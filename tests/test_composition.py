@@ -85,17 +85,24 @@ def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
     [
         *("+train.hub_token=hunter2", "train.comet_api_key=hunter2", "wandb_api_key=hunter2", "--hf_token=hunter2"),
         *("+train.x=https://me:hunter2@host/", "prepare.path=s3://me:hunter2@bucket/a", "++x.password=a(hunter2"),
-        "accelerate.aws-secret-access-key=hunter2",
+        *("accelerate.aws-secret-access-key=hunter2", "seed=1 train.hf_token=hunter2", "+train.x={wandb_api_key: hunter2"),
+        *("+train.x={wandb_api_key: hunter2}", "+x={'a':{'db_password':'hunter2'", "+train.x=[{hf_token:hunter2},"),
+        *("train.x=hf_token=hunter2", "--foo={hf_token: hunter2}", "seed https://me:hunter2@host", "=hf_token: hunter2("),
+        *("seed=1, hf_token = hunter2", "hf_token hunter2", "~train.hf_token=hunter2", "+train.hub_token=a,hunter2"),
+        *("+x={hub_token: a},{hub_token: hunter2}", 'name=(x "hf_token":"hunter2', "hf_token:\nhunter2"),
+        "https://me:hunter2@host/?token=b",
     ],
 )
 def test_a_secret_among_the_words_is_refused_before_anything_prints_it(word):
-    with pytest.raises(UserError, match="holds a secret") as error:
-        composition.check([word])
-    assert "hunter2" not in str(error.value)
+    for several in (False, True):
+        with pytest.raises(UserError, match="holds a secret") as error:
+            composition.check([word], several)
+        assert "hunter2" not in str(error.value)
 
 
 def test_what_only_looks_like_a_secret_passes():
     composition.check(["+train.hf_use_auth_token=true", "train.comet_api_key=null", "~train.comet_api_key"])
+    composition.check(["+train.hf_use_auth_token=true,false", "template.with_input='its token: {input}'"], multirun=True)
     composition.check(
         ["+train.special_tokens.pad_token=x", "+evaluate.model_args.add_bos_token=true", "name=https://host/a@b"]
     )

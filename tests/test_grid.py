@@ -66,6 +66,7 @@ def test_how_many_jobs_there_will_be_is_known_but_for_a_sampler_or_a_glob(words,
             "train.learning_rate=tag(log, interval(0, 1)): a logarithmic scale has no 0. Start above 0.",
         ),
         (["evaluate.model_args.token=a,b"], "evaluate.model_args.token holds a secret"),
+        (["+train.hub_token=hunter2,b"], "train.hub_token holds a secret"),
     ],
 )
 def test_a_sweep_that_could_not_begin_is_refused_with_the_remedy(known, words, says):
@@ -111,6 +112,8 @@ def test_an_option_of_a_group_that_is_none_is_found_beside_those_that_are(known)
         ["+train.ddp_timeout=1,2"],
         ["sweep=[joblib,optuna]", "train.learning_rate=tag(log, interval(1e-4, 1e-2))"],
         ["method=glob(lo*)"],
+        ["+train.hf_use_auth_token=true", "seed=1,2"],
+        ["+train.hf_use_auth_token=true,false"],
     ],
 )
 def test_a_sweep_that_can_begin_passes(known, words):
@@ -125,6 +128,9 @@ def test_what_an_experiments_own_file_varies_is_checked_unless_it_is_overridden(
     with pytest.raises(UserError, match=r"the job train\.learning_rate=abc: "):
         grid.check(tmp_path, ["experiment=mine"], known)
     grid.check(tmp_path, ["experiment=mine", "train.learning_rate=1e-3,2e-3"], known)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(text.replace("train.learning_rate", "+train.hub_token"))
+    with pytest.raises(UserError, match=r"^train\.hub_token holds a secret"):
+        grid.check(tmp_path, ["experiment=mine"], known)
 
 
 def test_a_hundred_jobs_are_checked_by_their_values_and_not_one_by_one(known, monkeypatch):

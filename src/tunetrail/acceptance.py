@@ -29,7 +29,8 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
     """Begin to ask Axolotl for the composed `values` on `device`, which `origin` names; the result waits for the answer.
 
     It has for each section that Axolotl refuses ("train", "base.make.train") its `message`, the `key` without which it
-    takes the section, or None, and whether it only lacks a `package` here.
+    takes the section, or None, whether it only lacks a `package` here, and whether that is `lasting`. A package may be there
+    the next time, and an error that nobody expects may be this machine's: such an answer is not kept.
 
     The result raises:
         UserError: Axolotl cannot be asked.
@@ -45,7 +46,8 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
         "device": device.name,
         "files": sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(configs)),
     }
-    return answers.ask("acceptance", question, "asking Axolotl whether it takes this config")
+    subject = "asking Axolotl whether it takes this config"
+    return answers.ask("acceptance", question, subject, lambda answer: all(one["lasting"] for one in answer.values()))
 
 
 def _settled(config: dict[str, Any], root: Path) -> dict[str, Any]:
@@ -63,8 +65,11 @@ def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
         if isinstance(config.get("deepspeed"), str):
             files.append(Path(config["deepspeed"]))
         for plugin in config.get("plugins") or []:
-            module = Path(*str(plugin).split(".")[:-1]).with_suffix(".py")
-            files += [Path(place) / module for place in sys.path if "site-packages" not in place]
+            names = str(plugin).split(".")[:-1]
+            packages = [Path(*names[:count]) / "__init__.py" for count in range(1, len(names))]
+            for folder in (Path(entry) for entry in sys.path if "site-packages" not in entry):
+                files += [folder / file for file in (*packages, Path(*names).with_suffix(".py"))]
+                files += (folder / Path(*names)).glob("*.py") if names else []
     return sorted({file for file in files if file.is_file()})
 
 
@@ -74,7 +79,12 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     for name, config in question["configs"].items():
         if error := _error(config, question["capabilities"]):
             key = _without(config, question["capabilities"])
-            refused[name] = {"message": _message(error, config), "key": key, "package": isinstance(error, ImportError)}
+            refused[name] = {
+                "message": _message(error, config),
+                "key": key,
+                "package": isinstance(error, ImportError),
+                "lasting": isinstance(error, ValueError | NotImplementedError),
+            }
     return refused
 
 

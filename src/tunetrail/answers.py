@@ -4,7 +4,7 @@
 
 Importing Axolotl takes half a minute, so that no command does it for itself: one process does it once for all questions of
 a command, while the command goes on, and an answer is read again as long as all that it depends on is the same: the
-question, the source of the module that answers it, and what is installed. Not covered: the questions, which are
+question, the source of the modules that answer it, and what is installed. Not covered: the questions, which are
 `schema`'s, `acceptance`'s and `instructions`'s; a package that is changed in place and keeps its version.
 """
 
@@ -25,11 +25,15 @@ from typing import Any
 
 from tunetrail import UserError, launch
 
+# Besides the module itself, which of ours its answers come from.
+_ALSO = {"schema": ("axolotl_schema.py",), "instructions": ("ifeval/checkers.py",)}
 
-def ask(module: str, question: Any, subject: str) -> Callable[[], Any]:
+
+def ask(module: str, question: Any, subject: str, keep: Callable[[Any], bool] = lambda _: True) -> Callable[[], Any]:
     """Begin to find out what `tunetrail.<module>.answer(question)` returns, both plain JSON; the result waits for it.
 
-    `subject` says on the screen what is found out, where that takes its time. The result raises:
+    `subject` says on the screen what is found out, where that takes its time. An answer for which `keep` is false is not
+    kept. The result raises:
         UserError: the tools cannot be imported, or the process has ended; the message is their own.
     """
     file = kept(module, question)
@@ -40,6 +44,8 @@ def ask(module: str, question: Any, subject: str) -> Callable[[], Any]:
 
     def wait() -> Any:
         answer = future.result()
+        if not keep(answer):
+            return answer
         # Where the folder cannot be written, it takes these seconds every time.
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +59,8 @@ def ask(module: str, question: Any, subject: str) -> Callable[[], Any]:
 
 def kept(module: str, question: Any) -> Path:
     """Where the answer is kept; for a user without a home in a folder that nobody makes."""
-    source = (Path(__file__).parent / f"{module}.py").read_text()
-    what = json.dumps([question, source, _installed()], sort_keys=True)
+    sources = [(Path(__file__).parent / name).read_text() for name in (f"{module}.py", *_ALSO.get(module, ()))]
+    what = json.dumps([question, sources, _installed()], sort_keys=True)
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunetrail"
     except RuntimeError:

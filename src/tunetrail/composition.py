@@ -77,15 +77,12 @@ def check(words: list[str], multirun: bool = False) -> None:
     """
     from hydra.errors import OverrideParseException
 
-    for word in words:
-        key, _, value = word.lstrip("-+~").partition("=")
-        secret.refuse({key: value})
-
     before = ""
     for word in words:
         previous, before = before, word
         if word.startswith("-"):
             if word.partition("=")[0] not in _HYDRA_OPTIONS:
+                secret.refuse_text(word)
                 key = word.lstrip("-").partition("=")[0]
                 hint = f"An override has no dashes: {key}=VALUE. " if word.startswith("--") else ""
                 raise UserError(f"{word}: no such option. {hint}See tunetrail run --help.")
@@ -95,7 +92,9 @@ def check(words: list[str], multirun: bool = False) -> None:
         try:
             (override,) = parse([word])
         except OverrideParseException:
+            secret.refuse_text(word if "=" in word else "=".join(word.split()))
             raise UserError(_unreadable(word)) from None
+        refuse_secrets(override)
         if not override.key_or_group:
             raise UserError(f"{word}: no key. An override is KEY=VALUE.")
         if override.is_sweep_override() and not multirun:
@@ -104,6 +103,29 @@ def check(words: list[str], multirun: bool = False) -> None:
                 f"{word}: several values, and this is one run. Give one, or run a sweep: {sweep}. A list is written in "
                 f"brackets: {key}=[...]"
             )
+
+
+def refuse_secrets(override: Any) -> None:
+    """Refuse one of Hydra's overrides, also a sweep's, of which a value would publish a secret.
+
+    Raises:
+        UserError: naming the key, not the value.
+    """
+    value = override.value()
+    for single in getattr(value, "list", [value]):
+        flat = config.flatten(_plain(single), override.key_or_group)
+        secret.refuse(
+            {key: value if value is None or isinstance(value, bool) else str(value) for key, value in flat.items()}
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A value of Hydra's grammar with the text of what is in quotation marks in place of its own class for it."""
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return getattr(value, "text", value)
 
 
 def _unreadable(word: str) -> str:

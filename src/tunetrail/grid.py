@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, canonical, config, secret
-from tunetrail.composition import compose, parse
+from tunetrail import UserError, canonical, config
+from tunetrail.composition import compose, parse, refuse_secrets
 
 
 def constant(words: list[str]) -> frozenset[str]:
@@ -48,11 +48,14 @@ def check(
         HydraException, OmegaConfBaseException: a job cannot be composed.
     """
     parsed = parse(words)
-    secret.refuse({one.key_or_group: one.input_line for one in parsed if not one.is_delete()})
+    for override in parsed:  # before any value is printed
+        refuse_secrets(override)
     _refuse_two(root / "conf" / "sweep", parsed)
     hydra = compose(root, next(jobs(parsed)), hydra=True).hydra
     sweeper, named = hydra.sweeper, {one.key_or_group for one in parsed}
     beside = parse([f"{key}={value}" for key, value in (sweeper.params or {}).items()])  # in an experiment's own file
+    for override in beside:
+        refuse_secrets(override)
     parsed = [one for one in beside if one.key_or_group not in named] + parsed
     varied = {one.get_key_element(): one for one in parsed if one.is_sweep_override()}
     if not varied and not sweeper.get("custom_search_space"):

@@ -28,6 +28,7 @@ _VALUE = re.compile(
 # What a misspelled name is compared with.
 NAMES = ("api_key", "wandb_api_key", "comet_api_key", "hf_token", "hub_token", "access_token", "auth_token", "password")
 _NONE = ("", "null", "true", "false", "???")
+_PAIR = re.compile(r"(?<![\w./@-])([\w./@-]+)[\"'\\]*\s*[=:](?=\s*[\"'\\]*([^\s\"'\\]*))")
 
 
 def has(key: str) -> bool:
@@ -48,3 +49,15 @@ def refuse(values: Mapping[str, Any]) -> None:
             continue
         if has(key) or _VALUE.search(value) or redaction.shown(value) != value:
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")
+
+
+def refuse_text(text: str) -> None:
+    """Refuse a text that cannot be read, before it is printed, as `refuse` does: the whole, and each KEY=VALUE and
+    KEY: VALUE in it.
+
+    Raises:
+        UserError: naming the key, not the value.
+    """
+    refuse({"an override": text})
+    for key, value in _PAIR.findall(text):
+        refuse({key.lstrip("-."): value.rstrip(",}])")})

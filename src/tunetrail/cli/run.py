@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, answers, composition, config, experiment, grid, implied, params, schema, workspace
+from tunetrail import UserError, answers, composition, config, experiment, grid, implied, params, schema, secret, workspace
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -46,6 +46,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         if not composed.is_file():
             raise UserError(f"--params {composed}: no such file. Give the params.yaml of a run.")
         if words:
+            secret.refuse_text(words[0])
             raise UserError(f"--params {composed} is composed already. Leave out {words[0]}, or change the file.")
         experiment.conduct(params.load(composed), root, force)
     elif {"-m", "--multirun"} & set(words):
@@ -74,6 +75,7 @@ def split(overrides: str) -> list[str]:
     try:
         return shlex.split(overrides)
     except ValueError as error:
+        secret.refuse_text(overrides)
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
