@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from tunetrail import canonical
@@ -23,6 +25,8 @@ def read(known):
             {"lr_groups": [{"name": "1", "modules": ["2"], "lr": "3e-4"}]},
             {"lr_groups": [{"name": "1", "modules": ["2"], "lr": 3e-4}]},
         ),
+        ({"save_total_limit": float("inf")}, {"save_total_limit": float("inf")}),
+        ({"save_total_limit": float("-inf"), "lora_r": 8.0}, {"save_total_limit": float("-inf"), "lora_r": 8}),
         # Text where a text is meant, and what no type takes, stay what they are.
         ({"wandb_run_id": "123", "wandb_name": "2e-5"}, {"wandb_run_id": "123", "wandb_name": "2e-5"}),
         ({"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}, {"learning_rate": "fast", "lora_r": 8.5, "xyzzy": "1"}),
@@ -52,6 +56,10 @@ def test_a_value_is_of_the_type_that_axolotl_makes_of_it(read, given, made):
 )
 def test_a_key_goes_by_the_name_that_it_is_read_by(read, given, made):
     assert read(**given) == made
+
+
+def test_a_value_that_is_no_number_stays(read):
+    assert math.isnan(read(save_total_limit=math.nan)["save_total_limit"])
 
 
 def test_what_is_given_stays_as_it_is_and_other_tools_values_are_their_own(known):

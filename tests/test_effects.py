@@ -39,6 +39,7 @@ def test_no_shipped_experiment_has_such_a_key(composed, experiment):
         ("+train.trl.beta=0.1", "train.rl"),
         ("+train.eval_table_size=5", "a tracker that takes tables, as train.use_wandb"),
         ("+train.wandb_entity=me", "train.use_wandb"),
+        ("+train.wandb_mode=online", "train.use_wandb"),
         ("+train.mlflow_run_name=me", "train.use_mlflow"),
         ("+train.relora_prune_ratio=0.9", "train.relora"),
         ("+train.hub_strategy=end", "train.hub_model_id"),
@@ -56,7 +57,7 @@ def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_o
 
 
 def test_packings_keys_without_packing(composed):
-    words = ("train.sample_packing=false", "train.eval_sample_packing=false", "+train.sample_packing_bin_size=100")
+    words = ("train.sample_packing=null", "train.eval_sample_packing=null", "+train.sample_packing_bin_size=100")
     assert "train.sample_packing_bin_size" in said(effects.keys_unused, composed, *words).what
     assert said(effects.keys_unused, composed, words[-1]) is None
 
@@ -68,6 +69,10 @@ def test_packings_keys_without_packing(composed):
         ("+train.rl=dpo", "+train.rl_beta=0.1"),
         ("+train.wandb_project=mine", "+train.wandb_entity=me", "+train.eval_table_size=5"),
         ("+train.rl_beta=null",),
+        ("train.sample_packing=false", "train.eval_sample_packing=false", "+train.sample_packing_bin_size=100"),
+        ("experiment=llama3_8b_alpaca_published", "train.sample_packing=false"),
+        ("+train.wandb_mode=disabled",),
+        ("+train.wandb_mode=offline",),
         ("+train.torch_compile=true", "+train.torch_compile_mode=default"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from tests.planned import facts, mended
 from tunetrail import UserError, composition, config
-from tunetrail.plan import findings, remedy
+from tunetrail.plan import findings, remedy, text
 from tunetrail.plan.finding import ERROR, WARNING, Finding
 from tunetrail.quantities import GIB
 
@@ -97,6 +97,11 @@ def test_an_allowed_error_refuses_no_more_and_a_warning_never_did():
 def test_what_a_tool_refuses_is_refused_whatever_is_allowed(code):
     found = [error(code), error("NO_BF16")]
     assert findings.refused(found, [code, "NO_BF16"]) == found[:1]
+
+
+@pytest.mark.parametrize(("code", "level"), [("NO_BF16", "allowed"), ("UNKNOWN_KEY", "error"), ("AXOLOTL_REFUSES", "error")])
+def test_only_what_can_be_allowed_is_shown_as_allowed(code, level):
+    assert text.findings([error(code)], [code]).startswith(f"{level} {code}:")
 
 
 # What the tools themselves refuse.

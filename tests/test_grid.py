@@ -114,6 +114,7 @@ def test_an_option_of_a_group_that_is_none_is_found_beside_those_that_are(known)
         ["method=glob(lo*)"],
         ["+train.hf_use_auth_token=true", "seed=1,2"],
         ["+train.hf_use_auth_token=true,false"],
+        ["~train.datasets", "+train.datasets=[{path: data/train.jsonl, type: alpaca}]", "seed=1,2"],
     ],
 )
 def test_a_sweep_that_can_begin_passes(known, words):

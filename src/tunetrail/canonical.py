@@ -73,7 +73,7 @@ def _scalar(value: Any, found: list[Schema]) -> Any:
     if isinstance(value, bool) and types & {"integer", "number"}:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if "integer" in types and "number" not in types and value == int(value):
+        if "integer" in types and "number" not in types and float(value).is_integer():
             return int(value)
         if "boolean" in types and not types & {"integer", "number"} and value in (0, 1):
             return bool(value)

@@ -96,7 +96,7 @@ def _refuse_useless(parsed: list[Any]) -> None:
     Raises:
         UserError: naming the override and the value.
     """
-    keys = [one.key_or_group for one in parsed]
+    keys = [one.key_or_group for one in parsed if not one.is_delete()]
     if repeated := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"{repeated[0]} is given twice, and the last one wins in every job. Give it once.")
     for override in parsed:

@@ -20,10 +20,11 @@ _OF_A_TOKENIZER = re.compile(
     r"(bos|eos|pad|unk|cls|sep|mask|bo[ait]|eo[ait]|start|end|stop|special|image|audio|video|think|prefix|suffix|fim|tool)_?$",
     re.IGNORECASE,
 )
-# Tokens that say themselves what they are, under any key. `redaction` knows the secrets of addresses.
+# Whole tokens that say themselves what they are, under any key, and no part of a path or a name. `redaction` knows the
+# secrets of addresses.
 _VALUE = re.compile(
-    r"\b(hf_[a-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}\b)",
-    re.IGNORECASE,
+    r"(?<![\w/.-])(hf_[A-Za-z0-9]{30,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16})"
+    r"(?![\w/-]|\.\w)"
 )
 # What a misspelled name is compared with.
 NAMES = ("api_key", "wandb_api_key", "comet_api_key", "hf_token", "hub_token", "access_token", "auth_token", "password")
@@ -47,7 +48,8 @@ def refuse(values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if not isinstance(value, str) or value.lower() in _NONE:
             continue
-        if has(key) or _VALUE.search(value) or redaction.shown(value) != value:
+        text = value if "://" in value else re.sub(r"[?&#]", " ", value)  # a ?key= outside an address is text
+        if has(key) or _VALUE.search(value) or redaction.shown(text) != text:
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")
 
 

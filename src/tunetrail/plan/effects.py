@@ -34,6 +34,8 @@ _NEED = (
     (("hub_",), ("hub_model_id",), "train.hub_model_id"),
     (("torch_compile_",), ("torch_compile",), "train.torch_compile"),
 )
+# Settings that send nothing anywhere, also where nobody has asked for it.
+_PRECAUTIONS = (("wandb_mode", "disabled"), ("wandb_mode", "offline"))
 # The key that holds, the one that does not, and whether their two values are at odds.
 _PAIRS = (
     ("saves_per_epoch", "save_strategy", lambda kept, lost: lost != "steps"),  # utils/config: it becomes save_steps
@@ -65,7 +67,8 @@ def _set(config: dict[str, Any], key: str) -> bool:
 
 
 def keys_unused(values: Values, facts: Facts) -> Finding | None:
-    """Keys are set that have an effect only for chats, or beside another key, which is not set."""
+    """Keys are set that have an effect only for chats, or beside another key, which is not set. Keys of packing where
+    packing is off by its own key are a normal comparison."""
     loose: dict[str, str] = {}
     for section, config in _sections(values):
         rows = config.get("datasets") or []
@@ -75,8 +78,10 @@ def keys_unused(values: Values, facts: Facts) -> Finding | None:
                 alone = [key for key in keys if key.startswith(_OF_CHATS) and _set(keys, key)]
                 loose |= {f"{place}.{key}": "a data set of chats" for key in alone}
         for beginnings, needed, name in _NEED:
-            if not any(_set(config, key) for key in needed):
+            unpacked = needed[0] == "sample_packing" and config.get("sample_packing") is False
+            if not unpacked and not any(_set(config, key) for key in needed):
                 alone = [key for key in config if key.startswith(beginnings) and _set(config, key)]
+                alone = [key for key in alone if (key, config[key]) not in _PRECAUTIONS]
                 loose |= {f"{section}.{key}": name for key in alone}
     if not loose:
         return None

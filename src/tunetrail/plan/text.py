@@ -9,6 +9,7 @@ from typing import Any
 
 from tunetrail import records
 from tunetrail.plan.finding import Finding, short
+from tunetrail.plan.findings import NEVER_ALLOWED
 from tunetrail.plan.memory import OVERHEAD
 from tunetrail.quantities import duration, size
 
@@ -30,7 +31,8 @@ def findings(found: list[Finding], allowed: list[str]) -> str:
     """Each finding with its why and what mends it; errors first."""
     blocks = []
     for one in found:
-        level = "allowed" if one.level == "ERROR" and one.code in allowed else one.level.lower()
+        passes = one.level == "ERROR" and one.code in allowed and one.code not in NEVER_ALLOWED
+        level = "allowed" if passes else one.level.lower()
         head = textwrap.fill(f"{level} {one.code}: {one.what}", _WIDTH, subsequent_indent="    ")
         why = textwrap.fill(one.why, _WIDTH, initial_indent="    ", subsequent_indent="    ")
         blocks.append(f"{head}\n{why}\n    -> {one.mend}")
