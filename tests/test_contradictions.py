@@ -1,6 +1,10 @@
+import re
+import subprocess
+
 import pytest
 
-from tunetrail import UserError, contradictions, records
+from tests.conftest import ROOT
+from tunetrail import UserError, contradictions, records, workspace
 
 ROWS = [{"instruction": f"a{number}", "input": "", "output": "b"} for number in range(3)]
 PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
@@ -103,7 +107,7 @@ def test_two_keys_that_say_different_things_are_one_message_with_its_fix(made, w
     [
         ("datasets", [{"path": "other.jsonl"}], "prepare.path=other.jsonl"),
         ("datasets", [{"path": "./data/prepared/train.jsonl"}], "prepare.path="),
-        ("datasets", [{"path": "data/prepared/train.jsonl"}, {"path": "/rows/other.json"}], "prepare.path=/rows/other.json"),
+        ("datasets", [{"path": "/rows/other.json"}, {"path": "data/prepared/train.jsonl"}], "prepare.path=/rows/other.json"),
         ("datasets", [{"path": "data/prepared/train.jsonl", "data_files": ["other.jsonl"]}], "prepare.path=FILE"),
         ("datasets", [{"path": "json", "data_files": "other.jsonl"}], "prepare.path=other.jsonl"),
         ("datasets", [{"path": "org/rows"}], "prepare.hub.repo_id=org/rows"),
@@ -119,7 +123,111 @@ def test_rows_that_no_stage_depends_on_are_refused(made, section, key, value, sa
     assert str(error.value).startswith(f"{section.replace('__', '.')}.{key}.")
 
 
-def test_what_prepare_leaves_may_be_trained_on(made):
-    both = [{"path": "data/prepared/train.jsonl"}, {"path": "data/prepared/validation.jsonl"}]
-    contradictions.refuse(made(train__datasets=both, train__test_datasets=None))
-    contradictions.refuse(made(train__test_datasets=both[:1]))
+PREPARED = {name: f"data/prepared/{name}.jsonl" for name in ("train", "validation", "text")}
+
+
+@pytest.mark.parametrize("more", [(), ("train.output_dir=work/other",), ("train.test_datasets=null",)])
+def test_what_prepare_leaves_may_be_trained_on(made, more):
+    contradictions.refuse(made(*more))
+    contradictions.refuse(made(*more, *OWN, "model=llama3_8b"))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "file"),
+    [
+        ("train", "datasets", "validation"),
+        ("train", "datasets", "text"),
+        ("train", "test_datasets", "train"),
+        ("base__make__train", "datasets", "train"),
+        ("base__make__train", "datasets", "validation"),
+        ("base__make__train", "test_datasets", "validation"),
+        ("base__make__train", "test_datasets", "text"),
+    ],
+)
+def test_rows_that_are_held_out_or_another_trainings_are_refused(made, section, key, file):
+    right = {"train": "train", "base__make__train": "text"}[section]
+    rows = [{"path": PREPARED[file]}] if key == "test_datasets" else [{"path": PREPARED[right]}, {"path": PREPARED[file]}]
+    with pytest.raises(UserError, match=rf"\.{key}\.{len(rows) - 1}\.path={PREPARED[file]}: .* Leave it out"):
+        contradictions.refuse(made(**{f"{section}__{key}": rows}))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("+train.datasets.0.shards=10",), "train.datasets.0.shards=10"),
+        (("+train.datasets.0.shards=10", "+train.datasets.0.shards_idx=3"), "train.datasets.0.shards=10"),
+        (("+train.datasets.0.preprocess_shards=4",), "train.datasets.0.preprocess_shards=4"),
+        (("+train.test_datasets.0.shards=2",), "train.test_datasets.0.shards=2"),
+        (("+train.dataset_shard_num=10", "+train.dataset_shard_idx=0"), "train.dataset_shard_num=10"),
+        (("+base.make.train.datasets.0.shards=10",), "base.make.train.datasets.0.shards=10"),
+        (("+base.make.train.dataset_shard_idx=1",), "base.make.train.dataset_shard_idx=1"),
+        (("+train.datasets.0.split='train[:10%]'",), "train.datasets.0.split=train[:10%]"),
+    ],
+)
+def test_a_part_of_the_rows_is_drawn_where_all_can_count_it(made, words, says):
+    with pytest.raises(UserError) as error:
+        contradictions.refuse(made(*words))
+    assert str(error.value).startswith(f"{says} takes a part of the rows")
+    assert "prepare.take=N" in str(error.value)
+
+
+def test_all_of_the_rows_are_no_part(made):
+    contradictions.refuse(made("+train.datasets.0.shards=null", "+train.datasets.0.split=train"))
+
+
+@pytest.mark.parametrize("section", ["train", "base.make.train"])
+def test_rows_that_an_earlier_training_tokenised_are_refused(made, section):
+    values = made()
+    config, says = contradictions.at(values, section), rf"{section}\.dataset_prepared_path=.* Leave it out"
+    outside = ("last_run_prepared", None, "", "prepared", "/rows/prepared", "work/shared", "work/trained/rows")
+    for path in (*outside, "work/train/../rows", "work/base/../rows"):
+        config["dataset_prepared_path"] = path
+        with pytest.raises(UserError, match=says):
+            contradictions.refuse(values)
+    del config["dataset_prepared_path"]
+    with pytest.raises(UserError, match=says):
+        contradictions.refuse(values)
+
+
+def test_tokenised_rows_may_be_in_a_folder_that_is_emptied(made):
+    words = ("train.dataset_prepared_path=work/train/rows", "base.make.train.dataset_prepared_path=work/base/trained/rows")
+    contradictions.refuse(made(*words))
+
+
+@pytest.mark.parametrize("section", ["train", "base.make.train"])
+def test_an_adapter_that_no_stage_depends_on_is_refused(made, section):
+    with pytest.raises(UserError, match=rf"{section}\.lora_model_dir=adapter: .*model=local base\.base_model=FOLDER"):
+        contradictions.refuse(made("method=lora", f"+{section}.lora_model_dir=adapter"))
+
+
+def test_what_the_stages_make_is_copied_out_before_it_is_read(made, tmp_path):
+    assert all(out.startswith(contradictions.OUTPUTS) for out in workspace.outs(ROOT))
+    (tmp_path / "elsewhere").mkdir()
+    values = made(*OWN)
+    for place in ("data/raw/instructions", "data/prepared", "outputs/contract", "eval_results/base", "report"):
+        (tmp_path / place).mkdir(parents=True)
+        records.write(tmp_path / place / "my rows.jsonl", ROWS)
+        link, whole = tmp_path / "link.jsonl", str(tmp_path / place / "my rows.jsonl")
+        link.unlink(missing_ok=True)
+        link.symlink_to(whole)
+        for path in (f"{place}/my rows.jsonl", f"./{place}/my rows.jsonl", whole, "link.jsonl"):
+            for key in ("prepare.path", "evaluate.path"):
+                section, before = values[key.partition(".")[0]], values[key.partition(".")[0]]["path"]
+                section["path"] = path
+                with pytest.raises(UserError) as error:
+                    contradictions.refuse(values)
+                section["path"] = before
+                assert str(error.value).startswith(f"{key}={path}: ")
+                copied = re.search(r"first: (cp .*), and give (\S+)=(.*)", str(error.value))
+                subprocess.run(copied[1], shell=True, check=True, cwd=tmp_path / "elsewhere" if path == whole else tmp_path)
+                if path == "link.jsonl" and place == "report":
+                    contradictions.refuse(made(*OWN, f"{copied[2]}='{copied[3]}'"))
+
+
+def test_a_model_that_the_stages_make_is_copied_out_before_it_is_a_base(made):
+    words = ("model=local", *OWN)
+    contradictions.refuse(made(*words, "base.base_model=work/mine"))
+    with pytest.raises(
+        UserError, match=r"base\.base_model=outputs/model: .*cp -rL outputs/model copied_model, and give base"
+    ):
+        contradictions.refuse(made(*words, "base.base_model=outputs/model"))

@@ -4,6 +4,7 @@ Also files that a stage would read and none depends on. Not covered: what the fi
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tunetrail import UserError, checkpoint, formats, world
 
 _PROSE, _UNTRAINED = "data/prepared/text.jsonl", "work/base/untrained"  # of a base model that is made here
 _TRAIN, _VALIDATION = "data/prepared/train.jsonl", "data/prepared/validation.jsonl"
+# Keys of Axolotl by which it takes a part of the rows: of a data set, and of the whole training.
+_SHARDS, _SHARDS_OF_ALL = ("shards", "shards_idx", "preprocess_shards"), ("dataset_shard_num", "dataset_shard_idx")
 # Sections that hold what another one says, put in by conf/ for DVC's sake: (the copy, what it is a copy of).
 _COPIES = (
     ("fetch.instructions.path", "prepare.path"),
@@ -24,6 +27,8 @@ _COPIES = (
     ("contract.excess_length_strategy", "train.excess_length_strategy"),
     ("base.template", "template"),
 )
+# What the stages make (dvc.yaml).
+OUTPUTS = ("data/raw", "data/prepared", "outputs", "eval_results", "report")
 # Keys of lm-eval's that the stage `evaluate` sets itself, or that would put another model or other prompts in their place.
 _SET_BY_EVALUATE = {
     "base.base_model": [
@@ -45,9 +50,13 @@ def refuse(values: dict[str, Any]) -> None:
     _sources(prepare, evaluate, base)
     _base(base, train)
     _copies(values)
-    _data_sets("train", train, (_TRAIN, _VALIDATION))
-    if base["make"]:
-        _data_sets("base.make.train", base["make"]["train"], (_PROSE, _TRAIN))
+    trainings = [("train", train, train.get("output_dir"), {"datasets": _TRAIN, "test_datasets": _VALIDATION})]
+    if base["make"]:  # its stage empties work/base
+        trainings.append(("base.make.train", base["make"]["train"], "work/base", {"datasets": _PROSE}))
+    for section, config, emptied, prepared in trainings:
+        _data_sets(section, config, prepared)
+        _parts(section, config)
+        _left_over(section, config, emptied)
     for key, names in _SET_BY_EVALUATE.items():
         for name in names:
             if at(evaluate, name) is not None:
@@ -62,6 +71,7 @@ def _sources(prepare: dict[str, Any], evaluate: dict[str, Any], base: dict[str, 
             raise UserError(f"{name}.path={path} is a folder. Give the path of a JSON or JSON Lines file in it.")
         if path != world.SOURCE and not hub:
             formats.check(Path(path))
+            _not_made_here(f"{name}.path", path)
         pins = path.startswith("conf/") and path.endswith((".yaml", ".yml"))
         if hub and not (pins or path == world.SOURCE):
             raise UserError(
@@ -106,6 +116,22 @@ def _sources(prepare: dict[str, Any], evaluate: dict[str, Any], base: dict[str, 
         )
 
 
+def _not_made_here(key: str, path: str) -> None:
+    """Refuse what a stage makes, which none of those before it can read.
+
+    Raises:
+        UserError: with the command that copies it out.
+    """
+    for follow in (os.path.abspath, os.path.realpath):  # DVC's cache may be behind the file as a link
+        for out in OUTPUTS:
+            if Path(follow(path)).is_relative_to(follow(out)):
+                name = f"copied_{os.path.basename(os.path.normpath(path))}"
+                raise UserError(
+                    f"{key}={path}: the stages make {out}, and DVC has none of them read what a later one makes. Copy "
+                    f"it out first: cp -rL {shlex.quote(path)} {shlex.quote(name)}, and give {key}={name}"
+                )
+
+
 def _base(base: dict[str, Any], train: dict[str, Any]) -> None:
     """Refuse a base model that is in a folder, made here or on the hub, by one key and by another not."""
     name, revision, make = base["base_model"], base.get("revision_of_model"), base["make"]
@@ -121,6 +147,8 @@ def _base(base: dict[str, Any], train: dict[str, Any]) -> None:
         raise UserError(
             f"base.base_model={name} is a folder here, and the rest of `base` is of a model of the hub. Add model=local."
         )
+    if not make and checkpoint.is_path(name):
+        _not_made_here("base.base_model", name)
     for key in ("model_revision", "revision_of_model"):  # Axolotl's key and its other name
         if train.get(key) not in (None, revision):
             raise UserError(
@@ -151,18 +179,58 @@ def at(values: Any, key: str, default: Any = None) -> Any:
     return values
 
 
-def _data_sets(section: str, config: dict[str, Any], prepared: tuple[str, ...]) -> None:
-    """Refuse rows that are none of those that the stage `prepare` leaves: no stage depends on others, no record has them."""
+def _data_sets(section: str, config: dict[str, Any], prepared: dict[str, str]) -> None:
+    """Refuse rows that are not those that the stage `prepare` leaves for this key: no stage depends on others, no record has
+    them, and those that are held out are not trained on."""
     for name in ("datasets", "test_datasets", "pretraining_dataset"):
         given = config.get(name) or []
         for number, one in enumerate(given if isinstance(given, list) else [given]):
             one = one if isinstance(one, dict) else {"path": one}
             path, files = one.get("path"), one.get("data_files")
-            if name != "pretraining_dataset" and path in prepared and not files:
+            if path == prepared.get(name) and path and not files:
                 continue
             key, value = (f"{number}.data_files", files) if files else (f"{number}.path", path)
+            if name != "pretraining_dataset" and value in (_TRAIN, _VALIDATION, _PROSE):
+                right = f"{prepared[name]} is" if name in prepared else "none of the prepared rows are"
+                raise UserError(f"{section}.{name}.{key}={value}: {right} for this key. Leave it out.")
             file = value if isinstance(value, str) else "FILE"
             fix = f"Leave {section}.{name} as it is, and give rows of your own with prepare.path={file}"
             if not files and not Path(str(path)).suffix and not Path(str(path)).exists():
                 fix = f"Give rows of the hub with prepare=alpaca_cleaned prepare.hub.repo_id={path} and its other keys"
             raise UserError(f"{section}.{name}.{key}={value}: no stage depends on it, and no record would have it. {fix}.")
+
+
+def _parts(section: str, config: dict[str, Any]) -> None:
+    """Refuse a part of the rows, where the plan, the data card and the record count all of them."""
+    parts = {key: config[key] for key in _SHARDS_OF_ALL if config.get(key) is not None}
+    for name in ("datasets", "test_datasets"):
+        for number, one in enumerate(config.get(name) or []):
+            parts |= {f"{name}.{number}.{key}": one[key] for key in _SHARDS if one.get(key) is not None}
+            if (split := one.get("split")) not in (None, "train"):  # a file of JSON has no other
+                parts[f"{name}.{number}.split"] = split
+    if parts:
+        key, value = next(iter(parts.items()))
+        raise UserError(
+            f"{section}.{key}={value} takes a part of the rows, and the plan, the data card and the record count all. Leave "
+            "it out, and draw rows with prepare.take=N, or those held out with prepare.validation_rows=N."
+        )
+
+
+def _left_over(section: str, config: dict[str, Any], emptied: str | None) -> None:
+    """Refuse what an earlier training has left, and would be trained with though no stage depends on it.
+
+    `emptied` is the folder that is emptied before this training.
+    """
+    if adapter := config.get("lora_model_dir"):
+        raise UserError(
+            f"{section}.lora_model_dir={adapter}: no stage depends on this adapter, and no record would have it. Merge it "
+            "into its base, and give the folder of that: model=local base.base_model=FOLDER"
+        )
+    path = config.get("dataset_prepared_path")  # without one Axolotl takes last_run_prepared
+    folder = Path(path or "last_run_prepared")
+    if config.get("datasets") and (Path(emptied or "") not in folder.parents or ".." in folder.parts):
+        raise UserError(
+            f"{section}.dataset_prepared_path={path} is not below {emptied}, which is emptied before training. Axolotl "
+            "would train on what is tokenised there, even of other rows: it compares names of files. Leave it out: "
+            "tokenised rows are kept by their content."
+        )
