@@ -90,6 +90,22 @@ def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "word",
+    [
+        *("+train.resume_from_checkpoint=work/train/checkpoint-9", "+train.auto_resume_from_checkpoints=true"),
+        "+base.make.train.resume_from_checkpoint=checkpoint-9",
+    ],
+)
+def test_a_checkpoint_to_go_on_from_is_said_to_be_compared_with_nothing(composed, known, word):
+    found = said(effects.resumes, composed, word)
+    assert (found.code, found.level) == ("RESUMES", WARNING)
+    assert word[1:].partition("=")[0] in found.what
+    values = mended(composed, known, found, word)
+    assert effects.resumes(values, {}) is None
+    assert said(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("+train.saves_per_epoch=2",), "train.saves_per_epoch=2 wins over train.save_strategy=no"),

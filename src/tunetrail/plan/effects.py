@@ -109,6 +109,21 @@ def no_checkpoint(values: Values, facts: Facts) -> Finding | None:
     return None
 
 
+def resumes(values: Values, facts: Facts) -> Finding | None:
+    """Training goes on from a checkpoint, which no stage depends on."""
+    keys = ("resume_from_checkpoint", "auto_resume_from_checkpoints")
+    on = [f"{section}.{key}" for section, config in _sections(values) for key in keys if _set(config, key)]
+    if not on:
+        return None
+    return Finding(
+        "RESUMES",
+        WARNING,
+        f"training goes on from a checkpoint: {', '.join(on)}",
+        "Nothing compares it with this run: one of other rows or keys is continued, and recorded as this run's.",
+        overrides(values, dict.fromkeys(on)),
+    )
+
+
 def key_overridden(values: Values, facts: Facts) -> Finding | None:
     """Two keys say different things, and Axolotl follows one of them without a word."""
     lost = {}
@@ -149,4 +164,4 @@ def sent_elsewhere(values: Values, facts: Facts) -> Finding | None:
 
 
 ERRORS = (keys_unused, no_checkpoint)
-WARNINGS = (key_overridden, sent_elsewhere)
+WARNINGS = (resumes, key_overridden, sent_elsewhere)
