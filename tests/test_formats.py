@@ -123,6 +123,20 @@ def test_archives_are_told_from_files_of_office_programs(tmp_path):
     assert "an office program (as xlsx)" in refusal(tmp_path / "b")
 
 
+def test_a_damaged_archive_is_said(tmp_path):
+    zipped(tmp_path / "whole", "rows.jsonl")
+    data = (tmp_path / "whole").read_bytes()
+    directory = data.index(b"PK\x01\x02")
+    damaged = {
+        "cut": data[:-30],
+        "cut off early": data[:40],
+        "no directory": data[:directory] + b"\0" * 4 + data[directory + 4 :],
+    }
+    for name, content in damaged.items():
+        (tmp_path / name).write_bytes(content)
+        assert "is a damaged zip archive, not JSON" in refusal(tmp_path / name)
+
+
 def test_what_is_no_file_is_said(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")

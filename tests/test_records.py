@@ -152,6 +152,9 @@ def test_null_is_an_empty_output_and_the_refusal_names_the_count_and_the_option(
         {"history": "Which country has the Loire?"},
         {"chat_history": [{"role": "user", "content": "a"}]},
         {"Conversation-History": ["a"]},
+        {"Conversation-History": "a"},
+        {"chat_history": "a"},
+        {"past": {"user": "a"}},
         {"previous_turns": ["a"]},
         {"past": ["a"]},
     ],
@@ -160,6 +163,35 @@ def test_what_was_said_before_the_question_has_no_place_and_is_refused(tmp_path,
     (name,) = more
     with pytest.raises(UserError, match=f"row 2: '{name}' has what was said before the question.*; so is 1 of 3 rows"):
         records.read_instructions(of(tmp_path, ROW, ROW | more, ROW | {"history": []}))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"history": 0},
+        {"history": False},
+        {"family_history": "none known"},
+        {"previous_id": 3},
+        {"prior": 0.5},
+        {"past_tense": "went"},
+        {"earlier_draft": "a"},
+    ],
+)
+def test_what_is_no_turn_is_left_out_and_counted(tmp_path, more):
+    file = of(tmp_path, ROW | more)
+    assert records.read_instructions(file) == [ROW]
+    assert records.left_out(records.read(file)) == dict.fromkeys(more, 1)
+
+
+@pytest.mark.parametrize(
+    "more", [{"prompt": "a\ud800"}, {"kwargs": [{"keywords": ["\udfff"]}]}, {"kwargs": [{"a\ud83d": 1}]}]
+)
+def test_half_a_character_of_a_prompt_is_refused(tmp_path, more):
+    prompt = {"key": 1, "prompt": "a \U0001f600", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in (prompt, prompt | more)))
+    with pytest.raises(UserError, match=r"row 2: it has half a character .*; so is 1 of 2 rows"):
+        records.read_prompts(file)
 
 
 @pytest.mark.parametrize("nothing", [None, "", [], {}, [["", ""]]])

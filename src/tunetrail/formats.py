@@ -105,7 +105,7 @@ def _marked(path: Path, data: bytes) -> tuple[str, str] | None:
     """What a file is by its marks, and what to do with it; None where it may be text."""
     name, into = shlex.quote(str(path)), _INTO
     kind = next((kind for mark, kind in _MARKS.items() if data.startswith(mark)), None)
-    if data.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+    if data.startswith(b"PK\x03\x04"):
         return _zip(path, name)
     if kind in ("gzip", "bzip2", "xz", "zstd"):
         return f"packed with {kind}", _UNPACK.format(kind, name, into)
@@ -131,7 +131,10 @@ def _marked(path: Path, data: bytes) -> tuple[str, str] | None:
 
 
 def _zip(path: Path, name: str) -> tuple[str, str]:
-    names = zipfile.ZipFile(path).namelist()
+    try:
+        names = zipfile.ZipFile(path).namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return "a damaged zip archive", "Fetch or write it again, and unpack it."
     if any(inside.startswith(("xl/", "word/")) for inside in names) or "mimetype" in names:
         return "a file of an office program (as xlsx)", _SAVE
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -19,8 +19,11 @@ __all__ = ["Row", "read", "write"]
 
 FIELDS = ("instruction", "input", "output")
 _OPTION = "prepare.field"  # the key of `jsonlines.read`, as a person gives it
-# Fields of turns before the row's question, and of rows that are whole conversations.
+# Fields of turns before the row's question: by these names where they hold a list or an object, by those text too; and of
+# rows that are whole conversations.
 _EARLIER = re.compile(r"(.*[_-]|chat|conversation|dialogue?)?history|(previous|prior|past|earlier)([_-].*)?", re.IGNORECASE)
+_EARLIER_IN_TEXT = re.compile(r"((chat|conversation)[_-]?)?history", re.IGNORECASE)
+_HALF = ("it has half a character (a lone surrogate)", "Give whole ones.")
 _CHAT = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
 
 
@@ -59,8 +62,8 @@ def instructions(path: Path, rows: list[Row], empty: str = "refuse") -> list[Row
         if empty == "refuse" and (lacking := _lacks(kept)):
             raise _Fault(f"'{lacking}' is empty", f"{remedy}.")
         if any(map(has_half_character, kept.values())):
-            raise _Fault("it has half a character (a lone surrogate)", "Give whole ones.")
-        if earlier := [name for name in row if _EARLIER.fullmatch(name) and _says_something(row[name])]:
+            raise _Fault(*_HALF)
+        if earlier := [name for name, value in row.items() if _has_turns(name, value)]:
             raise _Fault(
                 f"'{earlier[0]}' has what was said before the question, for which the template has no place",
                 "Give each row as one question, with all of it in its instruction, or leave such rows out of the file.",
@@ -102,6 +105,12 @@ def _says_something(value: Any) -> bool:
     """Whether a value of JSON is or holds anything but nothing: null, "", [], {}."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return any(map(_says_something, parts)) if parts is not None else value not in (None, "")
+
+
+def _has_turns(name: str, value: Any) -> bool:
+    """Whether a field holds turns before the row's question. Not every history is one: a patient's, a number, a tense."""
+    names = {str: _EARLIER_IN_TEXT, list: _EARLIER, dict: _EARLIER}.get(type(value))
+    return bool(names and names.fullmatch(name)) and _says_something(value)
 
 
 def left_out(rows: list[Row]) -> dict[str, int]:
@@ -176,6 +185,8 @@ def read_prompts(path: Path) -> list[Row]:
             raise _Fault("'kwargs' holds something that is not an object")
         if len(row["instruction_id_list"]) != len(row["kwargs"]):
             raise _Fault("'instruction_id_list' and 'kwargs' differ in length")
+        if has_half_character(json.dumps(row, ensure_ascii=False)):
+            raise _Fault(*_HALF)
         return row
 
     return _checked(path, read(path), check)
