@@ -1,5 +1,7 @@
 """What goes with the overrides that a person types, over the real conf tree."""
 
+import shutil
+
 import pytest
 
 from tests.conftest import ROOT
@@ -17,7 +19,6 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["++prepare.path=mine.jsonl"], ["prepare=file"]),
         (["prepare.path='my (1).jsonl'", "seed=1"], ["prepare=file"]),
         (["-m", "prepare.path=a.jsonl,b.jsonl"], ["prepare=file"]),
-        (["-m", "prepare.path=src/tunetrail/world.py,b.jsonl"], ["prepare=file"]),
         (["--cfg", "job", "prepare.path=mine.jsonl"], ["prepare=file"]),
         (["experiment=llama3_8b_alpaca", "prepare.path=conf/mine.jsonl"], ["prepare=file"]),
         (["-m", "experiment=alpaca_tiny,demo", "prepare.path=a.jsonl"], ["prepare=file"]),
@@ -39,7 +40,7 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["prepare=alpaca_cleaned", "prepare.hub.repo_id=org/rows"], LICENCE),
         (["prepare=alpaca_cleaned", "prepare.hub.repo_id=yahma/alpaca-cleaned"], []),
         (["prepare=alpaca_cleaned", f"prepare.hub={HUB}", "prepare.license=mit"], LICENCE[1:]),
-        (["-m", "prepare=alpaca_cleaned", "prepare.hub.repo_id=yahma/alpaca-cleaned,org/rows"], LICENCE),
+        (["-m", "prepare=alpaca_cleaned", "prepare.hub.repo_id=other/rows,org/rows"], LICENCE),
         ([f"++prepare.hub={HUB}", "prepare.generate=null"], LICENCE[:1]),
         (["evaluate.path=p.jsonl"], [OTHER]),
         (["evaluate.path=p.jsonl", "evaluate.task.task=mine"], []),
@@ -58,6 +59,62 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
 )
 def test_what_a_given_path_hub_or_model_implies_is_added(words, more):
     assert implied.complete(ROOT, words)[0] == words + more
+
+
+@pytest.mark.parametrize(
+    ("words", "job", "typed"),
+    [
+        (
+            ["model=llama3_2_1b", "base.base_model=meta-llama/Llama-3.2-1B,org/other"],
+            "model=llama3_2_1b base.base_model=meta-llama/Llama-3.2-1B",
+            ["base.license=null", "base.revision_of_model=null"],
+        ),
+        (
+            ["prepare=alpaca_cleaned", "prepare.hub.repo_id=yahma/alpaca-cleaned,org/rows"],
+            "prepare=alpaca_cleaned prepare.hub.repo_id=yahma/alpaca-cleaned",
+            LICENCE,
+        ),
+        (["prepare.path=b.jsonl,src/tunetrail/world.py"], "prepare.path=src/tunetrail/world.py", ["prepare=file"]),
+    ],
+)
+def test_what_one_job_implies_is_not_put_on_a_job_that_it_would_change(words, job, typed):
+    with pytest.raises(UserError) as error:
+        implied.complete(ROOT, ["-m", *words])
+    assert f"would change the job {job}. " in str(error.value)
+    assert str(error.value).endswith(f"for all of the jobs: {' '.join(typed)}")
+    assert implied.complete(ROOT, ["-m", *words, *typed]) == (["-m", *words, *typed], [])
+
+
+MINE = """# @package _global_
+defaults: [{override /prepare: alpaca_cleaned}, {override /evaluate: ifeval}]
+name: mine
+prepare:
+  path: conf/experiment/mine.yaml
+  hub: {repo_id: org/rows, filename: rows.json, revision: 12567cabf869d7c92e573c7c783905fc160e9639}
+  license: cc-by-4.0
+  expected_rows: 10
+"""
+
+
+def test_a_path_means_that_file_where_an_experiment_has_a_source_of_its_own(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(MINE)
+    (tmp_path / "a.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    typed, hub = ["experiment=mine", "prepare.path=a.jsonl"], ["prepare.hub=null"]
+    for words, more in (
+        (typed, hub + LICENCE),
+        ([*typed, *hub], LICENCE),
+        ([*typed, "prepare.license=mit"], hub + LICENCE[1:]),
+    ):
+        whole = implied.complete(tmp_path, words)[0]
+        assert whole == [*words, "prepare=file", *more]
+        assert implied.complete(tmp_path, whole) == (whole, [])
+        values = config.resolve(composition.compose(tmp_path, whole))
+        inputs.together(values)
+        prepare = values["prepare"]
+        assert (prepare["path"], prepare["hub"], prepare["expected_rows"]) == ("a.jsonl", None, None)
+        assert prepare["license"] == ("mit" if "prepare.license=mit" in words else None)
 
 
 def test_a_line_says_which_key_made_which_words():

@@ -4,10 +4,11 @@ Where the file of another option would win in silence, or its licence would be r
 that contradict each other all the same (`inputs.together`).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import composition, grid, world
+from tunetrail import UserError, composition, grid, world
 
 _GIVEN = ("prepare.path", "prepare.hub", "evaluate.path", "base.base_model")
 _MISSING = "???"
@@ -17,6 +18,9 @@ def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
     """The words with those that they imply at the end, and a line for each key that implies some.
 
     Words that Hydra cannot parse or compose stay as they are: it says itself what is wrong with them.
+
+    Raises:
+        UserError: of a sweep, where what one job implies would change another.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -27,25 +31,53 @@ def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
         if not any(one.key_or_group.startswith(_GIVEN) for one in parsed):
             return words, []
         implied: dict[str, list[str]] = {}
-        for job in grid.jobs(parsed):
-            for key, more in _of_job(root, job).items():
+        own = [(job, _of_job(root, job)) for job in grid.jobs(parsed)]
+        for _, by_key in own:
+            for key, more in by_key.items():
                 implied[key] = list(dict.fromkeys([*implied.get(key, []), *more]))
+        for job, by_key in own:
+            _refuse_changed(root, job, by_key, implied)
     except (HydraException, OmegaConfBaseException):
         return words, []
-    added = dict.fromkeys(word for more in implied.values() for word in more)
-    return [*words, *added], [f"{key} is given: {' '.join(more)}" for key, more in implied.items()]
+    return [*words, *_flat(implied)], [f"{key} is given: {' '.join(more)}" for key, more in implied.items()]
+
+
+def _refuse_changed(root: Path, job: list[str], own: dict[str, list[str]], implied: dict[str, list[str]]) -> None:
+    """Refuse words that all jobs would have and that change this one, which implies its `own` alone.
+
+    Raises:
+        UserError: naming the job and the words.
+    """
+    if own == implied:
+        return
+    mine, all_of_them = (_flat(by_key) for by_key in (own, implied))
+    if _composed(root, [*job, *mine]) != _composed(root, [*job, *all_of_them]):
+        others = " ".join(word for word in all_of_them if word not in mine)
+        raise UserError(
+            f"{', '.join(implied)}: a job of the sweep implies {others}, which would change the job {' '.join(job)}. Run "
+            f"one sweep for each, or type it for all of the jobs: {others}"
+        )
+
+
+def _flat(implied: dict[str, list[str]]) -> list[str]:
+    return list(dict.fromkeys(word for more in implied.values() for word in more))
+
+
+def _composed(root: Path, words: list[str]) -> Any:
+    """What the words compose, with its interpolations as they are."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(composition.compose(root, words))
 
 
 def _of_job(root: Path, lines: list[str]) -> dict[str, list[str]]:
     """What the overrides of one job imply, by the key that implies it."""
-    from omegaconf import OmegaConf
-
     parsed = composition.parse(lines)
     groups = [one.input_line for one in parsed if (root / "conf" / one.key_or_group).is_dir()]
-    own = OmegaConf.to_container(composition.compose(root, groups))  # as the options have it
+    own = _composed(root, groups)  # as the options have it
     typed = {one.key_or_group: None if one.is_delete() else one.value() for one in parsed}
     found = {
-        "prepare.path": _rows(typed, own["prepare"]),
+        "prepare.path": _rows(typed, own["prepare"], lambda: _composed(root, [*groups, "prepare=file"])["prepare"]),
         "prepare.hub": _hub(typed, own["prepare"]),
         "evaluate.path": _prompts(typed, own["evaluate"]),
         "base.base_model": _model(typed, own["base"]),
@@ -53,13 +85,14 @@ def _of_job(root: Path, lines: list[str]) -> dict[str, list[str]]:
     return {key: words for key, words in found.items() if words}
 
 
-def _rows(typed: dict[str, Any], own: dict[str, Any]) -> list[str]:
+def _rows(typed: dict[str, Any], own: dict[str, Any], of_a_file: Callable[[], dict[str, Any]]) -> list[str]:
+    """`of_a_file` composes the section with `prepare=file`, which leaves what an experiment sets itself."""
     if not _is_file(typed.get("prepare.path"), own):
         return []
     others = [f"prepare.{key}" for key in ("generate", "hub") if own[key]]  # sources that the option has
     chosen = any(key.startswith(("prepare.generate", "prepare.hub")) and value for key, value in typed.items())
     if others and "prepare" not in typed and not chosen:
-        return ["prepare=file"]
+        return ["prepare=file", *_unset("prepare", ("hub", "generate", "license", "expected_rows"), typed, of_a_file())]
     left = own["path"] == _MISSING or any(typed.get(key, own) for key in others)
     return [] if left else _unset("prepare", ("license", "expected_rows"), typed, own)
 
