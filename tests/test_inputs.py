@@ -109,6 +109,14 @@ def test_a_folder_for_a_model_that_is_made_is_refused(values):
     values["base"]["base_model"] = values["train"]["base_model"] = "folder"
     with pytest.raises(UserError, match="Add model=local"):
         inputs.check(values)
+    for name in ("HuggingFaceTB/SmolLM2-135M", "gpt2"):
+        values["base"]["base_model"] = values["train"]["base_model"] = name
+        with pytest.raises(UserError, match=rf"model=hub base\.base_model={name} base\.revision_of_model=COMMIT"):
+            inputs.check(values)
+    values["base"]["base_model"] = values["train"]["base_model"] = "./folder"
+    with pytest.raises(UserError) as error:
+        inputs.check(values)
+    assert "model=hub" not in str(error.value)
 
 
 def test_what_the_hub_has_is_not_looked_for_here_but_punkt_is(values, tmp_path, monkeypatch):

@@ -121,9 +121,7 @@ def refuse(values: dict[str, Any], root: Path) -> None:
     Raises:
         UserError: the run would be refused, or an input of it is not what it should be.
     """
-    inputs.together(values)
-    inputs.read(values)
-    inputs.model(values)
+    inputs.check(values)
     if refusal := _refusal(values, judged(values, root)[1]):
         raise UserError(f"it would be refused: {refusal}")
 

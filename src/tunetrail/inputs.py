@@ -17,11 +17,8 @@ def check(values: dict[str, Any]) -> None:
     Raises:
         UserError: one of them is missing or not what it should be.
     """
-    evaluate = values["evaluate"]
     together(values)
-    prompts = read(values)
-    if evaluate["hub"] or evaluate["path"] != world.SOURCE:
-        punkt(prompts)
+    sentences(values, read(values))
     model(values)
 
 
@@ -38,9 +35,29 @@ def read(values: dict[str, Any]) -> list[records.Row]:
     if not (prepare["generate"] or prepare["hub"]):
         rows = records.read_instructions(Path(prepare["path"]), prepare["empty"], prepare.get("field"))
         records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
+    return prompts(values)
+
+
+def prompts(values: dict[str, Any]) -> list[records.Row]:
+    """Read the file of prompts; none where they come from the hub or are made.
+
+    Raises:
+        UserError: it is missing or not what it should be.
+    """
+    evaluate = values["evaluate"]
     if evaluate["hub"] or evaluate["path"] == world.SOURCE:
         return []
     return records.read_prompts(Path(evaluate["path"]))
+
+
+def sentences(values: dict[str, Any], prompts: list[records.Row]) -> None:
+    """Look for what IFEval splits the answers to `prompts` with; to the demo's it needs nothing.
+
+    Raises:
+        UserError: as `punkt`.
+    """
+    if values["evaluate"]["hub"] or values["evaluate"]["path"] != world.SOURCE:
+        punkt(prompts)
 
 
 def model(values: dict[str, Any]) -> None:
@@ -75,8 +92,11 @@ def together(values: dict[str, Any]) -> None:
             f"{base['base_model']}. Set base.base_model alone; train follows it."
         )
     if base["make"] and (not base["base_model"].startswith("outputs/base/") or ".." in Path(base["base_model"]).parts):
+        name = base["base_model"]
+        hub = f"Give model=hub base.base_model={name} base.revision_of_model=COMMIT to use one of the hub. "
         raise UserError(
-            f"base.base_model={base['base_model']}: model=tiny_llama makes its own. Add model=local to use a folder."
+            f"base.base_model={name}: model=tiny_llama makes its own. {'' if checkpoint.is_path(name) else hub}Add "
+            "model=local to use a folder."
         )
     for section in ("template", "evaluate.template", "base.template"):
         if form := contradictions.at(values, section):

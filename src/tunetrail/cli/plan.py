@@ -88,6 +88,11 @@ def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plo
     values, facts, judged = _planned(whole, root, known)
     for note in notes:
         click.echo(note, err=as_json)
+    if facts:
+        try:
+            inputs.sentences(values, inputs.prompts(values))
+        except UserError as missing:  # the run may be for another machine, which has it
+            click.echo(f"a run on this machine would be refused: {missing}", err=True)
     errors = refused(values, facts, judged)
     mended = remedy.find(words, errors + remedy.besides(judged), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
