@@ -22,6 +22,9 @@ def test_a_relative_file_is_made_absolute_whatever_the_driver(root, monkeypatch)
         ("./mlruns", f"{root}/mlruns"),
         ("postgresql://a:b@c/d", "postgresql://a:b@c/d"),
         ("", f"sqlite:///{root}/mlflow.db"),
+        (" \n", f"sqlite:///{root}/mlflow.db"),
+        (" sqlite:///a b.db\n", f"sqlite:///{root}/a b.db"),
+        (" http://host:5000 ", "http://host:5000"),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
         assert connection.uri(root) == absolute == os.environ["MLFLOW_TRACKING_URI"]
@@ -91,6 +94,29 @@ def test_a_new_store_is_whole_or_absent_after_kill_9_and_eight_at_once_make_one(
 def test_an_empty_file_becomes_a_store(root):
     (root / "mlflow.db").write_bytes(b"")
     assert store.every(root) == []
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_stays_a_link(root):
+    target = root / "elsewhere" / "shared.db"
+    (root / "mlflow.db").unlink()
+    (root / "mlflow.db").symlink_to(target)
+    assert store.every(root) == []
+    assert (root / "mlflow.db").is_symlink()
+    assert target.stat().st_size
+
+
+def test_an_experiment_that_another_first_run_makes_meanwhile_is_taken(root):
+    client = MlflowClient(connection.uri(root))
+
+    class Late(MlflowClient):
+        """One that asks before the other has made it, and makes it after."""
+
+        def create_experiment(self, name, **more):
+            client.create_experiment(name)
+            return super().create_experiment(name, **more)
+
+    number = connection.experiment(Late(connection.uri(root)), root)
+    assert client.get_experiment(number).name == "tunetrail"
 
 
 def recorded(root):

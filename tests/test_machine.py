@@ -1,4 +1,6 @@
+import os
 import platform
+import tempfile
 
 import psutil
 import pytest
@@ -41,6 +43,28 @@ def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
     found = machine.tags()
     assert "hardware.gpu" not in found
     assert found["hardware.cpu"]
+
+
+def test_a_user_that_the_system_does_not_list_has_a_name_and_a_home_of_its_own(tmp_path, monkeypatch):
+    nobody = 1_234_567
+    name = f"tunetrail-{nobody}"
+    assert machine.account() == {}
+    monkeypatch.setattr(os, "getuid", lambda: nobody)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine.account() == {"USER": name}
+    monkeypatch.setenv("USER", "ann")
+    assert machine.account() == {"USER": "ann"}
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    (tmp_path / name).mkdir()  # made by the one who really runs this, and so another user's
+    given = machine.account()
+    assert given["USER"] == "ann"
+    assert given["HOME"].startswith(f"{tmp_path / name}-")
+    assert os.access(given["HOME"], os.W_OK)
+    if os.geteuid() == 0:  # only root gives folders away
+        os.chown(tmp_path / name, nobody, -1)
+        assert machine.account()["HOME"] == str(tmp_path / name)
 
 
 def planned(device=None, cpu=True, otherwise="mi300x"):

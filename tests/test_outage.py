@@ -49,7 +49,15 @@ def fault(root, monkeypatch, address, limit=30.0):
         ("./mlruns", "/mlruns: MLflow takes no new records in a folder of files"),
         ("file:///nowhere/mlruns", "MLflow takes no new records in a folder of files"),
         ("http://me:hunter2@127.0.0.1:9", "store http://127.0.0.1:9: "),
-        ("http://me:hun/ter2@127.0.0.1:9", "correct MLFLOW_TRACKING_URI"),
+        ("http://me:hun/ter2@127.0.0.1:9", "A / in a password is written %2F"),
+        ("http://bob:12/hunter2@127.0.0.1:9/", "correct MLFLOW_TRACKING_URI"),
+        ("https://bob:12?hun ter#hunter2@127.0.0.1:9", "nothing was asked"),
+        ('postgresql://me:hun ter"hunter2@127.0.0.1:9/db', "store postgresql://127.0.0.1:9/db: connection failed: "),
+        ("127.0.0.1:9", "http:// is missing before 127.0.0.1:9. Give MLFLOW_TRACKING_URI=http://127.0.0.1:9"),
+        ("me:hunter2@host:5000/mlflow", "http:// is missing before host:5000. Give"),
+        ("sqlite:///:memory:", "in memory, where each process has its own"),
+        ("sqlite://", "in memory, where each process has its own"),
+        ("sqlite+pysqlite:///file:x?mode=memory&uri=true", "in memory, where each process has its own"),
         ("sqlite:////proc/nowhere/x.db", "folder that can be written to"),
         ("sqlite:////dev/null/x.db", "folder that can be written to"),
     ],
@@ -85,6 +93,8 @@ def server(status, body, seconds=0.0):
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [
+        (401, b"who are you", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"),
+        (403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}', "no. Set MLFLOW_TRACKING_USERNAME"),
         (404, b"<html>no such page</html>", "404"),
         (500, b"", "500"),
         (403, b"", "403"),
@@ -132,6 +142,30 @@ def test_a_half_made_file_is_said_with_the_command_that_moves_it(root, monkeypat
     message = fault(root, monkeypatch, "sqlite:///mlflow.db")
     assert "half-made: MLflow was stopped while it made or upgraded the tables (duplicate column" in message
     assert f"mv {root}/mlflow.db {root}/mlflow.db.broken" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "could not be opened (MemoryError). The file is left"),
+        (ImportError("cannot import name x"), "could not be opened (ImportError: cannot import name x)"),
+        (RuntimeError("can't start new thread"), "could not be opened (RuntimeError: can't start new thread)"),
+        (TypeError("table is full"), "could not be opened (TypeError: table is full)"),
+        (KeyError("no such table"), "could not be opened (KeyError: 'no such table')"),
+    ],
+)
+def test_a_fault_of_the_process_is_not_the_files_and_moves_no_file_away(error, says):
+    message = str(outage.explained("sqlite:////x/mlflow.db", error))
+    assert message.startswith(f"tracking store sqlite:////x/mlflow.db: {says}")
+    assert "mv " not in message
+
+
+def test_a_file_that_the_body_cannot_open_is_not_the_stores_fault(root):
+    missing = root / "config" / "none.yaml"
+    with pytest.raises(UserError, match=f"^{missing}: No such file or directory$"), connection.reached(root):
+        missing.read_text()
+    with pytest.raises(UserError, match=r"^tracking store .*"), connection.reached(root):
+        raise PermissionError(13, "Permission denied", str(root / "mlflow.db-journal"))
 
 
 def test_a_locked_file_and_a_folder_and_a_newer_schema_are_said(root, monkeypatch):

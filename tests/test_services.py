@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.conftest import ROOT
-from tunetrail import doctor, services
+from tunetrail import doctor, outage, services
 from tunetrail.doctor import Asked
 
 MLFLOW = {"/health": (200, "OK"), "/version": (200, doctor._version("mlflow"))}
@@ -92,12 +92,35 @@ def test_a_tracking_server_is_told_with_its_version_and_the_one_here(tracked, se
 
 
 @pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://bob:12/s3cret@{}/", "A / in a password is written %2F"),
+        ("{}", "http:// is missing before 127.0.0.1:"),
+        ("sqlite:///:memory:", "in memory"),
+    ],
+)
+def test_what_can_be_no_stores_address_is_red_and_nothing_is_asked(tracked, serve, address, says):
+    line = tracked(address.format(serve(MLFLOW).place))
+    assert line.mark == "fail"
+    assert says in line.found
+    assert "s3cret" not in line.found
+
+
+def test_white_space_around_an_address_is_none_of_it(tracked, serve):
+    assert tracked(f" http://{serve(MLFLOW).place}\n").mark == "ok"
+
+
+@pytest.mark.parametrize(
     ("answers", "told", "remedy"),
     [
         ({}, "answers 404, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
         ({"/health": (200, "hello")}, "answers 200, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
         ({"/health": (503, "")}, "answers 503, and not as MLflow does", "start it"),
-        ({"/health": (403, "")}, "refuses (403)", "give it MLFLOW_TRACKING_USERNAME"),
+        (
+            {"/health": (403, "")},
+            "refuses (403)",
+            "give it MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN",
+        ),
     ],
 )
 def test_what_is_no_tracking_server_or_lets_nobody_in_is_red(tracked, serve, answers, told, remedy):
@@ -181,7 +204,7 @@ def test_the_checkouts_own_store_is_made_by_the_first_run(tracked, tmp_path):
 
 @pytest.mark.stage
 def test_a_store_of_this_mlflow_is_well_and_one_of_another_is_red_with_the_way_out(root):
-    file, newest = root / "mlflow.db", services._schema()[0]
+    file, newest = root / "mlflow.db", outage.schemas()[0]
     line = services.tracking(Asked(root))
     assert (line.mark, line.found) == ("ok", f"{file}, 0 runs, schema {newest}")
     for version, remedy in (

@@ -36,12 +36,16 @@ def uri(root: Path) -> str:
     user and password of a server's address move into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 
     It is handed to children. A server gets three tries of 20 seconds, where MLflow's own patience blocks for minutes.
+
+    Raises:
+        UserError: it can be no store's address.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # its line has the address as it was given
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(_SECONDS))
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
+    outage.check_address(uri)
     scheme, relative, path = re.fullmatch(r"(sqlite(?:\+\w+)?:///)?(?=(/)?)(.*)", uri, re.DOTALL).groups()
     if scheme and not relative:
         uri = f"{scheme}{root / path}"
@@ -85,6 +89,9 @@ def reached(root: Path) -> Iterator[MlflowClient]:
     try:
         yield client
     except FAULTS as error:
+        path, file = getattr(error, "filename", None), outage.file(address)
+        if path and not (file and str(path).startswith(str(file))):  # of the body, and none of the store's
+            raise UserError(f"{path}: {error.strerror or error}") from error
         raise outage.explained(address, error) from error
 
 
@@ -147,6 +154,7 @@ def _made(file: Path) -> None:
 
     MLflow makes its tables one by one, and several processes at once make the same ones.
     """
+    file = file.resolve()  # a link stays one
     while not (file.is_file() and file.stat().st_size) and not file.is_dir():
         file.parent.mkdir(parents=True, exist_ok=True)
         lock, partial = (file.with_name(f"{file.name}.{word}") for word in ("lock", "partial"))
@@ -195,7 +203,12 @@ def experiment(client: MlflowClient, root: Path) -> str:
         return found.experiment_id
     # A server keeps artifacts where it was told to; beside our own SQLite file they would else go to the current folder.
     local = (root / "mlartifacts").as_uri() if client.tracking_uri.startswith("sqlite:") else None
-    return client.create_experiment(name or EXPERIMENT, artifact_location=local)
+    try:
+        return client.create_experiment(name or EXPERIMENT, artifact_location=local)
+    except MlflowException as error:  # another first run has made it since
+        if error.error_code == "RESOURCE_ALREADY_EXISTS" and (made := client.get_experiment_by_name(name or EXPERIMENT)):
+            return made.experiment_id
+        raise
 
 
 def _environment() -> tuple[str, str]:

@@ -39,20 +39,24 @@ def _processor() -> str:
 
 
 def account() -> dict[str, str]:
-    """HOME and USER for a user id that the system does not list, as in a container, where its HOME cannot be written to:
-    MLflow, PyTorch and caches ask for them. Nothing for anybody else.
+    """USER for a user id that the system does not list, as in a container, and HOME where its own cannot be written to:
+    DVC, MLflow, PyTorch and caches ask for them. Nothing for anybody else.
     """
     try:
         pwd.getpwuid(os.getuid())
         return {}
     except KeyError:
         name = f"tunetrail-{os.getuid()}"
+        user = {"USER": os.environ.get("USER") or name}
         if os.access(os.environ.get("HOME", ""), os.W_OK):
-            return {}
+            return user
         home = Path(tempfile.gettempdir()) / name
         with contextlib.suppress(OSError):
-            home.mkdir(mode=0o700)
-        return {"HOME": str(home), "USER": os.environ.get("USER") or name}
+            with contextlib.suppress(FileExistsError):
+                home.mkdir(mode=0o700)
+            if home.lstat().st_uid != os.getuid():  # another user's, who could change what is cached there
+                home = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        return {"HOME": str(home)} | user
 
 
 def device(values: dict[str, Any]) -> tuple[hardware.Device, str]:

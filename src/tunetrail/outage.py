@@ -19,6 +19,8 @@ from tunetrail import UserError, redaction
 _LONGEST = 400  # characters of a tool's own message
 _PACKAGES = {"MySQLdb": "mysqlclient", "pymysql": "PyMySQL", "psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
 _HALF = ("already exists", "duplicate column", "no such table", "no such column")  # SQLite's, where a migration was cut off
+_REFUSED = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")  # MLflow's words for 401 and 403
+_IN_MEMORY = re.compile(r"sqlite(?:\+\w+)?:(?://)?/?(?:$|\?|(?:file:)?:memory:(?:\?|$)|file:[^?]*\?(?:.*&)?mode=memory)")
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
@@ -28,10 +30,33 @@ def named(address: str) -> str:
     return f"tracking store {redaction.whole(' '.join(address.split()))}"
 
 
+def check_address(address: str) -> None:
+    """Refuse what is written so that it can be no store's address, before anything is asked.
+
+    Raises:
+        UserError: with nothing of a password.
+    """
+    if redaction.ambiguous(address):
+        raise UserError(
+            "tracking store MLFLOW_TRACKING_URI: an @ stands after a /, ? or #, so where its password ends is not known, "
+            "and nothing was asked. A / in a password is written %2F, a ? %3F, a # %23: correct MLFLOW_TRACKING_URI."
+        )
+    if _IN_MEMORY.match(address):
+        raise UserError(
+            "tracking store MLFLOW_TRACKING_URI: SQLite would keep it in memory, where each process has its own and loses "
+            "it at its end. Give a file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db"
+        )
+    if server := re.fullmatch(r"(?!.*://)(?:.*@)?((?:\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5})(?:/.*)?", address):
+        raise UserError(
+            f"tracking store MLFLOW_TRACKING_URI: http:// is missing before {server[1]}. Give "
+            f"MLFLOW_TRACKING_URI=http://{server[1]}"
+        )
+
+
 def file(address: str) -> Path | None:
     """The file of an SQLite address."""
     path = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", address)
-    return Path(path[1]) if path and path[1] != ":memory:" and not path[1].startswith("file:") else None
+    return Path(path[1]) if path and not path[1].startswith("file:") else None
 
 
 def command(address: str, root: Path) -> str:
@@ -99,6 +124,11 @@ def explained(address: str, error: Exception) -> UserError:
             f"{place}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that begins with http://, "
             f"https://, sqlite:///, postgresql://, mysql:// or mssql://; or {_OWN}."
         )
+    if getattr(error, "error_code", "") in _REFUSED:
+        return UserError(
+            f"{place}: {text}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what "
+            f"it lets in, or correct MLFLOW_TRACKING_URI, or {_OWN}."
+        )
     if getattr(error, "error_code", "") in _NOT_THERE:
         return UserError(f"{place}: {text}.")
     if store := file(address):
@@ -109,8 +139,11 @@ def explained(address: str, error: Exception) -> UserError:
 def _file_fault(store: Path, text: str, error: Exception) -> str:
     """What is wrong with an SQLite file, and the fix."""
     move = f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.broken')}    A new one is made by the next command."
-    cut_off = type(error).__module__.partition(".")[0] in ("alembic", "builtins") and not isinstance(error, OSError)
-    if cut_off or any(word in text for word in _HALF):
+    family, kind = type(error).__module__.partition(".")[0], type(error).__name__
+    if family == "builtins" and not isinstance(error, OSError):  # nothing that the file is the reason of
+        reason = kind if text == kind else f"{kind}: {text}"
+        return f"could not be opened ({reason}). The file is left as it is. Try again."
+    if family == "alembic" or any(word in text for word in _HALF):
         return f"half-made: MLflow was stopped while it made or upgraded the tables ({text}). Move it away: {move}"
     if "not a database" in text or "malformed" in text:
         return f"{text}: no SQLite database, or a damaged one. Move it away, or put a copy of it back: {move}"

@@ -18,6 +18,8 @@ _PORT = re.compile(r"(?:\[[\da-f:.]+\](?::\d+)?|[^/:@?#\\]*:\d+)(?=\\{0,2}/|$)",
 _PASSWORD = re.compile(r"[^/:@?#]*:")
 _USER = re.compile(r"[^/?#]*@")  # before the path: hf://datasets/NAME@REVISION has no user in it
 _ENCODED = re.compile(r'(?<![a-z+])[a-z+]{0,20}%3a%2f%2f[^\s",&]*', re.IGNORECASE)
+# Hidden before, also where a message goes on after it: `?password=...: refused`.
+_ALREADY = r"(?!\.\.\.(?:[\s&;#'\"]|[:;,.)\]}>]+(?:\s|$)|$))"
 _KEY = (
     r"(?:[^\s=&;#?]*[-_.])?(?:access|account|api|auth|bearer|client|id|private|refresh|secret|session|shared|ssl|user)?"
     r"(?:password|passwd|passphrase|pwd|pass|token|sig|signature|secret|key|credentials?|creds?|auth|sas|odbc_connect)"
@@ -27,10 +29,10 @@ _KEY = (
 def _query(character: str) -> re.Pattern[str]:
     """The secrets of a query, `?password=`; their values, of such characters, may hold what should have been escaped."""
     return re.compile(
-        rf"([?&#]{_KEY}=)(?!\.\.\.(?:[\s&#'\"]|$))(?:(?!#{_KEY}=){character})+"
+        rf"([?&#]{_KEY}=){_ALREADY}(?:(?!#{_KEY}=){character})+"
         # Of a connection string: `;PWD={a;b};`
         r"|(;[\w -]{0,40}?(?:pwd|password|passwd|secret|accountkey|accesskey|accesssignature)\s{0,3}=)"
-        rf"(?!\.\.\.(?:[\s;'\"]|$))(?:\{{[^}}]{{0,300}}\}}|(?!;){character})+",
+        rf"{_ALREADY}(?:\{{[^}}]{{0,300}}\}}|(?!;){character})+",
         re.IGNORECASE,
     )
 

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import yaml
 
-from tunetrail import UserError, cache, checkpoint, hub
+from tunetrail import UserError, cache, checkpoint, hub, outage
 from tunetrail.doctor import PYTHON, Asked, Check, Line
-from tunetrail.outage import schemas as _schema
 from tunetrail.redaction import address
 
 _PATIENCE = 3.0  # seconds
@@ -89,7 +88,11 @@ def tokens(_: Asked) -> Line:
 
 def tracking(asked: Asked) -> Line:
     """The store that MLFLOW_TRACKING_URI names, or the checkout's own, as `store.uri` has it. MLflow is not imported."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
+    try:
+        outage.check_address(uri)
+    except UserError as error:
+        return Line("fail", str(error), _OWN_STORE)
     if uri.startswith("sqlite:///"):
         return _database(asked.root / uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith(("http://", "https://")):
@@ -107,7 +110,8 @@ def _server(uri: str) -> Line:
             return Line("ok", found)
         return Line("warn", found, "bring the server to the major version that is here")
     if status in (401, 403):
-        refused = "give it MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or start it with --allowed-hosts"
+        refused = "give it MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN, or start it with "
+        refused += "--allowed-hosts"
         return Line("fail", f"{address(uri)} refuses ({status})", f"{refused}; or {_OWN_STORE}")
     if said == _UNTRUSTED:
         return Line("warn", f"{address(uri)}: {said}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls asks")
@@ -130,7 +134,7 @@ def _database(file: Path) -> Line:
             ((runs,),) = store.execute("SELECT COUNT(*) FROM runs")
     except (sqlite3.Error, ValueError):
         return Line("fail", f"{file} is no MLflow store", f"move it away; or {_OWN_STORE}")
-    newest, known = _schema()
+    newest, known = outage.schemas()
     if found == newest:
         return Line("ok", f"{file}, {runs} runs, schema {found}")
     remedy = (
