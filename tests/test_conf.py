@@ -80,7 +80,7 @@ def test_params_yaml_is_the_composed_default(composed):
 
 
 def test_axolotl_knows_hundreds_of_keys_and_a_misspelled_one_is_not_among_them(known):
-    keys = config.known_keys(known["properties"]["train"])
+    keys = config.known_keys(known["properties"]["train"] | {"$defs": known["$defs"]})
     assert len(known["properties"]["train"]["properties"]) > 350
     assert "learning_rate" in keys
     assert "lerning_rate" not in keys

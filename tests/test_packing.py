@@ -436,7 +436,8 @@ def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_th
     configs.write_text(json.dumps(trained))
     words = f"from tests.test_packing import axolotl_trains; axolotl_trains({str(configs)!r}, {str(found)!r})"
     command = [sys.executable, "-c", words]
-    ended = subprocess.run(command, cwd=ROOT, env=launch.environment(offline=True), capture_output=True, text=True)
+    here = launch.environment(offline=True) | launch.importing(ROOT)
+    ended = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
     assert not ended.returncode, ended.stderr[-3000:]
     for train, real in zip(trained, json.loads(found.read_text()), strict=True):
         steps, once = packing.steps(train, rows, 1), packing.validation(train, validated, 1)
