@@ -21,7 +21,9 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "conf", folder / "conf")
     shutil.copy(ROOT / "dvc.yaml", folder)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
     good = json.dumps(ROW)
     files = {
         "good.jsonl": "\n".join(json.dumps(ROW | {"input": str(number)}) for number in range(60)),
@@ -52,9 +54,9 @@ def tunetrail(folder, *words):
 
 
 def contents(folder):
-    """Every file below the folder and what is in it, git's own and the lock of who runs here left out."""
+    """Every file below the folder and what is in it, git's own and the scratch folder work/ left out."""
     files = (file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts)
-    return {file.relative_to(folder): file.read_bytes() for file in files if file != folder / "work" / "lock"}
+    return {file.relative_to(folder): file.read_bytes() for file in files if folder / "work" not in file.parents}
 
 
 def refused(folder, *words):
@@ -169,8 +171,8 @@ def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
         (("-m", "sweep=joblib"), "nothing varies: give key=a,b, or leave -m out."),
         (("-m", "sweep=joblib", "train.learning_rate=1e-3,abc"), "the job train.learning_rate=abc: "),
         (
-            ("-m", "experiment=llama3_8b_alpaca_published", "seed=1,2"),
-            "the job seed=1: it would be refused: WARMUP_NEVER_ENDS,BOS_DIFFERS. `tunetrail plan`",
+            ("-m", "train.warmup_ratio=null", "+train.warmup_steps=5000", "seed=1,2"),
+            "the job seed=1: it would be refused: WARMUP_NEVER_ENDS. `tunetrail plan`",
         ),
         (("--params", "nowhere.yaml"), "--params nowhere.yaml: no such file. Give the params.yaml of a run."),
     ],
@@ -280,13 +282,14 @@ def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
     (tmp_path / "answers.jsonl.report").write_text("")
     unknown = {"key": 7, "prompt": "p0", "instruction_id_list": ["no:such"], "kwargs": [{}]}
     (tmp_path / "unknown.jsonl").write_text(json.dumps(unknown))
+    (tmp_path / "known.jsonl").write_text(json.dumps(unknown | {"instruction_id_list": ["punctuation:no_comma"]}))
     (tmp_path / "one.jsonl").write_text('{"prompt": "p0", "response": "a"}')
     (tmp_path / "half.jsonl").write_text('{"prompt": "p0", "response": "\\ud800"}')
     for more, says in (
         ((), "answers.jsonl.report: no report can be written there"),
         (("--stop", ""), "--stop is empty"),
         (("--prompts", "unknown.jsonl", "--responses", "one.jsonl"), "row 1: lm-eval knows no instruction id 'no:such'"),
-        (("--prompts", "unknown.jsonl", "--responses", "half.jsonl"), "half a character"),
+        (("--prompts", "known.jsonl", "--responses", "half.jsonl"), "half a character"),
         (("--responses", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--prompts", "answers.jsonl"), "answers.jsonl, row 1: no field 'key'"),
     ):
