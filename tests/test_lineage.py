@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -165,6 +168,79 @@ def test_a_file_that_dvc_takes_for_unchanged_is_restored_too(root):
     lineage.restore(root, "one")
     assert (root / "outputs" / "model").read_text() == MODEL
     assert not list(root.rglob("*.before-restore"))
+
+
+# Restores `one`, and is killed at the point that is named: while DVC brings the files, or while what was there is removed.
+KILLED = """
+import os, pathlib, sys
+from tunetrail import cache, lineage
+def half(*_):
+    pathlib.Path("outputs").mkdir(exist_ok=True)
+    pathlib.Path("outputs/model").write_text("half of it")
+    os.kill(os.getpid(), 9)
+def removed(path, remove=cache.remove):
+    if path.name.endswith("before-restore") and path.exists():
+        os.kill(os.getpid(), 9)
+    remove(path)
+cache.bring, cache.remove = (half, cache.remove) if sys.argv[1] == "bring" else (cache.bring, removed)
+lineage.restore(pathlib.Path().resolve(), "one")
+"""
+
+
+def restore_and_be_killed(root, point):
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run([sys.executable, "-c", KILLED, point], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert run(root, "git", "ls-files", "--others", "--exclude-standard") == ""
+
+
+def edited(root):
+    """The person's own state, which no cache has: its files by name."""
+    (root / "outputs" / "model").unlink()
+    (root / "outputs" / "model").write_text("edited by hand, and in no cache")
+    (root / "params.yaml").write_text("prepare: {path: mine}\n")
+    return {name: (root / name).read_text() for name in ("params.yaml", "dvc.lock", "outputs/model", "data/raw/rows")}
+
+
+def left_aside(root):
+    return [*root.rglob("*before-restore*")]
+
+
+def test_a_restore_that_was_killed_is_undone_by_the_next_one_also_where_that_fails(root, capsys):
+    before = edited(root)
+    restore_and_be_killed(root, "bring")
+    assert (root / "outputs" / "model").read_text() == "half of it"
+    restore_and_be_killed(root, "bring")
+    flip(object_of(root, MODEL))
+    with pytest.raises(UserError, match="outputs/model"):
+        lineage.restore(root, "one")
+    assert "a restore was killed here" in capsys.readouterr().out
+    assert {name: (root / name).read_text() for name in before} == before
+    assert not left_aside(root)
+    lineage.restore(root, "two")
+    assert holds(root, "one = 1\n", "one = 1\none = 1\n")
+    assert "was killed" not in capsys.readouterr().out
+
+
+def test_a_restore_that_was_killed_when_all_was_there_is_not_undone(root):
+    edited(root)
+    restore_and_be_killed(root, "remove")
+    assert left_aside(root)
+    flip(object_of(root, "one = 1\none = 1\n"))
+    with pytest.raises(UserError, match="outputs/model"):
+        lineage.restore(root, "two")
+    assert (root / "outputs" / "model").read_text() == MODEL
+    assert "conf/new.yaml" in (root / "params.yaml").read_text()
+    assert not left_aside(root)
+
+
+def test_what_the_checkout_holds_already_is_left_alone(root):
+    lineage.restore(root, "one")
+    inode = (root / "outputs" / "model").stat().st_ino
+    shutil.rmtree(root / ".dvc" / "cache")
+    lineage.restore(root, "one")
+    assert (root / "outputs" / "model").stat().st_ino == inode
+    assert not left_aside(root)
 
 
 def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):

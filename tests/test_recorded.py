@@ -122,6 +122,38 @@ def test_without_a_finished_run_it_says_how_to_have_one(checkout, gone):
         recorded.here(checkout)
 
 
+@pytest.mark.parametrize(
+    ("stage", "part"), [("train", None), ("base", None), ("train", "outs"), ("base", "outs"), ("train", "params")]
+)
+def test_a_dvc_lock_without_the_models_records_no_finished_run(checkout, ids, stage, part):
+    lock = yaml.safe_load((checkout / "dvc.lock").read_text())
+    if part:
+        del lock["stages"][stage][part]
+    else:
+        del lock["stages"][stage]
+    (checkout / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(UserError, match=r"no finished run here \(no model in dvc\.lock\)"):
+        recorded.here(checkout)
+    assert below(recorded.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+
+
+def test_a_run_whose_record_names_no_models_says_so(checkout):
+    (checkout / "dvc.lock").write_text("stages: {}\n")
+    with tracking.run(checkout, "none") as run:
+        run.artifacts(checkout, "params.yaml", "dvc.yaml", "dvc.lock")
+    with pytest.raises(UserError, match=rf"dvc\.lock records no models\. .*tunetrail reproduce {run.id[:8]}"):
+        recorded.bring(checkout, "none")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7\n", "- a\n", "{}\n", "train: 3\n", "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n"]
+)
+def test_a_broken_params_yaml_is_an_error_with_its_name(checkout, text):
+    (checkout / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"^{checkout}/params\.yaml: "):
+        recorded.here(checkout)
+
+
 def test_a_model_of_another_template_than_params_yaml_is_not_taken_for_this_runs(checkout):
     changed = PARAMS | {"train": {"seed": 2, "datasets": [{"type": {"no_input_format": "Q: {instruction}\n"}}]}}
     (checkout / "params.yaml").write_text(yaml.safe_dump(changed))

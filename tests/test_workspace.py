@@ -297,3 +297,49 @@ def test_md5s_are_those_of_dvc_lock(checkout):
         None,
     ]
     assert workspace.md5(checkout, stages, "nothing", "data") is None
+
+
+BROKEN = {
+    "a list": "- a\n",
+    "a number": "7\n",
+    "stages are a list": "stages: [train]\n",
+    "a stage is text": "stages: {train: text}\n",
+    "a stage is empty": "stages: {train: }\n",
+    "outs are text": "stages: {train: {outs: model}}\n",
+    "an output without its md5": "stages: {train: {outs: [{path: model}]}}\n",
+    "an output is text": "stages: {train: {outs: [model]}}\n",
+    "params are a list": "stages: {train: {params: [train]}}\n",
+    "no YAML": "stages: {\n",
+    "no text": "\ud800",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_dvc_lock_that_is_not_as_dvc_writes_it_is_an_error_with_its_name(checkout, name):
+    (checkout / "dvc.lock").write_bytes(BROKEN[name].encode("utf-8", "surrogatepass"))
+    with pytest.raises(
+        UserError, match=rf"^{checkout}/dvc\.lock: not as DVC writes it \(.+\)\. Resolve it, or: git checkout"
+    ):
+        workspace.locked(checkout)
+
+
+@pytest.mark.parametrize("text", ["", "schema: '2.0'\n", "# nothing\n", "stages: {}\n", "stages: {train: {cmd: a}}\n"])
+def test_a_dvc_lock_that_names_no_output_records_none(checkout, text):
+    (checkout / "dvc.lock").write_text(text)
+    assert workspace.hashes(workspace.locked(checkout)) == {}
+
+
+def test_a_dvc_lock_with_a_merges_conflict_is_resolved_by_the_command_that_the_error_names(checkout):
+    lock = checkout / "dvc.lock"
+    for branch, md5 in (("start", "zero"), ("theirs", "one"), ("ours", "two")):
+        subprocess.run(["git", "checkout", "-q", *(["start"] if branch != "start" else ["-b", "start"])], check=True)
+        if branch != "start":
+            subprocess.run(["git", "checkout", "-q", "-b", branch], check=True)
+        lock.write_text(f"stages:\n  train:\n    outs: [{{path: model, md5: {md5}}}]\n")
+        commit(checkout)
+    subprocess.run(["git", "merge", "-q", "theirs"], capture_output=True)
+    assert "<<<<<<<" in lock.read_text()
+    with pytest.raises(UserError) as error:
+        workspace.locked(checkout)
+    subprocess.run(str(error.value).partition("or: ")[2], shell=True, check=True, capture_output=True)
+    assert workspace.hashes(workspace.locked(checkout)) == {"model": "two"}

@@ -83,10 +83,10 @@ def conduct(
             with about.introduced(root, about.of(run, root, values, code, overrides, hardware)):
                 try:
                     with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
-                        _stages(root, held, values, force)
+                        ran = _stages(root, held, values, force)
                 finally:
                     record.logs(run, root, started)
-                _compare(root, record.seconds(root))
+                _compare(root, ran)
                 shown = record.upload(run, root, values)
             if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
                 from tunetrail.plan import measured
@@ -162,7 +162,16 @@ def _refusal(values: dict[str, Any], found: list[Any]) -> str:
     return f"{listed}. {told}{meant}"
 
 
-def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
+def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> set[str]:
+    """Bring every stage up to date; returns those that ran now, without what an earlier try of a resumed run did."""
+    from tunetrail import record
+
+    earlier = len(record.timed(root))
+    _reproduce(root, held, values, force)
+    return {line["stage"] for line in record.timed(root)[earlier:]}
+
+
+def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
     shared = root / worktree.SHARED
     if force:
         if not sources.holds(root / RAW, values["fetch"]):
@@ -178,13 +187,13 @@ def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
     workspace.reproduce(root, held)
 
 
-def _compare(root: Path, seconds: dict[str, float]) -> None:
-    """Read what stages left that did not run now, by their `seconds`: DVC takes it from its cache without a look.
+def _compare(root: Path, ran: set[str]) -> None:
+    """Read what stages left but those that `ran` now: DVC takes it from its cache without a look.
 
     Raises:
         UserError: it is not what dvc.lock records, so whatever was made of it would be recorded wrongly.
     """
-    cached = {name: stage for name, stage in workspace.locked(root).items() if f"time/{name}_s" not in seconds}
+    cached = {name: stage for name, stage in workspace.locked(root).items() if name not in ran}
     hashes, made = workspace.hashes(cached), workspace.outs(root)
     outs = {path: md5 for path, md5 in hashes.items() if path in made}
     cache.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")

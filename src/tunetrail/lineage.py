@@ -5,15 +5,18 @@ Not covered: what the weights of a base model from the hub are, which its revisi
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, cache, history, launch, params, record, workspace, worktree
+from tunetrail import UserError, cache, history, integrity, launch, params, record, workspace, worktree
 
 _RECORD = (str(params.FILE), "dvc.lock", "report/metrics.json", "history.jsonl")
 _PATCH, _RAW = "changes.patch", "data/raw"
+_FILES = (str(params.FILE), "dvc.lock")  # what `restore` replaces besides the outputs
+_BEFORE = Path("work/before-restore")  # _FILES as they were: it is there only while a restore goes on, or after its kill
 # Tags that say where and with what a run ran; where they agree, so must every bit.
 _ENVIRONMENT = ("hardware.", "versions.", "lock.")
 _OURS = "versions.tunetrail"
@@ -172,21 +175,19 @@ def restore(root: Path, word: str) -> str:
         ended = run.info.status == "FINISHED"
         remedy = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
         raise UserError(f"{title}, {run.info.status}: no DVC experiment was saved of it. {remedy} {run.info.run_id[:8]}")
-    commit, files = worktree.commit(root, name), [root / params.FILE, root / "dvc.lock"]
+    commit = worktree.commit(root, name)
     with workspace.alone(root, why="and its files would be written over. Wait for it, and restore the run then."):
-        before = {file: file.read_bytes() for file in files if file.is_file()}
-        names = [file.name for file in files]
-        try:
-            launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *names])
+        with _undone(root):
+            before = {name: (root / name).read_bytes() for name in _FILES if (root / name).is_file()}
+            launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *_FILES])
             recorded, wanted = workspace.hashes(workspace.locked(root)), workspace.outs(root)
             outs = {path: recorded[path] for path in wanted if path in recorded}
-            with _aside([root / path for path in outs]):
-                cache.bring(root, root, outs, title, f"tunetrail reproduce {run.info.run_id[:8]}")
-        except BaseException:  # Ctrl-C as well
-            for file in files:
-                file.write_bytes(before[file]) if file in before else file.unlink(missing_ok=True)
-            raise
-        replaced = [file.name for file in before if file.read_bytes() != before[file]]
+            others = {path: outs[path] for path in integrity.changed(root, outs)}
+            for path in others:
+                if (root / path).exists():
+                    (root / path).rename(_aside(root / path))
+            cache.bring(root, root, others, title, f"tunetrail reproduce {run.info.run_id[:8]}")
+        replaced = [name for name in before if (root / name).read_bytes() != before[name]]
         if replaced:
             print(f"{' and '.join(replaced)} were another run's or your own, and are replaced by this run's")
         code = workspace.code(root, root / "work" / _PATCH)
@@ -196,21 +197,46 @@ def restore(root: Path, word: str) -> str:
 
 
 @contextlib.contextmanager
-def _aside(paths: list[Path]) -> Iterator[None]:
-    """Have what is at `paths` beside its place while the body runs: it goes at the end, and comes back as it was where the
-    body raises."""
-    kept = {path: path.with_name(f"{path.name}.before-restore") for path in paths}
+def _undone(root: Path) -> Iterator[None]:
+    """Undo what the body does to `_FILES` and, by way of `_aside`, to outputs, if it raises. Where this process is killed,
+    the next restore undoes it."""
+    kept, partial = root / _BEFORE, (root / _BEFORE).with_suffix(".partial")
+    if kept.is_dir():
+        print("a restore was killed here: what it had replaced is put back first", flush=True)
+    _undo(root)
+    cache.remove(partial)
+    partial.mkdir(parents=True)
+    for name in _FILES:
+        if (root / name).is_file():
+            shutil.copy2(root / name, partial)
+    partial.rename(kept)
     try:
-        for path, beside in kept.items():
-            if path.exists():
-                cache.remove(beside)  # of a restore that was killed
-                path.rename(beside)
         yield
-    except BaseException:
-        for path, beside in kept.items():
-            if beside.exists():
-                cache.remove(path)
-                beside.rename(path)
+    except BaseException:  # Ctrl-C as well
+        _undo(root)
         raise
-    for beside in kept.values():
-        cache.remove(beside)
+    kept.rename(partial)  # whole: from here on nothing is undone
+    _undo(root)
+    cache.remove(partial)
+
+
+def _aside(path: Path) -> Path:
+    """Where an output waits until the restore is done: on the same disk, whatever of the path is a link."""
+    return path.with_name(f"{path.name}.before-restore")
+
+
+def _undo(root: Path) -> None:
+    """Put back what a restore that did not come to its end has replaced; remove what one that did has left aside."""
+    kept, partial = root / _BEFORE, (root / _BEFORE).with_suffix(".partial")
+    paths = [root / path for path in workspace.outs(root) if _aside(root / path).exists()]
+    if kept.is_dir():
+        for path in paths:
+            cache.remove(path)
+            _aside(path).rename(path)
+        for name in _FILES:
+            shutil.copy2(kept / name, root / name) if (kept / name).is_file() else cache.remove(root / name)
+        cache.remove(partial)
+        kept.rename(partial)
+        cache.remove(partial)
+    for path in paths:
+        cache.remove(_aside(path))

@@ -111,9 +111,13 @@ def data(metrics: dict[str, Any]) -> dict[str, float]:
 
 def seconds(root: Path) -> dict[str, float]:
     """`time/<stage>_s` for the stages that ran; one that came from the cache took no time."""
+    return {f"time/{line['stage']}_s": line["seconds"] for line in timed(root)}
+
+
+def timed(root: Path) -> list[dict[str, Any]]:
+    """The stages that ran, in their order, each with its "stage" and "seconds"; a resumed run has those of every try."""
     file = root / "work" / "seconds.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return {f"time/{line['stage']}_s": line["seconds"] for line in lines}
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:

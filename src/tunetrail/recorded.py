@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tunetrail import UserError, cache, checkpoint, integrity, params, workspace
 
 RECORD = (str(params.FILE), "dvc.yaml", "dvc.lock")
@@ -36,15 +34,15 @@ def here(root: Path) -> Recorded:
             its models are not those that dvc.lock records.
     """
     missing = [path for path in (*RECORD, *OUTPUTS.values()) if not (root / path).exists()]
-    trained = workspace.locked(root).get("train")
-    if missing or not trained:
+    trained = workspace.locked(root).get("train", {}).get("params", {}).get(str(params.FILE), {}).get("train")
+    if missing or not isinstance(trained, dict) or None in _outs(root).values():
         what = missing[0] if missing else "model in dvc.lock"
         raise UserError(
             f"{root}: no finished run here (no {what}). Make one: tunetrail run, or name one: tunetrail chat RUN"
         )
     cache.verify(root, root, _outs(root), f"{root}/dvc.lock", "tunetrail run")
     found = _read("this checkout's run", root, record=root, models=root)
-    if trained["params"][str(params.FILE)]["train"]["datasets"] != found.params["train"]["datasets"]:
+    if trained.get("datasets") != found.params["train"].get("datasets"):
         raise UserError(
             f"{root}: outputs/model was trained on other data, or in another template, than params.yaml names by now: a run "
             "did not come to its end. Finish it: tunetrail run. Or name the run to take: tunetrail chat RUN"
@@ -69,6 +67,10 @@ def bring(root: Path, word: str) -> Recorded:
         raise UserError(
             f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that came to its end has "
             f"models: name another. What tries this one again is in: tunetrail show {run.info.run_id[:8]}"
+        )
+    if None in _outs(record).values():
+        raise UserError(
+            f"{name}: its dvc.lock records no models. Name another, or: tunetrail reproduce {run.info.run_id[:8]}"
         )
     if _outs(root) == _outs(record) and not integrity.changed(root, _outs(record)):
         return _read(name, root, record, models=root)
@@ -96,7 +98,13 @@ def _outs(folder: Path) -> dict[str, str | None]:
 
 
 def _read(name: str, root: Path, record: Path, models: Path) -> Recorded:
-    values = yaml.safe_load((record / params.FILE).read_text(encoding="utf-8"))
+    values = params.load(record / params.FILE)
+    for section in ("template", "train", "evaluate"):
+        if not isinstance(values.get(section), dict):
+            raise UserError(
+                f"{record / params.FILE}: has no section {section}. Put back what was there: tunetrail run writes it anew, "
+                f"tunetrail restore RUN as the run had it"
+            )
     base = json.loads((models / OUTPUTS["base"] / "base.json").read_text())
     weights = _weights(name, root, models, base)
     return Recorded(name, values, weights, base["revision"], models / OUTPUTS["train"])

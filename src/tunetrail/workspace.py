@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 from tunetrail import UserError, launch
@@ -120,6 +121,13 @@ def staged(folder: Path, index: Path) -> dict[str, str]:
     return beside
 
 
+_TEXTS = {"path": {"type": "string"}, "md5": {"type": "string"}}
+_FILES = {"type": "array", "items": {"type": "object", "required": ["path", "md5"], "properties": _TEXTS}}
+_PARAMS = {"type": "object", "additionalProperties": {"type": "object"}}
+_STAGE = {"type": "object", "properties": {"deps": _FILES, "outs": _FILES, "params": _PARAMS}}
+_LOCK = {"type": "object", "properties": {"stages": {"type": "object", "additionalProperties": _STAGE}}}
+
+
 class Busy(UserError):
     """Another process holds the checkout: `process` is its id, as far as it is known."""
 
@@ -134,8 +142,7 @@ _TWO_RUNS = "and two runs would write the same files. Wait for it, or run in a c
 @contextlib.contextmanager
 def alone(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) -> Iterator[int]:
     """Hold the checkout, by the file `name` in it, for one run. Yields the open file that is the hold: it ends with the last
-    process that has it. Who holds it may remove the file. `why` ends
-    the message: why nobody else may meanwhile, and what to do.
+    process that has it. Who holds it may remove the file. `why` ends the message: why nobody else may, and what to do.
 
     Raises:
         Busy: another run holds it.
@@ -173,9 +180,23 @@ def turn(file: Path, what: str = "") -> Iterator[None]:
 
 
 def locked(folder: Path) -> dict[str, Any]:
-    """What dvc.lock records: stage -> {"deps", "params", "outs"}; nothing before the first run."""
+    """What dvc.lock records: stage -> {"deps", "params", "outs"}; nothing before the first run.
+
+    Raises:
+        UserError: it is not as DVC writes it, as where a merge left git's conflict markers in it.
+    """
     lock = folder / "dvc.lock"
-    return (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
+    if not lock.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(lock.read_text(encoding="utf-8")) or {}
+        jsonschema.validate(content, _LOCK)
+    except (ValueError, yaml.YAMLError, jsonschema.ValidationError) as error:
+        why = (
+            f"{error.json_path} is wrong" if isinstance(error, jsonschema.ValidationError) else " ".join(str(error).split())
+        )
+        raise UserError(f"{lock}: not as DVC writes it ({why}). Resolve it, or: git checkout HEAD -- dvc.lock") from None
+    return content.get("stages", {})
 
 
 def outs(folder: Path) -> list[str]:

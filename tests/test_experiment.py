@@ -1,0 +1,50 @@
+"""What a run itself makes and checks, in a small real DVC project; a whole run is test_end_to_end's."""
+
+import pytest
+
+from tests.test_integrity import flip
+from tests.test_worktree import STAGES, project
+from tunetrail import UserError, experiment, workspace
+
+pytestmark = pytest.mark.stage
+
+# Each notes that it ran, as the stages do.
+NOTED = 'mkdir -p work && printf \'{"stage": "NAME", "seconds": 1}\\n\' >> work/seconds.jsonl && '
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    root = project(tmp_path / "checkout")
+    stages = STAGES
+    for name, command in (("fetch", "mkdir -p data/raw"), ("train", "mkdir -p outputs")):
+        stages = stages.replace(f"cmd: {command}", f"cmd: >-\n      {NOTED.replace('NAME', name)}{command}")
+    (root / "dvc.yaml").write_text(stages)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    return root
+
+
+def stages(root):
+    """Bring the stages up to date as `tunetrail run` does; those that ran."""
+    with workspace.alone(root) as held:
+        return experiment._stages(root, held, {}, force=False)
+
+
+def test_what_an_earlier_try_of_a_resumed_run_left_is_read_and_what_ran_now_is_not(root):
+    assert stages(root) == {"fetch", "train"}
+    assert stages(root) == set()  # taken up again: the earlier try's times are still there
+    experiment._compare(root, set())
+    flip(root / "data" / "raw" / "rows")
+    (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
+    with pytest.raises(UserError, match=r"data/raw/rows: md5 \w{32} is recorded"):
+        experiment._compare(root, {"train"})
+    experiment._compare(root, {"fetch"})
+
+
+def test_a_stage_that_ran_in_either_try_has_run_now(root):
+    stages(root)
+    (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
+    (root / "params.yaml").write_text("prepare: {path: conf/old.yaml}\n")
+    assert stages(root) == {"fetch", "train"}
+    (root / "src" / "tunetrail" / "code.py").write_text("one = 3\n")
+    assert stages(root) == {"train"}
