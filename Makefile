@@ -60,7 +60,7 @@ lint: $(READY) ## check style, floors and files
 	pre-commit run --all-files
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port 5000
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
 
 lock: $(READY) ## resolve pyproject.toml into the lock files anew
 	$(RESOLVE) --output-file $(LOCK)

@@ -15,7 +15,7 @@ RULES = (*effects.ERRORS, *effects.WARNINGS)
 
 def test_every_finding_has_the_code_of_its_rule(composed):
     words = ("+train.rl_beta=0.1", "+train.resume_from_checkpoint=/nowhere", "+train.saves_per_epoch=2")
-    words += ("+train.use_wandb=true",)
+    words += ("+train.use_wandb=true", "+train.deepspeed=conf/hardware/zero3.yaml")
     each_of_its_own(effects.ERRORS, ERROR, [said(rule, composed, *words) for rule in effects.ERRORS])
     each_of_its_own(effects.WARNINGS, WARNING, [said(rule, composed, *words) for rule in effects.WARNINGS])
 
@@ -103,6 +103,24 @@ def test_a_checkpoint_to_go_on_from_is_said_to_be_compared_with_nothing(composed
     values = mended(composed, known, found, word)
     assert effects.resumes(values, {}) is None
     assert said(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
+
+
+@pytest.mark.parametrize("key", ["train.deepspeed", "train.tokenizer_config", "accelerate.config_file"])
+def test_a_file_that_no_stage_depends_on_is_said_to_be_in_no_record(composed, known, tmp_path, key):
+    file = tmp_path / "own.json"
+    assert said(effects.file_unrecorded, composed, f"++{key}={file}") is None
+    file.write_text("{}")
+    found = said(effects.file_unrecorded, composed, f"++{key}={file}")
+    assert (found.code, found.level, found.what) == ("FILE_UNRECORDED", WARNING, f"{key}={file}")
+    mended(composed, known, found, f"++{key}={file}")
+
+
+def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
+    model, prompts = tmp_path / "model", tmp_path / "prompts.jsonl"
+    model.mkdir()
+    prompts.touch()
+    words = ("model=local", f"base.base_model={model}", f"evaluate.path={prompts}")
+    assert said(effects.file_unrecorded, composed, *words) is None
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,36 @@ def test_a_path_means_that_file_where_an_experiment_has_a_source_of_its_own(tmp_
         assert prepare["license"] == ("mit" if "prepare.license=mit" in words else None)
 
 
+OTHERS = """# @package _global_
+defaults: [{override /prepare: alpaca_cleaned}, {override /model: llama3_8b}, {override /evaluate: ifeval}]
+name: others
+"""
+
+
+@pytest.mark.parametrize(
+    ("gives", "more"),
+    [
+        ("prepare: {hub: {repo_id: org/rows}}", LICENCE),
+        ("prepare: {hub: {repo_id: org/rows}, license: mit}", LICENCE[1:]),
+        ("prepare: {hub: {repo_id: yahma/alpaca-cleaned}}", []),
+        ("base: {base_model: org/m}", ["base.license=null", "base.revision_of_model=null"]),
+        ("base: {base_model: org/m, license: mit, revision_of_model: v1}", []),
+        ("prepare: {path: a.jsonl}", ["prepare=file"]),
+        ("prepare: {take: 10}", []),
+    ],
+)
+def test_the_licence_of_an_option_is_not_put_on_what_an_experiments_file_takes_in_its_place(tmp_path, gives, more):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "experiment" / "others.yaml").write_text(OTHERS + gives)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\ndefaults: [others]\nname: mine\n")
+    for experiment in ("others", "mine"):
+        whole, _ = implied.complete(tmp_path, [f"experiment={experiment}"])
+        assert whole == [f"experiment={experiment}", *more]
+        composition.compose(tmp_path, whole)
+    typed = ["experiment=mine", "prepare.license=apache-2.0"]
+    assert implied.complete(tmp_path, typed)[0] == typed + [word for word in more if word != LICENCE[0]]
+
+
 def test_a_line_says_which_key_made_which_words():
     words = ["prepare.path=a.jsonl", "evaluate=ifeval", "evaluate.path=p.jsonl"]
     assert implied.complete(ROOT, words)[1] == [

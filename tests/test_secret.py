@@ -70,11 +70,17 @@ def test_a_key_that_holds_none(key):
         *("https://host/a?token=hunter2", "https://host/a?x=1&X-Amz-Signature=abc", "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"),
         *("https://tok3n@host/x", "postgresql://u:12/abc@host", "https://host/a?pwd=x", "https://host/a?sas=x"),
         *("https://host/a?x-amz-credential=x", "Driver=x;UID=u;PWD=x", "https://u:12@host"),
-        *("sk-proj-abcdefghijklmnop", "ghp_abcdefghijklmnopqrst12", "AKIAABCDEFGHIJKLMNOP"),
+        *("sk-proj-abcdefghijkl1mnop", "ghp_abcdefghijklmnopqrst12", "AKIAABCDEFGHIJKLMNOP"),
     ],
 )
 def test_a_value_that_is_a_secret_under_any_key(value):
     with pytest.raises(UserError, match=r"^train\.x holds a secret"):
+        secret.refuse({"train.x": value})
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HF_TOKEN}", "a ${oc.env: wandb_api_key,none}"])
+def test_a_value_that_would_take_a_secret_from_the_environment(value):
+    with pytest.raises(UserError, match=r"^train\.x takes the secret (HF_TOKEN|wandb_api_key), which params\.yaml would publish"):
         secret.refuse({"train.x": value})
 
 
@@ -93,6 +99,9 @@ def test_values_that_are_none_pass():
         "What does ?key=value mean in {input}, and &token=x?",
         "https://host/a?page=2",
         "sk-1",
+        "sk-learn-text-classification-baseline-2",
+        "sk-multilingualclassification",
+        "${oc.env:HOME}/rows.jsonl",
         "#1;tokens=4096;rank=0",
         "data/set;key=1/rows.jsonl",
         "https://host/a?tokenizer=x&author=y",

@@ -35,7 +35,21 @@ def test_a_word_means_the_same_in_its_own_section_or_without_one(keys, typed, me
 
 def test_a_batch_may_be_one_devices_or_all_devices(keys):
     assert synonyms.key("batch_size", keys) is None
-    assert synonyms.unsure("batch_size", keys) == "train.micro_batch_size"
+    assert synonyms.unsure("batch_size", keys) == ["train.micro_batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meanings"),
+    [
+        ("max_samples", ["evaluate.limit", "prepare.take"]),  # LLaMA-Factory cuts the training rows
+        ("eval_batch_size", ["evaluate.batch_size", "train.eval_batch_size"]),
+        ("num_gpus", ["accelerate.num_processes"]),
+    ],
+)
+def test_a_word_without_a_section_that_means_several_keys_is_a_hint_and_no_command(keys, typed, meanings):
+    assert synonyms.unsure(typed, keys) == meanings
+    assert synonyms.key(typed, keys) == (meanings[0] if len(meanings) == 1 else None)
+    assert f"Did you mean {' or '.join(meanings)}?" in config.unknown_key(typed, keys)
 
 
 def test_every_word_of_the_tables_leads_to_a_key_and_is_none_itself(known, keys):

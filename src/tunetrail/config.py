@@ -49,8 +49,9 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The composed config as plain values.
 
     Raises:
-        UserError: a value that must be given is not, or an interpolation cannot be resolved.
+        UserError: a value that must be given is not, an interpolation cannot be resolved, or one takes a secret.
     """
+    secret.refuse(flatten(OmegaConf.to_container(cfg)))
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -153,7 +154,7 @@ def unknown_key(key: str, known: list[str]) -> str:
     place, _, name = key.rpartition(".")
     # In a section that there is by the last word alone: the longer the section's name, the more alike are all of its keys.
     last = {one.rpartition(".")[2]: one for one in _inside(place, known)}
-    near = [meant] if (meant := synonyms.key(key, known) or synonyms.unsure(key, known)) else []
+    near = synonyms.unsure(key, known)
     spelled = difflib.get_close_matches(name, [*last, *secret.NAMES], n=1)
     if not near and spelled and spelled[0] in secret.NAMES and spelled[0] not in last:
         return f"{key}: no such key. If it holds a secret, put that into the environment: params.yaml would publish it."
@@ -165,7 +166,7 @@ def unknown_key(key: str, known: list[str]) -> str:
     inside = _inside(place, known)
     more = f" and {len(inside) - 20} more" if len(inside) > 20 else ""
     listed = f"{place or 'The top level'} has: {', '.join(inside[:20])}{more}."
-    return f"{key}: no such key. {f'Did you mean {near[0]}?' if near else listed}"
+    return f"{key}: no such key. " + (f"Did you mean {' or '.join(near)}?" if near else listed)
 
 
 def _inside(place: str, known: list[str]) -> list[str]:

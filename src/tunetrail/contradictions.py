@@ -13,7 +13,8 @@ from tunetrail import UserError, checkpoint, formats, world
 _PROSE, _UNTRAINED = "data/prepared/text.jsonl", "work/base/untrained"  # of a base model that is made here
 _TRAIN, _VALIDATION = "data/prepared/train.jsonl", "data/prepared/validation.jsonl"
 # Keys of Axolotl by which it takes a part of the rows: of a data set, and of the whole training.
-_SHARDS, _SHARDS_OF_ALL = ("shards", "shards_idx", "preprocess_shards"), ("dataset_shard_num", "dataset_shard_idx")
+_SHARDS = ("shards", "shards_idx", "preprocess_shards")
+_SHARDS_OF_ALL = ("dataset_shard_num", "dataset_shard_idx", "dataset_exact_deduplication")
 # Sections that hold what another one says, put in by conf/ for DVC's sake: (the copy, what it is a copy of).
 _COPIES = (
     ("fetch.instructions.path", "prepare.path"),
@@ -190,7 +191,7 @@ def _data_sets(section: str, config: dict[str, Any], prepared: dict[str, str]) -
             if path == prepared.get(name) and path and not files:
                 continue
             key, value = (f"{number}.data_files", files) if files else (f"{number}.path", path)
-            if name != "pretraining_dataset" and value in (_TRAIN, _VALIDATION, _PROSE):
+            if value in (_TRAIN, _VALIDATION, _PROSE):
                 right = f"{prepared[name]} is" if name in prepared else "none of the prepared rows are"
                 raise UserError(f"{section}.{name}.{key}={value}: {right} for this key. Leave it out.")
             file = value if isinstance(value, str) else "FILE"
@@ -202,7 +203,7 @@ def _data_sets(section: str, config: dict[str, Any], prepared: dict[str, str]) -
 
 def _parts(section: str, config: dict[str, Any]) -> None:
     """Refuse a part of the rows, where the plan, the data card and the record count all of them."""
-    parts = {key: config[key] for key in _SHARDS_OF_ALL if config.get(key) is not None}
+    parts = {key: config[key] for key in _SHARDS_OF_ALL if config.get(key) not in (None, False)}
     for name in ("datasets", "test_datasets"):
         for number, one in enumerate(config.get(name) or []):
             parts |= {f"{name}.{number}.{key}": one[key] for key in _SHARDS if one.get(key) is not None}

@@ -67,7 +67,10 @@ def check(
         raise UserError(f"hydra.sweeper.n_trials={sweeper.n_trials}: no job would run. Give 1 or more.")
     if hydra.runtime.choices["hydra/launcher"] == "submitit_slurm" and not shutil.which("srun"):
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
-    for job in jobs(parsed):
+    checked = list(jobs(parsed))
+    if len(checked) > 1:
+        print(f"each value is checked before any job starts: {len(checked)} jobs", flush=True)
+    for job in checked:
         try:
             values = canonical.read(config.resolve(compose(root, job)), schema)
             config.check(values, schema)

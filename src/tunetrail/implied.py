@@ -1,6 +1,7 @@
 """Overrides as typed -> these and what goes with them: a path means that file, and no other data set's licence.
 
-Where the file of another option would win in silence, or its licence would be recorded for it. Not covered: composed values
+Where the file of another option would win in silence, or its licence would be recorded for it. What an experiment's file
+gives counts as typed. Not covered: composed values
 that contradict each other all the same (`inputs.together`).
 """
 
@@ -8,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, composition, grid, world
+import yaml
+
+from tunetrail import UserError, composition, config, grid, world
 
 _GIVEN = ("prepare.path", "prepare.hub", "evaluate.path", "base.base_model")
+_OPTIONS = ("prepare", "template", "model", "method", "hardware", "evaluate")  # the groups that an experiment chooses of
 _MISSING = "???"
 
 
@@ -28,7 +32,9 @@ def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
     try:
         # What is left out are options of Hydra's and their values, as `--cfg job`.
         parsed = composition.parse([word for word in words if "=" in word or word.startswith("~")])
-        if not any(one.key_or_group.startswith(_GIVEN) for one in parsed):
+        experiments = [value for one in parsed if one.key_or_group == "experiment" for value in _choices(one)]
+        given = {one.key_or_group for one in parsed}.union(*(_of_file(root, name) for name in experiments))
+        if not any(key.startswith(_GIVEN) for key in given):
             return words, []
         implied: dict[str, list[str]] = {}
         own = [(job, _of_job(root, job)) for job in grid.jobs(parsed)]
@@ -37,7 +43,7 @@ def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
                 implied[key] = list(dict.fromkeys([*implied.get(key, []), *more]))
         for job, by_key in own:
             _refuse_changed(root, job, by_key, implied)
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError):
         return words, []
     return [*words, *_flat(implied)], [f"{key} is given: {' '.join(more)}" for key, more in implied.items()]
 
@@ -71,18 +77,48 @@ def _composed(root: Path, words: list[str]) -> Any:
 
 
 def _of_job(root: Path, lines: list[str]) -> dict[str, list[str]]:
-    """What the overrides of one job imply, by the key that implies it."""
+    """What the overrides of one job imply, by the key that implies it; and its experiment's file, where nothing was typed
+    over what that gives."""
     parsed = composition.parse(lines)
     groups = [one.input_line for one in parsed if (root / "conf" / one.key_or_group).is_dir()]
-    own = _composed(root, groups)  # as the options have it
     typed = {one.key_or_group: None if one.is_delete() else one.value() for one in parsed}
-    found = {
+    implied = _implied(root, typed, groups) if any(key.startswith(_GIVEN) for key in typed) else {}
+    of_file = _of_file(root, typed.get("experiment"))
+    if any(key.startswith(_GIVEN) for key in of_file):
+        chosen = composition.compose(root, groups, hydra=True).hydra.runtime.choices
+        options = [f"{group}={chosen[group]}" for group in _OPTIONS] + ["~experiment"]
+        sections = {key.partition(".")[0] for key in typed if key.startswith(_GIVEN)}
+        more = _implied(root, of_file | typed, options)
+        implied |= {key: words for key, words in more.items() if key.partition(".")[0] not in sections}
+    return implied
+
+
+def _implied(root: Path, typed: dict[str, Any], groups: list[str]) -> dict[str, list[str]]:
+    """What the values `typed` over these options of groups imply, by the key that implies it."""
+    own = _composed(root, groups)
+    words = {
         "prepare.path": _rows(typed, own["prepare"], lambda: _composed(root, [*groups, "prepare=file"])["prepare"]),
         "prepare.hub": _hub(typed, own["prepare"]),
         "evaluate.path": _prompts(typed, own["evaluate"]),
         "base.base_model": _model(typed, own["base"]),
     }
-    return {key: words for key, words in found.items() if words}
+    return {key: more for key, more in words.items() if more}
+
+
+def _choices(override: Any) -> list[Any]:
+    """The options that an override names, of a choice all of them."""
+    return list(override.sweep_iterator()) if override.is_choice_sweep() else [override.value()]
+
+
+def _of_file(root: Path, experiment: Any) -> dict[str, Any]:
+    """The dotted keys that an experiment's file gives values, with those of the experiments that it begins with."""
+    file = root / "conf" / "experiment" / f"{experiment}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not isinstance(content, dict):  # Hydra says what is wrong with it
+        return {}
+    first = [name for name in content.pop("defaults", None) or [] if isinstance(name, str) and name != "_self_"]
+    keys = {key: value for name in first for key, value in _of_file(root, name).items()}
+    return keys | {key: value for key, value in config.flatten(content).items() if value != _MISSING}
 
 
 def _rows(typed: dict[str, Any], own: dict[str, Any], of_a_file: Callable[[], dict[str, Any]]) -> list[str]:

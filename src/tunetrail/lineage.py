@@ -61,7 +61,8 @@ def reproduce(root: Path, word: str) -> None:
         )
         composed = checkout / "work" / "composed.yaml"
         params.write_yaml(composed, values)
-        run_id = tracking.create(root, f"{old.info.run_name} again", {"reproduces": old.info.run_id})
+        typed = {name: tags[name] for name in ("overrides",) if name in tags}
+        run_id = tracking.create(root, f"{old.info.run_name} again", {"reproduces": old.info.run_id} | typed)
         print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
         command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(composed)]
         ended = None

@@ -115,9 +115,11 @@ def seconds(root: Path) -> dict[str, float]:
 
 
 def timed(root: Path) -> list[dict[str, Any]]:
-    """The stages that ran, in their order, each with its "stage" and "seconds"; a resumed run has those of every try."""
+    """The stages that ran, in their order, each with its "stage" and "seconds"; a resumed run has those of every try. The
+    line of a stage that was killed while it wrote it is left out."""
     file = root / "work" / "seconds.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
 def lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:

@@ -23,11 +23,12 @@ _OF_A_TOKENIZER = re.compile(
 # Whole tokens that say themselves what they are, under any key, and no part of a path or a name. `redaction` knows the
 # secrets of addresses.
 _VALUE = re.compile(
-    r"(?<![\w/.-])(hf_[A-Za-z0-9]{30,}|sk-[\w-]{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16})"
+    r"(?<![\w/.-])(hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*\d)(?=[\w-]*[A-Za-z\d]{16})[\w-]+|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16})"
     r"(?![\w/-]|\.\w)"
 )
 # What a misspelled name is compared with.
 NAMES = ("api_key", "wandb_api_key", "comet_api_key", "hf_token", "hub_token", "access_token", "auth_token", "password")
+_ENVIRONMENT = re.compile(r"oc\.env:\s*([\w.-]+)")  # OmegaConf's: resolved, the value is in params.yaml
 _NONE = ("", "null", "true", "false", "???")
 _PAIR = re.compile(r"(?<![\w./@-])([\w./@-]+)[\"'\\]*\s*[=:](?=\s*[\"'\\]*([^\s\"'\\]*))")
 
@@ -48,6 +49,8 @@ def refuse(values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if not isinstance(value, str) or value.lower() in _NONE:
             continue
+        if (taken := _ENVIRONMENT.search(value)) and has(taken[1]):
+            raise UserError(f"{key} takes the secret {taken[1]}, which params.yaml would publish. The tools read it themselves.")
         text = value if "://" in value else re.sub(r"[?&#]", " ", value)  # a ?key= outside an address is text
         if has(key) or _VALUE.search(value) or redaction.shown(text) != text:
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")

@@ -102,13 +102,15 @@ _VALUES = {
 
 
 def key(typed: str, known: Iterable[str]) -> str | None:
-    """The one of the `known` dotted keys that means what `typed` does; a word without its section is looked for in each."""
-    return _look(typed, known, _SECTIONS)
+    """The one of the `known` dotted keys that means what `typed` does. A word without its section is looked for in each, and
+    where it may mean several keys there is none."""
+    keys = _meant(typed, known, _SECTIONS)
+    return keys[0] if len(keys) == 1 else None
 
 
-def unsure(typed: str, known: Iterable[str]) -> str | None:
-    """As `key`, of words that may mean it."""
-    return _look(typed, known, {"train": _UNSURE, "base.make.train": _UNSURE})
+def unsure(typed: str, known: Iterable[str]) -> list[str]:
+    """As `key`, those that it may mean."""
+    return _meant(typed, known, _SECTIONS) or _meant(typed, known, {"train": _UNSURE, "base.make.train": _UNSURE})
 
 
 def value(key: str, typed: Any) -> Any:
@@ -117,9 +119,12 @@ def value(key: str, typed: Any) -> Any:
     return names.get(typed, typed) if isinstance(typed, str) else typed
 
 
-def _look(typed: str, known: Iterable[str], tables: dict[str, dict[str, str]]) -> str | None:
-    for section, words in tables.items():
-        inside = typed.removeprefix(f"{section}.") if typed.startswith(f"{section}.") or "." not in typed else None
-        if inside in words and (meant := f"{section}.{words[inside]}") in known:
-            return meant
-    return None
+def _meant(typed: str, known: Iterable[str], tables: dict[str, dict[str, str]]) -> list[str]:
+    known = set(known)
+    section = max((name for name in tables if typed.startswith(f"{name}.")), key=len, default=None)
+    if section:
+        meant = tables[section].get(typed.removeprefix(f"{section}."))
+        return [key for key in (f"{section}.{meant}",) if meant and key in known]
+    meant = [f"{name}.{words[typed]}" for name, words in tables.items() if typed in words and "." not in name]
+    namesakes = [f"{name}.{typed}" for name in _SECTIONS if "." not in name] if tables is _SECTIONS and meant else []
+    return [key for key in dict.fromkeys(meant + namesakes) if key in known]

@@ -1,4 +1,5 @@
-"""Composed values -> keys of Axolotl that have no effect, lose to another key, or send something elsewhere.
+"""Composed values -> keys of a tool that have no effect, lose to another key, read what no record has, or send something
+elsewhere.
 
 One function a rule; its name in capitals is the finding's code. What Axolotl refuses itself is not repeated here: it is
 asked (`acceptance`). Not covered: adapters' keys without an adapter (`refusals`).
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tunetrail import config, contradictions
 from tunetrail.plan.finding import ERROR, WARNING, Finding, overrides
 
 Values = dict[str, Any]
@@ -163,5 +165,28 @@ def sent_elsewhere(values: Values, facts: Facts) -> Finding | None:
     )
 
 
+def file_unrecorded(values: Values, facts: Facts) -> Finding | None:
+    """A key names a file or folder of this machine that no stage depends on, as `deepspeed=zero3.json`."""
+    known = {values["base"]["base_model"], values["base"]["path"], values["evaluate"]["path"]}
+    made = (*contradictions.OUTPUTS, "work")
+    files = {}
+    for section in ("train", "base", "evaluate", "accelerate"):
+        for key, value in config.flatten(values[section], section).items():
+            if not isinstance(value, str) or "\n" in value or not ("/" in value or Path(value).suffix):
+                continue
+            if value not in known and not any(map(Path(value).is_relative_to, made)) and Path(value).exists():
+                files[key] = value
+    if not files:
+        return None
+    return Finding(
+        "FILE_UNRECORDED",
+        WARNING,
+        "; ".join(f"{key}={value}" for key, value in files.items()),
+        "No stage depends on what is there and no record has it: changed, it changes the run, and nothing tells. Write what "
+        "the file says under the key itself where the tool takes that, as conf/hardware/zero3.yaml does.",
+        overrides(values, dict.fromkeys(files)),
+    )
+
+
 ERRORS = (keys_unused, no_checkpoint)
-WARNINGS = (resumes, key_overridden, sent_elsewhere)
+WARNINGS = (resumes, key_overridden, file_unrecorded, sent_elsewhere)

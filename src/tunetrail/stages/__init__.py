@@ -3,10 +3,11 @@
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tunetrail import UserError
+from tunetrail import UserError, redaction
 
 
 def run(main: Callable[..., None], *arguments: str) -> None:
@@ -18,8 +19,11 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     try:
         main(*arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redaction.shown(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except Exception:
+        print(redaction.shown(traceback.format_exc()), file=sys.stderr)
+        sys.exit(1)
     stage = "_".join([Path(sys.argv[0]).stem, *arguments])
     Path("work").mkdir(exist_ok=True)
     with Path("work/seconds.jsonl").open("a") as file:
