@@ -282,6 +282,7 @@ def test_a_run_is_had_again_bit_for_bit(demo, tracked):
     second = client.search_runs([first.info.experiment_id])[0]
     assert second.info.status == "FINISHED"
     assert second.data.tags.items() >= {"reproduces": first.info.run_id, "agrees": "bit for bit"}.items()
+    assert second.data.tags["overrides"] == first.data.tags["overrides"]
     assert second.data.tags["model.md5"] == first.data.tags["model.md5"]
     assert "time/base_s" in second.data.metrics
     assert (checkpoint.digest(folder / "outputs" / "model"), (folder / "params.yaml").read_text()) == before

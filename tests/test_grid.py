@@ -121,6 +121,13 @@ def test_a_sweep_that_can_begin_passes(known, words):
     assert grid.check(ROOT, words, known) is None
 
 
+def test_how_many_jobs_are_checked_is_said_first_as_it_takes_seconds(known, capsys):
+    grid.check(ROOT, ["seed=1,2,3", "method=full,lora"], known)
+    assert capsys.readouterr().out == "each value is checked before any job starts: 4 jobs\n"
+    grid.check(ROOT, ["seed=choice(7)"], known)
+    assert not capsys.readouterr().out
+
+
 def test_what_an_experiments_own_file_varies_is_checked_unless_it_is_overridden(known, tmp_path):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     experiment = {"name": "mine", "hydra": {"sweeper": {"params": {"train.learning_rate": "1e-3,abc"}}}}

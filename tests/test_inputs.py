@@ -1,6 +1,6 @@
 import pytest
 
-from tunetrail import UserError, inputs, records, world
+from tunetrail import UserError, experiment, inputs, records, world
 
 ROWS = [{"instruction": f"a{number}", "input": "", "output": "b"} for number in range(3)]
 FILE = {"hub": None, "generate": None, "empty": "refuse", "take": None, "validation_rows": 1, "seed": 0}
@@ -73,6 +73,8 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
     records.write(tmp_path / "prompts.jsonl", [prompt])
     with pytest.raises(UserError, match="NLTK_DATA"):
         inputs.check(values)
+    with pytest.raises(UserError, match="NLTK_DATA"):  # of each job of a sweep, before any starts
+        experiment.refuse(values, tmp_path)
     (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
     inputs.check(values)
 

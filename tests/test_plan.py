@@ -51,6 +51,17 @@ def test_the_recipe_put_right_is_refused_where_its_memory_is_too_much(plan):
     assert "allowed OUT_OF_MEMORY" in allowed.stdout
 
 
+def test_what_this_machine_lacks_for_the_evaluation_is_said_beside_the_plan(plan, tmp_path, monkeypatch):
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    done = plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8")
+    assert "a run on this machine would be refused: NLTK's punkt_tab" in done.stderr
+    assert done.returncode == 0  # the run may be for another machine
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    assert "punkt_tab" not in plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8").stderr
+
+
 def test_a_misspelled_key_has_the_code_of_a_refusal(plan):
     done = plan("+train.lerning_rate=1")
     assert done.returncode == 2

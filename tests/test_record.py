@@ -33,6 +33,12 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     assert delta == pytest.approx(tuned - base)
 
 
+def test_the_line_of_a_stage_that_was_killed_while_it_wrote_it_is_left_out(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "base", "seconds": 1.5}\n{"stage": "tra')
+    assert record.seconds(tmp_path) == {"time/base_s": 1.5}
+
+
 def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
     left_by_a_run(tmp_path)
     monkeypatch.setattr(record, "trained_in", lambda run, md5: "earlier")

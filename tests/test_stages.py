@@ -301,6 +301,19 @@ def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
     assert capsys.readouterr().err == "error: rows.jsonl: no such file\n"
 
 
+def test_what_a_stage_prints_as_it_fails_has_no_password(capsys):
+    def main():
+        raise OSError("postgresql://me:hunter2@host/db: refused")
+
+    with pytest.raises(SystemExit) as ended:
+        stages.run(main)
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "host/db: refused" in printed
+    assert "hunter2" not in printed
+
+
 def test_the_ifeval_task_is_lm_evals_own_but_for_where_the_prompts_come_from():
     from lm_eval import tasks
     from lm_eval.utils import load_yaml_config

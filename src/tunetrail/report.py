@@ -88,7 +88,7 @@ def _score_lines(heading: str, scores: dict[str, Any], models: list[str]) -> lis
 
 
 def _line(label: str, cells: list[str]) -> str:
-    return (f"{label:<32}" + "".join(f"{cell:<22}" for cell in cells)).rstrip()
+    return (f"{label:<36}" + "".join(f"{cell:<22}" for cell in cells)).rstrip()
 
 
 def about(root: Path) -> dict[str, Any] | None:
