@@ -35,7 +35,7 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
 
 def test_the_line_of_a_stage_that_was_killed_while_it_wrote_it_is_left_out(tmp_path):
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "base", "seconds": 1.5}\n{"stage": "tra')
+    (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "base", "seconds": 1.5}\n{"stage": "tra{"stage": "x"}\n{"st')
     assert record.seconds(tmp_path) == {"time/base_s": 1.5}
 
 

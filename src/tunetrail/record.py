@@ -5,6 +5,7 @@ Everything is read from the checkout, so a run whose stages all came from DVC's 
 
 import hashlib
 import importlib.metadata
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,11 @@ def timed(root: Path) -> list[dict[str, Any]]:
     """The stages that ran, in their order, each with its "stage" and "seconds"; a resumed run has those of every try. The
     line of a stage that was killed while it wrote it is left out."""
     file = root / "work" / "seconds.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    stages = []
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            stages.append(json.loads(line))
+    return stages
 
 
 def lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
