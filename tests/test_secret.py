@@ -80,7 +80,9 @@ def test_a_value_that_is_a_secret_under_any_key(value):
 
 @pytest.mark.parametrize("value", ["${oc.env:HF_TOKEN}", "a ${oc.env: wandb_api_key,none}"])
 def test_a_value_that_would_take_a_secret_from_the_environment(value):
-    with pytest.raises(UserError, match=r"^train\.x takes the secret (HF_TOKEN|wandb_api_key), which params\.yaml would publish"):
+    with pytest.raises(
+        UserError, match=r"^train\.x takes the secret (HF_TOKEN|wandb_api_key), which params\.yaml would publish"
+    ):
         secret.refuse({"train.x": value})
 
 

@@ -3,9 +3,9 @@
 Everything is read from the checkout, so a run whose stages all came from DVC's cache is as complete as any other.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
-import contextlib
 import json
 from pathlib import Path
 from typing import Any

@@ -50,7 +50,9 @@ def refuse(values: Mapping[str, Any]) -> None:
         if not isinstance(value, str) or value.lower() in _NONE:
             continue
         if (taken := _ENVIRONMENT.search(value)) and has(taken[1]):
-            raise UserError(f"{key} takes the secret {taken[1]}, which params.yaml would publish. The tools read it themselves.")
+            raise UserError(
+                f"{key} takes the secret {taken[1]}, which params.yaml would publish. The tools read it themselves."
+            )
         text = value if "://" in value else re.sub(r"[?&#]", " ", value)  # a ?key= outside an address is text
         if has(key) or _VALUE.search(value) or redaction.shown(text) != text:
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")

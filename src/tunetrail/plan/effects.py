@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunetrail import config, contradictions
+from tunetrail import contradictions
+from tunetrail.config import flatten
 from tunetrail.plan.finding import ERROR, WARNING, Finding, overrides
 
 Values = dict[str, Any]
@@ -171,7 +172,7 @@ def file_unrecorded(values: Values, facts: Facts) -> Finding | None:
     made = (*contradictions.OUTPUTS, "work")
     files = {}
     for section in ("train", "base", "evaluate", "accelerate"):
-        for key, value in config.flatten(values[section], section).items():
+        for key, value in flatten(values[section], section).items():
             if not isinstance(value, str) or "\n" in value or not ("/" in value or Path(value).suffix):
                 continue
             if value not in known and not any(map(Path(value).is_relative_to, made)) and Path(value).exists():
