@@ -259,8 +259,8 @@ def test_responses_from_anywhere_are_scored_without_a_checkout_or_a_model(tmp_pa
     ended = tunetrail(tmp_path, *asked(tmp_path))
     assert ended.returncode == 0, ended.stderr
     assert "ifeval: 3 prompts, 3 instructions (the published IFEval has 541 and 834)" in ended.stdout
-    assert "Prompt Strict                   33.3 [" in ended.stdout
-    assert "starts a new instruction block  66.7%" in ended.stdout
+    assert "Prompt Strict                       33.3 [" in ended.stdout
+    assert "starts a new instruction block      66.7%" in ended.stdout
     files = {file.name for file in (tmp_path / "answers.jsonl.report").iterdir()}
     assert files == {"metrics.json", "ifeval.png", "ifeval.svg", "types.png", "types.svg", "report.html"}
 

@@ -12,6 +12,8 @@ from typing import Any
 from tunetrail import UserError, canonical, config
 from tunetrail.composition import compose, parse, refuse_secrets
 
+_MANY = 3  # jobs whose check takes so long that it is said
+
 
 def constant(words: list[str]) -> frozenset[str]:
     """The keys that are the same in every job."""
@@ -68,7 +70,7 @@ def check(
     if hydra.runtime.choices["hydra/launcher"] == "submitit_slurm" and not shutil.which("srun"):
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
     checked = list(jobs(parsed))
-    if len(checked) > 1:
+    if len(checked) > _MANY:
         print(f"each value is checked before any job starts: {len(checked)} jobs", flush=True)
     for job in checked:
         try:
