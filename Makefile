@@ -50,7 +50,7 @@ $(READY): $(LOCK) pyproject.toml
 	@touch $@
 
 demo: $(READY) ## run the demo through `mlflow run` and show what came out
-	@test -s mlflow.db || python -m tunetrail.connection
+	@test -s mlflow.db || python -m tunetrail.tracking.connection
 	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=demo
 
 test: $(READY) ## run every test

@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from tunetrail import UserError, config, schema
+from tunetrail import UserError
+from tunetrail.config import check, schema
 
 ROOT = Path(__file__).parents[1]
 # What Axolotl would find on one H100.
@@ -41,7 +42,7 @@ def ours(known: schema.Schema, always: dict[str, Any]) -> Judge:
 
     def judge(values: dict[str, Any]) -> str:
         try:
-            config.check({"train": always | values}, section)
+            check.check({"train": always | values}, section)
         except UserError as error:
             return str(error)
         return ""

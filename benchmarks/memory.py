@@ -1,6 +1,6 @@
 """Short Axolotl trainings with random weights -> the peak memory of each GPU, a line of benchmarks/memory.jsonl a case.
 
-tests/test_memory.py holds what `tunetrail plan` says against that table.
+tests/plan/estimate/test_memory.py holds what `tunetrail plan` says against that table.
 
     python benchmarks/memory.py compose ROWS TOKENIZER FOLDER    where the project is: an Axolotl config for each case
     python benchmarks/memory.py measure FOLDER CASE CASE ...     on a GPU host, without a network: prints a line a case
@@ -29,7 +29,7 @@ KEYS = (
 )
 EIGHT = ["experiment=llama3_8b_alpaca", "hardware=cuda", "accelerate.num_processes=1", "accelerate.multi_gpu=false"]
 STOCK = [
-    "train.plugins=[tunetrail.live.HistoryPlugin]",
+    "train.plugins=[tunetrail.training.plugin.HistoryPlugin]",
     *(f"~train.liger_{kernel}" for kernel in ("rope", "rms_norm", "glu_activation", "fused_linear_cross_entropy")),
 ]
 LONG = ["train.sequence_len=8192", "train.sample_packing_bin_size=1000"]
@@ -109,7 +109,7 @@ def compose(rows: Path, tokenizer: Path, folder: Path, cases: dict[str, list[str
     """Write FOLDER/CASE.yaml, the rows eight times over (or packs of 8,192 tokens are few), and the shapes."""
     from hydra import compose, initialize_config_dir
 
-    from tunetrail import config, params
+    from tunetrail.config import check, params
 
     folder.mkdir(parents=True, exist_ok=True)
     text = rows.read_text()
@@ -119,7 +119,7 @@ def compose(rows: Path, tokenizer: Path, folder: Path, cases: dict[str, list[str
     shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
     for case, overrides in cases.items():
         with initialize_config_dir(str(ROOT / "conf")):
-            train = config.resolve(compose("config", overrides))["train"]
+            train = check.resolve(compose("config", overrides))["train"]
         train |= {
             "base_model": f"{folder.name}/{case[:2]}",
             "max_steps": 3,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tunetrail import cli, config, schema
+from tunetrail import cli
+from tunetrail.config import check, schema
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("TUNETRAIL_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -25,7 +26,7 @@ def composed():
 
     def values(*overrides: str) -> dict:
         with initialize_config_dir(str(ROOT / "conf")):
-            return config.resolve(compose("config", list(overrides)))
+            return check.resolve(compose("config", list(overrides)))
 
     return values
 

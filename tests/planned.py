@@ -4,9 +4,10 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from tunetrail import composition, config
-from tunetrail.plan import architecture, hardware, memory, room
-from tunetrail.quantities import GIB
+from tunetrail.config import check, compose
+from tunetrail.plan.estimate import architecture, hardware, memory
+from tunetrail.plan.rules import fit
+from tunetrail.units import GIB
 
 LLAMA_3_8B, _ = architecture.read(
     {"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "revision_of_model": ""}, Path()
@@ -30,7 +31,7 @@ def facts(values, **changes):
         },
         "steps": {
             **{"per_epoch": 387, "total": 1160, "rows_per_step": 127.0, "tokens_per_step": 24_500.0},
-            "blocks_per_step": room.blocks(values["train"]),
+            "blocks_per_step": fit.blocks(values["train"]),
         },
         "validation": {"times": 7, "batches": 20, "slots": 500_000},
         "schedule": {
@@ -65,7 +66,7 @@ def on(values, name, count=1):
     """The facts of `values` on these devices, with the memory that they need there; a CPU has 24 GiB."""
     device = hardware.cpu(24 * GIB, 2) if name == "cpu" else hardware.named(name)
     shape, _ = architecture.read(values["base"], Path())
-    train = room.runnable(values["train"], device.name, device.bf16)
+    train = fit.runnable(values["train"], device.name, device.bf16)
     parts = memory.training(shape, train, count)
     generating = memory.needed(memory.evaluation(shape, values["evaluate"], 1665, -(-541 // count)))
     fits = max(memory.needed(parts), generating) <= device.memory
@@ -84,8 +85,8 @@ def on(values, name, count=1):
 
 def mended(composed, known, finding, *words):
     """The values of the command `words`, mended, each key of them known to its tool."""
-    values = composed(*composition.retyped(list(words), shlex.split(finding.mend)))
-    config.check(values, known)
+    values = composed(*compose.retyped(list(words), shlex.split(finding.mend)))
+    check.check(values, known)
     return values
 
 

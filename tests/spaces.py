@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import tracking, workspace, worktree
+from tunetrail.checkout import workspace, worktree
+from tunetrail.tracking import mlflow_run
 
 # The base and the model are copied from made/, where git keeps them.
 STAGES = """
@@ -44,7 +45,7 @@ def finish(root, name, seed, base="base", experiment=True):
     """A run that came to its end, recorded as `tunetrail run` does it; returns its id."""
     parameters(root, seed, base)
     command(root, "dvc", "repro", "--quiet")
-    with tracking.run(root, name) as run:
+    with mlflow_run.run(root, name) as run:
         run.artifacts(root, "params.yaml", "dvc.yaml", "dvc.lock")
         model = workspace.md5(root, workspace.locked(root), "train", "outputs/model")
         run.tags({"git.commit": command(root, "git", "rev-parse", "HEAD").strip(), "model.md5": model})

@@ -32,13 +32,17 @@ def started(tmp_path, monkeypatch):
 
 
 def test_an_answer_is_kept_and_another_question_asked_of_the_same_process(started, capsys):
-    assert answers.ask("schema", {"a": 1}, "asking")() == answers.ask("schema", {"a": 1}, "asking")() == ["schema", {"a": 1}]
-    assert answers.ask("schema", {"a": 2}, "asking")() == ["schema", {"a": 2}]
+    assert (
+        answers.ask("config.schema", {"a": 1}, "asking")()
+        == answers.ask("config.schema", {"a": 1}, "asking")()
+        == ["config.schema", {"a": 1}]
+    )
+    assert answers.ask("config.schema", {"a": 2}, "asking")() == ["config.schema", {"a": 2}]
     assert len(started) == 1
     said = capsys.readouterr()
     assert said.err == "asking: about half a minute, to import them; the answer is kept\n"
     answers.close()
-    assert answers.ask("schema", {"a": 1}, "asking")() == ["schema", {"a": 1}]
+    assert answers.ask("config.schema", {"a": 1}, "asking")() == ["config.schema", {"a": 1}]
     assert len(started) == 1
     assert capsys.readouterr().err == ""
 
@@ -48,11 +52,13 @@ def test_an_answer_that_is_not_to_be_kept_is_asked_for_again(started):
         return answer[1] != 1
 
     for number in (1, 2):
-        assert answers.ask("schema", number, "asking", keep)() == ["schema", number]
-        assert answers.kept("schema", number).is_file() == (number == 2)
+        assert answers.ask("config.schema", number, "asking", keep)() == ["config.schema", number]
+        assert answers.kept("config.schema", number).is_file() == (number == 2)
 
 
-@pytest.mark.parametrize(("module", "name"), [("schema", "axolotl_schema.py"), ("instructions", "checkers.py")])
+@pytest.mark.parametrize(
+    ("module", "name"), [("config.schema", "axolotl_schema.py"), ("evaluation.instructions", "checkers.py")]
+)
 def test_another_text_of_what_a_module_answers_with_is_another_question(monkeypatch, module, name):
     before, read = answers.kept(module, 1), Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda file: read(file) + " " * (file.name == name))
@@ -60,40 +66,40 @@ def test_another_text_of_what_a_module_answers_with_is_another_question(monkeypa
 
 
 def test_two_questions_may_wait_at_once_and_each_gets_its_own_answer(started):
-    first, second = (answers.ask("schema", number, "asking") for number in (1, 2))
-    assert (second(), first()) == (["schema", 2], ["schema", 1])
+    first, second = (answers.ask("config.schema", number, "asking") for number in (1, 2))
+    assert (second(), first()) == (["config.schema", 2], ["config.schema", 1])
 
 
 @pytest.mark.parametrize("change", ["source", "installed"])
 def test_another_source_or_another_package_is_another_question(started, monkeypatch, change):
-    answers.ask("schema", 1, "asking")()
+    answers.ask("config.schema", 1, "asking")()
     if change == "source":
         monkeypatch.setattr(Path, "read_text", lambda file, read=Path.read_text: f"{read(file)} ")
     else:
         monkeypatch.setattr(answers, "_installed", lambda: ["axolotl-1000.dist-info"])
-    assert not answers.kept("schema", 1).is_file()
+    assert not answers.kept("config.schema", 1).is_file()
 
 
 def test_a_tool_that_cannot_be_imported_gives_no_answer_and_the_next_question_another_process(started):
-    with pytest.raises(UserError, match=r"tunetrail.schema: ImportError: no such tool$"):
-        answers.ask("schema", "crash", "asking")()
-    assert answers.ask("schema", 1, "asking")() == ["schema", 1]
+    with pytest.raises(UserError, match=r"tunetrail.config.schema: ImportError: no such tool$"):
+        answers.ask("config.schema", "crash", "asking")()
+    assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
     assert len(started) == 2
 
 
 def test_a_damaged_answer_is_asked_for_again(started):
-    answers.ask("schema", 1, "asking")()
-    answers.kept("schema", 1).write_text('["sch')
-    assert answers.ask("schema", 1, "asking")() == ["schema", 1]
+    answers.ask("config.schema", 1, "asking")()
+    answers.kept("config.schema", 1).write_text('["sch')
+    assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
 
 
 def test_a_user_without_a_home_has_answers_too(started, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert answers.ask("schema", 1, "asking")() == ["schema", 1]
+    assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
 
 
 def test_the_process_ends_when_nobody_asks_any_more(started):
-    answers.ask("schema", 1, "asking")()
+    answers.ask("config.schema", 1, "asking")()
     answers.close()
     assert started[0].poll() != 0

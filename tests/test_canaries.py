@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.checkouts import clone, environment
+from tests.sweep.test_parent import SMALL
 from tests.test_server import free_port, healthy
-from tests.test_sweep import SMALL
 
 pytestmark = pytest.mark.end_to_end
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import config
+from tunetrail.config import check
 
 GROUPS = {"prepare": 3, "template": 1, "model": 11, "method": 4, "hardware": 5, "evaluate": 2, "sweep": 6, "experiment": 7}
 OPTIONS = sorted(file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*/*.yaml"))
@@ -36,13 +36,13 @@ def test_every_option_composes_and_every_key_is_known(option, composed, known):
     if name in PLUGINS:
         pytest.importorskip(PLUGINS[name])
     values = composed(f"{option.parts[0]}={BESIDE.get(name, option.stem)}", *GIVEN.get(name, []))
-    assert config.check(values, known) is None
+    assert check.check(values, known) is None
 
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")))
 def test_every_experiment_takes_another_model(experiment, composed, known):
     values = composed(f"experiment={experiment}", "model=qwen3_0_6b", *GIVEN.get(f"experiment/{experiment}", []))
-    assert config.check(values, known) is None
+    assert check.check(values, known) is None
     assert (values["base"]["make"], values["train"]["base_model"]) == (None, values["base"]["base_model"])
 
 
@@ -67,7 +67,7 @@ def test_the_command_line_chooses_the_hardware_of_an_experiment_that_chose_its_o
 
 
 def test_cuda_and_rocm_differ_in_what_their_files_name_alone(composed):
-    cuda, rocm = (config.flatten(composed("model=smollm2_135m", f"hardware={name}")) for name in ("cuda", "rocm"))
+    cuda, rocm = (check.flatten(composed("model=smollm2_135m", f"hardware={name}")) for name in ("cuda", "rocm"))
     assert {key for key in cuda | rocm if cuda.get(key) != rocm.get(key)} == {"train.tf32", "plan.default_device"}
 
 
@@ -80,7 +80,7 @@ def test_params_yaml_is_the_composed_default(composed):
 
 
 def test_axolotl_knows_hundreds_of_keys_and_a_misspelled_one_is_not_among_them(known):
-    keys = config.known_keys(known["properties"]["train"] | {"$defs": known["$defs"]})
+    keys = check.known_keys(known["properties"]["train"] | {"$defs": known["$defs"]})
     assert len(known["properties"]["train"]["properties"]) > 350
     assert "learning_rate" in keys
     assert "lerning_rate" not in keys

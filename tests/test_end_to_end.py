@@ -17,8 +17,12 @@ from safetensors.numpy import load_file
 
 from tests.checkouts import SHRUNKEN, clone, ended, left_running, run, start
 from tests.conftest import SHARED
-from tunetrail import checkpoint, config, history, records, results, workspace
-from tunetrail.plan import measured
+from tunetrail.checkout import workspace
+from tunetrail.config import check
+from tunetrail.data import records
+from tunetrail.evaluation import results
+from tunetrail.plan.estimate import measured
+from tunetrail.training import checkpoint, history
 
 pytestmark = pytest.mark.end_to_end
 
@@ -187,8 +191,7 @@ def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
     assert found.info.run_name == "demo"
     values = yaml.safe_load((folder / "params.yaml").read_text())
     assert (
-        found.data.params.items()
-        >= {k: str(v)[:500] for k, v in config.flatten(values).items() if len(str(v)) < 500}.items()
+        found.data.params.items() >= {k: str(v)[:500] for k, v in check.flatten(values).items() if len(str(v)) < 500}.items()
     )
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
     for model in ("base", "tuned"):
@@ -229,7 +232,7 @@ def changed(folder, *, params=None, append=None):
         values = yaml.safe_load(before)
         for section, keys in params.items():
             values[section] |= keys
-        config.write(values, folder)
+        check.write(values, folder)
     elif append:
         file.write_text(before + "\n# changed\n")
     said = run(folder, "dvc", "repro", "--dry").stdout
@@ -241,7 +244,7 @@ def test_dvc_finds_all_up_to_date_and_runs_no_more_than_a_change_needs(demo):
     folder, _ = demo
     assert "up to date" in run(folder, "dvc", "status").stdout
     assert changed(folder) == set()
-    assert changed(folder, append="src/tunetrail/plots.py") == {"report"}
+    assert changed(folder, append="src/tunetrail/report/plots.py") == {"report"}
     assert changed(folder, params={"evaluate": {"batch_size": 7}}) == {"evaluate_base", "evaluate_tuned", "report"}
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.test_integrity import flip
-from tests.test_worktree import STAGES, project
-from tunetrail import UserError, experiment, workspace
+from tests.checkout.test_integrity import flip
+from tests.checkout.test_worktree import STAGES, project
+from tunetrail import UserError, experiment
+from tunetrail.checkout import workspace
 
 pytestmark = pytest.mark.stage
 

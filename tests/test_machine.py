@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from tunetrail import machine
-from tunetrail.plan import hardware
+from tunetrail.plan.estimate import hardware
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail import config, launch, template
+from tunetrail import launch
+from tunetrail.config import check
+from tunetrail.data import template
 
 # fft-8b-amd.yaml of github.com/ROCm/rocm-blogs (blogs/artificial-intelligence/axolotl/src): every key of it that has a
 # value, but for `strict: false`, where it keeps its data, and what is off; `flash_attention: true` in today's words.
@@ -75,7 +77,7 @@ def test_the_published_data_are_alpaca_cleaned_in_the_alpaca_format_with_5_perce
     assert prepare["hub"]["repo_id"] == "yahma/alpaca-cleaned"
     assert prepare["take"] is None
     assert prepare["validation_rows"] == round(0.05 * prepare["expected_rows"]) == 2588
-    # tests/test_template.py holds this format against Axolotl's own `alpaca`.
+    # tests/data/test_template.py holds this format against Axolotl's own `alpaca`.
     assert dataset["type"]["format"] == published["template"]["with_input"]
     assert dataset["type"]["no_input_format"] == published["template"]["without_input"]
 
@@ -95,10 +97,10 @@ def test_the_published_run_is_launched_on_eight_gpus(published):
 def test_each_difference_of_the_recipe_put_right_stands_in_its_file_with_a_why(published, put_right):
     file = ROOT / "conf" / "experiment" / "llama3_8b_alpaca.yaml"
     named = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key in ("train", "evaluate")}
-    before, after = ({key: config.flatten(values[key]) for key in named} for values in (published, put_right))
+    before, after = ({key: check.flatten(values[key]) for key in named} for values in (published, put_right))
     changed = {f"{s}.{k}" for s in named for k in before[s] | after[s] if before[s].get(k) != after[s].get(k)}
     listed = re.compile(r"\.\d+$")  # of a list the name alone
-    assert {listed.sub("", key) for key in changed} == {listed.sub("", key) for key in config.flatten(named)}
+    assert {listed.sub("", key) for key in changed} == {listed.sub("", key) for key in check.flatten(named)}
     for line in file.read_text().partition("\ntrain:\n")[2].splitlines():
         assert not line or line.strip().endswith(":") or re.search(r" # \S", line), line
 
@@ -124,7 +126,7 @@ def test_a_step_of_the_adapters_on_one_gpu_has_as_many_tokens(composed, put_righ
 
 
 def test_what_is_asked_is_what_was_trained_on_to_the_newline_and_begins_as_it_did(put_right):
-    """tests/test_template.py holds the two against each other token by token."""
+    """tests/data/test_template.py holds the two against each other token by token."""
     asked, trained = put_right["evaluate"]["template"], put_right["train"]["datasets"][0]["type"]
     assert asked["without_input"] == trained["no_input_format"]
     assert asked["without_input"].endswith("### Response:\n")

@@ -25,8 +25,11 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
-from tests.test_report import left_by_a_run
-from tunetrail import UserError, config, connection, history, launch, record, tracking
+from tests.report.test_metrics import left_by_a_run
+from tunetrail import UserError, launch
+from tunetrail.config import check
+from tunetrail.tracking import connection, mlflow_run, upload
+from tunetrail.training import history
 
 pytestmark = pytest.mark.end_to_end
 
@@ -185,16 +188,16 @@ def answer(server, host):
 
 def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_factory):
     values = composed()
-    with tracking.run(root, "demo") as run:
-        run.params(config.flatten(values))
-        record.upload(run, root, values)
+    with mlflow_run.run(root, "demo") as run:
+        run.params(check.flatten(values))
+        upload.upload(run, root, values)
         assert not run.lost
 
     client = MlflowClient(server.uri)
     found = client.get_run(run.id)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "demo"
-    assert found.data.params == {key: str(value) for key, value in config.flatten(values).items()}
+    assert found.data.params == {key: str(value) for key, value in check.flatten(values).items()}
     assert found.data.tags["model.md5"] == "model"
     assert found.inputs.dataset_inputs[0].dataset.digest == found.data.tags["data.md5"]
 
@@ -215,7 +218,7 @@ def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_
 
 
 def test_the_record_is_in_postgresql_and_the_password_in_no_command_line(root, server):
-    with tracking.run(root, "kept") as run:
+    with mlflow_run.run(root, "kept") as run:
         run.metrics({"a": 0.5})
     with psycopg.connect(host="127.0.0.1", port=server.database, user="mlflow", password=PASSWORD, dbname="mlflow") as store:
         assert store.execute("SELECT value FROM metrics WHERE run_uuid = %s", [run.id]).fetchall() == [(0.5,)]
@@ -241,12 +244,12 @@ def test_the_trainers_and_this_machine_are_let_in_and_a_stranger_is_not(server):
 
 def test_a_server_killed_in_the_middle_costs_the_record_and_not_the_run(root, server, composed, capsys):
     values = composed()
-    with tracking.run(root, "unlucky") as run:
-        run.params(config.flatten(values))
+    with mlflow_run.run(root, "unlucky") as run:
+        run.params(check.flatten(values))
         assert not run.lost
         server.stop(signal.SIGKILL)
         began = time.monotonic()
-        record.upload(run, root, values)
+        upload.upload(run, root, values)
     assert run.lost
     assert run.sent == set()
     assert time.monotonic() - began < 60  # MLflow's own patience is minutes

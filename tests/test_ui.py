@@ -21,9 +21,12 @@ from mlflow import MlflowClient
 from playwright.sync_api import Error, expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.test_report import left_by_a_run
+from tests.report.test_metrics import left_by_a_run
 from tests.test_server import free_port
-from tunetrail import config, history, launch, record, store, tracking
+from tunetrail import launch
+from tunetrail.config import check
+from tunetrail.tracking import mlflow_run, store, upload
+from tunetrail.training import history
 
 pytestmark = pytest.mark.end_to_end
 
@@ -169,11 +172,11 @@ def loss(name, step):
 def sweep(root, composed, monkeypatch, tmp_path_factory):
     """The record of a sweep of three jobs, written as a sweep and its jobs write it; the runs' ids by their names."""
     ids = {}
-    with tracking.run(root, SWEEP) as parent:
+    with mlflow_run.run(root, SWEEP) as parent:
         parent.tags({"sweep": SWEEP, "sweep.overrides": "method=full,lora train.learning_rate=0.001,0.003"})
         for name, score in JOBS.items():
             tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"of {name}"}
-            ids[name] = tracking.child(root, parent.id, name, tags).info.run_id
+            ids[name] = mlflow_run.child(root, parent.id, name, tags).info.run_id
             folder = tmp_path_factory.mktemp("job")
             left_by_a_run(folder)
             curve = folder / "outputs" / "train" / "history.jsonl"
@@ -185,9 +188,9 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
             (folder / "report" / "metrics.json").write_text(json.dumps(metrics))
             values = composed("experiment=demo", *name.split())
             monkeypatch.setenv("MLFLOW_RUN_ID", ids[name])
-            with tracking.run(root, "demo", place=folder) as run:
-                run.params(config.flatten(values))
-                record.upload(run, folder, values)
+            with mlflow_run.run(root, "demo", place=folder) as run:
+                run.params(check.flatten(values))
+                upload.upload(run, folder, values)
         parent.metrics({"sweep/jobs": len(JOBS), "sweep/failed": 0})
     return ids
 

@@ -5,7 +5,8 @@
 Importing Axolotl takes half a minute, so that no command does it for itself: one process does it once for all questions of
 a command, while the command goes on, and an answer is read again as long as all that it depends on is the same: the
 question, the source of the modules that answer it, and what is installed. Not covered: the questions, which are
-`schema`'s, `acceptance`'s and `instructions`'s; a package that is changed in place and keeps its version.
+`config.schema`'s, `plan.acceptance`'s and `evaluation.instructions`'s; a package that is changed in place and keeps its
+version.
 """
 
 import atexit
@@ -26,7 +27,7 @@ from typing import Any
 from tunetrail import UserError, launch
 
 # Besides the module itself, which of ours its answers come from.
-_ALSO = {"schema": ("axolotl_schema.py",), "instructions": ("ifeval/checkers.py",)}
+_ALSO = {"config.schema": ("config.axolotl_schema",), "evaluation.instructions": ("evaluation.ifeval.checkers",)}
 
 
 def ask(module: str, question: Any, subject: str, keep: Callable[[Any], bool] = lambda _: True) -> Callable[[], Any]:
@@ -59,7 +60,8 @@ def ask(module: str, question: Any, subject: str, keep: Callable[[Any], bool] = 
 
 def kept(module: str, question: Any) -> Path:
     """Where the answer is kept; for a user without a home in a folder that nobody makes."""
-    sources = [(Path(__file__).parent / name).read_text() for name in (f"{module}.py", *_ALSO.get(module, ()))]
+    files = [f"{name.replace('.', '/')}.py" for name in (module, *_ALSO.get(module, ()))]
+    sources = [(Path(__file__).parent / file).read_text() for file in files]
     what = json.dumps([question, sources, _installed()], sort_keys=True)
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunetrail"

@@ -9,22 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunetrail import (
-    UserError,
-    acceptance,
-    answers,
-    cache,
-    canonical,
-    config,
-    history,
-    inputs,
-    instructions,
-    machine,
-    schema,
-    sources,
-    workspace,
-    worktree,
-)
+from tunetrail import UserError, answers, machine
+from tunetrail.checkout import cache, workspace, worktree
+from tunetrail.config import canonical, check, inputs, schema
+from tunetrail.data import sources
+from tunetrail.evaluation import instructions
+from tunetrail.plan import acceptance
+from tunetrail.training import history
 
 RAW, PLAN = "data/raw", "work/plan.json"
 # Stages that jobs of a sweep share, and the sections that they and those before them depend on: one job runs such a stage
@@ -51,7 +42,7 @@ def conduct(
     """
     known = schema.params()
     values = canonical.read(values, known)
-    config.check(values, known)
+    check.check(values, known)
     values["prepare"].setdefault("field", None)  # a file of an earlier version has none, and DVC asks for it
     inputs.check(values)
     for note in notes:
@@ -60,18 +51,19 @@ def conduct(
         code = workspace.code(root, root / "work" / "changes.patch")
         facts = planned(values, root)
         answers.close()
-        from tunetrail import about, contract, record, tracking  # MLflow takes seconds to import: not before the checks
+        from tunetrail.data import contract  # MLflow takes seconds to import: not before the checks
+        from tunetrail.tracking import about, mlflow_run, upload
 
-        with tracking.run(root, values["name"], params=config.flatten(values)) as run:
+        with mlflow_run.run(root, values["name"], params=check.flatten(values)) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
-            config.write(values, root)
-            run.params(config.flatten(values))
+            check.write(values, root)
+            run.params(check.flatten(values))
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
             run.tags({"code.digest": code.digest})
             run.tags({} if overrides is None else {"overrides": shlex.join(overrides) or "none"})
             hardware = machine.tags()
-            run.tags(hardware | record.environment(root))
+            run.tags(hardware | upload.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
             if facts:
                 (root / PLAN).write_text(json.dumps(facts, indent=2) + "\n")
@@ -85,14 +77,14 @@ def conduct(
                     with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
                         ran = _stages(root, held, values, force)
                 finally:
-                    record.logs(run, root, started)
+                    upload.logs(run, root, started)
                 _compare(root, ran)
-                shown = record.upload(run, root, values)
+                shown = upload.upload(run, root, values)
             if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
-                from tunetrail.plan import measured
+                from tunetrail.plan.estimate import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
-                measured.add(root, facts, record.seconds(root), steps)
+                measured.add(root, facts, upload.seconds(root), steps)
             run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
         _show(root, run, shown)
 
@@ -103,13 +95,13 @@ def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the plan has errors that `plan.allow` does not name, or a tool cannot be asked.
     """
-    from tunetrail.plan import text
+    from tunetrail.plan import table
 
     facts, found = judged(values, root)
     refusal = _refusal(values, found)
-    print(text.table(facts) if "unknown" not in facts else f"no plan: {facts['unknown']}", flush=True)
+    print(table.table(facts) if "unknown" not in facts else f"no plan: {facts['unknown']}", flush=True)
     if found:
-        print(f"\n{text.findings(found, values['plan']['allow'])}\n", flush=True)
+        print(f"\n{table.findings(found, values['plan']['allow'])}\n", flush=True)
     if refusal:
         raise UserError(f"refused before it costs anything: {refusal}")
     return None if "unknown" in facts else facts
@@ -134,7 +126,7 @@ def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any
         UserError: the device is not known, or a tool cannot be asked.
     """
     from tunetrail.plan import facts as plan
-    from tunetrail.plan import findings
+    from tunetrail.plan.rules import judge
 
     device, origin = machine.device(values)
     axolotl, checkers = acceptance.ask(values, root, device, origin), None
@@ -144,31 +136,31 @@ def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any
         found = plan.judged(values, facts, dict(os.environ))
     except UserError as error:
         facts, found = {"unknown": str(error)}, []
-    tools = findings.tools_refuse(values, axolotl(), checkers() if checkers else "", origin == "this machine")
+    tools = judge.tools_refuse(values, axolotl(), checkers() if checkers else "", origin == "this machine")
     found = sorted([*tools, *found], key=lambda one: one.level)
     return facts | {"findings": [vars(one) for one in found]}, found
 
 
 def _refusal(values: dict[str, Any], found: list[Any]) -> str:
     """What refuses the run, and what can be done; "" where nothing does."""
-    from tunetrail.plan import findings
+    from tunetrail.plan.rules import judge
 
-    codes = [one.code for one in findings.refused(found, values["plan"]["allow"])]
+    codes = [one.code for one in judge.refused(found, values["plan"]["allow"])]
     if not codes:
         return ""
     listed = ",".join(codes)
     told = "`tunetrail plan` with the same words says why and, where it knows one, the command that is not refused"
-    meant = "" if set(codes) & set(findings.NEVER_ALLOWED) else f". Who means it so: 'plan.allow=[{listed}]'"
+    meant = "" if set(codes) & set(judge.NEVER_ALLOWED) else f". Who means it so: 'plan.allow=[{listed}]'"
     return f"{listed}. {told}{meant}"
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> set[str]:
     """Bring every stage up to date; returns those that ran now, without what an earlier try of a resumed run did."""
-    from tunetrail import record
+    from tunetrail.tracking import upload
 
-    earlier = len(record.timed(root))
+    earlier = len(upload.timed(root))
     _reproduce(root, held, values, force)
-    return {line["stage"] for line in record.timed(root)[earlier:]}
+    return {line["stage"] for line in upload.timed(root)[earlier:]}
 
 
 def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
@@ -210,9 +202,9 @@ def _saved(root: Path, name: str) -> str | None:
 
 def _show(root: Path, run: Any, shown: Path) -> None:
     """Print the scores, where the report `shown` and the figures are, and how to open the run."""
-    from tunetrail import report
+    from tunetrail.report import metrics
 
-    print(f"\n{report.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
+    print(f"\n{metrics.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
     figures = [shown, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
     print("\n" + "\n".join(str(root / figure) for figure in figures))
     # Without the word at its end MLflow opens the pages that it has for traces of GenAI applications.

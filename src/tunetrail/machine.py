@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch
-from tunetrail.plan import hardware
+from tunetrail.plan.estimate import hardware
 
 _LISTS_GPUS = {
     "nvidia-smi": ["--query-gpu=name,memory.total", "--format=csv,noheader"],

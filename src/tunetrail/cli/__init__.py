@@ -1,4 +1,7 @@
-"""The command line: one file a word. A fault that a person can mend ends any word with one message and the fault's code."""
+"""The command line: one file a command.
+
+A fault that a person can mend ends any command with one message and the fault's code.
+"""
 
 import os
 import sys

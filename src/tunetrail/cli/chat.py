@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from tunetrail import launch, workspace
+from tunetrail import launch
+from tunetrail.checkout import workspace
 
 _CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side while they are written.
 
@@ -29,11 +30,13 @@ long as the run's evaluation allowed. Ctrl-C ends an answer; an empty line, Ctrl
 @click.option("--input", "more", default="", help="What the instruction is about, as Alpaca's field `input` has it.")
 @click.option("--max-new-tokens", "cap", type=click.IntRange(min=1), help="The longest answer; by default the run's own.")
 def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> None:
-    from tunetrail import chat, recorded, template
+    from tunetrail.data import template
+    from tunetrail.runs import chat
+    from tunetrail.tracking import download
 
     root = workspace.root()
     os.chdir(root)
-    found = recorded.bring(root, run) if run else recorded.here(root)
+    found = download.bring(root, run) if run else download.here(root)
     click.echo(f"{found.name}, template {template.digest(found.params['template'])}", err=True)
     click.echo(f"base:  {found.base}{f' at {found.revision}' if found.revision else ''}\ntuned: {found.tuned}", err=True)
     os.environ.update(launch.environment(offline=Path(found.base).is_dir()))  # before the hub's library is imported

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, workspace
+from tunetrail import UserError
+from tunetrail.checkout import workspace
 
 _RECORD = ("report/metrics.json", "report/verdicts.json")
 _CURVES = ("train/loss", "validation/loss")
@@ -26,7 +27,10 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated otherwise are
     shown and not tested. The page and figures are kept with each of the runs as well, below compare/.
     """
-    from tunetrail import compare, listing, page, results, store
+    from tunetrail.evaluation import results
+    from tunetrail.report import page
+    from tunetrail.runs import compare, listing
+    from tunetrail.tracking import store
 
     root = workspace.root()
     runs = [store.plain(store.single(root, word)) for word in words]
@@ -52,7 +56,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
 
 def _attach(root: Path, runs: list[dict[str, Any]], files: list[Path], place: str) -> None:
     """Keep the files with each run; a store that does not take them costs no page."""
-    from tunetrail import store
+    from tunetrail.tracking import store
 
     try:
         for run in runs:

@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import click
 
-from tunetrail import accelerator, doctor, services, workspace
+from tunetrail.checkout import workspace
+from tunetrail.doctor import gpus, lines, services
 
-_CHECKS = doctor.CHECKS | accelerator.CHECKS | services.CHECKS
+_CHECKS = lines.CHECKS | gpus.CHECKS | services.CHECKS
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 _HELP = f"""Look whether this machine can run experiments, and say what to do where it cannot. Nothing is changed.
@@ -34,13 +35,13 @@ CHECK is one of: {", ".join(_CHECKS)}.
 )
 @click.option("--json", "machine", is_flag=True, help="Print the lines as JSON.")
 def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
-    from tunetrail import listing  # which imports NumPy
+    from tunetrail.runs import listing  # which imports NumPy
 
     wanted = [*(names or _CHECKS), *(["torch"] if expect else [])]
-    lines = doctor.examine({name: _CHECKS[name] for name in wanted}, doctor.Asked(workspace.root(), expect))
+    checked = lines.examine({name: _CHECKS[name] for name in wanted}, lines.Asked(workspace.root(), expect))
     if machine:
-        click.echo(json.dumps([{"check": name} | asdict(line) for name, line in lines.items()], indent=2))
+        click.echo(json.dumps([{"check": name} | asdict(line) for name, line in checked.items()], indent=2))
     else:
         width = shutil.get_terminal_size((listing.WIDTH, 0)).columns if sys.stdout.isatty() else listing.WIDTH
-        click.echo(doctor.table(lines, width, lambda mark: click.style(mark, _COLOURS[mark.strip()])))
-    sys.exit(any(line.mark == "fail" for line in lines.values()))
+        click.echo(lines.table(checked, width, lambda mark: click.style(mark, _COLOURS[mark.strip()])))
+    sys.exit(any(line.mark == "fail" for line in checked.values()))

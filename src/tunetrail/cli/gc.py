@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tunetrail import UserError, workspace
-from tunetrail.quantities import size
+from tunetrail import UserError
+from tunetrail.checkout import workspace
+from tunetrail.units import size
 
 if TYPE_CHECKING:
-    from tunetrail.space import Part, Space
+    from tunetrail.runs.usage import Part, Space
 
 _HELP = """Show what runs take on the disk, and free what is named; without a name nothing is freed.
 
@@ -36,16 +37,16 @@ what was freed.
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool, dry: bool, yes: bool) -> None:
-    from tunetrail import clearing, space  # which import MLflow, for seconds
+    from tunetrail.runs import gc, usage  # which import MLflow, for seconds
 
     root = workspace.root()
     if not (runs or sweep is not None or failed or copies or dry):
-        click.echo(_table(space.survey(root)))
+        click.echo(_table(usage.survey(root)))
         return
-    meant, of_sweep = clearing.named(root, runs, sweep)
-    with contextlib.nullcontext() if dry else clearing.still(root):
-        found = space.survey(root)
-        chosen = clearing.choose(found, meant, of_sweep, failed, copies)
+    meant, of_sweep = gc.named(root, runs, sweep)
+    with contextlib.nullcontext() if dry else gc.still(root):
+        found = usage.survey(root)
+        chosen = gc.choose(found, meant, of_sweep, failed, copies)
         amount = found.amount(chosen)
         if not chosen and not amount:
             click.echo("nothing to free")
@@ -62,7 +63,7 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
             )
         if not yes:
             click.confirm(f"Free {size(amount)}?", abort=True)
-        click.echo(f"{size(clearing.free(found, chosen))} freed")
+        click.echo(f"{size(gc.free(found, chosen))} freed")
 
 
 def _line(found: "Space", part: "Part") -> str:
@@ -80,7 +81,7 @@ def _unnamed(found: "Space") -> list[str]:
 
 def _table(found: "Space") -> str:
     """All that takes space, the newest run last, and what to type."""
-    from tunetrail import listing
+    from tunetrail.runs import listing
 
     def cells(*numbers: int) -> list[str]:
         return [f"{size(number):>10}" for number in numbers]

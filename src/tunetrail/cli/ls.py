@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from tunetrail import UserError, workspace
+from tunetrail import UserError
+from tunetrail.checkout import workspace
 
 
 @click.command("ls")
@@ -22,7 +23,8 @@ def command(sweep: str | None, sort: str | None, machine: bool) -> None:
 
     Scores are Prompt Strict of the base and of the tuned model.
     """
-    from tunetrail import listing, ranking, store
+    from tunetrail.runs import listing
+    from tunetrail.tracking import ranking, store
 
     root = workspace.root()
     every = store.every(root)
@@ -46,7 +48,7 @@ def _print(rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tunetrail import listing
+    from tunetrail.runs import listing
 
     if not sys.stdout.isatty():  # not rich's own is_terminal, which a CI sets for its colours
         click.echo(listing.columns(rows))

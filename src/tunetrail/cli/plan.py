@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, canonical, composition, config, experiment, implied, inputs, schema, workspace
-from tunetrail.quantities import size
+from tunetrail import UserError, experiment
+from tunetrail.checkout import workspace
+from tunetrail.config import canonical, check, compose, implied, inputs, schema
+from tunetrail.units import size
 
 _HELP = """Work out what a run will be before it costs anything, and refuse it where it cannot come to any good.
 
@@ -38,7 +40,7 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
         return
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     words, root = list(overrides), workspace.root()
-    composition.check(words)
+    compose.check_words(words)
     if alone := [word for word in words if word.startswith("-")]:
         raise UserError(f"{alone[0]}: no such option of `tunetrail plan`. It takes overrides, --json, --plot and --devices.")
     place, known = plot.resolve() if plot else None, schema.params()
@@ -48,21 +50,21 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
     sys.exit(_show(words, root, known, as_json, place))
 
 
-def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+def _planned(words: list[str], root: Path, known: check.Schema) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
     """The values that the words compose, the facts of their run, and what is wrong with it.
 
     A key that nobody reads is a finding as any other, but nothing more can be planned: there are no facts then, nor where
     data or model are not known and a tool refuses the run all the same.
     """
-    from tunetrail.plan import findings
+    from tunetrail.plan.rules import judge
 
     values: dict[str, Any] = {}
     try:
-        with composition.explained(root, words, known):
-            values = canonical.read(config.resolve(composition.compose(root, words)), known)
-        config.check(values, known)
-    except config.Refused as refused:
-        return values, {}, findings.unknown_keys(refused, values, words)
+        with compose.explained(root, words, known):
+            values = canonical.read(check.resolve(compose.compose(root, words)), known)
+        check.check(values, known)
+    except check.Refused as refused:
+        return values, {}, judge.unknown_keys(refused, values, words)
     inputs.together(values)
     inputs.model(values)
     facts, judged = experiment.judged(values, root)
@@ -73,16 +75,18 @@ def _planned(words: list[str], root: Path, known: config.Schema) -> tuple[dict[s
     return values, {}, judged
 
 
-def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plot: Path | None) -> int:
+def _show(words: list[str], root: Path, known: check.Schema, as_json: bool, image: Path | None) -> int:
     """Print the plan of the run; the exit code is 2 where it is refused."""
-    from tunetrail.plan import findings, remedy, schedule, schedule_plot, text
+    from tunetrail.plan import fixes, plot, table
+    from tunetrail.plan.estimate import schedule
+    from tunetrail.plan.rules import judge
 
-    def refused(values: dict[str, Any], facts: dict[str, Any], judged: list[findings.Finding]) -> list[findings.Finding]:
-        return findings.refused(judged, values["plan"]["allow"] if facts else [])
+    def refused(values: dict[str, Any], facts: dict[str, Any], judged: list[judge.Finding]) -> list[judge.Finding]:
+        return judge.refused(judged, values["plan"]["allow"] if facts else [])
 
-    def again(words: list[str]) -> list[findings.Finding]:
+    def again(words: list[str]) -> list[judge.Finding]:
         planned = _planned(implied.complete(root, words)[0], root, known)
-        return refused(*planned) + remedy.besides(planned[2])
+        return refused(*planned) + fixes.besides(planned[2])
 
     whole, notes = implied.complete(root, words)
     values, facts, judged = _planned(whole, root, known)
@@ -94,24 +98,24 @@ def _show(words: list[str], root: Path, known: config.Schema, as_json: bool, plo
         except UserError as missing:  # the run may be for another machine, which has it
             click.echo(f"a run on this machine would be refused: {missing}", err=True)
     errors = refused(values, facts, judged)
-    mended = remedy.find(words, errors + remedy.besides(judged), again) if errors else None
+    mended = fixes.find(words, errors + fixes.besides(judged), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
-    if plot and rates is not None:
-        schedule_plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], plot)
-    if plot and facts and rates is None:
+    if image and rates is not None:
+        plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], image)
+    if image and facts and rates is None:
         click.echo(f"--plot: the curve of train.lr_scheduler={values['train']['lr_scheduler']} is not known", err=True)
     if as_json:
         click.echo(json.dumps(facts | {"findings": [vars(one) for one in judged], "remedy": mended}, indent=2))
         return 2 if errors else 0
-    said = [text.table(facts)] if facts else []
-    said += ["learning rate at each step\n" + schedule_plot.terminal(rates)] if rates is not None else []
-    said += [text.findings(judged, values["plan"]["allow"] if facts else [])] if judged else []
-    click.echo("\n\n".join([*said, text.verdict(judged, errors, mended)]))
+    said = [table.table(facts)] if facts else []
+    said += ["learning rate at each step\n" + plot.terminal(rates)] if rates is not None else []
+    said += [table.findings(judged, values["plan"]["allow"] if facts else [])] if judged else []
+    click.echo("\n\n".join([*said, table.verdict(judged, errors, mended)]))
     return 2 if errors else 0
 
 
 def _devices() -> str:
-    from tunetrail.plan import hardware
+    from tunetrail.plan.estimate import hardware
 
     sources = list(dict.fromkeys(one.mfu_source for one in hardware.DEVICES.values()))
     rows = [f"{'device':<10}{'memory':>12}{'TFLOP/s':>10}{'MFU':>6}  from"]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from tunetrail import UserError, launch, workspace
-from tunetrail.quantities import size
+from tunetrail import UserError, launch
+from tunetrail.checkout import workspace
+from tunetrail.units import size
 
 # MLflow's own switches: it tells of each step, and draws a bar for files that are copied at once.
 _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
@@ -45,7 +46,9 @@ def command(run: str, name: str | None, force: bool) -> None:
 def promote(root: Path, word: str, name: str | None, force: bool) -> None:
     """Register the run that `word` means, unless it is registered; give it the alias; say how it is served."""
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
-    from tunetrail import checkpoint, connection, recorded, redaction, registry, store
+    from tunetrail import redaction
+    from tunetrail.tracking import connection, download, registry, store
+    from tunetrail.training import checkpoint
 
     run = store.single(root, word)
     name, scores = registry.named(run, name), registry.scores(root, run)
@@ -60,7 +63,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
     if version:
         click.echo(f"{name}/{version} is this run's model already: nothing is copied.")
     else:
-        found = recorded.bring(root, run.info.run_id)
+        found = download.bring(root, run.info.run_id)
         weights = registry.Weights(found.tuned, found.base, found.revision)
         card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
         address = redaction.whole(connection.uri(root))
@@ -77,7 +80,8 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
 
 def serve(name: str, root: Path) -> str:
     """What to type to serve the champion of `name`; a request may take ten minutes, where MLflow gives it one."""
-    from tunetrail import connection, redaction, registry
+    from tunetrail import redaction
+    from tunetrail.tracking import connection, registry
 
     address = shlex.quote(redaction.whole(connection.uri(root)))
     model = f"models:/{name}@{registry.CHAMPION}"
@@ -86,7 +90,7 @@ def serve(name: str, root: Path) -> str:
 
 def ask() -> str:
     """What to type to ask what is served."""
-    from tunetrail import registry
+    from tunetrail.tracking import registry
 
     rows = json.dumps({"dataframe_records": registry.EXAMPLE})
     return f"curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d {shlex.quote(rows)}"

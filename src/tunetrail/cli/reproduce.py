@@ -2,7 +2,7 @@
 
 import click
 
-from tunetrail import workspace
+from tunetrail.checkout import workspace
 
 _HELP = """Run a recorded run again, from its own commit, changes, data and parameters, and compare number by number.
 
@@ -18,6 +18,6 @@ its 95 % interval. Ends with code 1 where they do not.
 @click.command("reproduce", help=_HELP)
 @click.argument("run")
 def command(run: str) -> None:
-    from tunetrail import lineage  # which imports MLflow, for seconds
+    from tunetrail.runs import lineage  # which imports MLflow, for seconds
 
     lineage.reproduce(workspace.root(), run)

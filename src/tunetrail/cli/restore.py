@@ -2,7 +2,7 @@
 
 import click
 
-from tunetrail import workspace
+from tunetrail.checkout import workspace
 
 _HELP = """Put a run's models, parameters and results back into this checkout, out of its DVC experiment.
 
@@ -16,7 +16,7 @@ What the stages made here stays in DVC's cache, so the run that made it can be r
 @click.command("restore", help=_HELP)
 @click.argument("run")
 def command(run: str) -> None:
-    from tunetrail import lineage  # which imports MLflow, for seconds
+    from tunetrail.runs import lineage  # which imports MLflow, for seconds
 
     root = workspace.root()
     name = lineage.restore(root, run)

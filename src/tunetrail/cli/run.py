@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, answers, composition, config, experiment, grid, implied, params, schema, secret, workspace
+from tunetrail import UserError, answers, experiment
+from tunetrail.checkout import workspace
+from tunetrail.config import check, compose, grid, implied, params, schema, secret
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -50,24 +52,24 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
             raise UserError(f"--params {composed} is composed already. Leave out {words[0]}, or change the file.")
         experiment.conduct(params.load(composed), root, force)
     elif {"-m", "--multirun"} & set(words):
-        from tunetrail import sweep  # MLflow takes seconds to import
+        from tunetrail.sweep import parent  # MLflow takes seconds to import
 
-        composition.check(words, multirun=True)
+        compose.check_words(words, multirun=True)
         alone = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
         if alone:
             raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
         known = schema.params()
         os.chdir(root)
         words, notes = implied.complete(root, words)
-        with composition.explained(root, words, known):
-            grid.check(root, words, known, lambda values: experiment.refuse(values, root))
+        with compose.explained(root, words, known):
+            grid.check_jobs(root, words, known, lambda values: experiment.refuse(values, root))
         click.echo("".join(f"{note}\n" for note in notes), nl=False)
         answers.close()
-        sweep.run(root, words, lambda place, job: compose([*words, f"hydra.sweep.dir={place}"], root, job))
+        parent.run(root, words, lambda place, job: run_composed([*words, f"hydra.sweep.dir={place}"], root, job))
     else:
-        composition.check(words)
+        compose.check_words(words)
         whole, notes = implied.complete(root, words)
-        compose(whole, root, lambda cfg: experiment.conduct(config.resolve(cfg), root, force, words, notes))
+        run_composed(whole, root, lambda cfg: experiment.conduct(check.resolve(cfg), root, force, words, notes))
 
 
 def split(overrides: str) -> list[str]:
@@ -79,7 +81,7 @@ def split(overrides: str) -> list[str]:
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
-def compose(overrides: list[str], root: Path, job: Callable[[Any], float | None]) -> None:
+def run_composed(overrides: list[str], root: Path, job: Callable[[Any], float | None]) -> None:
     """Have Hydra compose the experiment and call `job` with it: once, or with -m for each job, where its launcher will."""
     import hydra
 
@@ -94,7 +96,7 @@ def compose(overrides: list[str], root: Path, job: Callable[[Any], float | None]
         except UserError as error:  # Hydra would print a heading of its own over it
             fault.append(error)
 
-    with composition.explained(root, overrides, schema.params()):
+    with compose.explained(root, overrides, schema.params()):
         hydra.main(config_path=str(root / "conf"), config_name="config")(call)()
     if fault:
         raise fault[0]

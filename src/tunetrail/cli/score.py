@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from tunetrail import UserError, inputs
+from tunetrail import UserError
+from tunetrail.config import inputs
 
 
 @click.command("score")
@@ -29,7 +30,9 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
 
     Each prompt of the prompt file must have one response, word for word to the prompt.
     """
-    from tunetrail import instructions, page, records, report, results, scoring
+    from tunetrail.data import records
+    from tunetrail.evaluation import instructions, results, scoring
+    from tunetrail.report import metrics, page
 
     if not stop:
         raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
@@ -40,19 +43,19 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
     inputs.punkt(asked)
     sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
     found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **sampling)}
-    metrics = report.measure(found, stop, **sampling) | {"null_responses": given.count(None)}
+    measured = metrics.measure(found, stop, **sampling) | {"null_responses": given.count(None)}
     if null := given.count(None):
         click.echo(f"{null:,} of {len(given):,} responses are null, and count as empty answers", err=machine)
     if folder or not machine:
         folder = folder or responses.with_name(f"{responses.name}.report")
         try:
-            page.write_scored(folder, responses.name, metrics, found)
+            page.write_scored(folder, responses.name, measured, found)
         except OSError as error:
             raise UserError(
                 f"{folder}: no report can be written there ({error}). Give another place: --report FOLDER"
             ) from None
     if machine:
         kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health", "null_responses")
-        click.echo(json.dumps({key: metrics[key] for key in kept}, indent=2))
+        click.echo(json.dumps({key: measured[key] for key in kept}, indent=2))
     else:
-        click.echo(f"{report.table(metrics)}\n\n{folder / 'report.html'}")
+        click.echo(f"{metrics.table(measured)}\n\n{folder / 'report.html'}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tunetrail import workspace
+from tunetrail.checkout import workspace
 
 
 @click.command("show")
@@ -20,7 +20,9 @@ def command(run: str, machine: bool) -> None:
     RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. The best job has the highest Prompt Strict;
     of equal ones it is the one with the lowest validation loss, then the first.
     """
-    from tunetrail import listing, results, store
+    from tunetrail.evaluation import results
+    from tunetrail.runs import listing
+    from tunetrail.tracking import store
 
     root = workspace.root()
     shown = store.plain(store.find(root, run))
@@ -41,7 +43,8 @@ def command(run: str, machine: bool) -> None:
 
 def _next(root: Path, run: dict[str, Any], every: list[dict[str, Any]], registered: dict[str, Any]) -> list[str]:
     """What there is to type; nothing that was done already."""
-    from tunetrail import listing, ranking
+    from tunetrail.runs import listing
+    from tunetrail.tracking import ranking
 
     ids = listing.short(every)
     children = [one for one in reversed(every) if one["parent"] == run["id"]]
@@ -66,7 +69,7 @@ def _next(root: Path, run: dict[str, Any], every: list[dict[str, Any]], register
 
 def _again(root: Path, run: dict[str, Any], every: list[dict[str, Any]]) -> list[str]:
     """What tries a run that did not come to its end once more."""
-    from tunetrail import ranking, tracking
+    from tunetrail.tracking import mlflow_run, ranking
 
     sweep = next((one for one in every if one["id"] == run["parent"]), run)
     if ranking.is_sweep(sweep):
@@ -76,7 +79,7 @@ def _again(root: Path, run: dict[str, Any], every: list[dict[str, Any]]) -> list
         lines = [_line(f"reproduce {earlier[:8]}", "the same once more")]
     else:
         lines = ["the command that began it goes on with it: stages that have ended are not run again"]
-    host, _, place = run["tags"].get(tracking.CHECKOUT, "").partition(":")
+    host, _, place = run["tags"].get(mlflow_run.CHECKOUT, "").partition(":")
     composed = Path(place) / "work" / "composed.yaml"
     if host == socket.gethostname() and composed.is_relative_to(root / "runs") and composed.is_file():
         word = f"run --params {shlex.quote(str(composed.relative_to(root)))}"

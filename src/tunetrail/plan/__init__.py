@@ -1,1 +1,4 @@
-"""What a run will be and cost, and why it is refused: worked out before anything is fetched, trained or imported for it."""
+"""What a run will be and cost, and why it is refused.
+
+Worked out before anything is fetched, trained or imported for it.
+"""

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tunetrail import checkpoint, hub
-from tunetrail.plan import architecture, cost, findings, measured, memory, pace, packing, room, schedule, workload
-from tunetrail.plan.hardware import Device
+from tunetrail.data import hub
+from tunetrail.plan.estimate import architecture, cost, measured, memory, pace, packing, schedule, workload
+from tunetrail.plan.estimate.hardware import Device
+from tunetrail.plan.rules import fit, judge
+from tunetrail.training import checkpoint
 
 
 def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     """
     count = values["plan"]["num_gpus"]
     # In the numbers that the device has: what it would be mended to.
-    train = room.runnable(values["train"], device.name, device.bf16)
+    train = fit.runnable(values["train"], device.name, device.bf16)
     work = workload.read(values, root)
     shape, known = architecture.read(values["base"], root)
     steps = packing.steps(train, work.lengths, count)
@@ -136,8 +138,8 @@ def _time(
     }
 
 
-def judged(values: dict[str, Any], facts: dict[str, Any], environ: dict[str, str]) -> list[findings.Finding]:
+def judged(values: dict[str, Any], facts: dict[str, Any], environ: dict[str, str]) -> list[judge.Finding]:
     """What is wrong with the run, errors first; the facts get them too."""
-    found = findings.judge(values, facts, environ)
+    found = judge.judge(values, facts, environ)
     facts["findings"] = [vars(one) for one in found]
     return found

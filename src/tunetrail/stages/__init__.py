@@ -1,4 +1,7 @@
-"""One file a DVC stage. Each reads its section of params.yaml, calls the tool that owns it, and writes the outputs."""
+"""The stages that DVC runs: one file a stage.
+
+Each reads its section of params.yaml, calls the tool that owns it, and writes the outputs.
+"""
 
 import json
 import sys

@@ -12,8 +12,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tunetrail import checkpoint, hub, launch, params, records, scratch, template, tiny
+from tunetrail import launch
+from tunetrail.config import params
+from tunetrail.data import hub, records, template
 from tunetrail.stages import run
+from tunetrail.training import checkpoint, scratch, tiny
 
 OUT, WORK = Path("outputs/base"), Path("work/base")
 

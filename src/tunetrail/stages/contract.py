@@ -8,7 +8,8 @@
 import json
 from pathlib import Path
 
-from tunetrail import contract, params, records, sources, template
+from tunetrail.config import params
+from tunetrail.data import contract, records, sources, template
 from tunetrail.stages import run
 
 RAW, PREPARED, OUT = Path("data/raw"), Path("data/prepared"), Path("outputs/contract")

@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunetrail import checkpoint, launch, params, records, template
+from tunetrail import launch
+from tunetrail.config import params
+from tunetrail.data import records, template
 from tunetrail.stages import run
+from tunetrail.training import checkpoint
 
-TASKS = Path(__file__).parents[1] / "ifeval"
+TASKS = Path(__file__).parents[1] / "evaluation" / "ifeval"
 TUNED = Path("outputs/model")
 
 

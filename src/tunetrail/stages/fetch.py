@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tunetrail import hub, params, records, sources, world
+from tunetrail.config import params
+from tunetrail.data import hub, records, sources, world
 from tunetrail.stages import run
 
 OUT = Path("data/raw")

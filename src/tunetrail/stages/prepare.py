@@ -7,7 +7,8 @@
 
 from pathlib import Path
 
-from tunetrail import params, records
+from tunetrail.config import params
+from tunetrail.data import records
 from tunetrail.stages import run
 
 RAW, OUT = Path("data/raw"), Path("data/prepared")

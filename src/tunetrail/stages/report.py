@@ -9,8 +9,12 @@ from pathlib import Path
 
 import yaml
 
-from tunetrail import contract, history, page, params, plots, report, results
+from tunetrail.config import params
+from tunetrail.data import contract
+from tunetrail.evaluation import results
+from tunetrail.report import metrics, page, plots
 from tunetrail.stages import run
+from tunetrail.training import history
 
 OUT = Path("report")
 
@@ -21,12 +25,12 @@ def main() -> None:
     found = {model: results.read(Path("eval_results") / model, *sampling) for model in ("base", "tuned")}
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
-    metrics = report.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
-    about, experiment = report.about(Path()), params.read("name")
-    name = report.title(experiment, about)
-    page.write_evaluation(OUT, name, metrics, found)
+    measured = metrics.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
+    about, experiment = metrics.about(Path()), params.read("name")
+    name = metrics.title(experiment, about)
+    page.write_evaluation(OUT, name, measured, found)
     (OUT / "verdicts.json").write_text(json.dumps(results.comparable(found), default=str) + "\n", encoding="utf-8")
-    (OUT / "scores.json").write_text(json.dumps(results.listed(metrics), indent=2) + "\n", encoding="utf-8")
+    (OUT / "scores.json").write_text(json.dumps(results.listed(measured), indent=2) + "\n", encoding="utf-8")
     plots.save(plots.loss(steps, name), OUT / "loss")
     plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"], name), OUT / "lengths")
     samples = page.side_by_side(found, section["samples"])
@@ -42,7 +46,7 @@ def main() -> None:
         "base": json.loads(Path("outputs/base/base.json").read_text()),
         "head": page.head(about),
     }
-    text = page.render("report.html.jinja", metrics=metrics, figures=figures, samples=samples, config=config, **card)
+    text = page.render("report.html.jinja", metrics=measured, figures=figures, samples=samples, config=config, **card)
     (OUT / "report.html").write_text(text, encoding="utf-8")
     print(f"report: {OUT}/report.html")
 

@@ -11,8 +11,10 @@ import json
 import shutil
 from pathlib import Path
 
-from tunetrail import checkpoint, launch, params, scratch, tokens
+from tunetrail import launch
+from tunetrail.config import params
 from tunetrail.stages import run
+from tunetrail.training import checkpoint, scratch, token_cache
 
 PREPARED = Path("data/prepared")
 
@@ -22,7 +24,7 @@ def main() -> None:
     resumes = section.get("resume_from_checkpoint") or section.get("auto_resume_from_checkpoints")
     work = (scratch.check if resumes else scratch.empty)(section["output_dir"], "train")
     base = json.loads(Path("outputs/base/base.json").read_text())
-    tokens.share(section, [PREPARED / "train.jsonl", PREPARED / "validation.jsonl"], base)
+    token_cache.share(section, [PREPARED / "train.jsonl", PREPARED / "validation.jsonl"], base)
     params.write_yaml(work / "axolotl.yaml", section)
     here = checkpoint.is_path(section["base_model"])
     words = ["-m", "axolotl.cli.train", str(work / "axolotl.yaml")]

@@ -1,0 +1,1 @@
+"""Git and DVC of this checkout."""

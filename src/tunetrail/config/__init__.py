@@ -1,0 +1,1 @@
+"""conf/ composed, checked, written to params.yaml."""

@@ -1,0 +1,1 @@
+"""Rows, prompts, template, the demo's world; what the data are."""

@@ -1,0 +1,1 @@
+"""This machine and its services, a line a check."""

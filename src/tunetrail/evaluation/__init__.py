@@ -1,0 +1,1 @@
+"""lm-eval's task and checkers; results as scores with intervals."""

@@ -1,0 +1,149 @@
+"""The Axolotl configs of a run and the device that it is for -> what Axolotl itself has against them, before anything runs.
+
+Axolotl validates its config when a training starts, which is after the base model was made and evaluated; the same
+validation is called here, for the device that is planned and not for the one that answers. It takes neither the model nor
+the data. Not covered: what Axolotl checks once it has the model's own config.
+"""
+
+import copy
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tunetrail import answers
+from tunetrail.plan.estimate.hardware import Device
+
+# What a run is about: to leave one of these out would not be the run that was meant, or none.
+_KEPT = {"adapter", "base_model", "datasets", "learning_rate", "num_epochs", "optimizer", "output_dir", "plugins"}
+_KEPT |= {"gradient_accumulation_steps", "micro_batch_size", "sequence_len", "test_datasets"}
+_CHECKED = {"learning_rate": 1e-4, "seed": 42}  # a number above 0, an integer from 0 on
+_SHOWN = 3  # of several faults of one config
+_NOISE = re.compile(r"^(Value error|Assertion failed), ")
+
+
+def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Callable[[], dict[str, Any]]:
+    """Begin to ask Axolotl for the composed `values` on `device`, which `origin` names; the result waits for the answer.
+
+    It has for each section that Axolotl refuses ("train", "base.make.train") its `message`, the `key` without which it
+    takes the section, or None, whether it only lacks a `package` here, and whether that is `lasting`. A package may be there
+    the next time, and an error that nobody expects may be this machine's: such an answer is not kept.
+
+    The result raises:
+        UserError: Axolotl cannot be asked.
+    """
+    configs = {"train": values["train"]}
+    if values["base"]["make"]:
+        configs["base.make.train"] = values["base"]["make"]["train"]
+    configs = {name: _settled(config, root) for name, config in configs.items()}
+    seen = origin == "this machine" and device.name != "cpu"
+    question = {
+        "configs": configs,
+        "capabilities": {"n_gpu": values["plan"]["num_gpus"]} | ({} if seen else device.capabilities()),
+        "device": device.name,
+        "files": sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(configs)),
+    }
+    subject = "asking Axolotl whether it takes this config"
+    return answers.ask("plan.acceptance", question, subject, lambda answer: all(one["lasting"] for one in answer.values()))
+
+
+def _settled(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The config with one value for the keys of which the schema has checked every value: the jobs of a sweep that differ
+    in these alone, and checkouts in other places, get one answer."""
+    deepspeed = config.get("deepspeed")
+    file = {"deepspeed": str(root / deepspeed)} if isinstance(deepspeed, str) else {}
+    return config | {key: value for key, value in _CHECKED.items() if key in config} | file
+
+
+def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
+    """What the answer depends on besides the configs: DeepSpeed's config, and the source of plug-ins of one's own."""
+    files = []
+    for config in configs.values():
+        if isinstance(config.get("deepspeed"), str):
+            files.append(Path(config["deepspeed"]))
+        for plugin in config.get("plugins") or []:
+            names = str(plugin).split(".")[:-1]
+            packages = [Path(*names[:count]) / "__init__.py" for count in range(1, len(names))]
+            for folder in (Path(entry) for entry in sys.path if "site-packages" not in entry):
+                files += [folder / file for file in (*packages, Path(*names).with_suffix(".py"))]
+                files += (folder / Path(*names)).glob("*.py") if names else []
+    return sorted({file for file in files if file.is_file()})
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """What `ask` asks, in a process that may import Axolotl."""
+    refused = {}
+    for name, config in question["configs"].items():
+        if error := _error(config, question["capabilities"]):
+            key = _without(config, question["capabilities"])
+            refused[name] = {
+                "message": _message(error, config),
+                "key": key,
+                "package": isinstance(error, ImportError),
+                "lasting": isinstance(error, ValueError | NotImplementedError),
+            }
+    return refused
+
+
+def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | None:
+    """What axolotl.cli.config.load_cfg raises of it, with the capabilities of the device that is planned."""
+    from axolotl.cli.config import gpu_capabilities, prepare_plugins
+    from axolotl.integrations.base import PluginManager
+    from axolotl.utils.config import validate_config
+    from axolotl.utils.dict import DictDefault
+
+    here, environment = gpu_capabilities()
+    before, plugins = dict(os.environ), PluginManager.get_instance().plugins
+    plugins.clear()  # of the config before
+    try:
+        loaded = DictDefault(copy.deepcopy(config))
+        prepare_plugins(loaded)
+        if lacking := [name for name in config.get("plugins") or [] if name not in plugins]:
+            return ImportError(f"plugins: {lacking[0]} cannot be imported, and Axolotl would train without it")
+        validate_config(loaded, capabilities=here | capabilities, env_capabilities=environment)
+    except Exception as error:
+        return error
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return None
+
+
+def _without(config: dict[str, Any], capabilities: dict[str, Any]) -> str | None:
+    """The key without which Axolotl takes the config; of several the one that was added last."""
+    for key in reversed(config):
+        if key not in _KEPT and config[key] is not None and not _error(config | {key: None}, capabilities):
+            return key
+    return None
+
+
+def _message(error: Exception, config: dict[str, Any]) -> str:
+    """Axolotl's own words, each with its key; not what pydantic puts around them (the input, addresses)."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        named = "" if isinstance(error, ValueError | NotImplementedError | ImportError) else f"{type(error).__name__}: "
+        return f"{named}{' '.join(str(error).split())}"
+    faults: dict[str, str] = {}
+    for fault in error.errors(include_url=False, include_input=False):
+        key = _key(fault["loc"], config)
+        text = " ".join(_NOISE.sub("", fault["msg"]).split())
+        faults.setdefault(key, f"{key}: {text}" if key not in text else text)
+    if error.title.endswith("Dataset"):
+        faults = {key: f"datasets: {text}" for key, text in faults.items()}
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return "; ".join([*faults.values()][:_SHOWN]) + more
+
+
+def _key(place: tuple[str | int, ...], config: Any) -> str:
+    """The dotted key that pydantic means by a place, which names the alternatives of a union too."""
+    parts: list[str] = []
+    for part in place:
+        inside = part in config if isinstance(config, dict) else isinstance(config, list) and isinstance(part, int)
+        if inside or not parts:
+            parts.append(str(part))
+            config = config[part] if inside else None
+    return ".".join(parts)

@@ -1,0 +1,1 @@
+"""Tokens, steps, memory, time and cost of a run, predicted."""

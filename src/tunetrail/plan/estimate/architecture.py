@@ -1,0 +1,134 @@
+"""A model's config.json -> its shape, how many weights it has, and the FLOP of a token.
+
+For decoders of Llama's build: grouped-query attention and a gated MLP, without biases. Where neither a file nor the hub's
+cache has the config, `recorded/models.yaml` has the shapes of the models in conf/model. Not covered: mixtures of experts.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunetrail import UserError
+from tunetrail.data import hub
+from tunetrail.training import checkpoint
+
+_RECORDED = Path(__file__).with_name("recorded") / "models.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A decoder's shape, in transformers' own words."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """The linear maps of one layer: name -> (inputs, outputs)."""
+        hidden, heads = self.hidden_size, self.num_attention_heads * self.head_dim
+        groups, gated = self.num_key_value_heads * self.head_dim, self.intermediate_size
+        return {
+            "q_proj": (hidden, heads),
+            "k_proj": (hidden, groups),
+            "v_proj": (hidden, groups),
+            "o_proj": (heads, hidden),
+            "gate_proj": (hidden, gated),
+            "up_proj": (hidden, gated),
+            "down_proj": (gated, hidden),
+        }
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of all layers' linear maps, which 4-bit loading quantises."""
+        return self.num_hidden_layers * sum(inputs * outputs for inputs, outputs in self.projections.values())
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Weights of one embedding; the head has as many of its own where they are not tied."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def parameters(self) -> int:
+        """All weights: embedding, head, linear maps, two norms a layer and the last one."""
+        embeddings = self.embedding_parameters * (1 if self.tie_word_embeddings else 2)
+        return embeddings + self.linear_parameters + (2 * self.num_hidden_layers + 1) * self.hidden_size
+
+    def adapter_parameters(self, train: dict[str, Any]) -> int:
+        """Weights of a LoRA adapter as the Axolotl config `train` asks for it; 0 without one.
+
+        Raises:
+            UserError: the adapter has no rank, or its modules are a pattern.
+        """
+        if not train.get("adapter"):
+            return 0
+        if not train.get("lora_r"):
+            raise UserError(f"train.adapter={train['adapter']} needs a rank. Add method=lora, or train.lora_r=16.")
+        named = train.get("lora_target_modules") or ()
+        if isinstance(named, str) and named != "all-linear":
+            raise UserError(f"train.lora_target_modules={named}: no plan is made of a pattern. Give a list of names.")
+        every = train.get("lora_target_linear") or named == "all-linear"
+        pairs = [shape for name, shape in self.projections.items() if every or name in named]
+        whole = {"embed_tokens", "lm_head"} & set(train.get("lora_modules_to_save") or ())
+        maps = self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)
+        return maps + len(whole) * self.embedding_parameters
+
+    def forward_flops(self, context: float) -> float:
+        """FLOP of one token forward: two for each weight that is multiplied, and attention over `context` tokens, of which a
+        token sees half on average (PaLM, arXiv:2204.02311, appendix B)."""
+        heads = self.num_attention_heads * self.head_dim
+        return 2 * (self.linear_parameters + self.embedding_parameters) + 2 * self.num_hidden_layers * heads * context
+
+
+def from_config(config: dict[str, Any]) -> Architecture:
+    """The shape that a transformers config states.
+
+    Raises:
+        UserError: it is not a decoder of this build.
+    """
+    heads = config.get("num_attention_heads")
+    found = {field.name: config.get(field.name) for field in dataclasses.fields(Architecture)}
+    found["num_key_value_heads"] = found["num_key_value_heads"] or heads
+    found["head_dim"] = found["head_dim"] or (config.get("hidden_size") or 0) // (heads or 1)
+    found["tie_word_embeddings"] = bool(found["tie_word_embeddings"])
+    if lacking := [name for name, value in found.items() if value is None]:
+        kind = config.get("model_type", "this model")
+        raise UserError(f"{kind} has no {lacking[0]} in its config: no plan can be made of it. Take a Llama-like model.")
+    return Architecture(**found)
+
+
+def puts_bos(base_model: str) -> bool | None:
+    """Whether a recorded model's tokenizer puts BOS before a text; None: not on record."""
+    return yaml.safe_load(_RECORDED.read_text()).get(base_model, {}).get("puts_bos")
+
+
+def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
+    """The shape of the model that the section `base` of params.yaml names, and where it stands.
+
+    Raises:
+        UserError: nothing here has it and the hub does not give it, or it is of another build.
+    """
+    if base["make"]:
+        return from_config(base["make"]["llama"] | {"vocab_size": base["make"]["vocab_size"]}), "base.make"
+    name = base["base_model"]
+    if checkpoint.is_path(name) or (root / name / "config.json").is_file():
+        file = root / name / "config.json"
+        if not file.is_file():
+            raise UserError(f"{file}: no such file. Give base.base_model=FOLDER with a model in the transformers format.")
+        return from_config(json.loads(file.read_text())), str(file)
+    if file := hub.cached(name, "config.json", base["revision_of_model"]):
+        return from_config(json.loads(file.read_text())), "the hub's cache"
+    recorded = yaml.safe_load(_RECORDED.read_text())
+    if name in recorded:
+        return from_config(recorded[name]), f"a record of {name}'s config"
+    file = hub.fetch(name, "config.json", base["revision_of_model"])
+    return from_config(json.loads(file.read_text())), "the hub"

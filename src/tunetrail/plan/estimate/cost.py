@@ -1,0 +1,65 @@
+"""Steps, a model's shape and a device -> FLOP, seconds, GPU-hours, and bytes on the disk.
+
+Not covered: downloads, waiting for a machine, and how GPUs of several hosts slow each other.
+"""
+
+import math
+from typing import Any
+
+from tunetrail.plan.estimate import memory
+from tunetrail.plan.estimate.architecture import Architecture
+from tunetrail.plan.estimate.hardware import Device
+
+EVALUATOR_START = 20.0  # s until the first answer: imports 17 to 21 s (measured on two cores)
+# Seconds of a layer for each token that a batch generates: 1,340 tokens/s at a batch of 128 from 32 layers of one H200,
+# whose memory would allow 25,000; the tiny Llama of three layers on two cores.
+LAYER_SECONDS = {True: 3.0e-3, False: 1.0e-3}
+
+
+def flops(
+    shape: Architecture, train: dict[str, Any], slots: float, validated: float, length: float, masked: bool = False
+) -> dict[str, float]:
+    """FLOP of the whole training. `slots` and `validated`: tokens computed in training and in validation, padding and all;
+    `length`: mean tokens of a row, over which packed attention goes. Where there is no kernel for packed rows, as on a CPU,
+    attention goes over whole sequences, and what a mask leaves out of them is computed too (`masked`).
+
+    A backward pass is two forward ones, one where the weights are frozen; activations computed twice are another.
+    """
+    whole = train.get("pad_to_sequence_len") or train.get("sample_packing")
+    context = length if train.get("sample_packing") or not whole else train["sequence_len"]
+    if masked:
+        context = 2 * (train["sequence_len"] if whole else length)
+    forward = shape.forward_flops(context)
+    backward = 1 if train.get("adapter") else 2
+    return {
+        "training": slots * forward * (1 + backward),
+        "recomputed": slots * forward if train.get("gradient_checkpointing") else 0.0,
+        "validation": validated * forward,
+    }
+
+
+def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, device: Device, count: int) -> tuple[int, float]:
+    """(tokens, seconds), both at most, to answer `prompts` prompts on `count` GPUs, each batch to its longest answer."""
+    longest = evaluate["task"]["generation_kwargs"]["max_gen_toks"]
+    batch = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1
+    width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
+    step = shape.num_hidden_layers * LAYER_SECONDS[device.name != "cpu"]
+    step = max(step, shape.parameters * width / device.bandwidth)
+    if device.name == "cpu":
+        step += batch * shape.forward_flops(longest) / (device.flops * device.mfu)
+    return prompts * longest, EVALUATOR_START + math.ceil(prompts / batch / count) * longest * step
+
+
+def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool) -> dict[str, float]:
+    """Bytes: checkpoints at once, each with its optimiser's states; the finished model three times (where Axolotl leaves it,
+    as DVC's output, and in DVC's cache, unless that is linked); the base model, in 16 bits, if it is to be `fetched`."""
+    adapter = shape.adapter_parameters(train)
+    width = 2 if train.get("bf16") or train.get("fp16") else 4
+    model = 4.0 * adapter if adapter else float(width * shape.parameters)
+    checkpoint = model
+    if not train.get("save_only_model"):
+        parts = memory.training(shape, train, 1)
+        checkpoint += sum(size for name, size in parts.items() if name.startswith("optimiser"))
+    base = 2.0 * shape.parameters if fetched else 0.0
+    total = saves * checkpoint + 3 * model + base
+    return {"checkpoints": saves, "checkpoint": checkpoint, "model": model, "base": base, "total": total}

@@ -1,0 +1,101 @@
+"""A model's shape and an Axolotl config -> the bytes that training and evaluation need on each GPU, part by part.
+
+What PyTorch has allocated at its peak; the driver's context and the allocator's free blocks (`OVERHEAD`) come on top. What
+says "measured" is fitted to benchmarks/memory.jsonl, and tests/plan/estimate/test_memory.py holds the one against the
+other. Not covered: tensor and context parallelism, offloading, mixtures of experts.
+"""
+
+from typing import Any
+
+from tunetrail.plan.estimate.architecture import Architecture
+
+OVERHEAD = 1.5 * 2**30  # measured: the driver's context, and blocks that the allocator holds free
+LIGER = "axolotl.integrations.liger.LigerPlugin"
+# Activations that one layer keeps for its backward pass, in widths of its MLP and of its hidden state. Measured: norms and
+# gates keep less with Liger's kernels, and an adapter's fused kernels do not keep the inputs of frozen maps.
+_KEPT = {("full", True): (3, 13), ("full", False): (4, 17), ("adapter", True): (2, 8), ("adapter", False): (2, 10)}
+# While a layer's backward pass runs, it holds this many times what the layer keeps (measured).
+_AT_WORK = {"full": 2.6, "adapter": 1.8}
+# Bytes a logit: bfloat16, its copy in float32, the log-softmax and its gradient; a trained head adds one copy (measured).
+_LOGIT = {"full": 14, "adapter": 12}
+_FOUR_BIT = 0.516  # bytes a weight in NF4: half a byte, and its scales quantised twice (QLoRA, arXiv:2305.14314, section 3)
+_MOMENT = 1.02  # bytes of a moment in 8 bits, with a scale for each 256
+
+
+def training(shape: Architecture, train: dict[str, Any], num_gpus: int) -> dict[str, float]:
+    """Bytes on each GPU at the peak of a training step: part -> bytes.
+
+    `train` is an Axolotl config. `optimiser (paged)` may leave the GPU for the host's memory: see `needed`.
+    """
+    zero = _zero_stage(train)
+    sharded = num_gpus if train.get("fsdp_config") or zero == 3 else 1
+    width = 2 if train.get("bf16") or train.get("fp16") else 4
+    ends = shape.parameters - shape.linear_parameters  # the embedding, the head and the norms
+    linear = _FOUR_BIT if train.get("load_in_4bit") else 1 if train.get("load_in_8bit") else width
+    parts = {"weights": (ends * width + shape.linear_parameters * linear) / sharded}
+    if train.get("adapter"):  # peft trains it in float32
+        adapter = shape.adapter_parameters(train)
+        parts |= {"adapter": 4 * adapter, "gradients": 4 * adapter, "optimiser": _states(train, 4) * adapter}
+    else:
+        parts["gradients"] = width * shape.parameters / (num_gpus if zero >= 2 else sharded)
+        paged = " (paged)" if str(train["optimizer"]).startswith("paged_") else ""
+        parts[f"optimiser{paged}"] = _optimiser(shape, train, width) / (num_gpus if zero else sharded)
+        parts["head's gradient"] = 4 * shape.embedding_parameters  # summed up apart before it joins the others (measured)
+        if num_gpus > 1 and sharded == 1 and not zero:
+            parts["gradient buckets"] = width * shape.parameters  # in which DDP exchanges gradients
+    if sharded > 1:
+        parts["gathered"] = 2 * width * ends  # whole on each GPU during a step, weights and gradients
+    return parts | _activations(shape, train, width)
+
+
+def _activations(shape: Architecture, train: dict[str, Any], width: int) -> dict[str, float]:
+    kernels = train.get("adapter") and train.get("lora_mlp_kernel") is not False  # Axolotl turns them on by itself
+    way = "adapter" if kernels else "full"
+    tokens = train["micro_batch_size"] * train["sequence_len"]
+    mlp, hidden = _KEPT[way, LIGER in (train.get("plugins") or [])]
+    layer = tokens * width * (mlp * shape.intermediate_size + hidden * shape.hidden_size)
+    if train.get("liger_fused_linear_cross_entropy"):  # the logits are never whole, but the head's gradient is, twice
+        head = {} if train.get("adapter") else {"loss": 4 * width * shape.embedding_parameters}
+    else:
+        head = {"logits": tokens * shape.vocab_size * _LOGIT["adapter" if train.get("adapter") else "full"] * width / 2}
+    if not train.get("gradient_checkpointing"):
+        return {"activations": layer * shape.num_hidden_layers} | head
+    kept = {"activations": tokens * width * shape.hidden_size * shape.num_hidden_layers}
+    # The last layer's backward pass begins when the logits are gone: the larger of the two counts.
+    work = {"one layer's backward": _AT_WORK[way] * layer}
+    return kept | max(head, work, key=lambda part: sum(part.values()))
+
+
+def _zero_stage(train: dict[str, Any]) -> int:
+    """DeepSpeed's; 0 without it, or where its config is a file."""
+    config = train.get("deepspeed")
+    return config.get("zero_optimization", {}).get("stage", 0) if isinstance(config, dict) else 0
+
+
+def _states(train: dict[str, Any], width: int) -> float:
+    """Bytes of optimiser state for a trained weight of `width` bytes: two moments like it, unless its name says less."""
+    name = str(train["optimizer"])
+    moments = {"lion": 1, "sgd": 0, "adafactor": 0.01}  # adafactor: a row's and a column's sum for each matrix
+    count = next((few for kind, few in moments.items() if kind in name), 2)
+    return count * (_MOMENT if "8bit" in name else width)
+
+
+def _optimiser(shape: Architecture, train: dict[str, Any], width: int) -> float:
+    """transformers has bitsandbytes keep the embedding's moments in 32 bits."""
+    states = _states(train, width)
+    more = (8 - states) * shape.embedding_parameters if "8bit" in str(train["optimizer"]) else 0
+    return states * shape.parameters + more
+
+
+def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: int, prompts: int) -> dict[str, float]:
+    """Bytes on a GPU that generates: weights, and the keys and values of the fullest batch, whose rows are padded to
+    `tokens` tokens, prompt and answer; a batch has no more rows than there are `prompts` for each GPU."""
+    width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
+    batch = min(evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1, prompts)
+    key_values = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width
+    return {"weights": shape.parameters * width, "keys and values": batch * tokens * key_values}
+
+
+def needed(parts: dict[str, float]) -> float:
+    """Bytes that must fit: all parts but the paged one, and what the driver and the allocator take."""
+    return sum(size for name, size in parts.items() if "(paged)" not in name) + OVERHEAD

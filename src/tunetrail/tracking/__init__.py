@@ -1,0 +1,1 @@
+"""MLflow: where the record is, writing a run, finding one, the model registry."""

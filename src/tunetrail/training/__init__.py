@@ -1,0 +1,1 @@
+"""What Axolotl reads and leaves."""

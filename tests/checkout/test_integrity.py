@@ -1,0 +1,125 @@
+"""Files and the hashes that DVC itself gave them, in a real project."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from tests.checkout.test_cache import dvc
+from tunetrail.checkout import integrity, workspace
+
+pytestmark = pytest.mark.stage
+
+STAGES = """
+stages:
+  train:
+    cmd: cp -r made/model model && cp made/one one && mkdir empty
+    outs: [model, one, empty]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("integrity") / "checkout"
+    (folder / "made" / "model" / "deep" / "größe").mkdir(parents=True)
+    for name in ("model/weights", "model/deep/größe/b", "model/deep.txt", "model/Z", "one"):
+        (folder / "made" / name).write_text(f"this is {name}\r\n")
+    (folder / "dvc.yaml").write_text(STAGES)
+    dvc(folder, "init", "--quiet", "--no-scm")
+    dvc(folder, "repro", "--quiet")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    shutil.copytree(made, tmp_path / "checkout", symlinks=True)
+    return tmp_path / "checkout"
+
+
+def outs(folder):
+    return workspace.hashes(workspace.locked(folder))
+
+
+def found(folder):
+    """What is wrong, as (path, state of the object)."""
+    others = integrity.changed(folder, outs(folder))
+    faults = integrity.faults(outs(folder), others, folder / ".dvc" / "cache" / "files" / "md5")
+    return [(fault.path, fault.state) for fault in faults]
+
+
+def flip(file):
+    """Turn one bit; size, time of change and inode stay, by which DVC takes the file for unchanged."""
+    before, data = file.stat(), bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.chmod(0o644)
+    file.write_bytes(data)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    file.chmod(before.st_mode)
+
+
+def cached(folder, path):
+    """The object of an output, or of a file in one."""
+    out, _, name = path.partition("/")
+    md5 = outs(folder)[out]
+    objects = folder / ".dvc" / "cache" / "files" / "md5"
+    if name:
+        listing = json.loads((objects / md5[:2] / md5[2:]).read_bytes())
+        md5 = next(entry["md5"] for entry in listing if entry["relpath"] == name)
+    return objects / md5[:2] / md5[2:]
+
+
+def test_files_have_the_hashes_that_dvc_gave_them(folder):
+    assert set(outs(folder)) == {"model", "one", "empty"}
+    assert {path: integrity.digest(integrity.files(folder / path)) for path in outs(folder)} == outs(folder)
+    assert integrity.changed(folder, outs(folder)) == {}
+    assert integrity.files(folder / "nothing") is integrity.digest(None) is None
+
+
+def test_one_bit_is_seen_where_dvc_does_not_see_it(folder):
+    for path in ("model/weights", "one"):
+        flip(folder / path)
+    assert found(folder) == [("model/weights", "whole"), ("one", "whole")]
+
+
+def test_every_other_difference_is_seen_and_what_the_cache_has_is_said(folder):
+    (folder / "model" / "weights").unlink()
+    (folder / "model" / "Z").write_text("edited by hand")
+    (folder / "model" / "more").touch()
+    (folder / "empty" / "more").touch()
+    cached(folder, "model/Z").unlink()
+    flip(cached(folder, "model/weights"))
+    assert found(folder) == [
+        ("empty/more", "whole"),
+        ("model/Z", "missing"),
+        ("model/more", "whole"),
+        ("model/weights", "damaged"),
+    ]
+
+
+def test_a_folder_that_is_gone_is_every_file_of_it_and_a_damaged_listing_is_said_by_itself(folder):
+    shutil.rmtree(folder / "model")
+    assert [path for path, _ in found(folder)] == ["model/Z", "model/deep.txt", "model/deep/größe/b", "model/weights"]
+    flip(cached(folder, "model"))
+    assert found(folder) == [("model", "damaged")]
+    cached(folder, "model").unlink()
+    assert found(folder) == [("model", "missing")]
+
+
+def test_a_truncated_object_is_damaged(folder):
+    file = cached(folder, "model/weights")
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:3])
+    (folder / "model" / "weights").write_text("edited")
+    assert found(folder) == [("model/weights", "damaged")]
+    assert integrity.whole(cached(folder, "one"), outs(folder)["one"])
+
+
+def test_many_are_said_by_the_first_and_their_count():
+    faults = [integrity.Fault(f"f{number}", "a", None, None, "missing") for number in range(5)]
+    assert integrity.shown(faults).splitlines() == [
+        "  f0: md5 a is recorded, no file is here",
+        "  f1: md5 a is recorded, no file is here",
+        "  f2: md5 a is recorded, no file is here",
+        "  and 2 more",
+    ]

@@ -1,0 +1,327 @@
+"""The command as a person types it. Whatever is wrong ends in one message and code 2 before anything is written."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tunetrail.checkout import workspace
+
+ROW = {"instruction": "a", "input": "", "output": "b"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout with this conf/ and dvc.yaml, and files that are wrong in every way that the issue names."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "--all"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    good = json.dumps(ROW)
+    files = {
+        "good.jsonl": "\n".join(json.dumps(ROW | {"input": str(number)}) for number in range(60)),
+        "broken.jsonl": good + "\n{'instruction'\n",
+        "no_field.jsonl": good + '\n{"instruction": "a"}\n',
+        "empty_output.jsonl": good + "\n" + json.dumps(ROW | {"output": ""}),
+        "empty.jsonl": "",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "latin1.jsonl").write_bytes(json.dumps(ROW | {"output": "é"}, ensure_ascii=False).encode("latin-1"))
+    (folder / "utf16.jsonl").write_bytes(files["good.jsonl"].encode("utf-16"))
+    (folder / "under_a_key.json").write_text(
+        json.dumps({"data": [json.loads(row) for row in files["good.jsonl"].split("\n")]})
+    )
+    (folder / "empty_folder").mkdir()
+    for earlier in ("outputs/model/model.safetensors", "report/metrics.json", "params.yaml", "dvc.lock"):
+        (folder / earlier).parent.mkdir(parents=True, exist_ok=True)
+        (folder / earlier).write_text("of an earlier run")
+    return folder
+
+
+def tunetrail(folder, *words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": ""}
+    return subprocess.run(
+        [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def contents(folder):
+    """Every file below the folder and what is in it, git's own and the scratch folder work/ left out."""
+    files = (file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts)
+    return {file.relative_to(folder): file.read_bytes() for file in files if folder / "work" not in file.parents}
+
+
+def refused(folder, *words):
+    """What `tunetrail run` says against the words, with code 2, on one stream and with nothing written."""
+    before = contents(folder)
+    ended = tunetrail(folder, "run", *words)
+    assert ended.returncode == 2, ended.stderr
+    asking, _, message = ended.stderr.rpartition("error: ")  # the first time it is said that the tools are asked
+    assert not asking or (asking.startswith("asking ") and asking.count("\n") == 1)
+    assert ended.stdout == ""
+    assert contents(folder) == before
+    return f"error: {message}"
+
+
+FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ((*FILE, "prepare.path=nowhere.jsonl"), ["nowhere.jsonl: no such file", "Give"]),
+        ((*FILE, "prepare.path=broken.jsonl"), ["broken.jsonl, line 2: not JSON", "Mend or remove"]),
+        ((*FILE, "prepare.path=no_field.jsonl"), ["row 2: no field 'output'"]),
+        ((*FILE, "prepare.path=empty_output.jsonl"), ["row 2: 'output' is empty", "prepare.empty=drop"]),
+        ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8, byte 0xE9", "find out"]),
+        (
+            (*FILE, "prepare.path=under_a_key.json"),
+            ["one object; its 'data' is an array of 60 rows. Add prepare.field=data"],
+        ),
+        ((*FILE, "prepare.path=utf16.jsonl"), ["utf16.jsonl is UTF-16, not JSON", "iconv -f UTF-16 -t UTF-8"]),
+        ((*FILE, "prepare.path=/dev/null"), ["/dev/null is a pipe, a socket or a device"]),
+        (("prepare.field=data",), ["prepare.field=data is for a file"]),
+        ((*FILE, "prepare.path=empty.jsonl"), ["empty.jsonl: no rows"]),
+        ((*FILE, "prepare.path=good.jsonl", "prepare.validation_rows=60"), ["60 rows", "leaves none to train on"]),
+        ((*FILE, "prepare.path=good.jsonl"), ["good.jsonl, row 1: no field 'key'"]),
+        (("experiment=alpaca_tiny", "evaluate.path=good.jsonl"), ["prepare.path has no value", "prepare.path=..."]),
+        (("train.lerning_rate=1",), ["train.lerning_rate: no such key", "train.learning_rate"]),
+        (("+train.lerning_rate=1",), ["train.lerning_rate: no such key", "train.learning_rate"]),
+        (("+base.make.train.weight_decoy=1",), ["base.make.train.weight_decoy", "base.make.train.weight_decay?"]),
+        (("+base.make.llama.hiden_size=1",), ["base.make.llama.hiden_size", "base.make.llama.hidden_size?"]),
+        (("+evaluate.batchsize=1",), ["evaluate.batchsize", "evaluate.batch_size?"]),
+        (("+evaluate.task.doc_to_txt=1",), ["evaluate.task.doc_to_txt", "evaluate.task.doc_to_text?"]),
+        (("+accelerate.num_proceses=1",), ["accelerate.num_proceses", "accelerate.num_processes?"]),
+        (("+evaluate.task.generation_kwargs.max_gen_tok=5",), ["generation_kwargs.max_gen_tok:", "max_gen_toks?"]),
+        (("evaluate.task.generation_kwargs.max_gen_toks=many",), ["max_gen_toks: 'many' is not of type 'integer'"]),
+        (("+evaluate.model_args.dtpe=x",), ["evaluate.model_args.dtpe", "evaluate.model_args.dtype?"]),
+        (("+evaluate.model_args.token=hf_abc",), ["evaluate.model_args.token"]),
+        (("evaluate.limit=-3",), ["evaluate.limit: -3"]),
+        (("base.make.llama.hidden_size=big",), ["base.make.llama.hidden_size: 'big' is not"]),
+        (("accelerate.num_processes=two",), ["accelerate.num_processes: 'two' is not"]),
+        (("prepare.generate.prompts=0",), ["prepare.generate.prompts: 0 is less than"]),
+        (("train.output_dir=precious",), ["train.output_dir=precious", "below work/"]),
+        (("--overrides", "name='x"), ["No closing quotation", "Close the quotation"]),
+        (("prepare.path=my (1).jsonl",), ["Quote a value", 'prepare.path="my (1).jsonl"']),
+        (("sed=1",), ["sed: no such key", "Did you mean seed?"]),
+        (("train.max_steps=5",), ["Add it with a plus: +train.max_steps"]),
+        (("train.num_epochs=many",), ["train.num_epochs: 'many' is not of type 'number'"]),
+        (("train.num_epochs=-1",), ["train.num_epochs: -1 is less than or equal to"]),
+        (("model=local",), ["base.base_model has no value", "base.base_model=..."]),
+        (("train.learning_rate=fast",), ["train.learning_rate: 'fast' is not of type 'number'"]),
+        (("prepare.generate.rows=1.5",), ["prepare.generate.rows: 1.5 is not of type 'integer'"]),
+        (("prepare.take=0",), ["prepare.take: 0"]),
+        (("--experiment=demo",), ["An override has no dashes: experiment=VALUE"]),
+        (("report.stop=''",), ["report.stop"]),
+        (("prepare=alpaca_cleaned", "prepare.hub.revision=main"), ["prepare.hub.revision: 'main'", "Give the commit"]),
+        (("plan.allow=[OUT_OF_MEMROY]",), ["plan.allow: OUT_OF_MEMROY: no such code. Did you mean OUT_OF_MEMORY?"]),
+        (("prepare.empty=keep",), ["prepare.empty: 'keep' is not one of"]),
+        (("train.optimizer=adamw_torhc",), ["train.optimizer: 'adamw_torhc' is not known. Did you mean adamw_torch?"]),
+        (("train.lr_scheduler=cosinus",), ["train.lr_scheduler: 'cosinus' is not known. Did you mean cosine?"]),
+        (
+            (*FILE, "prepare.path=empty_folder"),
+            ["prepare.path=empty_folder is a folder."],
+        ),
+        (("train.sequence_len=long",), ["train.sequence_len: 'long'"]),
+        (("prepare=alpaca_cleaned", "evaluate=ifeval", "prepare.path=good.jsonl"), ["prepare.hub=null"]),
+        (("prepare=file", "prepare.path=good.jsonl"), ["evaluate=ifeval"]),
+        (
+            ("prepare.path=good.jsonl",),
+            ["tunetrail run experiment=alpaca_tiny prepare.path=good.jsonl evaluate.path=PROMPTS"],
+        ),
+        (("prepare.path=nowhere.jsonl",), ["nowhere.jsonl: no such file"]),
+        (("evaluate.path=nowhere.jsonl",), ["nowhere.jsonl: no such file"]),
+        (("--overrides", "++prepare.path=nowhere.jsonl"), ["nowhere.jsonl: no such file"]),
+        (("prepare=demo", "prepare.path=good.jsonl"), ["prepare.path=good.jsonl would not be read", "Set prepare=file"]),
+        (("fetch.instructions.path=good.jsonl",), ["Set prepare.path alone"]),
+        (
+            ("-m", "prepare.path=nowhere.jsonl,good.jsonl"),
+            ["the job prepare.path=nowhere.jsonl: nowhere.jsonl: no such file"],
+        ),
+        (("model=gpt5",), ["Could not find 'model/gpt5'", "local", "tiny_llama"]),
+        (("experiment=dmeo",), ["experiment/dmeo", "alpaca_tiny", "demo"]),
+        (("model=local", "base.base_model=empty_folder"), ["empty_folder: no model", "save_pretrained"]),
+        (("model=local", "base.base_model=./nowhere"), ["nowhere: no such folder"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
+    told = refused(checkout, *overrides)
+    assert "Traceback" not in told
+    assert all(part in told for part in says), told
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("experimnt=demo",), "experimnt: no such key. Did you mean experiment?"),
+        (("-m", "seed=1,2", "sweep=optuna", "hydra.sweeper.n_trails=3"), "Did you mean hydra.sweeper.n_trials?"),
+        (
+            ("-m", "sweep=joblib", "hydra.launcher.n_jobs=abc", "seed=1,2"),
+            "hydra.launcher.n_jobs: 'abc' is not of type 'integer'.",
+        ),
+        (("-m", "sweep=joblib"), "nothing varies: give key=a,b, or leave -m out."),
+        (("-m", "sweep=joblib", "train.learning_rate=1e-3,abc"), "the job train.learning_rate=abc: "),
+        (
+            ("-m", "train.warmup_ratio=null", "+train.warmup_steps=5000", "seed=1,2"),
+            "the job seed=1: it would be refused: WARMUP_NEVER_ENDS. `tunetrail plan`",
+        ),
+        (("--params", "nowhere.yaml"), "--params nowhere.yaml: no such file. Give the params.yaml of a run."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_could_not_begin_is_one_line_and_nothing_is_written(checkout, words, says):
+    told = refused(checkout, *words)
+    assert says in told
+    assert told.count("\n") == 1
+
+
+SIGNALLED = """
+import os, signal, sys
+from tunetrail import cli
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+try:
+    cli.main(["run", "--params", "nowhere.yaml"])
+except SystemExit:
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_its_own_code_and_what_was_ignored_stays_so(checkout, number):
+    words = [sys.executable, "-c", SIGNALLED, str(int(number))]
+    ended = subprocess.run(
+        words, cwd=checkout, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+    )
+    assert ended.returncode == 128 + number
+    assert "Aborted" not in ended.stderr
+
+
+def test_debug_shows_the_traceback(checkout):
+    assert "Traceback" in tunetrail(checkout, "run", "--debug", "train.lerning_rate=1").stderr
+
+
+def test_a_checkout_without_git_is_said(checkout, tmp_path):
+    shutil.copytree(checkout, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
+    ended = tunetrail(tmp_path / "copy", "run")
+    assert ended.returncode == 2
+    assert "not a git checkout" in ended.stderr
+    assert "git init" in ended.stderr
+
+
+def test_overrides_in_one_word_are_split_as_in_a_shell(checkout):
+    ended = tunetrail(checkout, "run", "--cfg", "job", "--overrides", "seed=7 name='two words'")
+    assert ended.returncode == 0, ended.stderr
+    assert "seed: 7\n" in ended.stdout
+    assert "name: two words\n" in ended.stdout
+
+
+def test_a_checkout_in_which_a_run_goes_on_is_said_before_a_plan_is_printed(checkout):
+    with workspace.alone(checkout):
+        assert f"process {os.getpid()}, or what it started, is running here" in refused(checkout)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("run", "--help"), ("run", "-h")])
+def test_help_teaches(checkout, words):
+    text = tunetrail(checkout, *words).stdout
+    assert "Usage: " in text
+    assert "tunetrail run" in text
+
+
+def test_help_does_not_wait_for_the_tools():
+    """No import of theirs at start-up: it would cost seconds before every word."""
+    script = "import sys, tunetrail.cli; print(*sorted(set(sys.modules) & {'torch', 'transformers', 'mlflow', 'axolotl'}))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "\n"
+
+
+def asked(folder):
+    """A prompt file and a response file of three prompts, of which the responses follow one."""
+    kinds = ("punctuation:no_comma", "change_case:english_lowercase", "startend:quotation")
+    prompts = [{"key": n, "prompt": f"p{n}", "instruction_id_list": [kind], "kwargs": [{}]} for n, kind in enumerate(kinds)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    answers = [
+        {"prompt": f"p{n}", "response": "No sign here\n### Instruction:\none, two" if n else "None"} for n in range(3)
+    ]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return "score", "--prompts", "prompts.jsonl", "--responses", "answers.jsonl"
+
+
+def test_responses_from_anywhere_are_scored_without_a_checkout_or_a_model(tmp_path):
+    ended = tunetrail(tmp_path, *asked(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert "ifeval: 3 prompts, 3 instructions (the published IFEval has 541 and 834)" in ended.stdout
+    assert "Prompt Strict                       33.3 [" in ended.stdout
+    assert "starts a new instruction block      66.7%" in ended.stdout
+    files = {file.name for file in (tmp_path / "answers.jsonl.report").iterdir()}
+    assert files == {"metrics.json", "ifeval.png", "ifeval.svg", "types.png", "types.svg", "report.html"}
+
+
+def test_machines_get_the_scores_their_intervals_and_n(tmp_path):
+    ended = tunetrail(tmp_path, *asked(tmp_path), "--json")
+    found = json.loads(ended.stdout)
+    assert (found["prompts"], found["instructions"]) == (3, 3)
+    for kind in ("ifeval", "ifeval_stopped"):
+        scores = found[kind]["responses"]
+        assert set(scores) == {"prompt_strict", "prompt_loose", "inst_strict", "inst_loose"}
+        assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
+    assert found["health"]["responses"]["says_nothing"] == 0
+    assert not (tmp_path / "answers.jsonl.report").exists()
+
+
+def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
+    words = asked(tmp_path)
+    (tmp_path / "answers.jsonl.report").write_text("")
+    unknown = {"key": 7, "prompt": "p0", "instruction_id_list": ["no:such"], "kwargs": [{}]}
+    (tmp_path / "unknown.jsonl").write_text(json.dumps(unknown))
+    (tmp_path / "known.jsonl").write_text(json.dumps(unknown | {"instruction_id_list": ["punctuation:no_comma"]}))
+    (tmp_path / "one.jsonl").write_text('{"prompt": "p0", "response": "a"}')
+    (tmp_path / "half.jsonl").write_text('{"prompt": "p0", "response": "\\ud800"}')
+    for more, says in (
+        ((), "answers.jsonl.report: no report can be written there"),
+        (("--stop", ""), "--stop is empty"),
+        (("--prompts", "unknown.jsonl", "--responses", "one.jsonl"), "row 1: lm-eval knows no instruction id 'no:such'"),
+        (("--prompts", "known.jsonl", "--responses", "half.jsonl"), "half a character"),
+        (("--responses", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
+        (("--prompts", "answers.jsonl"), "answers.jsonl, row 1: no field 'key'"),
+    ):
+        ended = tunetrail(tmp_path, *words, *more)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith("error: ")
+        assert says in ended.stderr
+        assert ended.stdout == ""
+
+
+NOBODY = """
+import pwd
+def unknown(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = unknown
+"""
+
+
+@pytest.mark.stage
+def test_a_user_whom_the_system_does_not_know_needs_no_home(tmp_path, root):
+    """A container's user id; what Python answers for one is given by a module that each of its processes loads."""
+    (tmp_path / "nobody").mkdir()
+    (tmp_path / "nobody" / "sitecustomize.py").write_text(NOBODY)
+    shutil.copytree(ROOT / "conf", root / "conf")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    dropped = ("HOME", "USER", "LOGNAME", "USERNAME", "LNAME", "XDG_CACHE_HOME", "MLFLOW_TRACKING_URI")
+    environment = {key: value for key, value in os.environ.items() if key not in dropped}
+    environment |= {"PYTHONPATH": f"{tmp_path / 'nobody'}:{ROOT / 'src'}", "TMPDIR": str(tmp_path)}
+    for words in (("ls",), ("plan",)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "tunetrail", *words], cwd=root, env=environment, capture_output=True, text=True
+        )
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == 0 or "the store has no run" in ended.stderr, ended.stderr

@@ -1,0 +1,133 @@
+"""`tunetrail plan` as a person calls it, and the facts that it makes of every experiment of conf/."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+from tunetrail import machine
+from tunetrail.plan import facts
+from tunetrail.plan.estimate import hardware
+
+EXPERIMENTS = {
+    "alpaca_tiny": None,  # needs a file
+    "demo": 684,
+    "llama3_8b_alpaca": 1164,
+    "llama3_8b_alpaca_lora": 1164,
+    "llama3_8b_alpaca_published": 27,
+    "llama3_8b_alpaca_qlora": 1164,
+    "smollm2_135m_alpaca_lora": 134,
+}
+
+
+def test_the_published_recipe_is_refused_for_its_warm_up_with_its_steps_and_its_real_peak(plan):
+    done = plan("experiment=llama3_8b_alpaca_published", "plan.device=mi300x", "plan.num_gpus=8")
+    assert done.returncode == 2
+    said = " ".join(done.stdout.split())
+    assert "WARMUP_NEVER_ENDS" in said.partition("refused: ")[2]
+    assert "100 steps and the run has 27" in said
+    assert "5.2e-6 of 2e-5" in said
+    for code in ("BOS_DIFFERS", "EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "CHECKPOINTS_KEPT", "NON_COMMERCIAL"):
+        assert code in said, code
+
+
+def test_the_recipe_put_right_passes(plan):
+    done = plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8", "--json")
+    assert done.returncode == 0, done.stdout
+    found = json.loads(done.stdout)
+    assert [one["code"] for one in found["findings"] if one["level"] == "ERROR"] == []
+    assert found["schedule"]["peak"] == pytest.approx(2e-5)
+    assert found["data"]["source"] == "recorded"
+
+
+def test_the_recipe_put_right_is_refused_where_its_memory_is_too_much(plan):
+    done = plan("experiment=llama3_8b_alpaca", "plan.device=a100_40", "plan.num_gpus=8")
+    assert done.returncode == 2
+    assert "refused: OUT_OF_MEMORY" in done.stdout
+    allowed = plan("experiment=llama3_8b_alpaca", "plan.device=a100_40", "plan.allow=[OUT_OF_MEMORY]")
+    assert allowed.returncode == 0
+    assert "allowed OUT_OF_MEMORY" in allowed.stdout
+
+
+def test_what_this_machine_lacks_for_the_evaluation_is_said_beside_the_plan(plan, tmp_path, monkeypatch):
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    done = plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8")
+    assert "a run on this machine would be refused: NLTK's punkt_tab" in done.stderr
+    assert done.returncode == 0  # the run may be for another machine
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    assert "punkt_tab" not in plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8").stderr
+
+
+def test_a_misspelled_key_has_the_code_of_a_refusal(plan):
+    done = plan("+train.lerning_rate=1")
+    assert done.returncode == 2
+    assert done.stdout.startswith("error UNKNOWN_KEY: train.lerning_rate: no such key")
+    assert "Did you mean train.learning_rate?" in done.stdout
+    assert json.loads(plan("+train.lerning_rate=1", "--json").stdout)["findings"][0]["code"] == "UNKNOWN_KEY"
+    assert "is not of type" in plan("train.learning_rate=abc").stderr  # another fault keeps its own words
+
+
+def test_a_misspelled_code_is_refused_by_name(plan):
+    done = plan("plan.allow=[WARMUP_NEVER_END]")
+    assert done.returncode == 2
+    assert "WARMUP_NEVER_ENDS" in done.stderr
+
+
+def test_a_misspelled_device_is_refused_with_the_nearest(plan):
+    done = plan("plan.device=h20")
+    assert done.returncode == 2
+    assert "Did you mean h200?" in done.stderr
+
+
+def test_the_learning_rate_is_drawn(plan, tmp_path):
+    done = plan("--plot", str(tmp_path / "rate.png"))
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "rate.png").size[0] >= 600
+    assert "learning rate at each step" in done.stdout
+
+
+def test_every_device_is_listed_with_the_source_of_its_speed(plan):
+    devices, _, sources = plan("--devices").stdout.partition("\n\n")
+    lines = {line.split()[0]: line.split()[-1] for line in devices.splitlines()[1:]}
+    assert lines.keys() == {*hardware.DEVICES, "cpu"}
+    assert all(f"{lines[name]} " in sources for name in hardware.DEVICES)
+    assert f"{lines['h100']} {hardware.named('h100').mfu_source}" in sources
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_planned(experiment, composed, shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    words = [f"experiment={experiment}"]
+    if experiment == "alpaca_tiny":
+        words += [
+            f"prepare.path={shared('alpaca/alpaca_en_demo.jsonl')}",
+            f"evaluate.path={shared('ifeval/input_data.jsonl')}",
+        ]
+    values = composed(*words)
+    device, origin = machine.device(values)
+    found = facts.make(values, ROOT, device, origin)
+    judged = facts.judged(values, found, {})
+    assert json.loads(json.dumps(found)) == found
+    assert EXPERIMENTS[experiment] in (None, found["steps"]["total"])
+    errors = {one.code for one in judged if one.level == "ERROR"} - {"OUT_OF_DISK"}
+    assert errors == ({"WARMUP_NEVER_ENDS", "BOS_DIFFERS"} if experiment.endswith("published") else set())
+
+
+def test_every_experiment_of_conf_is_named_here():
+    assert set(EXPERIMENTS) == {file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")}
+
+
+def test_a_plan_imports_neither_torch_nor_transformers():
+    program = (
+        "import sys; from tunetrail.cli import main\n"
+        "try: main(['plan'])\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, {'torch', 'transformers', 'mlflow', 'axolotl'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 set()"

@@ -1,0 +1,76 @@
+import math
+
+import pytest
+
+from tunetrail.config import canonical
+
+
+@pytest.fixture(scope="module")
+def read(known):
+    return lambda **train: canonical.read({"train": train}, known)["train"]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({"learning_rate": "2e-5"}, {"learning_rate": 2e-5}),
+        ({"num_epochs": "3"}, {"num_epochs": 3}),
+        ({"micro_batch_size": 8.0}, {"micro_batch_size": 8}),
+        ({"warmup_ratio": "0.05", "weight_decay": 1}, {"warmup_ratio": 0.05, "weight_decay": 1}),
+        ({"sample_packing": "true", "tf32": "no"}, {"sample_packing": True, "tf32": False}),
+        ({"bf16": "auto", "fp16": "false"}, {"bf16": "auto", "fp16": False}),
+        ({"jagged_restart_anneal_steps": False}, {"jagged_restart_anneal_steps": 0}),
+        ({"save_steps": "0.5", "lora_r": None}, {"save_steps": 0.5, "lora_r": None}),
+        (
+            {"lr_groups": [{"name": "1", "modules": ["2"], "lr": "3e-4"}]},
+            {"lr_groups": [{"name": "1", "modules": ["2"], "lr": 3e-4}]},
+        ),
+        ({"save_total_limit": float("inf")}, {"save_total_limit": float("inf")}),
+        ({"save_total_limit": float("-inf"), "lora_r": 8.0}, {"save_total_limit": float("-inf"), "lora_r": 8}),
+        # Text where a text is meant, and what no type takes, stay what they are.
+        ({"wandb_run_id": "123", "wandb_name": "2e-5"}, {"wandb_run_id": "123", "wandb_name": "2e-5"}),
+        ({"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}, {"learning_rate": "fast", "lora_r": 8.5, "xyzzy": "1"}),
+    ],
+)
+def test_a_value_is_of_the_type_that_axolotl_makes_of_it(read, given, made):
+    got = read(**given)
+    assert got == made
+    assert [type(value) for value in got.values()] == [type(value) for value in made.values()]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({"fsdp_config": {"fsdp_offload_params": True}}, {"fsdp_config": {"offload_params": True}}),
+        (
+            {"fsdp_config": {"version": 2, "use_orig_params": "true"}},
+            {"fsdp_config": {"fsdp_version": 2, "use_orig_params": True}},
+        ),
+        ({"revision_of_model": "a", "type_of_model": "b"}, {"model_revision": "a", "model_type": "b"}),
+        ({"evaluation_strategy": "no", "eval_strategy": None}, {"eval_strategy": "no"}),
+        ({"eval_strategy": "no", "evaluation_strategy": None}, {"eval_strategy": "no"}),
+        ({"eval_strategy": "no", "evaluation_strategy": "no"}, {"eval_strategy": "no"}),
+        ({"eval_strategy": "no", "evaluation_strategy": "steps"}, {"eval_strategy": "no", "evaluation_strategy": "steps"}),
+        ({"evaluation_strategy": "no", "eval_strategy": "steps"}, {"evaluation_strategy": "no", "eval_strategy": "steps"}),
+    ],
+)
+def test_a_key_goes_by_the_name_that_it_is_read_by(read, given, made):
+    assert read(**given) == made
+
+
+def test_a_value_that_is_no_number_stays(read):
+    assert math.isnan(read(save_total_limit=math.nan)["save_total_limit"])
+
+
+def test_what_is_given_stays_as_it_is_and_other_tools_values_are_their_own(known):
+    given = {
+        "train": {"learning_rate": "2e-5"},
+        "evaluate": {"limit": "3"},
+        "name": "1",
+        "base": {"make": {"train": {"seed": "7"}}},
+    }
+    made = canonical.read(given, known)
+    assert given["train"] == {"learning_rate": "2e-5"}
+    assert (made["evaluate"], made["name"]) == ({"limit": "3"}, "1")
+    assert made["base"]["make"]["train"] == {"seed": 7}
+    assert canonical.read(made, known) == made

@@ -1,0 +1,156 @@
+import pytest
+
+from tunetrail import UserError, experiment
+from tunetrail.config import inputs
+from tunetrail.data import records, world
+
+ROWS = [{"instruction": f"a{number}", "input": "", "output": "b"} for number in range(3)]
+FILE = {"hub": None, "generate": None, "empty": "refuse", "take": None, "validation_rows": 1, "seed": 0}
+TRAIN = {"output_dir": "work/train", "plugins": [inputs.HISTORY_PLUGIN]}
+PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+
+
+@pytest.fixture
+def values(tmp_path):
+    """Parameters that name a data file of three rows and a prompt file, both good."""
+    records.write(tmp_path / "rows.jsonl", ROWS)
+    records.write(tmp_path / "prompts.jsonl", [PROMPT])
+    return {
+        "template": {"with_input": "{instruction} {input}", "without_input": "{instruction}"},
+        "accelerate": {"num_processes": 1, "num_machines": 1},
+        "prepare": FILE | {"path": str(tmp_path / "rows.jsonl")},
+        "evaluate": {"path": str(tmp_path / "prompts.jsonl"), "hub": None},
+        "base": {"make": {"train": dict(TRAIN)}, "base_model": "outputs/base/model"},
+        "train": TRAIN | {"base_model": "outputs/base/model"},
+    }
+
+
+def test_good_inputs_pass(values):
+    assert inputs.check(values) is None
+
+
+def test_several_gpus_are_more_than_one_process(values):
+    values["accelerate"] |= {"multi_gpu": True}
+    with pytest.raises(UserError, match=r"Add accelerate\.multi_gpu=false"):
+        inputs.check(values)
+    values["accelerate"] |= {"num_processes": 2}
+    assert inputs.check(values) is None
+
+
+def test_a_generated_world_needs_no_file(values):
+    values["prepare"]["generate"] = {"rows": 1}
+    values["prepare"]["path"] = values["evaluate"]["path"] = world.SOURCE
+    inputs.check(values)
+
+
+def test_no_row_left_to_train_on_is_said(values):
+    values["prepare"]["validation_rows"] = 3
+    with pytest.raises(UserError, match=r"3 rows, .* and prepare\.validation_rows=3 leaves none"):
+        inputs.check(values)
+
+
+def test_missing_prompts_are_said(values):
+    values["evaluate"]["path"] = "nowhere.jsonl"
+    with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
+        inputs.check(values)
+
+
+def test_a_folder_that_is_no_model_is_said(values, tmp_path):
+    values["base"] = {"make": None, "base_model": str(tmp_path), "path": str(tmp_path)}
+    values["train"]["base_model"] = str(tmp_path)
+    with pytest.raises(UserError, match="no model"):
+        inputs.check(values)
+    hub = "meta-llama/Meta-Llama-3-8B"
+    values["base"] = {"make": None, "base_model": hub, "path": "conf/model/llama3_8b.yaml"}
+    values["train"]["base_model"] = hub
+    inputs.check(values)
+
+
+def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, tmp_path, monkeypatch):
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    inputs.check(values)
+    prompt = PROMPT | {"instruction_id_list": ["length_constraints:number_sentences"], "kwargs": [{"num_sentences": 2}]}
+    records.write(tmp_path / "prompts.jsonl", [prompt])
+    with pytest.raises(UserError, match="NLTK_DATA"):
+        inputs.check(values)
+    with pytest.raises(UserError, match="NLTK_DATA"):  # of each job of a sweep, before any starts
+        experiment.refuse(values, tmp_path)
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    inputs.check(values)
+
+
+@pytest.mark.parametrize("place", ["precious", "/models", "work", "work/../precious", ""])
+def test_a_folder_that_training_would_empty_is_below_work(values, place):
+    for section in (values["train"], values["base"]["make"]["train"]):
+        section["output_dir"], before = place, section["output_dir"]
+        with pytest.raises(UserError, match=r"train\.output_dir=.*below work/"):
+            inputs.check(values)
+        section["output_dir"] = before
+    inputs.check(values)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "says"),
+    [
+        (
+            "train",
+            "plugins",
+            ["axolotl.integrations.liger.LigerPlugin"],
+            "train.plugins lacks tunetrail.training.plugin.HistoryPlugin",
+        ),
+        ("train", "base_model", "other/model", "is not the base that is evaluated"),
+        ("base", "base_model", "folder", "is not the base that is evaluated"),
+        ("evaluate", "path", world.SOURCE, "Add evaluate=ifeval"),
+        ("evaluate", "hub", {"repo_id": "a/b"}, "Set evaluate.hub=null to take the file"),
+        ("prepare", "hub", {"repo_id": "a/b"}, "Set prepare.hub=null to take the file"),
+    ],
+)
+def test_what_two_stages_rely_on_is_held_together(values, section, key, value, says):
+    values[section][key] = value
+    with pytest.raises(UserError) as error:
+        inputs.check(values)
+    assert says in str(error.value)
+
+
+def test_a_folder_for_a_model_that_is_made_is_refused(values):
+    values["base"]["base_model"] = values["train"]["base_model"] = "folder"
+    with pytest.raises(UserError, match="Add model=local"):
+        inputs.check(values)
+    for name in ("HuggingFaceTB/SmolLM2-135M", "gpt2"):
+        values["base"]["base_model"] = values["train"]["base_model"] = name
+        with pytest.raises(UserError, match=rf"model=hub base\.base_model={name} base\.revision_of_model=COMMIT"):
+            inputs.check(values)
+    values["base"]["base_model"] = values["train"]["base_model"] = "./folder"
+    with pytest.raises(UserError) as error:
+        inputs.check(values)
+    assert "model=hub" not in str(error.value)
+
+
+def test_what_the_hub_has_is_not_looked_for_here_but_punkt_is(values, tmp_path, monkeypatch):
+    import nltk
+
+    for name in ("prepare", "evaluate"):
+        values[name] |= {"path": f"conf/{name}/x.yaml", "hub": {"repo_id": "a/b"}}
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"prepare\.path=conf/prepare/x\.yaml: no such file"):
+        inputs.check(values)
+    for name in ("prepare", "evaluate"):
+        (tmp_path / "conf" / name).mkdir(parents=True)
+        (tmp_path / "conf" / name / "x.yaml").touch()
+    with pytest.raises(UserError, match="punkt_tab"):
+        inputs.check(values)
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    inputs.check(values)
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("without_input", "no slot"), ("without_input", "{instruction}{instruction}"), ("with_input", "{instruction} {inptu}")],
+)
+def test_a_template_without_its_fields_is_said(values, form, text):
+    values["template"][form] = text
+    with pytest.raises(UserError, match=rf"template\.{form} holds .* It needs"):
+        inputs.check(values)

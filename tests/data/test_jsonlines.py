@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.data import jsonlines
+
+ROW = {"instruction": "Name a colour.", "output": "Red."}
+
+
+def test_a_line_separator_inside_a_string_does_not_break_the_line(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    jsonlines.write(file, [ROW | {"output": "one\u2028two"}])
+    assert jsonlines.read(file)[0]["output"] == "one\u2028two"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + json.dumps([ROW]).encode(),
+        json.dumps(ROW).encode() + b"\r\n\r\n",
+        json.dumps([ROW], indent=1).encode().replace(b"\n", b"\r\n"),
+        json.dumps(ROW, indent=1).encode(),
+    ],
+)
+def test_a_byte_order_mark_ends_of_lines_and_white_space_are_no_fault(tmp_path, content):
+    (tmp_path / "rows").write_bytes(content)
+    assert jsonlines.read(tmp_path / "rows") == [ROW]
+
+
+def test_a_line_may_be_long(tmp_path):
+    jsonlines.write(tmp_path / "rows", [ROW | {"output": "x" * 5_000_000}])
+    assert len(jsonlines.read(tmp_path / "rows")[0]["output"]) == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"a": 1}\n{"a": \n', "line 2: not JSON (Expecting value). Mend or remove the line"),
+        ('{"a": 1}\n{"a": \n{}\n{"b"', "line 2: not JSON (Expecting value); so are 2 of 4 lines"),
+        ('[{"a": 1},\n {"b" "b"}]', "line 2: not JSON"),
+        ('{"a": 1,}', "line 1: not JSON (a comma before the closing bracket)"),
+        ('[{"a": 1},\n]', "line 2: not JSON (a comma before the closing bracket)"),
+        ('{"a": 1},\n{"a": 1},', "line 1: not JSON (a comma after the last value); so are 2 of 2 lines. Give a JSON"),
+        ('{"a": 1}\n{"a": NaN}', "line 2: not JSON (NaN is no number of JSON)"),
+        ('[{"a": -Infinity}]', "line 1: not JSON (-Infinity is no number of JSON)"),
+        ('{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}', "line 2: not JSON (the key 'c' is there twice)"),
+        ("[" * 100_000, "line 1: not JSON"),
+        ('{"a": ' + "1" * 5000 + "}", "line 1: not JSON"),
+        ('{\n"a": 1\n}\n{\n"a": 2\n}', "its objects go over several lines. Give each on a line"),
+        ("some text\nof two lines", "line 1: not JSON (Expecting value); so are 2 of 2 lines. Give a JSON"),
+        ("", "no rows. Give"),
+        ("[]", "no rows"),
+        ("[1, {}, 2]", "row 1: 1 is not an object; 2 of 3 rows are none. Each row is one"),
+        ('"text"', 'line 1: "text" is not an object. Each row is one'),
+        ("12", "line 1: 12 is not an object"),
+        ("a,b\n1,2", "is CSV, not JSON. Convert it: python"),
+        ('{"data": [{}, {}],\n "n": 1}', "one object; its 'data' is an array of 2 rows. Take it out: python"),
+    ],
+)
+def test_each_fault_names_the_file_the_line_and_a_remedy(tmp_path, content, says):
+    file = tmp_path / "rows"
+    file.write_text(content)
+    with pytest.raises(UserError) as error:
+        jsonlines.read(file)
+    assert str(error.value).startswith(str(file))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "says"),
+    [
+        ('{"data": [{}]}', "rows", r"no key 'rows' \(it has data\)\. Set prepare\.field"),
+        ('{"data": {"a": 1}}', "data", r"its 'data' is no array of rows"),
+        ('{"data": []}', "data", "no rows"),
+        ('{"data": [1]}', "data", "row 1: 1 is not an object"),
+        ("{}\n{}", "data", r"prepare\.field=data is for a file of one JSON object.*prepare\.field=null"),
+        ("[{}]", "data", r"prepare\.field=data is for a file of one JSON object"),
+    ],
+)
+def test_a_key_that_holds_no_rows_is_said(tmp_path, content, field, says):
+    (tmp_path / "rows").write_text(content)
+    with pytest.raises(UserError, match=says):
+        jsonlines.read(tmp_path / "rows", field, "prepare.field")

@@ -1,0 +1,127 @@
+import json
+import subprocess
+import sys
+
+import jinja2
+import pytest
+
+from tunetrail import launch
+from tunetrail.config import params
+from tunetrail.data import records, template
+from tunetrail.runs import chat
+from tunetrail.training import tiny
+
+TEMPLATE = {
+    "with_input": "Do {instruction} with {input}:\n",
+    "without_input": 'Do 😀 {{x}} "{instruction}"\n\n:\n',
+}
+
+
+def test_a_row_without_input_has_the_shorter_form():
+    assert template.prompt(TEMPLATE, "it", "that") == "Do it with that:\n"
+    assert template.prompt(TEMPLATE, "it") == 'Do 😀 {x} "it"\n\n:\n'
+
+
+def test_what_lm_eval_asks_is_the_prompt_that_training_shows():
+    """Quotes, line ends, and braces of a question come through lm-eval's Jinja as they stand."""
+    text = template.doc_to_text(TEMPLATE)
+    for question in ("plain", 'with "quotes" and {{ braces }} and {one}', "two\nlines", "ünïcode €"):
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        assert environment.from_string(text).render(prompt=question) == template.prompt(TEMPLATE, question)
+
+
+def test_the_alpaca_prompt_is_the_one_that_axolotl_trains_its_own_alpaca_format_on(composed):
+    from axolotl.prompters import AlpacaPrompter
+
+    alpaca, axolotl = composed()["template"], AlpacaPrompter()
+    for question, extra in (("Name a colour.", ""), ("Add them.", "1 and 2")):
+        assert template.prompt(alpaca, question, extra) == next(axolotl.build_prompt(question, extra))
+
+
+def test_the_digest_tells_templates_apart():
+    assert template.digest(TEMPLATE) == template.digest(dict(reversed(TEMPLATE.items())))
+    assert template.digest(TEMPLATE) != template.digest(TEMPLATE | {"without_input": "{instruction}"})
+
+
+# A question without an input and one with, as training has them; the first is also what lm-eval asks.
+ROWS = [
+    {"instruction": 'Say "hello" to {{x}}.', "input": "", "output": "hello"},
+    {"instruction": "Add\nthem.", "input": "1 and 2", "output": "3"},
+]
+
+
+def preprocessing(folder, values):
+    """Axolotl's own `preprocess` of ROWS for the tokenizer in `folder`, started."""
+    records.write(folder / "rows.jsonl", ROWS)
+    train = values["train"] | {"base_model": str(folder), "output_dir": str(folder / "out"), "test_datasets": None}
+    train |= {"dataset_prepared_path": str(folder / "prepared"), "val_set_size": 0}
+    train["datasets"][0]["path"] = str(folder / "rows.jsonl")
+    params.write_yaml(folder / "axolotl.yaml", train)
+    command = [sys.executable, "-m", "axolotl.cli.preprocess", str(folder / "axolotl.yaml")]
+    log = (folder / "log").open("w")
+    return subprocess.Popen(command, env=launch.environment(offline=True), cwd=folder, stdout=log, stderr=log)
+
+
+def preprocessed(folder):
+    """What `preprocessing` left: [(prompt's ids, answer's ids)]."""
+    from datasets import load_from_disk
+
+    (place,) = (file.parent for file in (folder / "prepared").rglob("dataset_info.json"))
+    parts = [(row["input_ids"], sum(label == -100 for label in row["labels"])) for row in load_from_disk(str(place))]
+    return sorted((ids[:asked], ids[asked:]) for ids, asked in parts)
+
+
+def asked_by_lm_eval(folder, values):
+    """The ids that lm-eval's backend, with the composed arguments, hands to the model for ROWS without their inputs."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.utils import apply_template
+
+    backend = HFLM(pretrained=str(folder), device="cpu", batch_size=2, **values["evaluate"]["model_args"])
+    sent = []
+
+    def generate(context, attention_mask, **_):
+        sent.extend(ids[mask.bool()].tolist() for ids, mask in zip(context, attention_mask, strict=True))
+        return context
+
+    backend._model_generate = generate
+    texts = [apply_template(template.doc_to_text(values["template"]), {"prompt": row["instruction"]}) for row in ROWS]
+    options = {"until": [], "max_gen_toks": 4}
+    requests = [Instance("generate_until", {}, (text, dict(options)), number) for number, text in enumerate(texts)]
+    backend.generate_until(requests, disable_tqdm=True)
+    return sent
+
+
+@pytest.mark.stage
+def test_training_lm_eval_chat_and_the_data_card_see_the_same_token_ids(tmp_path, composed):
+    """BOS, the newline after `### Response:` and EOS included, for a tokenizer that adds BOS and one that has it but adds
+    none.
+    """
+    from transformers import AutoTokenizer
+
+    values = composed()
+    started = {}
+    for adds_bos in (True, False):
+        folder = tmp_path / str(adds_bos)
+        size = tiny.save_tokenizer([template.prompt(values["template"], "Say it.") for _ in range(9)], 400, folder)
+        llama = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        tiny.save_model(llama | {"max_position_embeddings": 512}, size, 0, folder)
+        if not adds_bos:
+            file = folder / "tokenizer.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+        started[adds_bos] = folder, preprocessing(folder, values)
+    for adds_bos, (folder, process) in started.items():
+        assert process.wait() == 0, (folder / "log").read_text()[-3000:]
+        trained = preprocessed(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        prompts = [template.prompt(values["template"], row["instruction"], row["input"]) for row in ROWS]
+        asked = template.token_ids(tokenizer, prompts)
+        answered = template.answer_ids(tokenizer, [row["output"] for row in ROWS])
+        assert sorted(zip(asked, answered, strict=True)) == trained
+        assert asked[0] in asked_by_lm_eval(folder, values)
+        assert asked == [chat.encode(tokenizer, values["template"], row["instruction"], row["input"]) for row in ROWS]
+        for ids, answer in trained:
+            assert (ids[0] == tokenizer.bos_token_id) == adds_bos
+            assert tokenizer.bos_token_id not in ids[1:] + answer
+            assert tokenizer.decode(ids).endswith("### Response:\n")
+            assert answer[-1] == tokenizer.eos_token_id

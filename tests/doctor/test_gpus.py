@@ -1,0 +1,119 @@
+"""What torch says of itself: this machine's, or where a GPU would be needed a package that stands for it."""
+
+import os
+import time
+
+import pytest
+
+from tunetrail.doctor import gpus, lines
+from tunetrail.doctor.lines import Asked, Build
+
+CARDS = """
+class cuda:
+    device_count = staticmethod(lambda: {count})
+
+    class get_device_properties:
+        def __init__(self, number):
+            self.name, self.total_memory = "A GPU", 80 * 2**30
+"""
+
+
+@pytest.fixture
+def told(monkeypatch, tmp_path):
+    """The line of the devices where torch is a package with this code, built for `kind`, and these drivers are loaded."""
+
+    def line(kind, code="", expect=None, drivers=()):
+        (tmp_path / "torch.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        monkeypatch.setattr(gpus, "build", lambda: Build(kind, kind))
+        nodes = {name: (name.upper(), tmp_path / name) for name in ("cuda", "rocm")}
+        monkeypatch.setattr(gpus, "_MAKERS", nodes)
+        for name, (_, node) in nodes.items():
+            node.touch() if name in drivers else node.unlink(missing_ok=True)
+        return gpus.devices(Asked(tmp_path, expect))
+
+    return line
+
+
+def test_gpus_are_counted_with_their_memory(told):
+    for expect in (None, "cuda"):
+        line = told("cuda", CARDS.format(count=2), expect)
+        assert (line.mark, line.found) == ("ok", "2 x A GPU, 80 GiB")
+
+
+@pytest.mark.parametrize(
+    ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("rocm", (), "fail"), (None, ("rocm",), "fail")]
+)
+def test_a_gpu_build_that_sees_none_is_red_where_one_is_expected_or_its_driver_is_loaded(told, expect, drivers, mark):
+    line = told("rocm", CARDS.format(count=0), expect, drivers)
+    assert line.mark == mark
+    assert "CPU cores" in line.found
+    assert ("/dev/kfd" in line.remedy) is (mark == "fail")
+
+
+@pytest.mark.parametrize(
+    ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("cuda", (), "fail"), (None, ("cuda",), "warn")]
+)
+def test_a_cpu_build_is_not_asked_and_a_gpu_that_it_leaves_unused_is_said(told, expect, drivers, mark):
+    line = told("cpu", "raise SystemExit('asked')", expect, drivers)
+    assert line.mark == mark
+    assert line.remedy == ("" if mark == "ok" else lines.BRINGS_TORCH["cuda"])
+    assert ("(CUDA here)" in line.found) is bool(drivers)
+
+
+def test_a_torch_that_does_not_start_or_hangs_is_red(told, monkeypatch, tmp_path):
+    line = told("cuda", "raise ImportError('libcudart.so.13')")
+    assert (line.mark, line.found) == ("fail", "torch does not start, or not within 60 s")
+    assert "torch.cuda.init()" in line.remedy
+    monkeypatch.setattr(gpus, "_PATIENCE", 1)
+    started = time.monotonic()
+    assert told("cuda", "import time; time.sleep(60)").mark == "fail"
+    assert time.monotonic() - started < 20
+    assert gpus.attention(Asked(tmp_path)).mark == "fail"
+
+
+@pytest.mark.skipif(lines.build().kind != "cpu", reason="torch is built for a GPU here")
+def test_without_a_gpu_there_is_sdpa_and_nothing_is_started_to_say_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpus, "_apart", None)
+    line = gpus.attention(Asked(tmp_path))
+    assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
+
+
+@pytest.mark.stage
+def test_kernels_are_run_and_those_that_a_cpu_has_not_are_not_claimed(monkeypatch, tmp_path):
+    import torch
+
+    ran = gpus.kernels("cpu")
+    assert list(ran) == ["flash", "cuDNN", "efficient", "varlen", "flash-attn"]
+    assert ran["flash"]  # PyTorch has one for CPUs
+    assert not any(ran[name] for name in ("cuDNN", "varlen"))  # code of a GPU
+    if torch.cuda.is_available():
+        assert gpus.kernels("cuda")["varlen"]
+    else:
+        assert gpus.kernels("cuda") == {}
+        monkeypatch.setattr(gpus, "build", lambda: Build("cuda", "cuda"))
+        line = gpus.attention(Asked(tmp_path))  # this torch, asked in a process of its own
+        assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
+
+
+@pytest.mark.parametrize(("varlen", "mark"), [(True, "ok"), (False, "warn")])
+def test_of_a_gpu_each_kernel_that_ran_is_told_and_packed_rows_want_varlen(monkeypatch, tmp_path, varlen, mark):
+    monkeypatch.setattr(gpus, "build", lambda: Build("cuda", "cuda"))
+    ran = {"flash": True, "cuDNN": False, "efficient": True, "varlen": varlen, "flash-attn": False}
+    monkeypatch.setattr(gpus, "_apart", lambda _: dict(ran))
+    line = gpus.attention(Asked(tmp_path))
+    assert line.mark == mark
+    assert line.found.startswith(f"sdpa (flash, efficient{', varlen' if varlen else ''}); no flash_attention_2")
+    assert "flex_attention not tried" in line.found
+
+
+def test_flash_attn_is_claimed_where_it_ran(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpus, "build", lambda: Build("cuda", "cuda"))
+    monkeypatch.setattr(gpus, "_apart", lambda _: {"varlen": True, "flash-attn": True})
+    assert gpus.attention(Asked(tmp_path)).found.startswith("sdpa (varlen); flash_attention_2;")
+
+
+def test_without_torch_both_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpus, "build", lambda: None)
+    assert gpus.attention(Asked(tmp_path)).mark == "fail"
+    assert gpus.devices(Asked(tmp_path, "cuda")).mark == "fail"

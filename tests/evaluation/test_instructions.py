@@ -1,0 +1,118 @@
+"""Instructions of evaluation prompts, held against lm-eval's own checkers before anything runs."""
+
+import json
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.data import records, world
+from tunetrail.evaluation import instructions
+
+WORDS = "length_constraints:number_words"
+LETTER = "keywords:letter_frequency"
+
+
+def prompts(*rows):
+    return [
+        {"key": number, "prompt": "Write.", "instruction_id_list": [kind for kind, _ in row], "kwargs": [k for _, k in row]}
+        for number, row in enumerate(rows)
+    ]
+
+
+def refused(*rows):
+    with pytest.raises(UserError) as fault:
+        instructions.check(prompts(*rows), "mine.jsonl")
+    return str(fault.value)
+
+
+def test_the_published_prompts_are_taken_with_the_nulls_of_other_checkers_too(shared):
+    file = shared("ifeval/input_data.jsonl")
+    rows = records.read_prompts(file)
+    assert len(rows) == 540
+    instructions.check(rows, file)
+    names = {name: None for row in rows for given in row["kwargs"] for name in given}
+    instructions.check([row | {"kwargs": [names | given for given in row["kwargs"]]} for row in rows], file)
+
+
+def test_the_prompts_of_the_demo_are_taken():
+    instructions.check(list(world.evaluation_prompts(42, 160)), "world")
+
+
+def test_an_unknown_id_is_named_with_its_row_how_many_have_it_and_the_nearest():
+    good, bad = ("punctuation:no_comma", {}), ("length_constraint:number_words", {})
+    assert refused([good], [good, bad], [bad]) == (
+        "mine.jsonl, row 2: lm-eval knows no instruction id 'length_constraint:number_words'; the nearest that it knows is "
+        "'length_constraints:number_words' (2 of 3 rows). Change or remove these rows."
+    )
+
+
+def test_every_kind_of_fault_is_named_once():
+    found = refused([("a", {})], [("b", {})], [("a", {}), ("punctuation:no_comma", {"n": 1})], [("c", {})], [("d", {})])
+    assert "row 1: lm-eval knows no instruction id 'a'" in found
+    assert "(2 of 5 rows)" in found
+    assert "; and 2 more" in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "says"),
+    [
+        ("punctuation:no_comma", {"n": 1}, "takes no 'n'; it takes no argument"),
+        (WORDS, {"words": 3}, "takes no 'words'; it takes num_words, relation"),
+        (WORDS, {"num_words": 3, "relation": "more than"}, "('less than', 'at least')"),
+        (WORDS, {"num_words": "3", "relation": "at least"}, 'does not take {"num_words": "3"'),
+        ("detectable_format:number_highlighted_sections", {"num_highlights": "3"}, "does not take"),
+        ("language:response_language", {"language": "xx"}, "does not take"),
+        ("combination:repeat_prompt", {}, "prompt_to_repeat must be set"),
+        ("keywords:frequency", {"keyword": "c*+?(", "frequency": 1, "relation": "at least"}, "does not take"),
+        ("keywords:existence", {"keywords": [1]}, "does not take"),
+        ("keywords:existence", {"keywords": "tea"}, "another type for 'keywords'"),
+        # What the checker would draw at random is not what the prompt asks for.
+        (WORDS, {"relation": "at least"}, "has no 'num_words'"),
+        (WORDS, {"num_words": 0, "relation": "at least"}, "has no 'num_words'"),
+        ("keywords:existence", {}, "has no 'keywords'"),
+        ("detectable_format:multiple_sections", {"section_spliter": "Part", "num_sections": -1}, "cannot use"),
+        (LETTER, {"letter": "ab", "let_frequency": 2, "let_relation": "at least"}, "cannot use"),
+    ],
+)
+def test_arguments_that_a_checker_does_not_take_are_refused(kind, given, says):
+    found = refused([(kind, given)])
+    assert repr(kind) in found
+    assert says in found
+
+
+def test_a_sign_in_place_of_a_letter_is_taken_as_the_published_prompts_have_it():
+    for sign in "#!":
+        instructions.check(prompts([(LETTER, {"letter": sign, "let_frequency": 4, "let_relation": "at least"})]), "")
+
+
+# The file of a composed run.
+
+
+@pytest.fixture
+def asked(composed, tmp_path):
+    def call(rows, **evaluate):
+        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        values = composed("experiment=alpaca_tiny", "prepare.path=x", "evaluate.path=mine.jsonl")
+        values["evaluate"] |= evaluate
+        return instructions.ask(values, tmp_path)()
+
+    return call
+
+
+def test_the_prompts_of_a_run_are_asked_for_in_a_process_of_their_own(asked):
+    assert asked(prompts([("no:such", {})])).startswith("mine.jsonl, row 1: lm-eval knows no instruction id 'no:such'")
+    assert asked(prompts([("punctuation:no_comma", {})])) == ""
+
+
+def test_the_prompts_of_the_demo_and_those_that_the_hub_still_has_are_not(asked, monkeypatch):
+    bad = prompts([("no:such", {})])
+    hub = {"repo_id": "google/IFEval", "filename": "input.jsonl", "revision": "0" * 40}
+    assert asked(bad, path=world.SOURCE) == ""
+    monkeypatch.setattr(instructions.hub, "cached", lambda *_, **__: None)
+    assert asked(bad, path="conf/evaluate/ifeval.yaml", hub=hub) == ""
+
+
+def test_prompts_in_the_hubs_cache_are(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(instructions.hub, "cached", lambda *_, **__: tmp_path / "mine.jsonl")
+    hub = {"repo_id": "google/IFEval", "filename": "input.jsonl", "revision": "0" * 40}
+    assert asked(prompts([("no:such", {})]), path="conf/evaluate/ifeval.yaml", hub=hub).startswith("input.jsonl, row 1")

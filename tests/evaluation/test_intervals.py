@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from tunetrail.evaluation import intervals
+
+
+def prompts(*values):
+    return [np.atleast_1d(value) for value in values]
+
+
+def test_wilsons_interval_is_the_published_one():
+    """81 of 263: the 95 % score interval is 0.2553 to 0.3662 (Newcombe 1998, doi:10.1002/(SICI)1097-0258, table I)."""
+    score = intervals.wilson([np.array([int(i < 81)]) for i in range(263)])
+    assert (score.low, score.high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
+    for n in range(1, 200):
+        assert intervals.wilson([np.array([0])] * n).low == 0.0
+        assert intervals.wilson([np.array([1])] * n).high == 1.0
+
+
+def test_the_bootstrap_resamples_prompts_whole():
+    """With one instruction a prompt it is the binomial's interval; with ten that agree, no narrower than the prompts'."""
+    rng = np.random.default_rng(1)
+    one = [np.array([value]) for value in rng.random(200) < 0.4]
+    ten = [np.repeat(value, 10) for value in one]
+    single, clustered = (intervals.bootstrap(followed, 4000, 0) for followed in (one, ten))
+    assert single == clustered
+    share = single.value
+    assert single.high - single.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 200), rel=0.1)
+    assert intervals.bootstrap(one, 500, 0) == intervals.bootstrap(one, 500, 0)
+
+
+def test_all_or_none_followed_still_has_a_width():
+    none, every = (intervals.bootstrap([np.array([value] * 3)] * 50, 100, 0) for value in (0, 1))
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(0.0713, abs=1e-4)
+    assert (every.value, every.high) == (1, 1)
+    assert every.low == pytest.approx(1 - none.high)
+
+
+def test_the_same_share_of_every_prompt_still_has_a_width():
+    half = [np.array([1, 0]), np.array([0, 1]), np.array([1, 0])]
+    score = intervals.bootstrap(half, 100, 0)
+    assert score.value == 0.5
+    assert score.low < 0.3
+    assert score.high > 0.7
+
+
+def test_a_large_evaluation_is_resampled_in_blocks(monkeypatch):
+    followed = [np.array([value]) for value in np.random.default_rng(0).random(300) < 0.4]
+    whole = intervals.bootstrap(followed, 999, 0)
+    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 1000)
+    blocks = intervals.bootstrap(followed, 999, 0)
+    assert (blocks.low, blocks.high) == (pytest.approx(whole.low, abs=0.02), pytest.approx(whole.high, abs=0.02))
+
+
+def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says():
+    """3,000 pairs of correlated shares with a known difference of 0.25, 60 prompts each."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(3000):
+        ability = rng.random(60)
+        base, tuned = (ability < 0.35).astype(int), (ability + rng.normal(0, 0, 60) < 0.6).astype(int)
+        flipped = rng.random(60) < 0.1  # noise on both alike leaves the expected difference at 0.8 of it
+        base, tuned = np.where(flipped, 1 - base, base), np.where(rng.random(60) < 0.1, 1 - tuned, tuned)
+        score = intervals.newcombe(prompts(*base), prompts(*tuned))
+        covered += score.low <= 0.25 * 0.8 <= score.high
+    assert 0.94 <= covered / 3000 <= 0.975
+
+
+def test_the_paired_interval_is_the_published_one():
+    """Newcombe's own worked case (method 10): 36 both, 12 one, 2 other, 0 neither gives 0.0569 to 0.3404 for +0.2."""
+    base = prompts(*[1] * 36, *[0] * 12, *[1] * 2)
+    tuned = prompts(*[1] * 36, *[1] * 12, *[0] * 2)
+    score = intervals.newcombe(base, tuned)
+    assert score.value == pytest.approx(0.2)
+    assert (score.low, score.high) == (pytest.approx(0.0569, abs=5e-4), pytest.approx(0.3404, abs=5e-4))
+
+
+def test_a_difference_reverses_with_its_models():
+    rng = np.random.default_rng(3)
+    base, tuned = (prompts(*(rng.random(80) < share).astype(int)) for share in (0.3, 0.6))
+    one, other = intervals.newcombe(base, tuned), intervals.newcombe(tuned, base)
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+
+
+def test_no_change_at_all_still_has_a_width():
+    same = prompts(*[1] * 20, *[0] * 20)
+    assert intervals.newcombe(same, same).value == 0
+    score = intervals.paired_bootstrap(same, same, 200, 0)
+    assert score.low < 0 < score.high
+    every = intervals.paired_bootstrap(prompts(*[0] * 40), prompts(*[1] * 40), 200, 0)
+    assert (every.value, every.high) == (1.0, 1.0)
+    assert 0.8 < every.low < 1
+
+
+def test_the_paired_bootstrap_is_narrower_than_two_unpaired_ones():
+    rng = np.random.default_rng(2)
+    base = [rng.integers(0, 2, 3) for _ in range(150)]
+    tuned = [np.maximum(prompt, rng.random(3) < 0.2) for prompt in base]
+    paired = intervals.paired_bootstrap(base, tuned, 2000, 0)
+    apart = [intervals.bootstrap(of, 2000, 0) for of in (base, tuned)]
+    assert paired.value == pytest.approx(apart[1].value - apart[0].value)
+    assert paired.high - paired.low < 0.7 * np.hypot(*(score.high - score.low for score in apart))
+
+
+@pytest.mark.parametrize(("gained", "lost", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (10, 2, 0.0386), (6, 6, 1.0)])
+def test_mcnemar_is_the_exact_binomial_test(gained, lost, p):
+    base = prompts(*[0] * gained, *[1] * lost, *[1] * 7)
+    tuned = prompts(*[1] * gained, *[0] * lost, *[1] * 7)
+    assert intervals.mcnemar(base, tuned) == pytest.approx(p, abs=5e-5)

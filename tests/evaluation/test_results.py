@@ -1,0 +1,165 @@
+import json
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.evaluation import results
+
+KINDS = ["punctuation:no_comma", "startend:quotation", "change_case:english_capital"]
+KEYS = [key for key, _ in results.SCORES.values()]
+
+
+def evaluation(folder, followed, loose=None):
+    """A folder as lm-eval leaves it, for prompts of which `followed` says which instructions were followed."""
+    loose = loose or followed
+    inside = folder / "outputs__model"
+    inside.mkdir(parents=True)
+    lines, totals = [], {key: [] for key in KEYS}
+    for number, (strict, lenient) in enumerate(zip(followed, loose, strict=True)):
+        values = dict(zip(KEYS, (all(strict), all(lenient), strict, lenient), strict=True))
+        kinds = KINDS[: len(strict)]
+        doc = {"key": number, "prompt": f"prompt {number}", "instruction_id_list": kinds, "kwargs": [{}] * len(kinds)}
+        told = {
+            "doc_hash": f"of doc {number}",
+            "prompt_hash": f"of prompt {number}",
+            "tokens": 10 * number,
+            "ended": int(number != 1),
+        }
+        lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer\u2028 {number}"], **told, **values})
+        for key, value in values.items():
+            totals[key] += value if isinstance(value, list) else [value]
+    reported = {f"{key},none": sum(values) / len(values) for key, values in totals.items()}
+    seeds = dict.fromkeys(("random_seed", "numpy_seed", "torch_seed"), 1)
+    written = {
+        "results": {"ifeval": {"alias": "ifeval", **reported}},
+        "lm_eval_version": "0.4.11",
+        "transformers_version": "5",
+        "max_length": 64,
+        "config": {
+            "model": "hf",
+            "model_dtype": "torch.float32",
+            "batch_size": 8,
+            "batch_sizes": [],
+            "device": "cpu",
+            **seeds,
+        }
+        | {"model_args": {"pretrained": str(folder)}},
+        "configs": {"ifeval": {"doc_to_text": "{{prompt}}", "generation_kwargs": {"max_gen_toks": 40}}},
+        "versions": {"ifeval": 4.0},
+    }
+    (inside / "results_2026.json").write_text(json.dumps(written))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in reversed(lines))
+    (inside / "samples_ifeval_2026.jsonl").write_text(text)
+    return folder
+
+
+def test_scores_counts_and_samples_are_read(tmp_path):
+    found = results.read(evaluation(tmp_path, [[True, False], [True], [False]]), resamples=100, seed=0)
+    assert (found.task, found.prompts, found.instructions) == ("ifeval", 3, 4)
+    assert found.scores["prompt_strict"].value == pytest.approx(1 / 3)
+    assert found.scores["inst_strict"].value == pytest.approx(1 / 2)
+    assert [results.answer(sample) for sample in found.samples] == ["answer\u2028 0", "answer\u2028 1", "answer\u2028 2"]
+
+
+def test_loose_below_strict_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="loose is below"):
+        results.read(evaluation(tmp_path, [[True], [False]], loose=[[False], [True]]), resamples=10, seed=0)
+
+
+def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
+    file = next(evaluation(tmp_path, [[True]]).glob("*/results_*.json"))
+    file.write_text(file.read_text().replace("1.0", "0.9"))
+    with pytest.raises(ValueError, match="not what its samples give"):
+        results.read(tmp_path, resamples=10, seed=0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"config": {"batch_size": 16}},
+        {"config": {"batch_sizes": [4]}},
+        {"config": {"device": "cuda:0"}},
+        {"config": {"model_dtype": "torch.bfloat16"}},
+        {"config": {"torch_seed": 2}},
+        {"config": {"model": "vllm"}},
+        {"config": {"model_args": {"add_bos_token": True}}},
+        {"configs": {"ifeval": {"doc_to_text": "{{prompt}}", "generation_kwargs": {"max_gen_toks": 41}}}},
+        {"configs": {"ifeval": {"doc_to_text": "{{prompt}} ", "generation_kwargs": {"max_gen_toks": 40}}}},
+        {"versions": {"ifeval": 5.0}},
+        {"lm_eval_version": "0.4.12"},
+        {"transformers_version": "6"},
+        {"max_length": 32},
+    ],
+    ids=str,
+)
+def test_models_that_were_asked_otherwise_are_not_compared(tmp_path, other):
+    base = results.read(evaluation(tmp_path / "base", [[False], [True]]), 10, 0)
+    file = next(evaluation(tmp_path / "tuned", [[True], [True]]).glob("*/results_*.json"))
+    written = json.loads(file.read_text())
+    for key, value in other.items():
+        written[key] = written[key] | value if isinstance(value, dict) else value
+    file.write_text(json.dumps(written))
+    with pytest.raises(UserError, match=r"not evaluated alike.*dvc repro --force evaluate_base"):
+        results.compare(base, results.read(tmp_path / "tuned", 10, 0), 10, 0)
+
+
+def test_other_prompts_or_other_instructions_are_not_compared(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False], [True]]), 10, 0)
+    fewer = results.read(evaluation(tmp_path / "fewer", [[True]]), 10, 0)
+    file = next(evaluation(tmp_path / "other", [[True], [True]]).glob("*/samples_*"))
+    file.write_text(file.read_text().replace("of doc 1", "of another"))
+    for tuned in (fewer, results.read(tmp_path / "other", 10, 0)):
+        with pytest.raises(UserError, match="not evaluated alike"):
+            results.compare(base, tuned, 10, 0)
+
+
+def test_the_model_itself_is_no_part_of_the_evaluation(tmp_path):
+    base, tuned = (results.read(evaluation(tmp_path / name, [[False], [True]]), 10, 0) for name in ("base", "tuned"))
+    assert base.digest == tuned.digest
+    assert len(base.digest) == 12
+
+
+def test_a_comparison_holds_both_models_and_their_paired_difference(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False]] * 9 + [[True, False]]), 500, 0)
+    tuned = results.read(evaluation(tmp_path / "tuned", [[True]] * 9 + [[True, True]]), 500, 0)
+    found = results.compare(base, tuned, 500, 0)
+    assert found["base"]["prompt_strict"]["value"] == 0
+    assert found["delta"]["prompt_strict"]["value"] == 1
+    assert found["delta"]["prompt_strict"]["p"] == pytest.approx(2 / 2**10)
+    assert found["delta"]["inst_strict"]["value"] == pytest.approx(10 / 11)
+    assert "p" not in found["delta"]["inst_strict"]
+    for score in found["delta"].values():
+        assert score["low"] <= score["value"] <= score["high"]
+
+
+def test_types_are_counted_over_all_prompts_for_each_model(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[True, False], [False]]), 10, 0)
+    tuned = results.read(evaluation(tmp_path / "tuned", [[True, False], [True]], loose=[[True, True], [True]]), 10, 0)
+    assert results.by_type({"base": base, "tuned": tuned}) == [
+        {"type": KINDS[0], "n": 2, "base_strict": 0.5, "base_loose": 0.5, "tuned_strict": 1.0, "tuned_loose": 1.0},
+        {"type": KINDS[1], "n": 1, "base_strict": 0.0, "base_loose": 0.0, "tuned_strict": 0.0, "tuned_loose": 1.0},
+    ]
+
+
+def test_another_n_than_the_published_one_is_said(tmp_path):
+    found = results.read(evaluation(tmp_path, [[True, False], [True]]), 10, 0)
+    assert results.size(found) == "2 prompts, 3 instructions (the published IFEval has 541 and 834)"
+    whole = results.Results("ifeval", {}, 541, 834, [])
+    assert results.size(whole) == "541 prompts, 834 instructions"
+    assert results.size(results.Results("ifeval_demo", {}, 2, 3, [])) == "2 prompts, 3 instructions"
+
+
+def test_verdicts_alone_give_the_difference_that_the_samples_give(tmp_path):
+    base = results.read(evaluation(tmp_path / "base", [[False, True], [True], [False], [True]]), 300, 0)
+    tuned = results.read(evaluation(tmp_path / "tuned", [[True, True], [False], [True], [True]]), 300, 0)
+    kept = json.loads(json.dumps(results.comparable({"base": base, "tuned": tuned})))
+    assert results.differences(kept["base"], kept["tuned"], 300, 0) == results.compare(base, tuned, 300, 0)["delta"]
+    assert kept["evaluation_digest"] == results.digest(kept["asked"]) == base.digest
+
+
+def test_losses_that_a_run_does_not_have_are_not_listed():
+    metrics = {
+        "ifeval": {"tuned": {"prompt_strict": {"value": 1 / 3}}},
+        "train": {"loss": 0.123456, "validation_loss": None},
+    }
+    assert results.listed(metrics) == {"ifeval/tuned/prompt_strict": 0.3333, "train/loss": 0.1235}

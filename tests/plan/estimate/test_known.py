@@ -1,0 +1,24 @@
+"""What is on record of data that are not here; how it is used is test_workload's."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tunetrail.plan.estimate import known
+
+
+def test_every_record_ships_with_the_package_and_says_what_it_is_of():
+    for name in ("alpaca_cleaned", "ifeval", "bytes_per_token"):
+        file = Path(known.__file__).with_name("recorded") / f"{name}.yaml"
+        assert file.read_text().startswith("# "), name
+        assert yaml.safe_load(file.read_text()), name
+
+
+def test_lengths_are_spread_as_the_quantiles_are_whatever_their_number():
+    record = {"tokens": [10, 20, 100], "supervised": [4, 8, 40]}
+    for rows in (1, 10, 1001):
+        prompts, answers = known.lengths(record, rows)
+        whole = prompts + answers
+        assert (len(whole), whole.min() >= 10, whole.max() <= 100) == (rows, True, True)
+        assert np.median(whole) == 20 or rows == 10

@@ -1,0 +1,79 @@
+"""What runs took, for the next plan."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tests.planned import LLAMA_3_8B
+from tunetrail.plan.estimate import measured
+from tunetrail.plan.estimate.memory import LIGER
+
+FACTS = {
+    "device": {"name": "cpu", "count": 1},
+    "model": {"parameters": 800_000, "shape": dataclasses.asdict(LLAMA_3_8B)},
+    "steps": {"batches": 20, "total": 10},
+    "flops": {"training": 9e12, "validation": 1e12, "recomputed": 0.0},
+    "time": {"aside_s": 0.0, "kind": ["cpu", 1, 32, None, False, False]},
+    "evaluation": {"expected_s": 50.0},
+}
+HISTORY = [{"step": step, "time": 1000.0 + 10 * step} for step in range(1, 11)]
+SECONDS = {"time/train_s": 130.0, "time/evaluate_base_s": 20.0, "time/evaluate_tuned_s": 30.0}
+KIND = FACTS["time"]["kind"]
+
+
+def test_a_run_leaves_the_speed_of_its_loop_and_what_came_before_it(tmp_path):
+    measured.add(tmp_path, FACTS, SECONDS, HISTORY)
+    found = measured.nearest(tmp_path, KIND, 10**6)
+    assert found["flops_per_s"] == pytest.approx(1e11)
+    assert found["start_s"] == 30.0
+    assert found["evaluation"] == 0.5
+
+
+def test_a_run_that_was_stopped_early_has_the_speed_of_what_it_did(tmp_path):
+    measured.add(tmp_path, FACTS, SECONDS, HISTORY[:5])
+    assert measured.nearest(tmp_path, KIND, 10**6)["flops_per_s"] == pytest.approx(1e11)
+
+
+def test_a_run_whose_training_came_from_the_cache_leaves_nothing(tmp_path):
+    measured.add(tmp_path, FACTS, {"time/report_s": 1.0}, HISTORY)
+    measured.add(tmp_path, FACTS, SECONDS, HISTORY[:1])
+    assert measured.nearest(tmp_path, KIND, 10**6) is None
+
+
+def test_a_run_that_was_planned_to_have_no_step_leaves_nothing(tmp_path):
+    measured.add(tmp_path, FACTS | {"steps": {"batches": 0, "total": 0}}, SECONDS, HISTORY)
+    assert measured.nearest(tmp_path, KIND, 10**6) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "train", "expected"),
+    [
+        ("cpu", {}, ["cpu", 1, 32, None, False, False]),
+        ("t4", {"fp16": True, "adapter": "lora"}, ["t4", 1, 16, "lora", False, False]),
+        ("h100", {"bf16": "auto", "gradient_checkpointing": True, "plugins": [LIGER]}, ["h100", 1, 16, None, True, True]),
+    ],
+)
+def test_a_kind_is_what_a_speed_depends_on(device, train, expected):
+    assert measured.kind({"device": {"name": device, "count": 1}}, train) == expected
+
+
+def test_of_several_runs_the_nearest_model_counts_and_of_equals_the_last(tmp_path):
+    for parameters, seconds in ((800_000, 130.0), (10**9, 230.0), (800_000, 140.0)):
+        facts = FACTS | {"model": FACTS["model"] | {"parameters": parameters}}
+        measured.add(tmp_path, facts, SECONDS | {"time/train_s": seconds}, HISTORY)
+    assert measured.nearest(tmp_path, KIND, 10**6)["start_s"] == 40.0
+    assert measured.nearest(tmp_path, KIND, 8 * 10**8)["start_s"] == 130.0
+
+
+def test_a_run_of_another_kind_says_nothing_of_this_one(tmp_path):
+    measured.add(tmp_path, FACTS, SECONDS, HISTORY)
+    assert measured.nearest(tmp_path, ["h200", 1, 32, None, False, False], 10**6) is None
+    assert measured.nearest(tmp_path, ["cpu", 1, 32, "lora", False, False], 10**6) is None
+
+
+def test_a_line_that_a_killed_run_left_half_written_is_passed_over(tmp_path):
+    measured.add(tmp_path, FACTS, SECONDS, HISTORY)
+    with (tmp_path / measured.PLACE).open("a") as file:
+        file.write(json.dumps({"kind": KIND})[:-4] + "\n")
+    assert measured.nearest(tmp_path, KIND, 10**6)["evaluation"] == 0.5

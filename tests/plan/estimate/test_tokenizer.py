@@ -1,0 +1,146 @@
+"""The tokenizer as `plan` reads it, against transformers' own reading of the same folder; Axolotl's is test_workload's."""
+
+import json
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.data import template
+from tunetrail.plan.estimate import tokenizer
+from tunetrail.training import tiny
+
+TEXTS = ["Name 3 rivers in 1999.\n", "### Response:\nYes — ünïcode <|end_of_text|> <|extra|> [X] </s>", " two  spaces\t漢字"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved tokenizer; call it with keys of its two files to change."""
+
+    def save(file=(), config=(), **others):
+        saved = json.loads(tiny.train_tokenizer(TEXTS * 9, 400).to_str()) | dict(file)
+        (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(tiny.SPECIAL_TOKENS | dict(config)))
+        for name, content in others.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        return tmp_path
+
+    return save
+
+
+def ids(found, *texts):
+    return found(list(texts))["input_ids"]
+
+
+def test_a_prompt_begins_with_bos_and_an_answer_ends_with_eos(folder):
+    found = tokenizer.read(folder(), {})
+    assert (found.bos_token_id, found.eos_token_id, found.pad_token_id) == (0, 1, 1)
+    assert found.puts_bos
+    ((first, *_),) = template.token_ids(found, ["Name"])
+    ((*answer, last),) = template.answer_ids(found, ["Name"])
+    assert (first, last) == (0, 1)
+    assert answer == ids(found, "Name")[0][1:]
+
+
+def test_a_tokenizer_that_has_bos_but_puts_none_says_so(folder):
+    found = tokenizer.read(folder({"post_processor": None}), {})
+    assert found.bos_token_id == 0
+    assert not found.puts_bos
+    assert not tokenizer.read(folder(config={"bos_token": None}), {}).puts_bos
+
+
+def test_axolotls_special_tokens_are_whole_tokens_and_new_ones_make_the_vocabulary_longer(folder):
+    plain = tokenizer.read(folder(), {})
+    special = {"eos_token": "</s>", "pad_token": "[PAD]", "additional_special_tokens": ["<|extra|>"]}
+    found = tokenizer.read(folder(), {"special_tokens": special, "tokens": ["[X]"]})
+    assert found.vocab_size == plain.vocab_size + 4
+    assert found.eos_token_id not in (None, plain.eos_token_id)
+    assert found.pad_token_id not in (None, found.eos_token_id)
+    for word in ("</s>", "[PAD]", "<|extra|>", "[X]"):
+        assert len(ids(found, word)[0]) == 2, word  # with BOS
+        assert len(ids(plain, word)[0]) > 2, word
+
+
+def test_the_end_of_text_is_the_padding_where_no_token_is_named_for_it(folder):
+    found = tokenizer.read(folder(config={"pad_token": None}), {})
+    assert found.pad_token_id == found.eos_token_id
+
+
+FOLDERS = {
+    "as it is saved": {},
+    "no BOS": {"file": {"post_processor": None}},
+    "a flag that is older than the file's post-processor": {"config": {"add_bos_token": False, "add_eos_token": True}},
+    "new tokens in the config": {"config": {"eos_token": "</s>", "extra_special_tokens": ["<|extra|>"], "x_token": "[X]"}},
+    "new tokens, by an older name": {"config": {"additional_special_tokens": ["<|extra|>"]}},
+    "a token with its flags": {"config": {"eos_token": {"__type": "AddedToken", "content": "</s>", "lstrip": True}}},
+    "new tokens by their ids": {"config": {"added_tokens_decoder": {"999": {"content": "[X]", "special": False}}}},
+    "an older folder": {"config": {"eos_token": None}, "special_tokens_map": {"eos_token": "</s>"}},
+    "cut and filled up": {
+        "file": {
+            "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+            "padding": {
+                **{"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None},
+                **{"pad_id": 1, "pad_type_id": 0, "pad_token": tiny.EOS},
+            },
+        }
+    },
+    "a class that builds it anew": {"config": {"tokenizer_class": "GPT2Tokenizer", "unk_token": tiny.EOS}},
+}
+
+
+@pytest.mark.stage
+@pytest.mark.parametrize("changed", FOLDERS.values(), ids=FOLDERS)
+def test_the_ids_are_those_of_transformers(folder, changed):
+    from transformers import AutoTokenizer
+
+    place = folder(**changed)
+    found, real = tokenizer.read(place, {}), AutoTokenizer.from_pretrained(place)
+    assert ids(found, *TEXTS) == real(TEXTS)["input_ids"]
+    assert (found.bos_token_id, found.eos_token_id) == (real.bos_token_id, real.eos_token_id)
+    assert found.vocab_size == len(real)
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """The hub's cache, empty, in a folder of its own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_tokenizer_is_found_in_its_folder(folder):
+    place = folder()
+    base = {"base_model": place.name, "revision_of_model": None, "make": None}
+    found = tokenizer.find(base, {"base_model": place.name}, None, place.parent)
+    assert ids(found, *TEXTS) == ids(tokenizer.read(place, {}), *TEXTS)
+    (place / "tokenizer.json").unlink()
+    assert tokenizer.find(base, {"base_model": place.name}, None, place.parent) is None
+
+
+def test_a_tokenizer_is_found_in_the_hubs_cache_at_its_revision_and_whole(folder, hub_cache):
+    place, commit = folder(), "a" * 40
+    base = {"base_model": "org/name", "revision_of_model": commit, "make": None}
+    train = {"base_model": "org/name"}
+    snapshot = hub_cache / "models--org--name" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    assert tokenizer.find(base, train, None, place) is None
+    (place / "tokenizer.json").rename(snapshot / "tokenizer.json")
+    assert tokenizer.find(base, train, None, place) is None
+    (place / "tokenizer_config.json").rename(snapshot / "tokenizer_config.json")
+    assert tokenizer.find(base, train, None, place).eos_token_id == 1
+    assert tokenizer.find(base | {"revision_of_model": "b" * 40}, train, None, place) is None
+    assert tokenizer.find(base, {"base_model": "other", "tokenizer_config": "org/name"}, None, place)
+
+
+def test_the_tokenizer_of_a_model_that_is_made_is_trained_on_its_texts(tmp_path):
+    base = {"base_model": "outputs/base/model", "revision_of_model": None, "make": {"vocab_size": 290}}
+    found = tokenizer.find(base, {"base_model": "outputs/base/model"}, TEXTS * 9, tmp_path)
+    assert found.vocab_size == 290
+    assert found.puts_bos
+    assert tokenizer.find(base, {"base_model": "outputs/base/model"}, None, tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_file_that_is_no_tokenizers_is_named(folder, name):
+    place = folder()
+    (place / name).write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer\.json.* Save or fetch it anew"):
+        tokenizer.read(place, {})

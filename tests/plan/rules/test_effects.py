@@ -1,0 +1,164 @@
+"""Keys that Axolotl takes and that do nothing, lose to another, or send something elsewhere."""
+
+import pytest
+
+from tests.planned import each_of_its_own, mended, said
+from tunetrail.plan.rules import effects
+from tunetrail.plan.rules.finding import ERROR, WARNING
+
+EXPERIMENTS = (
+    *("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_published", "llama3_8b_alpaca_lora", "llama3_8b_alpaca_qlora"),
+    "smollm2_135m_alpaca_lora",
+)
+RULES = (*effects.ERRORS, *effects.WARNINGS)
+
+
+def test_every_finding_has_the_code_of_its_rule(composed):
+    words = ("+train.rl_beta=0.1", "+train.resume_from_checkpoint=/nowhere", "+train.saves_per_epoch=2")
+    words += ("+train.use_wandb=true", "+train.deepspeed=conf/hardware/zero3.yaml")
+    each_of_its_own(effects.ERRORS, ERROR, [said(rule, composed, *words) for rule in effects.ERRORS])
+    each_of_its_own(effects.WARNINGS, WARNING, [said(rule, composed, *words) for rule in effects.WARNINGS])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_shipped_experiment_has_such_a_key(composed, experiment):
+    assert [said(rule, composed, f"experiment={experiment}") for rule in RULES] == [None] * len(RULES)
+
+
+@pytest.mark.parametrize(
+    ("word", "without"),
+    [
+        ("+train.chat_template=chatml", "a data set of chats"),
+        ("+train.datasets.0.chat_template=chatml", "a data set of chats"),
+        ("+train.datasets.0.roles_to_train=[assistant]", "a data set of chats"),
+        ("+train.datasets.0.train_on_eos=turn", "a data set of chats"),
+        ("+train.rl_beta=0.1", "train.rl"),
+        ("+train.dpo_label_smoothing=0.1", "train.rl"),
+        ("+train.kto_desirable_weight=0.2", "train.rl"),
+        ("+train.simpo_gamma=0.5", "train.rl"),
+        ("+train.trl.beta=0.1", "train.rl"),
+        ("+train.eval_table_size=5", "a tracker that takes tables, as train.use_wandb"),
+        ("+train.wandb_entity=me", "train.use_wandb"),
+        ("+train.wandb_mode=online", "train.use_wandb"),
+        ("+train.mlflow_run_name=me", "train.use_mlflow"),
+        ("+train.relora_prune_ratio=0.9", "train.relora"),
+        ("+train.hub_strategy=end", "train.hub_model_id"),
+        ("+train.torch_compile_mode=default", "train.torch_compile"),
+        ("+base.make.train.chat_template=chatml", "a data set of chats"),
+    ],
+)
+def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_out(composed, known, word, without):
+    found = said(effects.keys_unused, composed, word)
+    assert (found.code, found.level) == ("KEYS_UNUSED", ERROR)
+    assert f" has no effect without {without}" in found.what
+    assert found.what.startswith(word[1:].partition("=")[0].partition(".beta")[0])
+    mended(composed, known, found, word)
+    assert said(effects.keys_unused, composed, word, f"++{found.mend}") is None
+
+
+def test_packings_keys_without_packing(composed):
+    words = ("train.sample_packing=null", "train.eval_sample_packing=null", "+train.sample_packing_bin_size=100")
+    assert "train.sample_packing_bin_size" in said(effects.keys_unused, composed, *words).what
+    assert said(effects.keys_unused, composed, words[-1]) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train.datasets.0.type=chat_template", "+train.chat_template=chatml", "+train.datasets.0.roles_to_train=[a]"),
+        ("+train.rl=dpo", "+train.rl_beta=0.1"),
+        ("+train.wandb_project=mine", "+train.wandb_entity=me", "+train.eval_table_size=5"),
+        ("+train.rl_beta=null",),
+        ("train.sample_packing=false", "train.eval_sample_packing=false", "+train.sample_packing_bin_size=100"),
+        ("experiment=llama3_8b_alpaca_published", "train.sample_packing=false"),
+        ("+train.wandb_mode=disabled",),
+        ("+train.wandb_mode=offline",),
+        ("+train.torch_compile=true", "+train.torch_compile_mode=default"),
+    ],
+)
+def test_a_key_beside_what_it_needs_is_let_go(composed, words):
+    assert said(effects.keys_unused, composed, *words) is None
+
+
+def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
+    word = f"+train.resume_from_checkpoint={tmp_path}"
+    found = said(effects.no_checkpoint, composed, word)
+    assert found.what.startswith(f"train.resume_from_checkpoint={tmp_path} is no folder of a checkpoint")
+    assert mended(composed, known, found, word)["train"]["resume_from_checkpoint"] is None
+    (tmp_path / "trainer_state.json").write_text("{}")
+    assert said(effects.no_checkpoint, composed, word) is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("+train.resume_from_checkpoint=work/train/checkpoint-9", "+train.auto_resume_from_checkpoints=true"),
+        "+base.make.train.resume_from_checkpoint=checkpoint-9",
+    ],
+)
+def test_a_checkpoint_to_go_on_from_is_said_to_be_compared_with_nothing(composed, known, word):
+    found = said(effects.resumes, composed, word)
+    assert (found.code, found.level) == ("RESUMES", WARNING)
+    assert word[1:].partition("=")[0] in found.what
+    values = mended(composed, known, found, word)
+    assert effects.resumes(values, {}) is None
+    assert said(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
+
+
+@pytest.mark.parametrize("key", ["train.deepspeed", "train.tokenizer_config", "accelerate.config_file"])
+def test_a_file_that_no_stage_depends_on_is_said_to_be_in_no_record(composed, known, tmp_path, key):
+    file = tmp_path / "own.json"
+    assert said(effects.file_unrecorded, composed, f"++{key}={file}") is None
+    file.write_text("{}")
+    found = said(effects.file_unrecorded, composed, f"++{key}={file}")
+    assert (found.code, found.level, found.what) == ("FILE_UNRECORDED", WARNING, f"{key}={file}")
+    mended(composed, known, found, f"++{key}={file}")
+
+
+def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
+    model, prompts = tmp_path / "model", tmp_path / "prompts.jsonl"
+    model.mkdir()
+    prompts.touch()
+    words = ("model=local", f"base.base_model={model}", f"evaluate.path={prompts}")
+    assert said(effects.file_unrecorded, composed, *words) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("+train.saves_per_epoch=2",), "train.saves_per_epoch=2 wins over train.save_strategy=no"),
+        (
+            ("method=lora", "+train.lora_target_modules=[q_proj]"),
+            "train.lora_target_linear=True wins over train.lora_target_modules=['q_proj']",
+        ),
+        (("train.bf16=true", "train.fp16=true"), "train.bf16=True wins over train.fp16=True"),
+    ],
+)
+def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
+    found = said(effects.key_overridden, composed, *words)
+    assert says in found.what
+    mended(composed, known, found, *words)
+    assert said(effects.key_overridden, composed, *words, *(f"++{word}" for word in found.mend.split())) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("+train.use_wandb=true", "train.use_wandb sends losses, the config and the machine's load to Weights & Biases"),
+        ("+train.wandb_project=a", "train.wandb_project sends"),
+        ("+train.use_comet=true", "comet.com"),
+        ("+train.mlflow_experiment_name=a", "Axolotl's own MLflow run"),
+        ("+train.hub_model_id=a/b", "train.hub_model_id sends the model, at every save to huggingface.co"),
+        ("+train.push_dataset_to_hub=a", "the tokenised rows to huggingface.co"),
+        ("+base.make.train.use_wandb=true", "base.make.train.use_wandb sends"),
+    ],
+)
+def test_what_leaves_the_machine_is_said_with_where_it_goes(composed, known, word, says):
+    found = said(effects.sent_elsewhere, composed, word)
+    assert (found.level, says in found.what) == (WARNING, True)
+    mended(composed, known, found, word)
+
+
+def test_what_stays_here_is_not_said(composed):
+    assert said(effects.sent_elsewhere, composed, "+train.use_wandb=true", "+train.wandb_mode=offline") is None
+    assert said(effects.sent_elsewhere, composed, "+train.use_trackio=true") is None

@@ -1,0 +1,312 @@
+"""Rules that refuse a run whose loss or score would not mean what they seem to; what they say of Axolotl is tried on it."""
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.planned import each_of_its_own, facts, mended, said
+from tunetrail.data import template
+from tunetrail.plan.rules import invalid
+from tunetrail.plan.rules.finding import ERROR
+from tunetrail.training import tiny
+
+PUT_RIGHT = "experiment=llama3_8b_alpaca"
+PUBLISHED = "experiment=llama3_8b_alpaca_published"
+EXPERIMENTS = ("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_lora", "llama3_8b_alpaca_qlora", "smollm2_135m_alpaca_lora")
+
+
+def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
+    values = composed(PUBLISHED, "+evaluate.apply_chat_template=true")
+    wrong = {"overlap": 3, "eos_supervised": False, "supervised": 0, "contaminated": ["a", "b"]}
+    found = [rule(values, facts(values, data=wrong)) for rule in invalid.RULES]
+    each_of_its_own(invalid.RULES, ERROR, found)
+
+
+def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(composed):
+    for name in EXPERIMENTS:
+        values = composed(f"experiment={name}")
+        assert [rule(values, facts(values)) for rule in invalid.RULES] == [None] * len(invalid.RULES), name
+    values = composed(PUBLISHED)
+    found = [rule(values, facts(values)) for rule in invalid.RULES]
+    assert [one.code for one in found if one] == ["BOS_DIFFERS"]
+
+
+# The template.
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("evaluate.template={with_input:'{instruction} {input}',without_input:'{instruction}'}", "evaluate.template"),
+        ("contract.template={with_input:'{instruction} {input}',without_input:'{instruction}'}", "contract.template"),
+        ("train.datasets.0.type.format='{instruction} {input}'", "train.datasets.0.type.format"),
+        ("train.datasets.0.type.no_input_format='{instruction}'", "train.datasets.0.type.no_input_format"),
+        ("~train.datasets.0.type.format", "train.datasets.0.type.format"),  # Axolotl has a format of its own then
+        ("+train.datasets.0.type.system_prompt='Be kind.'", "train.datasets.0.type.system_prompt"),
+        ("train.datasets.0.type=alpaca_chat.load_qa", "train.datasets.0.type"),
+        ("+evaluate.apply_chat_template=true", "evaluate.apply_chat_template"),
+        ("+evaluate.system_instruction='Be kind.'", "evaluate.system_instruction"),
+        ("+evaluate.num_fewshot=2", "evaluate.num_fewshot"),
+        ("+evaluate.task.num_fewshot=2", "evaluate.task.num_fewshot"),
+        ("+evaluate.task.description='Be kind.'", "evaluate.task.description"),
+        ("+evaluate.task.gen_prefix=Answer", "evaluate.task.gen_prefix"),
+    ],
+)
+def test_another_template_anywhere_is_refused_by_its_key_and_mended(composed, known, word, named):
+    found = said(invalid.template_differs, composed, word)
+    assert found.what == f"training and evaluation are not in one template: {named}"
+    values = mended(composed, known, found, word)
+    assert invalid.template_differs(values, facts(values)) is None
+    assert values["template"] == composed()["template"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "template.without_input='{instruction}: '",
+            "evaluate.template.without_input='{instruction}: '",
+        ),  # one and the same
+        *("+evaluate.apply_chat_template=false", "+evaluate.num_fewshot=0", "+evaluate.system_instruction=null"),
+        "train.datasets.0.type=alpaca",
+    ],
+)
+def test_one_template_for_all_is_let_go(composed, word):
+    assert said(invalid.template_differs, composed, word) is None
+
+
+@pytest.mark.stage
+def test_axolotls_own_alpaca_is_this_template_and_no_other(composed):
+    from axolotl.prompters import AlpacaPrompter
+
+    alpaca = {"with_input": "{instruction}{input}", "without_input": "{instruction}"}
+    built = AlpacaPrompter().build_prompt
+    alpaca = {"with_input": next(built("{instruction}", "{input}")), "without_input": next(built("{instruction}"))}
+    assert template.digest(alpaca) == invalid.ALPACA == template.digest(composed()["template"])
+    words = ("train.datasets.0.type=alpaca", "template.without_input='{instruction}'")
+    assert said(invalid.template_differs, composed, *words).mend.startswith("'train.datasets.0.type={")
+
+
+# BOS.
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained", "refused"),
+    [
+        *(("false", True, True), ("true", False, True), ("true", True, False), ("false", False, False)),
+        *(("null", True, False), ("null", False, False), ("false", None, False), ("true", None, False)),
+    ],
+)
+def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(composed, known, asked, trained, refused):
+    words = (PUBLISHED, f"evaluate.model_args.add_bos_token={asked}")
+    found = said(invalid.bos_differs, composed, *words, data={"bos_trained": trained})
+    assert bool(found) == refused
+    if refused:
+        assert mended(composed, known, found, *words)["evaluate"]["model_args"]["add_bos_token"] is None
+
+
+def test_a_section_that_does_not_speak_of_bos_leaves_it_to_the_tokenizer(composed):
+    assert said(invalid.bos_differs, composed, "~evaluate.model_args.add_bos_token", data={"bos_trained": True}) is None
+
+
+@pytest.mark.stage
+def test_lm_eval_itself_puts_bos_as_the_rule_says(tmp_path):
+    """Three tokenizers: one that adds BOS, one that has it and adds none, one that has none."""
+    import json
+
+    from lm_eval.models.huggingface import HFLM
+
+    tiny.save_tokenizer(["Say it."] * 9, 400, tmp_path)
+    size = len(json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]) + 3
+    llama = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    tiny.save_model(llama | {"max_position_embeddings": 64}, size, 0, tmp_path)
+    whole, settings = (json.loads((tmp_path / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json"))
+    found = {}
+    for name, changed, bos in (
+        ("adds", whole, settings["bos_token"]),
+        ("has", whole | {"post_processor": None}, settings["bos_token"]),
+        ("none", whole | {"post_processor": None}, None),
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(changed))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": bos}))
+        for asked in (None, True, False):
+            backend = HFLM(pretrained=str(tmp_path), device="cpu", add_bos_token=asked)
+            ids, _ = backend.tok_batch_encode(["Say it."])
+            found[name, asked] = bos is not None and ids[0, 0].item() == backend.tokenizer.bos_token_id
+    assert found == {
+        **{("adds", None): True, ("adds", True): True, ("adds", False): False},
+        **{("has", None): False, ("has", True): True, ("has", False): False},
+        **{("none", None): False, ("none", True): False, ("none", False): False},
+    }
+
+
+# Rows of training and of validation.
+
+
+def test_rows_that_are_trained_on_and_validated_with_are_refused(composed, known):
+    assert said(invalid.rows_overlap, composed, data={"overlap": 0}) is None
+    assert said(invalid.rows_overlap, composed, data={"overlap": None}) is None
+    words = ("train.test_datasets.0.path=held_out.jsonl",)
+    found = said(invalid.rows_overlap, composed, *words, data={"overlap": 1})
+    assert found.what == "1 of the validation rows ask what is also trained on"
+    assert mended(composed, known, found, *words)["train"] == composed()["train"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train.test_datasets.0.path=data/prepared/train.jsonl",),
+        ("train.datasets.0.path=data/prepared/validation.jsonl",),
+        ("train.test_datasets.0.path=rows.jsonl", "train.datasets.0.path=rows.jsonl", "+train.datasets.0.split=train"),
+    ],
+)
+def test_one_file_for_both_is_refused_and_mended(composed, known, words):
+    found = said(invalid.rows_overlap, composed, *words)
+    assert "train.datasets.0 and train.test_datasets.0 are both" in found.what
+    values = mended(composed, known, found, *words)
+    assert invalid.rows_overlap(values, facts(values)) is None
+    assert values["train"]["test_datasets"][0]["path"] == "data/prepared/validation.jsonl"
+
+
+def test_two_splits_of_one_data_set_are_two(composed):
+    words = ("train.datasets.0.path=org/rows", "train.test_datasets.0.path=org/rows", "train.test_datasets.0.split=test")
+    assert said(invalid.rows_overlap, composed, *words) is None
+    assert said(invalid.rows_overlap, composed, "train.test_datasets=null") is None
+
+
+# EOS.
+
+
+@pytest.mark.parametrize(("cut", "refused"), [(0, False), (500, False), (501, True)])
+def test_rows_that_are_cut_before_eos_are_refused_when_they_are_most(composed, known, cut, refused):
+    words = (PUT_RIGHT, "train.sequence_len=512", "train.excess_length_strategy=truncate")
+    found = said(invalid.eos_masked, composed, *words, data={"kept": 1000, "cut": cut, "longest": 650})
+    assert bool(found) == refused
+    if refused:
+        assert found.what == "501 of 1,000 rows are cut at 512 tokens, before EOS"
+        assert mended(composed, known, found, *words)["train"]["sequence_len"] == 704
+
+
+def test_a_tokenizer_that_names_no_eos_is_refused_and_is_given_one(composed, known):
+    assert said(invalid.eos_masked, composed, data={"eos_supervised": None}) is None
+    found = said(invalid.eos_masked, composed, PUT_RIGHT, data={"eos_supervised": False})
+    special = mended(composed, known, found, PUT_RIGHT)["train"]["special_tokens"]
+    assert special["eos_token"] == special["pad_token"] == "<|end_of_text|>"
+
+
+@pytest.mark.parametrize(
+    ("special", "refused"),
+    [
+        (("train.special_tokens.pad_token='</s>'",), True),
+        (("train.special_tokens=null",), True),
+        (("~train.special_tokens",), True),
+        (("train.special_tokens.pad_token='<pad>'",), False),
+        (("train.special_tokens.pad_token='<e>'", "+train.special_tokens.eos_token='<e>'"), True),
+        (("train.special_tokens.pad_token='</s>'", "+train.special_tokens.eos_token='<e>'"), False),
+    ],
+)
+def test_the_one_type_that_masks_by_the_pads_id_is_refused_where_that_is_eos(composed, known, special, refused):
+    words = ("model=llama3_8b", "train.datasets.0.type=llama2_chat", *special)
+    found = said(invalid.eos_masked, composed, *words)
+    assert bool(found) == refused
+    if refused:
+        assert mended(composed, known, found, *words)["train"]["special_tokens"]["pad_token"] == "<pad>"
+
+
+@pytest.mark.stage
+def test_a_pad_that_is_eos_takes_no_eos_out_of_axolotls_loss(composed, tmp_path):
+    """The pads of all conf/model, which are their models' EOS: labels as Axolotl tokenises and pads them, packed or not."""
+    from axolotl.prompt_strategies import load
+    from axolotl.utils.collators.batching import DataCollatorForSeq2Seq, V2BatchSamplerDataCollatorForSeq2Seq
+    from axolotl.utils.dict import DictDefault
+    from transformers import AutoTokenizer
+
+    tiny.save_tokenizer(["Say it, and say it again."] * 9, 400, tmp_path)
+    files = [file.stem for file in (ROOT / "conf" / "model").glob("*.yaml") if "special_tokens" in file.read_text()]
+    pads = {composed(f"model={file}")["train"]["special_tokens"]["pad_token"] for file in files}
+    assert len(files) >= 7
+    assert pads == {"<|end_of_text|>", "<|endoftext|>"}
+    for pad in pads:
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+        tokenizer.add_special_tokens({"eos_token": pad, "pad_token": pad})
+        assert tokenizer.pad_token_id == tokenizer.eos_token_id
+        train = composed("model=llama3_8b")["train"]
+        kind = train["datasets"][0]["type"]
+        strategy = load("user_defined", tokenizer, DictDefault(train), DictDefault(kind))
+        rows = [{"instruction": "Say it.", "input": "", "output": answer} for answer in ("it", "it and it again")]
+        whole = [strategy.tokenize_prompt(row) for row in rows]
+        assert [sum(label == tokenizer.eos_token_id for label in row["labels"]) for row in whole] == [1, 1]
+        assert [row["labels"][-1] for row in whole] == [tokenizer.eos_token_id] * 2
+        for collator, batch in ((DataCollatorForSeq2Seq, whole), (V2BatchSamplerDataCollatorForSeq2Seq, [whole])):
+            rows = [[dict(row) for row in one] if isinstance(one, list) else dict(one) for one in batch]
+            labels = collator(tokenizer, pad_to_multiple_of=256, return_tensors="pt")(rows)["labels"]
+            assert labels.numel() > sum(len(row["labels"]) for row in whole)  # there is padding
+            assert int((labels == tokenizer.eos_token_id).sum()) == 2
+            assert int((labels != -100).sum()) == sum(label != -100 for row in whole for label in row["labels"])
+
+
+@pytest.mark.stage
+def test_axolotls_llama2_chat_leaves_a_row_out_whose_pad_is_eos():
+    """With a tokenizer that splits as Llama 2's does where that type counts on it."""
+    from axolotl.prompt_strategies import load
+    from axolotl.utils.dict import DictDefault
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<s>", "</s>", "<pad>", "<unk>", *("▁" + word for word in ("", "hi", "you[/INST]", "hello", "there"))]
+    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    row = {"conversations": [{"from": "human", "value": "hi you"}, {"from": "gpt", "value": "hello there"}]}
+    supervised = {}
+    for pad in ("</s>", "<pad>"):
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=pad
+        )
+        config = DictDefault({"train_on_inputs": False, "sequence_len": 256})
+        labels = load("llama2_chat", tokenizer, config, DictDefault({})).tokenize_prompt(row)["labels"]
+        supervised[pad] = tokenizer.convert_ids_to_tokens([label for label in labels if label != -100])
+    assert supervised["</s>"] == []
+    assert supervised["<pad>"][:2] == ["▁hello", "▁there"]
+    assert "</s>" in supervised["<pad>"]
+
+
+# Something to learn.
+
+
+def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
+    assert said(invalid.nothing_supervised, composed, data={"supervised": 1}) is None
+    word = "train.datasets.0.type.field_output=answer"
+    found = said(
+        invalid.nothing_supervised, composed, word, data={"supervised": 0, "kept": 0, "train": 3900, "longest": 144}
+    )
+    assert found.what == "none of 3,900 rows has a token under the loss"
+    assert mended(composed, known, found, word)["train"]["datasets"] == composed()["train"]["datasets"]
+
+
+@pytest.mark.parametrize(("longest", "length"), [(650, 704), (8192, 8192), (9000, 8192)])
+def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(composed, known, longest, length):
+    words = (PUT_RIGHT, "train.sequence_len=32")
+    found = said(
+        invalid.nothing_supervised, composed, *words, data={"supervised": 0, "kept": 0, "train": 10, "longest": longest}
+    )
+    assert found.what == f"none of 10 rows is kept: the longest has {longest:,} tokens, a sequence 32"
+    assert mended(composed, known, found, *words)["train"]["sequence_len"] == length
+
+
+# The evaluation's prompts.
+
+
+@pytest.mark.parametrize(("number", "refused"), [(None, False), (0, False), (2, True)])
+def test_a_prompt_that_is_trained_on_word_for_word_is_refused(composed, known, number, refused):
+    found = said(
+        invalid.contaminated,
+        composed,
+        PUT_RIGHT,
+        data={"contaminated": number and [f"Write {one} " + "words " * 40 for one in range(number)]},
+    )
+    assert bool(found) == refused
+    if refused:
+        said_of_it = "2 of 541 evaluation prompts stand word for word in the training rows: "
+        assert found.what == said_of_it + '"Write 0 words words words words words words words [...]"'
+        prepare = mended(composed, known, found, PUT_RIGHT)["prepare"]
+        assert (prepare["path"], prepare["hub"]) == ("FILE", None)

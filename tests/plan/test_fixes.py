@@ -1,0 +1,133 @@
+"""Mends of what refuses a run, typed and planned once more, over the real conf tree and the recorded statistics."""
+
+import json
+
+import pytest
+
+from tests.conftest import ROOT
+from tunetrail import UserError
+from tunetrail.config import compose
+from tunetrail.plan import fixes
+from tunetrail.plan.rules.finding import ERROR, Finding
+
+
+def finding(mend):
+    return Finding("X", ERROR, "", "", mend)
+
+
+def test_mends_are_tried_until_nothing_refuses_the_run():
+    tried = []
+
+    def again(words):
+        tried.append(words)
+        return [finding("hardware=cuda")] if len(tried) == 1 else []
+
+    found = fixes.find(["experiment=demo", "seed=1"], [finding("seed=2"), finding("name=x")], again)
+    assert found == ["experiment=demo", "seed=2", "name=x", "hardware=cuda"]
+    assert tried == [["experiment=demo", "seed=2", "name=x"], found]
+    compose.compose(ROOT, found)
+
+
+def test_what_is_refused_for_ever_has_no_remedy():
+    assert fixes.find([], [finding("seed=1")], lambda words: [finding("seed=1")]) is None
+    assert fixes.find(["seed=1"], [], pytest.fail) == ["seed=1"]
+
+
+@pytest.mark.parametrize("mend", ["leave it out", "tunetrail gc", "a, b"])
+def test_what_only_a_person_can_do_is_no_remedy(mend):
+    assert fixes.find([], [finding(mend)], pytest.fail) is None
+
+
+def test_a_mend_that_cannot_be_composed_is_no_remedy():
+    def again(words):
+        raise UserError("FILE: no such file")
+
+    assert fixes.find([], [finding("prepare=file prepare.path=FILE")], again) is None
+
+
+REFUSED = [
+    ("experiment=llama3_8b_alpaca_published", "plan.device=mi300x", "plan.num_gpus=8"),
+    ("experiment=llama3_8b_alpaca", "plan.device=rtx_4090"),
+    ("model=llama3_8b", "prepare=alpaca_cleaned", "evaluate=ifeval", "plan.device=h100", "plan.num_gpus=8"),
+    ("experiment=llama3_8b_alpaca", "plan.device=v100"),
+    ("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "plan.device=rtx_4090"),
+    ("model=llama3_2_1b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
+    ("model=qwen3_0_6b", "prepare=alpaca_cleaned", "evaluate=ifeval"),
+    ("+train.lr=1e-3", "+train.num_warmup_steps=9000"),
+    ("train.lr=1e-3", "epochs=2", "+train.optim=adamw", "evaluate.max_new_tokens=64", "nproc_per_node=1"),
+    ("+train.lora_rank=8", "+train.max_seq_length=256"),
+]
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
+    refused = plan(*words, "--json")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    mended = plan(*json.loads(refused.stdout)["remedy"], "--json")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        # Nothing more than it takes, ...
+        (("experiment=llama3_8b_alpaca", "plan.device=h200", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
+        (("experiment=llama3_8b_alpaca", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
+        # ... a person's number as it was typed, and not in place of another that is right.
+        (("+train.lr=1.23456e-3",), ["train.learning_rate=0.00123456"]),
+        (("train.lr=1.23456e-3",), ["train.learning_rate=1.23456e-3"]),
+        (("++train.warmup_steps=9000",), ["++train.warmup_steps=null", "train.warmup_ratio=0.03"]),
+        (
+            ("experiment=llama3_8b_alpaca", "plan.device=a100_40", "train.optimizer=paged_adamw_8bit"),
+            ["hardware=[cuda,fsdp2]", "train.optimizer=adamw_torch_fused"],
+        ),
+    ],
+)
+def test_no_more_is_changed_than_it_takes(plan, words, added):
+    found = json.loads(plan(*words, "--json").stdout)["remedy"]
+    assert [word for word in found if word not in words or word in added] == added
+
+
+def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
+    words = ("model=llama3_8b", "prepare=alpaca_cleaned", "evaluate=ifeval", "plan.device=mi300x", "plan.num_gpus=8")
+    mended = json.loads(plan(*words, "--json").stdout)["remedy"]
+    assert {"accelerate.num_processes=8", "++accelerate.multi_gpu=true"} <= set(mended)
+    assert "hardware=rocm" in mended
+    codes = [one["code"] for one in json.loads(plan(*mended, "--json").stdout)["findings"]]
+    assert "PLANNED_OTHERWISE" not in codes
+
+
+def test_a_model_that_nothing_makes_room_for_has_no_remedy(plan):
+    said = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
+    assert said["remedy"] is None
+    (mend,) = (one["mend"] for one in said["findings"] if one["code"] == "OUT_OF_MEMORY")
+    assert mend.startswith("a smaller model")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train.lerning_rate=1e-3",),
+        ("+train.lerning_rate=1e-3",),
+        ("+train.xyzzy=1",),
+        ("+train.lr=1e-3", "+train.lora_rnk=8"),
+        ("+train.lr=1e-3", "train.learning_rate=2e-3"),
+        ("+train.hf_tokn=hunter2",),
+    ],
+    ids=" ".join,
+)
+def test_what_is_only_spelled_like_a_key_has_a_hint_and_no_command(plan, words):
+    done = plan(*words, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, found["remedy"]) == (2, "", None)
+    assert {one["code"] for one in found["findings"]} == {"UNKNOWN_KEY"}
+    assert "hunter2" not in done.stdout
+
+
+def test_every_wrong_key_is_found_where_hydra_stops_at_the_first(plan):
+    done = plan("train.lerning_rate=1e-3", "lora_rank=8", "+train.warmup_step=1", "train.learning_rate=1e-3", "--json")
+    assert [(one["what"].partition(":")[0], one["mend"]) for one in json.loads(done.stdout)["findings"]] == [
+        ("train.lerning_rate", "correct train.lerning_rate, or leave it out"),
+        ("lora_rank", "~lora_rank +train.lora_r=8"),
+        ("train.warmup_step", "correct train.warmup_step, or leave it out"),
+    ]

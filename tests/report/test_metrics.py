@@ -1,0 +1,292 @@
+"""The report stage on what the other stages leave, in the tools' real shapes."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+from tests.evaluation.test_results import evaluation
+from tunetrail.config import params
+from tunetrail.data import contract
+from tunetrail.evaluation import results
+from tunetrail.report import metrics
+from tunetrail.stages import report as stage
+from tunetrail.training import history
+
+pytestmark = pytest.mark.stage
+
+
+def left_by_a_run(folder):
+    """The files below `folder` that a run of three prompts leaves."""
+    evaluation(folder / "eval_results" / "base", [[False], [False, True], [False]])
+    evaluation(folder / "eval_results" / "tuned", [[True], [True, True], [False]])
+    steps = folder / "outputs" / "train" / "history.jsonl"
+    history.append(steps, 0, 1.0, {"eval_loss": 3})
+    history.append(steps, 1, 2.0, {"loss": 2, "learning_rate": 1e-3})
+    history.append(steps, 2, 3.0, {"loss": 1, "learning_rate": 5e-4})
+    (folder / "outputs" / "train" / "versions.json").write_text('{"axolotl": "0.1"}')
+    (folder / "outputs" / "base").mkdir()
+    base = {"base_model": "outputs/base/model", "revision": None, "license": None, "sha256": "of the base"}
+    (folder / "outputs" / "base" / "base.json").write_text(json.dumps(base))
+    (folder / "data" / "raw" / "instructions").mkdir(parents=True)
+    (folder / "data" / "raw" / "instructions" / "rows.jsonl").write_text("{}\n{}\n")
+    row = {"instruction": "prompt 0", "input": "", "output": "a"}
+    data = {
+        "source": {"file": "rows.jsonl", "md5": "of the rows", "bytes": 6, "path": "my/rows.jsonl"},
+        "rows": contract.rows([row, row], [row], []),
+        "tokens": contract.tokens([(8, 4)], 100),
+        "contamination": contract.contamination(["prompt 0"], [row], 8),
+    }
+    (folder / "outputs" / "contract").mkdir()
+    (folder / "outputs" / "contract" / "contract.json").write_text(json.dumps(data))
+    (folder / "work").mkdir()
+    (folder / "work" / "seconds.jsonl").write_text('{"stage": "train", "seconds": 5.0}\n')
+    lock = {
+        "train": {"outs": [{"path": "outputs/model", "md5": "model"}]},
+    }
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
+    rules = {"expected_rows": 3, "sequence_len": 100, "excess_length_strategy": "drop", "license": "mit", "ngram": 8}
+    sections = {
+        "name": "three_prompts",
+        "report": {"stop": "### Instruction:", "samples": 2, "resamples": 50, "seed": 0},
+        "prepare": {"path": "rows.jsonl", "hub": None, "generate": None, "take": None},
+        "base": {},
+        "contract": rules,
+        "train": {},
+        "evaluate": {"limit": None},
+    }
+    params.write_yaml(folder / "params.yaml", sections)
+    (folder / "report").mkdir()
+    found = [results.read(folder / "eval_results" / model, 50, 0) for model in ("base", "tuned")]
+    measured = metrics.measure(dict(zip(("base", "tuned"), found, strict=True)), "### Instruction:", 50, 0) | {"data": data}
+    (folder / "report" / "metrics.json").write_text(json.dumps(measured))
+
+
+@pytest.fixture
+def reported(tmp_path, monkeypatch):
+    left_by_a_run(tmp_path)
+    samples = next((tmp_path / "eval_results" / "tuned").glob("*/samples_*"))
+    samples.write_text(samples.read_text().replace("answer\u2028 0", "<script>alert(1)</script> | two\\nlines"))
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    return tmp_path / "report"
+
+
+def test_metrics_hold_both_models_their_difference_and_n(reported):
+    metrics = json.loads((reported / "metrics.json").read_text())
+    assert (metrics["prompts"], metrics["instructions"]) == (3, 4)
+    assert metrics["ifeval"]["base"]["prompt_strict"]["value"] == 0
+    assert metrics["ifeval"]["delta"]["prompt_strict"]["value"] == pytest.approx(2 / 3)
+    assert metrics["ifeval"]["delta"]["prompt_strict"]["p"] == 0.5
+    assert metrics["health"]["tuned"]["ended"] == pytest.approx(2 / 3)
+    assert metrics["data"]["rows"]["raw"] == 2
+    tuned = metrics["ifeval"]["tuned"]["inst_strict"]
+    assert tuned["low"] <= tuned["value"] == 0.75 <= tuned["high"]
+    assert metrics["train"] == {"steps": 2, "loss": 1.0, "validation_loss": 3.0}
+
+
+def test_every_promised_file_is_there(reported):
+    figures = {f"{name}.{kind}" for name in ("ifeval", "types", "loss", "lengths") for kind in ("png", "svg")}
+    names = figures | {"metrics.json", "samples.md", "data_card.md", "report.html", "verdicts.json", "scores.json"}
+    assert {file.name for file in reported.iterdir()} == names
+
+
+def test_the_verdicts_say_of_each_prompt_what_was_followed_and_how_it_was_asked(reported):
+    found = json.loads((reported / "verdicts.json").read_text())
+    assert found["evaluation_digest"] == json.loads((reported / "metrics.json").read_text())["evaluation_digest"]
+    assert found["asked"]["prompts"] == [[f"of doc {number}", f"of prompt {number}"] for number in range(3)]
+    assert found["asked"]["batch_size"] == 8
+    assert found["base"]["prompt_strict"] == [0, 0, 0]
+    assert found["base"]["inst_loose"] == [[0], [0, 1], [0]]
+    assert found["tuned"]["prompt_loose"] == [1, 1, 0]
+    assert found["tuned"]["inst_strict"] == [[1], [1, 1], [0]]
+
+
+def test_the_scores_that_dvc_lists_are_flat_and_called_as_in_mlflow(reported):
+    found = json.loads((reported / "scores.json").read_text())
+    assert found["ifeval/tuned/prompt_strict"] == 0.6667
+    assert found["ifeval/delta/inst_loose"] == 0.5
+    assert (found["train/loss"], found["validation/loss"]) == (1.0, 3.0)
+    assert len(found) == 4 + 4 + 4 + 2
+    from tunetrail.tracking import upload
+
+    assert set(found) - {"train/loss", "validation/loss"} <= set(
+        upload.scores(json.loads((reported / "metrics.json").read_text()))
+    )
+
+
+def test_samples_stand_side_by_side_and_an_answer_cannot_break_the_table(reported):
+    lines = (reported / "samples.md").read_text().split("\n")
+    assert "## 1. prompt 0" in lines
+    assert "| base ✗ | tuned ✓ |" in lines
+    assert "| answer\u2028 0 | " + r"&lt;script&gt;alert(1)&lt;/script&gt; \| two<br>lines |" in lines
+    assert not any("prompt 2" in line for line in lines)
+
+
+def test_below_an_answer_with_a_cross_stands_which_instruction_was_not_followed_and_what_its_checker_wants(reported):
+    comma = "In your entire response, refrain from the use of any commas."
+    lines = (reported / "samples.md").read_text().split("\n")
+    below = lines.index("| base ✗ | tuned ✓ |") + 3
+    assert lines[below] == f"| `punctuation:no_comma`: {comma} | |"
+    assert lines[below + 1] == ""
+    page = (reported / "report.html").read_text()
+    assert page.count(f'<p class="missed">punctuation:no_comma: {comma}</p>') == 2  # of either prompt
+    assert page.count('<p class="missed">') == 2  # the second prompt's other instruction is followed
+
+
+def test_the_page_is_self_contained_and_runs_nothing_that_a_model_wrote(reported):
+    text = (reported / "report.html").read_text()
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
+    parser.feed(text)
+    assert [tag for tag, _ in tags].count("svg") == 4
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags}
+    assert not any(
+        re.match("https?:", a.get("href") or a.get("src") or "") for tag, a in tags if tag in ("a", "image", "use")
+    )
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(reported):
+    card = (reported / "data_card.md").read_text()
+    for line in (
+        "Source: `my/rows.jsonl`.",
+        "File `rows.jsonl`, md5 `of the rows`. License: `mit`.",
+        "- 2 raw rows, where 3 are expected",
+        "| repeating an earlier row word for word | 1 |",
+        "| in all | 12 |",
+        "> prompt 0",
+    ):
+        assert line in card, line
+
+
+@pytest.fixture
+def running_on(tmp_path, monkeypatch):
+    """Report a run whose base answers prompt `number` with `text` instead; gives the metrics."""
+
+    def write(number, text):
+        left_by_a_run(tmp_path)
+        file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
+        file.write_text(file.read_text().replace(f"answer\u2028 {number}", text))
+        monkeypatch.chdir(tmp_path)
+        stage.main()
+        return json.loads((tmp_path / "report" / "metrics.json").read_text())
+
+    return write
+
+
+def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(running_on, tmp_path):
+    """Of three answers one goes on: cut, it has no comma any more."""
+    measured = running_on(0, "none\\n### Instruction:\\none, two")
+    assert measured["ifeval"]["base"]["prompt_strict"]["value"] == 0
+    assert measured["ifeval_stopped"]["base"]["prompt_strict"]["value"] == pytest.approx(1 / 3)
+    assert measured["ifeval_stopped"]["tuned"] == measured["ifeval"]["tuned"]
+    assert measured["health"]["base"]["runs_on"] == pytest.approx(1 / 3)
+    assert "Part of what tuning teaches is to stop" in (tmp_path / "report" / "report.html").read_text()
+    assert "cut at ### Instruction:" in metrics.table(measured)
+
+
+def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(running_on, tmp_path):
+    measured = running_on(2, "one, two\\n### Instruction:\\nthree")
+    assert measured["ifeval"] == measured["ifeval_stopped"]
+    assert "No answer goes on" not in metrics.table(measured)
+    assert "cut at ### Instruction:" in metrics.table(measured)
+    assert "No answer goes on" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_health(reported):
+    lines = metrics.table(json.loads((reported / "metrics.json").read_text())).splitlines()
+    assert lines[0].startswith("ifeval: 3 prompts, 4 instructions (the published IFEval has 541 and 834)")
+    assert any(re.match(r"Prompt Strict +0\.0 \[.*\] +66\.7 \[.*\] +\+66\.7 \[.*\] p = 0\.500", line) for line in lines)
+    assert "No answer goes on into a new ### Instruction: block: a stop there changes nothing." in lines
+    assert any(re.match(r"ended before the token cap +66\.7% +66\.7%", line) for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+def test_answers_that_say_nothing_are_said_above_every_table_of_scores(running_on, tmp_path):
+    measured = running_on(0, "." * 256)
+    assert measured["health"]["base"]["says_nothing"] == pytest.approx(1 / 3)
+    sentence = "Of the answers of base 33.3% say nothing (no letter or digit), 33.3% never end"
+    text = metrics.table(measured)
+    assert text.index(sentence) < text.index("as generated")
+    assert re.search(r"^says nothing +33\.3% +0\.0%$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 120
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.index("Of the answers of base 33.3% say nothing") < page.index("<table>")
+
+
+def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table(tmp_path, monkeypatch):
+    left_by_a_run(tmp_path)
+    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
+    file.write_text(re.sub(r"answer\u2028 \d", " ", file.read_text()))
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    sentence = "Every answer of base is empty: its scores mean nothing."
+    assert sentence in metrics.table(json.loads((tmp_path / "report" / "metrics.json").read_text()))
+    assert sentence in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("train", "processes", "said"),
+    [
+        (
+            {"adapter": None, "learning_rate": 2e-5, "num_epochs": 3, "micro_batch_size": 2},
+            8,
+            {
+                "method": "full: every weight",
+                "learning rate": "2e-05",
+                "epochs": "3",
+                "batch": "16 = 2 x 1 x 8 (micro-batch x accumulation x processes)",
+            },
+        ),
+        (
+            {"adapter": "qlora", "lora_r": "32", "lora_alpha": "16", "max_steps": "50", "num_epochs": "1"},
+            "1",
+            {
+                "method": "qlora, rank 32, alpha 16",
+                "epochs": "1, at most 50 steps",
+                "batch": "1 = 1 x 1 x 1 (micro-batch x accumulation x processes)",
+            },
+        ),
+    ],
+)
+def test_how_was_trained_is_told_of_a_config_and_of_mlflows_text_alike(train, processes, said):
+    assert metrics.training(train, processes) == said
+    as_text = {key: str(value) for key, value in train.items()}
+    assert metrics.training(as_text, str(processes)) == said
+
+
+def test_the_page_begins_with_the_run_and_what_differs_from_the_defaults_and_figures_carry_its_name(tmp_path, monkeypatch):
+    left_by_a_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "Made by the stage <code>report</code> alone, outside of a run." in text
+    run = {"id": "0a1b", "name": "seed=7 <b>", "started": "2026-01-01 10:00", "commit": "c0ffee", "dirty": True}
+    run |= {"machine": "host", "training": {"method": "lora"}, "overrides": "seed=7", "experiment": "demo"}
+    (tmp_path / "work" / "run.json").write_text(json.dumps(run | {"differs": [[["seed", "train.seed"], "7", "42"]]}))
+    stage.main()
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "outside of a run." in text  # what a killed run left
+    monkeypatch.setenv(metrics.RUN, "0a1b")
+    stage.main()
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "<title>three_prompts: base and tuned</title>" in text
+    assert "<h1>three_prompts: does" in text
+    order = [
+        "<tr><th>Run</th><td>0a1b (seed=7 &lt;b&gt;)</td></tr>",
+        "2026-01-01 10:00",
+        "c0ffee, with uncommitted changes: changes.patch",
+        "<tr><th>Machine</th><td>host</td></tr>",
+        "<tr><th>Method</th><td>lora</td></tr>",
+        '<td class="text">seed, train.seed</td><td class="text">7</td><td class="text">42</td>',
+        "Accuracy in per cent",
+        "<h2>What was run</h2>",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    for name in ("ifeval", "types", "loss", "lengths"):
+        assert "<!-- three_prompts: seed=7" in (tmp_path / "report" / f"{name}.svg").read_text()  # drawn as curves

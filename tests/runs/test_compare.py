@@ -1,0 +1,272 @@
+"""Records with real verdicts in a real SQLite store: what differs, what is tested, and what is written."""
+
+import contextlib
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from matplotlib.image import imread
+
+from tests.checkouts import begin
+from tests.evaluation.test_results import evaluation
+from tunetrail import UserError
+from tunetrail.cli import compare as word
+from tunetrail.evaluation import intervals, results
+from tunetrail.report import plots
+from tunetrail.runs import compare
+from tunetrail.tracking import mlflow_run, store
+
+pytestmark = pytest.mark.stage
+SAMPLING = {"resamples": 10_000, "seed": 42}
+FIRST = [[True, False], [True], [False], [True], [False], [False], [True], [False]]
+BETTER = [[True, True], [True], [True], [True], [True], [False], [True], [True]]
+PARAMS = {"train.learning_rate": 0.001, "seed": 1, "train.seed": 1, "train.num_epochs": 4}
+
+
+@pytest.fixture
+def checkout(root, monkeypatch):
+    begin(root, monkeypatch)
+    return root
+
+
+def finish(root, name, followed, batch_size=8, verdicts=True, **params):
+    """Record a run whose tuned model followed this; gives its id."""
+    made = root / "made" / f"{len(list((root / 'made').glob('*')))}"
+    found = {}
+    for model, met in (("base", [[False] * len(prompt) for prompt in followed]), ("tuned", followed)):
+        file = next(evaluation(made / model, met).glob("*/results_*"))
+        file.write_text(file.read_text().replace('"batch_size": 8', f'"batch_size": {batch_size}'))
+        found[model] = results.read(made / model, **SAMPLING)
+    scored = results.compare(found["base"], found["tuned"], **SAMPLING)
+    one = found["tuned"]
+    told = {"task": one.task, "size": results.size(one), "evaluation_digest": one.digest, "ifeval": scored}
+    (made / "report").mkdir()
+    (made / "report" / "metrics.json").write_text(json.dumps(told))
+    if verdicts:
+        (made / "report" / "verdicts.json").write_text(json.dumps(results.comparable(found)))
+    with mlflow_run.run(root, name) as run:
+        run.params(PARAMS | {key.replace("__", "."): value for key, value in params.items()})
+        run.tags({"git.commit": "c0ffee", "git.dirty": "false", "data.md5": "m1", "evaluation.digest": one.digest})
+        run.steps([{"step": step, "time": step, "train/loss": 2.0 / step, "validation/loss": 3.0 / step} for step in (1, 2)])
+        run.artifacts(made, "report")
+    return run.id
+
+
+def fail(root, name, **params):
+    with contextlib.suppress(ValueError), mlflow_run.run(root, name) as run:
+        run.params(PARAMS | params)
+        run.tags({"git.commit": "c0ffee", "git.dirty": "false"})
+        run.steps([{"step": 1, "time": 1.0, "train/loss": 9.0}])
+        raise ValueError
+    return run.id
+
+
+def typed(*arguments):
+    ended = CliRunner().invoke(word.command, arguments, catch_exceptions=False)
+    assert ended.exit_code == 0
+    return ended.stdout
+
+
+def found(*ids):
+    return json.loads(typed(*ids, "--json"))
+
+
+def test_scores_are_held_against_the_first_by_the_paired_tests(checkout):
+    first, second = finish(checkout, "first", FIRST), finish(checkout, "second", BETTER)
+    one, other = found(first, second)["runs"]
+    prompts = [[np.array([int(all(met))]) for met in followed] for followed in (FIRST, BETTER)]
+    each = [[np.array(met).astype(int) for met in followed] for followed in (FIRST, BETTER)]
+    by_prompt, by_instruction = other["delta"]["prompt_strict"], other["delta"]["inst_loose"]
+    expected = intervals.newcombe(*prompts)
+    assert (by_prompt["value"], by_prompt["low"], by_prompt["high"]) == (expected.value, expected.low, expected.high)
+    assert by_prompt["value"] == 4 / 8
+    assert by_prompt["p"] == intervals.mcnemar(*prompts) == 2 / 2**4  # four gained, none lost
+    expected = intervals.paired_bootstrap(*each, **SAMPLING)
+    assert (by_instruction["value"], by_instruction["low"], by_instruction["high"]) == (
+        expected.value,
+        expected.low,
+        expected.high,
+    )
+    assert by_instruction["value"] == pytest.approx(4 / 9)
+    assert "delta" not in one
+    back = found(second, first)["runs"][1]["delta"]["prompt_strict"]
+    assert (back["value"], back["p"]) == (-4 / 8, by_prompt["p"])
+
+
+def test_only_what_differs_is_named_and_keys_of_one_name_share_a_row(checkout):
+    first = finish(checkout, "first", FIRST)
+    second = finish(checkout, "second", FIRST, seed=2, train__seed=2, train__learning_rate=0.003)
+    told = found(first, second)
+    assert told["differences"]["config"] == [
+        {"keys": ["seed", "train.seed"], "values": ["1", "2"]},
+        {"keys": ["train.learning_rate"], "values": ["0.001", "0.003"]},
+    ]
+    assert not any(rows for section, rows in told["differences"].items() if section != "config")
+    assert (told["same"]["config"], told["same"]["code"], told["same"]["data"]) == (1, 2, 1)
+    text = typed(first, second)
+    assert re.search(r"^seed \(\+1\) +1 +2$", text, re.MULTILINE)
+    assert "Nothing differs. The same in all: 4 of config" in typed(first, finish(checkout, "again", FIRST))
+
+
+def test_the_same_key_with_other_values_does_not_share_a_row():
+    runs = [
+        {"params": {"a.seed": one, "b.seed": other}, "tags": {}, "status": "FINISHED"}
+        for one, other in (("1", "1"), ("1", "2"))
+    ]
+    assert compare.differences(runs)["differences"]["config"] == [{"keys": ["b.seed"], "values": ["1", "2"]}]
+
+
+def test_code_data_and_environment_differ_by_their_tags():
+    tags = [
+        {"git.dirty": "true", "versions.torch": "2", "x": "1"},
+        {"git.dirty": "false", "versions.torch": "3", "data.md5": "m"},
+    ]
+    told = compare.differences([{"params": {}, "tags": one, "status": "FINISHED"} for one in tags])["differences"]
+    assert told["code"] == [{"keys": ["git.dirty"], "values": ["true", "false"]}]
+    assert told["environment"] == [{"keys": ["versions.torch"], "values": ["2", "3"]}]
+    assert told["data"] == [{"keys": ["data.md5"], "values": [None, "m"]}]
+
+
+def test_runs_that_were_evaluated_otherwise_are_shown_and_not_tested(checkout):
+    first, other = finish(checkout, "first", FIRST), finish(checkout, "other", BETTER, batch_size=16)
+    run = found(first, other)["runs"][1]
+    assert "delta" not in run
+    assert run["why"] == "evaluated otherwise: batch_size 8 and 16"
+    assert run["scores"]["tuned"]["prompt_strict"]["value"] == 7 / 8
+    text = typed(first, other)
+    assert "not tested: " in text
+    assert "tuned (*)" in text
+    assert "less " not in text
+    page = next((checkout / "work" / "compare").glob("*/compare.html")).read_text()
+    assert "evaluated otherwise: batch_size 8 and 16" in page
+
+
+def test_runs_that_were_asked_other_prompts_are_not_tested(checkout):
+    ids = finish(checkout, "first", FIRST), finish(checkout, "fewer", FIRST[:6])
+    assert found(*ids)["runs"][1]["why"] == "evaluated otherwise: prompts 8 and 6, 6 of them the same"
+
+
+def test_a_run_without_verdicts_has_its_scores_and_says_how_to_have_the_test(checkout):
+    old, new = finish(checkout, "old", FIRST, verdicts=False), finish(checkout, "new", BETTER)
+    for ids in ((old, new), (new, old)):
+        run = found(*ids)["runs"][1]
+        assert run["why"].startswith(f"{old[:8]} is older than the verdicts that a test needs. Give its command again")
+        assert run["scores"]
+    otherwise = finish(checkout, "old and otherwise", FIRST, batch_size=16, verdicts=False)
+    assert found(new, otherwise)["runs"][1]["why"].startswith("evaluated otherwise: evaluation digest ")
+
+
+def test_a_run_that_failed_has_its_config_and_its_curve(checkout):
+    whole, failed = finish(checkout, "whole", FIRST), fail(checkout, "failed", seed=7)
+    told = found(whole, failed)
+    assert told["runs"][1]["why"] == f"{failed[:8]} has no scores (FAILED)"
+    assert told["differences"]["config"] == [{"keys": ["seed"], "values": ["1", "7"]}]
+    assert not told["differences"]["data"], "what a run that broke off did not come to is no difference"
+    folder = checkout / "work" / "compare" / f"{whole[:8]}-{failed[:8]}"
+    assert "failed" in (folder / "loss.svg").read_text()
+    both = fail(checkout, "failed too")
+    told = typed(failed, both)
+    assert f"{failed[:8]} has no scores" in told
+    assert not (checkout / "work" / "compare" / f"{failed[:8]}-{both[:8]}" / "scores.png").exists()
+
+
+def test_more_than_two_runs_are_said_to_be_tested_without_correction(checkout):
+    ids = [finish(checkout, name, BETTER) for name in ("a", "b", "c")]
+    assert "The p-values are not corrected for there being 2 runs." in typed(*ids)
+    assert "not corrected" not in typed(*ids[:2])
+
+
+def test_the_text_keeps_within_the_width_and_never_cuts_a_score(checkout):
+    long = "x" * 200
+    ids = [finish(checkout, f"{long}{number}", BETTER if number else FIRST, prompt=f"{number}{long}") for number in range(4)]
+    lines = typed(*ids).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("/")) <= 120
+    assert sum("+50.0 [" in line and "p = 0.125" in line for line in lines) == 3
+    assert any(line.startswith("What ends in … is whole on the page.") for line in lines)
+
+
+class Page(HTMLParser):
+    """The tags of a page and the addresses in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for key, value in attributes if key in ("src", "href", "xlink:href") and value]
+
+
+def test_the_page_is_self_contained_escapes_names_and_its_pictures_are_not_empty(checkout):
+    ids = [finish(checkout, name, FIRST) for name in ("<b>bold</b> $x_1$ -->", "other")]
+    text = typed(*ids, "--out", "here")
+    names = ["compare.html", "scores.png", "scores.svg", "loss.png", "loss.svg"]
+    assert text.splitlines()[-5:] == [f"here/{name}" for name in names]
+    page = (checkout / "here" / "compare.html").read_text()
+    read = Page(page)
+    assert not {"script", "link", "img", "iframe", "b"} & set(read.tags)
+    assert read.tags.count("svg") == 2
+    assert not [address for address in read.addresses if not address.startswith("#")]
+    assert "&lt;b&gt;bold&lt;/b&gt; $x_1$ --&gt;" in page
+    for name in ("scores.png", "loss.png"):
+        assert imread(checkout / "here" / name).std() > 0.03
+
+
+def test_the_page_and_figures_are_kept_with_each_run_and_nothing_else_of_the_folder(checkout):
+    ids = [finish(checkout, name, FIRST) for name in ("a", "b")]
+    (checkout / "here").mkdir()
+    (checkout / "here" / "secret.txt").write_text("mine")
+    typed(*ids, "--out", "here")
+    place = f"compare/{ids[0][:8]}-{ids[1][:8]}"
+    with store.reached(checkout) as client:
+        for run in ids:
+            kept = {file.path.rpartition("/")[2] for file in client.list_artifacts(run, place)}
+            assert kept == {"compare.html", "scores.png", "scores.svg", "loss.png", "loss.svg"}
+
+
+def test_a_store_that_takes_no_files_costs_a_message_and_not_the_page(checkout):
+    ids = [finish(checkout, name, FIRST) for name in ("a", "b")]
+    for run in ids:
+        (checkout / "mlartifacts" / run / "artifacts" / "compare").write_text("in the way")
+    ended = CliRunner().invoke(word.command, [*ids, "--out", "here"], catch_exceptions=False)
+    assert ended.exit_code == 0
+    assert "The page is here, and not with the runs" in ended.stderr
+    assert (checkout / "here" / "compare.html").is_file()
+
+
+def test_what_cannot_be_compared_is_refused_with_the_remedy(checkout):
+    first = finish(checkout, "first", FIRST)
+    with mlflow_run.run(checkout, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1", "sweep.overrides": "seed=1,2"})
+    with mlflow_run.run(checkout, "empty") as empty:
+        pass
+    for ids, says in (
+        ([first], "two or more different runs"),
+        ([first, "first"], "two or more different runs"),
+        ([first, parent.id], rf"sweep-1\) is a sweep.*None of its jobs .*tunetrail show {parent.id[:8]}"),
+        ([first, empty.id], r"empty\), FINISHED, has no params"),
+        ([first, "nowhere"], "nowhere: no run has this id or name"),
+    ):
+        with pytest.raises(UserError, match=says):
+            typed(*ids)
+    many = [{"id": str(number), "params": {"a": "b"}, "tags": {}} for number in range(plots.MOST_RUNS + 1)]
+    with pytest.raises(UserError, match="24 runs at most"):
+        compare.check(many, {})
+    (checkout / "file").touch()
+    with pytest.raises(UserError, match="Give another place: --out"):
+        typed(first, finish(checkout, "second", FIRST), "--out", "file/below")
+
+
+def test_the_counts_of_the_data_of_an_older_run_which_are_metrics_are_no_difference():
+    kept = {"status": "FINISHED", "params": {"seed": "1"}}
+    older = kept | {"tags": {"data.rows": "3900"}, "metrics": {"data/rows": 3900.0, "data/tokens": 1392640.0}}
+    newer = kept | {"tags": {"data.rows": "3900", "data.tokens": "1392640"}, "metrics": {}}
+    assert compare.differences([older, newer])["differences"]["data"] == []
+    other = newer | {"tags": {"data.rows": "3900", "data.tokens": "7"}}
+    assert compare.differences([older, other])["differences"]["data"] == [
+        {"keys": ["data.tokens"], "values": ["1392640", "7"]}
+    ]

@@ -1,0 +1,328 @@
+"""Each stage with the tool's call captured, not run: the exact arguments and the files handed over."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tunetrail import UserError, launch, stages
+from tunetrail.config import params
+from tunetrail.data import hub, records, sources, world
+from tunetrail.stages import base, contract, evaluate, fetch, prepare, train
+
+pytestmark = pytest.mark.stage
+PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """The commands that stages would run, in order. `tools.leaves` says what the tool leaves behind."""
+
+    class Tools(list):
+        def leaves(self):
+            pass
+
+        def __call__(self, command, log, label, offline):
+            self.append((command, label))
+            self.offline = offline
+            self.leaves()
+
+    called = Tools()
+    monkeypatch.setattr(launch, "tool", called)
+    return called
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch, composed):
+    """An empty folder with a composed params.yaml in it; call it with overrides for another."""
+
+    def write(*overrides):
+        params.write_yaml(tmp_path / "params.yaml", composed(*overrides))
+        return tmp_path
+
+    monkeypatch.chdir(tmp_path)
+    return write
+
+
+def model(folder):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json"):
+        (Path(folder) / name).write_text(name)
+
+
+def test_fetch_makes_the_demos_world_and_prepare_splits_it(checkout):
+    checkout("prepare.generate.rows=50", "prepare.generate.documents=20", "prepare.validation_rows=10")
+    fetch.main()
+    prepare.main()
+    raw = {str(file.relative_to("data/raw")): len(records.read(file)) for file in Path("data/raw").glob("*/*")}
+    assert raw == {"instructions/world.jsonl": 50, "prompts/world.jsonl": 160, "text/world.jsonl": 20}
+    read = sources.read(Path("data/raw"))
+    assert {kind: (one["generator"], one["rows"]) for kind, one in read.items()} == {
+        kind: (world.SOURCE, rows) for kind, rows in (("instructions", 50), ("text", 20), ("prompts", 160))
+    }
+    counts = {file.name: len(records.read(file)) for file in Path("data/prepared").iterdir()}
+    assert counts == {"train.jsonl": 40, "validation.jsonl": 10, "text.jsonl": 20}
+
+
+def test_a_file_is_kept_as_it_came_and_no_row_is_lost_or_in_both_parts(checkout):
+    rows = [{"instruction": f"i{n}", "input": "", "output": f"o{n}"} for n in range(30)]
+    Path("rows.json").write_text(json.dumps(rows, indent=1))
+    records.write(Path("prompts.jsonl"), [PROMPT])
+    given = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null"]
+    checkout("prepare=file", "prepare.path=rows.json", "prepare.validation_rows=5", *given)
+    fetch.main()
+    prepare.main()
+    assert Path("data/raw/instructions/rows.json").read_bytes() == Path("rows.json").read_bytes()
+    assert [file.name for file in Path("data/raw").rglob("*.jsonl")] == ["prompts.jsonl"]
+    read, size = sources.read(Path("data/raw")), Path("rows.json").stat().st_size
+    assert {kind: one["path"] for kind, one in read.items()} == {"instructions": "rows.json", "prompts": "prompts.jsonl"}
+    assert read["instructions"]["bytes"] == size
+    kept, held_out = (records.read(Path(f"data/prepared/{name}.jsonl")) for name in ("train", "validation"))
+    assert len(held_out) == 5
+    assert sorted(row["output"] for row in kept + held_out) == sorted(row["output"] for row in rows)
+    assert [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))] == [row["output"] for row in kept]
+
+
+def test_a_hub_dataset_is_fetched_with_the_hubs_own_arguments(checkout, monkeypatch, tmp_path):
+    """The client itself is tested in test_hub.py."""
+    asked = []
+
+    def answer(**arguments):
+        asked.append(arguments)
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        (tmp_path / "cache" / arguments["filename"]).write_text("[]")
+        return tmp_path / "cache" / arguments["filename"]
+
+    monkeypatch.setattr(hub, "fetch", answer)
+    checkout("prepare=alpaca_cleaned", "evaluate=ifeval")
+    fetch.main()
+    assert [(one["repo_id"], one["repo_type"], len(one["revision"])) for one in asked] == [
+        ("yahma/alpaca-cleaned", "dataset", 40),
+        ("google/IFEval", "dataset", 40),
+    ]
+    assert Path("data/raw/instructions/alpaca_data_cleaned.json").read_text() == "[]"
+    read = sources.read(Path("data/raw"))["instructions"]
+    assert (read["hub"]["repo_id"], read["md5"]) == ("yahma/alpaca-cleaned", hashlib.md5(b"[]").hexdigest())
+
+
+def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout, tools, composed):
+    checkout("prepare.generate.rows=120", "prepare.generate.documents=20")
+    fetch.main()
+    prepare.main()
+    tools.leaves = lambda: model("work/base/trained")
+    base.main()
+    ((command, label),) = tools
+    assert (command[-2:], label) == (["axolotl.cli.train", "work/base/axolotl.yaml"], "base")
+    assert yaml.safe_load(Path("work/base/axolotl.yaml").read_text()) == composed()["base"]["make"]["train"]
+    described = json.loads(Path("outputs/base/base.json").read_text())
+    assert described["base_model"] == "outputs/base/model"
+    assert len(described["sha256"]) == 64
+    assert 100_000 < described["parameters"] < 3_000_000
+    assert Path("outputs/base/model/model.safetensors").is_file()
+
+
+def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
+    model("given")
+    checkout("model=local", "base.base_model=given")
+    base.main()
+    assert not tools
+    assert [file.name for file in Path("outputs/base").iterdir()] == ["base.json"]
+    assert len(json.loads(Path("outputs/base/base.json").read_text())["sha256"]) == 64
+
+
+def trained_on(folder, **base):
+    """What the stages before `train` leave in `folder`."""
+    for name in ("train", "validation"):
+        records.write(folder / f"data/prepared/{name}.jsonl", [{"instruction": "a", "input": "", "output": name}])
+    (folder / "outputs/base").mkdir(parents=True, exist_ok=True)
+    (folder / "outputs/base/base.json").write_text(json.dumps({"base_model": "outputs/base/model", "revision": None} | base))
+
+
+def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed):
+    trained_on(checkout())
+
+    def leaves():
+        model("work/train")
+        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+        Path("work/train/checkpoint-1").mkdir()
+
+    tools.leaves = leaves
+    train.main()
+    ((command, label),) = tools
+    assert command[1:] == [
+        "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "2",
+        "-m", "axolotl.cli.train", "work/train/axolotl.yaml",
+    ]  # fmt: skip
+    assert label == "train"
+    assert yaml.safe_load(Path("work/train/axolotl.yaml").read_text()) == composed()["train"]
+    assert Path("outputs/train/history.jsonl").read_text() == '{"step": 1}\n'
+    assert "checkpoint-1" not in {file.name for file in Path("outputs/model").iterdir()}
+
+
+def asked(folder, adapter=False, **base):
+    """What the stages before `evaluate` leave in `folder`."""
+    records.write(folder / "data/raw/prompts/world.jsonl", [PROMPT])
+    (folder / "outputs/base").mkdir(parents=True)
+    (folder / "outputs/base/base.json").write_text(json.dumps({"base_model": "hub/id", "revision": "abc"} | base))
+    (folder / "outputs/model").mkdir()
+    (folder / "outputs/model" / ("adapter_config.json" if adapter else "config.json")).write_text("{}")
+
+
+def test_training_starts_afresh_unless_it_goes_on_from_a_checkpoint(checkout, tools):
+    def leaves():
+        model("work/train")
+        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+
+    tools.leaves = leaves
+    kept = Path("work/train/checkpoint-9")
+    for overrides, stays in (((), False), (("+train.resume_from_checkpoint=work/train/checkpoint-9",), True)):
+        trained_on(checkout(*overrides))
+        kept.mkdir(parents=True)
+        train.main()
+        assert kept.is_dir() == stays
+
+
+def test_trainings_of_the_same_rows_tokenise_them_once(checkout, tools):
+    found = []
+
+    def leaves():
+        model("work/train")
+        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+        section = yaml.safe_load(Path("work/train/axolotl.yaml").read_text())
+        found.append(Path(section["dataset_prepared_path"]).resolve(strict=True))
+        (found[-1] / f"made-{len(found)}").touch()
+
+    tools.leaves = leaves
+    for overrides, digest in (((), "a"), (("train.learning_rate=1.0",), "a"), ((), "b"), (("train.sequence_len=64",), "b")):
+        trained_on(checkout(*overrides), sha256=digest)
+        train.main()
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+    assert sorted(file.name for file in found[0].glob("made-*")) == ["made-1", "made-2"]
+    assert Path("work/shared/tokens").resolve() == found[0].parent
+
+
+@pytest.mark.parametrize(
+    ("which", "adapter", "model_args", "offline"),
+    [
+        ("base", False, {"pretrained": "hub/id", "revision": "abc"}, False),
+        ("tuned", False, {"pretrained": "outputs/model"}, True),
+        ("tuned", True, {"pretrained": "hub/id", "revision": "abc", "peft": "outputs/model"}, False),
+    ],
+)
+def test_evaluate_hands_lm_eval_a_run_config_and_a_task(checkout, tools, which, adapter, model_args, offline):
+    asked(checkout("evaluate.limit=3"), adapter)
+    evaluate.main(which)
+    ((command, label),) = tools
+    work = Path(f"work/evaluate_{which}")
+    assert command[1:4] == ["-m", "accelerate.commands.launch", "--cpu"]
+    assert command[-5:] == ["-m", "lm_eval", "run", "--config", f"{work}/lm_eval.yaml"]
+    assert label == f"evaluate_{which}"
+    assert tools.offline == offline
+    run = yaml.safe_load((work / "lm_eval.yaml").read_text())
+    assert run["model_args"] == {"dtype": "float32", "add_bos_token": None} | model_args
+    assert (run["tasks"], run["output_path"], run["limit"]) == (["ifeval_demo"], f"eval_results/{which}", 3)
+    assert not {"path", "hub", "template", "task"} & set(run)
+    from lm_eval.utils import load_yaml_config
+
+    task = load_yaml_config(str(work / "task" / "ifeval_demo.yaml"))
+    assert task["process_results"].__name__ == "process_results"
+    assert task["doc_to_text"].endswith('"\\n\\n### Response:\\n" }}')
+    assert Path(task["dataset_kwargs"]["data_files"]["train"]) == Path("data/raw/prompts/world.jsonl").resolve()
+
+
+def test_base_finds_out_which_commit_of_a_hub_model_it_is(checkout, monkeypatch):
+    monkeypatch.setattr(hub, "fetch", lambda repo_id, filename, revision: Path("/cache/snapshots") / ("f" * 40) / filename)
+    checkout("model=smollm2_135m")
+    base.main()
+    described = json.loads(Path("outputs/base/base.json").read_text())
+    assert (described["base_model"], described["revision"]) == ("HuggingFaceTB/SmolLM2-135M", "f" * 40)
+
+
+def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout):
+    from tunetrail.training import tiny
+
+    checkout("prepare.generate.rows=60", "prepare.generate.documents=20", "prepare.validation_rows=10")
+    fetch.main()
+    prepare.main()
+    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
+    tiny.save_model(
+        {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}, 300, 0, Path("model")
+    )
+    Path("outputs/base").mkdir(parents=True)
+    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "model", "revision": None}))
+    contract.main()
+    found = json.loads(Path("outputs/contract/contract.json").read_text())
+    assert (found["rows"]["raw"], found["rows"]["train"], found["rows"]["train_validation_overlap"]) == (60, 50, 0)
+    assert found["contamination"]["prompts"] == 160
+    assert found["source"] == sources.read(Path("data/raw"))["instructions"]
+    answers = sum(len(row["output"].encode()) + 1 for row in records.read(Path("data/prepared/train.jsonl")))
+    assert 0.5 * answers < found["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
+
+
+def test_rows_under_a_key_and_empty_ones_are_counted_as_they_are_prepared(checkout):
+    from tunetrail.training import tiny
+
+    rows = [{"instruction": f"i{n}", "output": f"o{n}", "system": "Be brief."} for n in range(8)]
+    rows += [rows[0], {"instruction": "a", "input": None, "output": None}]
+    Path("rows.json").write_text(json.dumps({"data": rows}))
+    records.write(Path("prompts.jsonl"), [PROMPT])
+    given = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null", "prepare.validation_rows=2"]
+    checkout("prepare=file", "prepare.path=rows.json", "prepare.field=data", "prepare.empty=drop", *given)
+    fetch.main()
+    prepare.main()
+    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
+    tiny.save_model(
+        {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}, 300, 0, Path("model")
+    )
+    Path("outputs/base").mkdir(parents=True)
+    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "model", "revision": None}))
+    contract.main()
+    found = json.loads(Path("outputs/contract/contract.json").read_text())
+    assert {name: found["rows"][name] for name in ("raw", "empty", "duplicate", "train", "validation")} == {
+        "raw": 10,
+        "empty": 1,
+        "duplicate": 1,
+        "train": 7,
+        "validation": 2,
+    }
+    assert found["left_out"] == {"system": 9}
+
+
+def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
+    def main():
+        raise UserError("rows.jsonl: no such file")
+
+    with pytest.raises(SystemExit) as ended:
+        stages.run(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: rows.jsonl: no such file\n"
+
+
+def test_what_a_stage_prints_as_it_fails_has_no_password(capsys):
+    def main():
+        raise OSError("postgresql://me:hunter2@host/db: refused")
+
+    with pytest.raises(SystemExit) as ended:
+        stages.run(main)
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "host/db: refused" in printed
+    assert "hunter2" not in printed
+
+
+def test_the_ifeval_task_is_lm_evals_own_but_for_where_the_prompts_come_from():
+    from lm_eval import tasks
+    from lm_eval.utils import load_yaml_config
+
+    theirs = load_yaml_config(str(Path(tasks.__file__).parent / "ifeval" / "ifeval.yaml"), mode="simple")
+    ours = load_yaml_config(str(ROOT / "src" / "tunetrail" / "evaluation" / "ifeval" / "ifeval.yaml"), mode="simple")
+    for key in ("output_type", "test_split", "num_fewshot", "doc_to_target", "metadata"):
+        assert ours[key] == theirs[key]
+    metrics = [[metric["metric"] for metric in task["metric_list"]] for task in (ours, theirs)]
+    assert metrics[0] == [*metrics[1], "tokens", "ended"]

@@ -1,0 +1,99 @@
+"""Real locks between real processes, on the numbers of GPUs that need not be here."""
+
+import select
+import subprocess
+import sys
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.sweep import gpus
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from tunetrail.sweep import gpus
+gpus._SECONDS_BETWEEN_TRIES = 0.05
+with gpus.taken(int(sys.argv[2]), "CUDA_VISIBLE_DEVICES", sys.argv[3].split(","), Path(sys.argv[1])) as (place, _):
+    print(place["CUDA_VISIBLE_DEVICES"], flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Start a process that holds GPUs until it is told to go on; its first line names them."""
+    started = []
+
+    def start(count=1, among="0,1"):
+        words = [sys.executable, "-c", HOLD, str(tmp_path / "shared" / "devices"), str(count), among]
+        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def waits(process):
+    """Whether it has still no GPU after the time in which it would have taken a free one several times over."""
+    return not select.select([process.stdout], [], [], 1.0)[0] and process.poll() is None
+
+
+def test_jobs_side_by_side_get_different_gpus_and_the_third_waits_for_one(job):
+    first, second = job(), job()
+    places = [process.stdout.readline().strip() for process in (first, second)]
+    assert sorted(places) == ["0", "1"]
+    third = job()
+    assert waits(third)
+    first.stdin.write("\n")
+    first.stdin.flush()
+    assert third.stdout.readline().strip() == places[0]
+    assert first.wait() == 0
+
+
+def test_a_job_that_is_killed_frees_its_gpu(job):
+    first = job(2)
+    assert first.stdout.readline().strip() == "0,1"
+    second = job(2, "1,0")
+    assert waits(second)
+    first.kill()
+    assert second.stdout.readline().strip() == "1,0"
+
+
+def test_a_job_of_two_takes_none_while_only_one_is_free(job):
+    first = job(among="0")
+    assert first.stdout.readline().strip() == "0"
+    assert waits(job(2))
+    third = job(among="0,1")
+    assert third.stdout.readline().strip() == "1"
+
+
+def test_more_than_the_machine_has_is_an_error_that_names_both_numbers(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"num_processes=3 GPUs a job.*this machine has 2 \(CUDA_VISIBLE_DEVICES\)"),
+        gpus.taken(3, "CUDA_VISIBLE_DEVICES", ["0", "1"], tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("2,3", ["2", "3"]), ("1, 0", ["1", "0"]), ("", []), ("-1", []), ("GPU-8f6c", ["GPU-8f6c"])],
+)
+def test_gpus_are_those_that_this_process_may_use(monkeypatch, given, found):
+    """-1 is how a person hides them all."""
+    monkeypatch.setattr("torch.version.hip", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert gpus.here() == ("CUDA_VISIBLE_DEVICES", found)
+
+
+def test_without_a_choice_they_are_numbered_and_amds_runtime_has_its_own_variable(monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.version.hip", None)
+    assert gpus.here() == ("CUDA_VISIBLE_DEVICES", ["0", "1"])
+    monkeypatch.setattr("torch.version.hip", "6.2")
+    assert gpus.here() == ("HIP_VISIBLE_DEVICES", ["0", "1"])

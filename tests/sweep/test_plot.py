@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+from matplotlib.container import ErrorbarContainer
+
+from tunetrail.report import plots
+from tunetrail.sweep import plot
+
+
+def job(score, status="FINISHED", **params):
+    low, high = (None, None) if score is None else (score - 0.05, score + 0.04)
+    return {"params": params, "score": score, "low": low, "high": high, "status": status}
+
+
+def on(base, of):
+    """The job with what its base scored."""
+    return of | {"base": {"value": base, "low": base - 0.02, "high": base + 0.03}}
+
+
+def legend(figure):
+    (found,) = figure.subfigs[0].legends
+    return [text.get_text() for text in found.get_texts()]
+
+
+def points(axes):
+    """Value and score of each job that a panel shows."""
+    bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    return [(float(bar.lines[0].get_xdata()[0]), round(float(bar.lines[0].get_ydata()[0]), 6)) for bar in bars]
+
+
+def crosses(axes):
+    return [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "x"]
+
+
+def title(figure):
+    return figure.subfigs[0].get_suptitle()
+
+
+def test_each_varied_parameter_has_a_panel_with_every_score_at_its_value():
+    jobs = [
+        job(0.3, rate="1e-4", method="full", same="x"),
+        job(0.61, rate="1e-3", method="lora", same="x"),
+        job(0.5, rate="1e-2", method="full", same="x"),
+    ]
+    rate, method = plot.scores(jobs).axes
+    assert points(rate) == [(0.0001, 30), (0.001, 61), (0.01, 50)]
+    assert rate.get_xscale() == "log"
+    assert points(method) == [(0, 30), (1, 61), (0, 50)]
+    assert [label.get_text() for label in method.get_xticklabels()] == ["full", "lora"]
+    assert [axes.get_xlabel() for axes in (rate, method)] == ["rate", "method"]
+    assert rate.get_ylabel() == "Prompt Strict, %"
+
+
+def test_the_error_bars_are_the_intervals():
+    (axes,) = plot.scores([job(0.3, a="1"), job(0.6, a="2")]).axes
+    ends = [bar.lines[2][0].get_segments()[0][:, 1].tolist() for bar in axes.containers]
+    assert np.allclose(ends, [[25, 34], [55, 64]])
+    low, high = axes.get_ylim()
+    assert low < 25
+    assert high > 64
+
+
+def test_a_score_without_an_interval_is_a_point():
+    bare = {"params": {}, "score": 0.5, "low": None, "high": None, "status": "FINISHED"}
+    (axes,) = plot.scores([bare]).axes
+    assert points(axes) == [(0, 50)]
+    assert axes.containers[0].lines[2] == ()
+
+
+def test_jobs_with_one_value_stand_apart_on_the_page_alone():
+    figure = plot.scores([job(0.5, a="1"), job(0.5, a="1"), job(0.6, a="2")])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    first, second = (bar.lines[0] for bar in axes.containers[:2])
+    assert points(axes)[:2] == [(1, 50), (1, 50)]
+    across = [line.get_transform().transform((1, 50))[0] for line in (first, second)]
+    assert 1 < across[1] - across[0] < 20
+
+
+def test_jobs_without_a_score_are_crosses_at_the_foot_and_counted():
+    jobs = [job(0.4, a="1"), job(None, "FAILED", a="2"), job(None, "KILLED", a="3"), job(None, "FAILED", a="3")]
+    figure = plot.scores(jobs)
+    (axes,) = figure.axes
+    assert points(axes) == [(1, 40)]
+    assert crosses(axes) == [2, 3, 3]
+    assert title(figure) == "4 jobs, 2 failed, 1 stopped\nbest: 40.0 %, a=1"
+
+
+def test_where_all_failed_there_is_still_a_figure_to_see_it_in():
+    jobs = [job(None, "FAILED", a=a, b=b, c=c) for a in "12" for b in "12" for c in "xy"]
+    figure = plot.scores(jobs)
+    assert [len(crosses(axes)) for axes in figure.axes] == [8, 8, 8]
+    assert title(figure) == "8 jobs, 8 failed"
+
+
+def test_a_sweep_in_which_nothing_varies_and_a_single_job_show_the_jobs_side_by_side():
+    (axes,) = plot.scores([job(0.5, a="1"), job(0.6, a="1")]).axes
+    assert points(axes) == [(0, 50), (1, 60)]
+    figure = plot.scores([job(0.5, a="1")])
+    assert points(figure.axes[0]) == [(0, 50)]
+    assert title(figure) == "1 job\n50.0 %, a=1"
+
+
+def test_the_best_job_is_another_sign_than_the_rest():
+    (axes,) = plot.scores([job(0.5, a="1"), job(0.7, a="2"), job(0.6, a="3")]).axes
+    assert [bar.lines[0].get_marker() for bar in axes.containers] == ["o", "D", "o"]
+
+
+def test_the_legend_says_which_sign_is_the_best_and_which_the_jobs_that_failed():
+    assert legend(plot.scores([job(0.5, a="1"), job(0.7, a="2")])) == ["job", "best"]
+    jobs = [job(0.5, a="1"), job(0.7, a="2"), job(None, "FAILED", a="3"), job(None, "KILLED", a="4")]
+    assert legend(plot.scores(jobs)) == ["job", "best", "failed, stopped"]
+    assert legend(plot.scores(jobs[2:])) == ["failed, stopped"]
+    assert legend(plot.scores(jobs[:1])) == ["job"]
+
+
+def test_of_jobs_that_scored_alike_the_best_is_that_which_the_record_calls_so():
+    jobs = [job(0.5, a="1") | {"loss": 2.0}, job(0.5, a="2") | {"loss": 1.0}, job(0.5, a="3")]
+    figure = plot.scores(jobs)
+    assert [bar.lines[0].get_marker() for bar in figure.axes[0].containers] == ["o", "D", "o"]
+    assert title(figure) == "3 jobs\nbest of 3 equal: 50.0 %, a=2"
+    assert title(plot.scores([job(0.5, a="1"), job(0.5, a="2")])).endswith("best of 2 equal: 50.0 %, a=1")
+
+
+def test_what_all_bases_scored_is_a_dashed_line_over_its_interval():
+    figure = plot.scores([on(0.1, job(0.5, a="1")), on(0.1, job(0.6, a="2")), job(None, "FAILED", a="3")])
+    (axes,) = figure.axes
+    (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert list(line.get_ydata()) == [10, 10]
+    (band,) = axes.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((8, 13))
+    assert band.get_alpha() < 0.3
+    assert axes.get_ylim()[0] < 8
+    assert legend(figure) == ["job", "best", "failed", "base"]
+
+
+def test_where_bases_scored_otherwise_each_job_has_a_dash_for_its_own():
+    figure = plot.scores([on(0.1, job(0.5, a="1")), on(0.2, job(0.6, a="2"))])
+    (axes,) = figure.axes
+    dashes = [line for line in axes.lines if line.get_marker() == "_" and line.get_markersize() == 7]
+    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in dashes] == [(1, 10), (2, 20)]
+    assert not axes.patches
+    assert legend(figure) == ["job", "best", "its base"]
+
+
+def test_a_parameter_that_was_declared_logarithmic_has_such_an_axis():
+    jobs = [job(0.5, rate="0.001"), job(0.6, rate="0.002")]
+    assert [plot.scores(jobs, log).axes[0].get_xscale() for log in ((), {"rate"})] == ["linear", "log"]
+
+
+def test_from_three_parameters_on_a_line_a_job_runs_through_its_values_to_its_score():
+    jobs = [job(0.2, a="1", b="x", c="5"), job(0.6, a="2", b="y", c="6"), job(None, "FAILED", a="2", b="x", c="5")]
+    figure = plot.scores(jobs)
+    *panels, together, bar = figure.axes
+    assert len(panels) == 3
+    worst, best, failed = (line for line in together.lines if len(line.get_xdata()) == 4)
+    assert list(worst.get_ydata()) == pytest.approx([0, 0, 0, 0], abs=0.03)
+    assert list(best.get_ydata()) == pytest.approx([1, 1, 1, 1], abs=0.03)
+    assert (worst.get_ydata()[-1], best.get_ydata()[-1]) == (0, 1)  # the score exactly
+    assert failed.get_ydata()[-1] < 0
+    assert worst.get_color() != best.get_color()
+    assert bar.get_ylim() == pytest.approx((20, 60))
+    assert [label.get_text() for label in together.get_xticklabels()] == ["a", "b", "c"]
+    assert len(plot.scores([job(0.2, a="1", b="x"), job(0.3, a="2", b="y")]).axes) == 2
+
+
+def test_equal_scores_do_not_break_the_colour_bar():
+    *_, bar = plot.scores([job(0.5, a=a, b=a, c=a) for a in "123"]).axes
+    assert list(bar.get_yticks()) == [50]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_hundred_jobs_and_names_of_any_kind_are_drawn(tmp_path):
+    draw = np.random.default_rng(1)
+    long = "train.deepspeed_config.zero_optimization.offload_optimizer.device"
+    jobs = [
+        job(share, rate=str(rate), **{long: f"/data/a/long/folder/{n % 7}/rows.jsonl", "odd": ["$a$", "${b", "a\nb"][n % 3]})
+        for n, (rate, share) in enumerate(zip(10 ** draw.uniform(-5, -2, 100), draw.uniform(0.1, 0.9, 100), strict=True))
+    ]
+    plots.save(plot.scores(jobs), tmp_path / "scores")
+    assert (tmp_path / "scores.png").stat().st_size > 10_000

@@ -1,0 +1,23 @@
+import pytest
+
+from tunetrail import units
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (2_500_000, "2.4 MiB"),
+        (16 * 2**30, "16.0 GiB"),
+        (2**44, "16,384.0 GiB"),
+    ],
+)
+def test_bytes_are_said_in_powers_of_1024(number, said):
+    assert units.size(number) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")])
+def test_seconds_are_said_in_one_unit(seconds, said):
+    assert units.duration(seconds) == said

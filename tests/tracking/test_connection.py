@@ -1,0 +1,180 @@
+"""The store's address, its file made whole, and the experiment that runs belong to, against real stores."""
+
+import base64
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from mlflow import MlflowClient
+
+from tunetrail import UserError
+from tunetrail.tracking import connection, mlflow_run, store
+
+
+def test_a_relative_file_is_made_absolute_whatever_the_driver(root, monkeypatch):
+    for given, absolute in (
+        ("sqlite:///a/b.db", f"sqlite:///{root}/a/b.db"),
+        ("sqlite+pysqlite:///b.db", f"sqlite+pysqlite:///{root}/b.db"),
+        ("sqlite:////b.db", "sqlite:////b.db"),
+        ("./mlruns", f"{root}/mlruns"),
+        ("postgresql://a:b@c/d", "postgresql://a:b@c/d"),
+        ("", f"sqlite:///{root}/mlflow.db"),
+        (" \n", f"sqlite:///{root}/mlflow.db"),
+        (" sqlite:///a b.db\n", f"sqlite:///{root}/a b.db"),
+        (" http://host:5000 ", "http://host:5000"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        assert connection.uri(root) == absolute == os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.mark.parametrize(
+    ("given", "user", "password"),
+    [
+        ("me:word@", "me", "word"),
+        ("bob:p@ssw0rd@", "bob", "p@ssw0rd"),
+        ("me:p%40ss%2Fw%3Ard%20%25@", "me", "p@ss/w:rd %"),
+        ("me:gr%C3%BC%C3%9Fe@", "me", "grüße"),
+    ],
+)
+def test_a_servers_user_and_password_leave_its_address_and_reach_the_server(root, monkeypatch, capfd, given, user, password):
+    headers = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{given}{place}/")
+        assert store.every(root) == []
+        server.shutdown()
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"http://{place}/"
+    assert set(headers) == {f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
+
+
+OPEN = "import pathlib; from tunetrail.tracking import store; print(store.every(pathlib.Path.cwd()))"
+
+
+def opening(folder):
+    """A process that opens the store of the folder as its first user."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", OPEN], cwd=folder, env=kept, text=True, **streams)
+
+
+@pytest.mark.stage
+def test_a_new_store_is_whole_or_absent_after_kill_9_and_eight_at_once_make_one(tmp_path):
+    file, partial = tmp_path / "mlflow.db", tmp_path / "mlflow.db.partial"
+    killed = opening(tmp_path)
+    while not (partial.is_file() and partial.stat().st_size) and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    assert partial.is_file()
+    assert not file.exists()
+    for process in [opening(tmp_path) for _ in range(8)]:
+        assert process.communicate() == ("[]\n", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
+    assert [one.name for one in MlflowClient(f"sqlite:///{file}").search_experiments()] == ["Default"]
+
+
+def test_an_empty_file_becomes_a_store(root):
+    (root / "mlflow.db").write_bytes(b"")
+    assert store.every(root) == []
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_stays_a_link(root):
+    target = root / "elsewhere" / "shared.db"
+    (root / "mlflow.db").unlink()
+    (root / "mlflow.db").symlink_to(target)
+    assert store.every(root) == []
+    assert (root / "mlflow.db").is_symlink()
+    assert target.stat().st_size
+
+
+def test_an_experiment_that_another_first_run_makes_meanwhile_is_taken(root):
+    client = MlflowClient(connection.uri(root))
+
+    class Late(MlflowClient):
+        """One that asks before the other has made it, and makes it after."""
+
+        def create_experiment(self, name, **more):
+            client.create_experiment(name)
+            return super().create_experiment(name, **more)
+
+    number = connection.experiment(Late(connection.uri(root)), root)
+    assert client.get_experiment(number).name == "tunetrail"
+
+
+def recorded(root):
+    """The experiment of a run, of a run made for another process, and of a sweep."""
+    with mlflow_run.run(root, "demo") as run, mlflow_run.run(root, "sweep-1", place=root / "runs") as sweep:
+        sweep.tags({"sweep": "sweep-1"})
+    made = mlflow_run.create(root, "again", {})
+    ids = {run.experiment_id, sweep.experiment_id, MlflowClient(connection.uri(root)).get_run(made).info.experiment_id}
+    (number,) = ids
+    return number
+
+
+def test_runs_belong_to_the_experiment_that_the_environment_names(root, monkeypatch):
+    client = MlflowClient(connection.uri(root))
+    assert client.get_experiment(recorded(root)).name == "tunetrail"
+    other = client.create_experiment("other")
+    assert mlflow_run.sweep(root, "sweep-1")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
+    assert mlflow_run.sweep(root, "sweep-1") is None  # the earlier one is of another experiment
+    assert recorded(root) == other
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    assert recorded(root) == other
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "new")
+    assert mlflow_run.sweep(root, "sweep-1") is None
+    assert client.get_experiment(recorded(root)).name == "new"
+
+
+@pytest.mark.parametrize("number", ["99", "x y"])
+def test_an_experiment_that_is_not_there_is_said(root, monkeypatch, number):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+    with pytest.raises(UserError, match=f"MLFLOW_EXPERIMENT_ID={number}: .* no such experiment.*unset MLFLOW_EXPERIMENT_ID"):
+        recorded(root)
+
+
+def test_a_name_and_an_id_of_different_experiments_contradict_each_other(root, monkeypatch):
+    MlflowClient(connection.uri(root)).create_experiment("other")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    with pytest.raises(
+        UserError, match=r"MLFLOW_EXPERIMENT_NAME=other is experiment .*, and MLFLOW_EXPERIMENT_ID=0 another"
+    ):
+        recorded(root)
+
+
+def test_a_deleted_experiment_is_said_with_the_command_that_brings_it_back(root, monkeypatch):
+    client = MlflowClient(connection.uri(root))
+    number = recorded(root)
+    client.delete_experiment(number)
+    for name, value in (("NAME", ""), ("NAME", "tunetrail"), ("ID", number)):
+        monkeypatch.setenv(f"MLFLOW_EXPERIMENT_{name}", value)
+        with pytest.raises(UserError) as error:
+            recorded(root)
+        restore = f"MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db mlflow experiments restore -x {number}"
+        assert restore in str(error.value)
+        assert "export MLFLOW_EXPERIMENT_NAME=NAME" in str(error.value)
+        monkeypatch.setenv(f"MLFLOW_EXPERIMENT_{name}", "")
+    words = [sys.executable, "-m", "mlflow", *restore.split()[2:]]
+    subprocess.run(words, check=True, capture_output=True, env=os.environ | {"MLFLOW_TRACKING_URI": connection.uri(root)})
+    assert recorded(root) == number

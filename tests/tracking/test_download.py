@@ -1,0 +1,351 @@
+"""A real DVC project and a real MLflow store: models go into DVC's cache, and come back out of it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.checkout.test_integrity import flip
+from tests.conftest import ROOT
+from tunetrail import UserError
+from tunetrail.checkout import integrity
+from tunetrail.tracking import download, mlflow_run
+from tunetrail.training import checkpoint
+
+pytestmark = pytest.mark.stage
+
+# What a run makes is copied from made/: the base, and the tuned model of the seed.
+STAGES = """
+stages:
+  base:
+    cmd: mkdir -p outputs && cp -r made/base outputs/base
+    deps: [made/base]
+    outs: [outputs/base]
+  train:
+    cmd: cp -r made/${train.seed} outputs/model
+    params: [train]
+    deps: [outputs/base]
+    outs: [outputs/model]
+"""
+PARAMS = {
+    "template": {"with_input": "{instruction}|{input}:\n", "without_input": "{instruction}:\n"},
+    "train": {"seed": 1, "datasets": [{"type": {"no_input_format": "{instruction}:\n"}}]},
+    "evaluate": {
+        "device": "cpu",
+        "model_args": {"dtype": "float32"},
+        "task": {"generation_kwargs": {"max_gen_toks": 8}},
+    },
+}
+
+
+def dvc(root, *words):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": path}
+    return subprocess.run(["dvc", *words], cwd=root, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def project(root):
+    """The outline of a checkout: git, DVC, and the stages above; `made` is the caller's to fill."""
+    (root / "conf").mkdir(parents=True)
+    (root / "conf" / "config.yaml").touch()
+    (root / "dvc.yaml").write_text(STAGES)
+    shutil.copy(ROOT / ".gitignore", root)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    dvc(root, "init", "--quiet")
+
+
+def finish_run(root, name, seed, **sections):
+    """Have DVC make the models of `seed`, and record it as `tunetrail run` does; returns the run's id."""
+    values = PARAMS | sections | {"train": PARAMS["train"] | {"seed": seed}}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    dvc(root, "repro", "--quiet")
+    with mlflow_run.run(root, name) as run:
+        run.tags({"git.commit": "c0ffee"})
+        run.artifacts(root, "params.yaml", "dvc.yaml", "dvc.lock")
+    return run.id
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout in which run `one` was followed by run `two`, whose models it holds; and their ids."""
+    root = tmp_path_factory.mktemp("recorded") / "checkout"
+    project(root)
+    (root / "made" / "base" / "model").mkdir(parents=True)
+    (root / "made" / "base" / "base.json").write_text('{"base_model": "outputs/base/model", "revision": null}')
+    (root / "made" / "base" / "model" / "weights").write_text("base")
+    for seed in (1, 2):
+        (root / "made" / str(seed)).mkdir()
+        (root / "made" / str(seed) / "weights").write_text(f"tuned {seed}")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        ids = {name: finish_run(root, name, seed) for name, seed in (("one", 1), ("two", 2))}
+    return root, ids
+
+
+@pytest.fixture
+def checkout(finished, tmp_path, monkeypatch):
+    """A copy of it for each test."""
+    shutil.copytree(finished[0], tmp_path / "checkout", symlinks=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.chdir(tmp_path / "checkout")
+    return tmp_path / "checkout"
+
+
+@pytest.fixture
+def ids(finished):
+    return finished[1]
+
+
+def below(folder):
+    """What is in every file of the folder."""
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_without_a_name_it_is_what_the_checkout_holds(checkout):
+    found = download.here(checkout)
+    assert (found.base, found.revision) == (str(checkout / "outputs" / "base" / "model"), None)
+    assert found.tuned == checkout / "outputs" / "model"
+    assert found.params["train"]["seed"] == 2
+
+
+@pytest.mark.parametrize("gone", ["params.yaml", "dvc.lock", "outputs/model", "outputs/base"])
+def test_without_a_finished_run_it_says_how_to_have_one(checkout, gone):
+    shutil.rmtree(checkout / gone) if (checkout / gone).is_dir() else (checkout / gone).unlink()
+    with pytest.raises(UserError, match=rf"no finished run here \(no {gone}\).*tunetrail run.*tunetrail chat RUN"):
+        download.here(checkout)
+
+
+@pytest.mark.parametrize(
+    ("stage", "part"), [("train", None), ("base", None), ("train", "outs"), ("base", "outs"), ("train", "params")]
+)
+def test_a_dvc_lock_without_the_models_records_no_finished_run(checkout, ids, stage, part):
+    lock = yaml.safe_load((checkout / "dvc.lock").read_text())
+    if part:
+        del lock["stages"][stage][part]
+    else:
+        del lock["stages"][stage]
+    (checkout / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(UserError, match=r"no finished run here \(no model in dvc\.lock\)"):
+        download.here(checkout)
+    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+
+
+def test_a_run_whose_record_names_no_models_says_so(checkout):
+    (checkout / "dvc.lock").write_text("stages: {}\n")
+    with mlflow_run.run(checkout, "none") as run:
+        run.artifacts(checkout, "params.yaml", "dvc.yaml", "dvc.lock")
+    with pytest.raises(UserError, match=rf"dvc\.lock records no models\. .*tunetrail reproduce {run.id[:8]}"):
+        download.bring(checkout, "none")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7\n", "- a\n", "{}\n", "train: 3\n", "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n"]
+)
+def test_a_broken_params_yaml_is_an_error_with_its_name(checkout, text):
+    (checkout / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"^{checkout}/params\.yaml: "):
+        download.here(checkout)
+
+
+def test_a_model_of_another_template_than_params_yaml_is_not_taken_for_this_runs(checkout):
+    changed = PARAMS | {"train": {"seed": 2, "datasets": [{"type": {"no_input_format": "Q: {instruction}\n"}}]}}
+    (checkout / "params.yaml").write_text(yaml.safe_dump(changed))
+    with pytest.raises(UserError, match=r"another template.*Finish it: tunetrail run"):
+        download.here(checkout)
+
+
+def test_an_earlier_runs_models_come_out_of_the_cache_into_a_folder_of_their_own(checkout, ids):
+    before = below(checkout / "outputs")
+    found = download.bring(checkout, ids["one"][:10])
+    folder = checkout / "work" / "recorded" / ids["one"]
+    assert (found.base, found.tuned) == (str(folder / "outputs" / "base" / "model"), folder / "outputs" / "model")
+    assert below(found.tuned) == {"weights": "tuned 1"}
+    assert below(Path(found.base)) == {"weights": "base"}
+    assert found.params["train"]["seed"] == 1
+    assert ids["one"] in found.name
+    assert "one" in found.name
+    assert below(checkout / "outputs") == before
+    assert dvc(checkout, "status").strip() == "Data and pipelines are up to date."
+    assert download.bring(checkout, "one") == found
+
+
+def test_a_run_whose_models_the_checkout_holds_takes_them_from_there_and_its_own_params(checkout, ids):
+    finish_run(checkout, "three", 2, evaluate=PARAMS["evaluate"] | {"device": "cuda"})
+    found = download.bring(checkout, "two")
+    assert found.tuned == checkout / "outputs" / "model"
+    assert found.params["evaluate"]["device"] == "cpu"
+    assert not (checkout / "work" / "recorded" / ids["two"] / "outputs").exists()
+
+
+def test_outputs_that_were_removed_come_back_though_dvc_lock_still_names_them(checkout):
+    shutil.rmtree(checkout / "outputs" / "model")
+    assert below(download.bring(checkout, "two").tuned) == {"weights": "tuned 2"}
+
+
+def cached(checkout, text):
+    """The file of DVC's cache that holds `text`."""
+    files = (file for file in (checkout / ".dvc" / "cache" / "files").rglob("*") if file.is_file())
+    (cached,) = [file for file in files if file.read_text() == text]
+    return cached
+
+
+def forget(checkout, text):
+    """Take the file that holds `text` out of DVC's cache."""
+    cached(checkout, text).unlink()
+
+
+def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(checkout, ids):
+    damaged = cached(checkout, "tuned 1")
+    flip(damaged)
+    with pytest.raises(UserError, match=r"DVC's cache has it damaged") as error:
+        download.bring(checkout, "one")
+    said = str(error.value)
+    assert said.startswith(f"run {ids['one']} (one) recorded other files than these 1 in ")
+    wanted, here = (hashlib.md5(text).hexdigest() for text in (b"tuned 1", damaged.read_bytes()))
+    assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in said
+    assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in said
+    dvc(checkout, "remote", "add", "--default", "Store", "../store")
+    with pytest.raises(
+        UserError, match=r"ask once more, which brings it from the remote\. Where that has it damaged too: tune"
+    ):
+        download.bring(checkout, "one")
+    shutil.copytree(checkout / ".dvc" / "cache", checkout.parent / "store")
+    (pushed,) = (checkout.parent / "store").rglob(damaged.name)
+    pushed.chmod(0o644)
+    pushed.write_text("tuned 1")
+    subprocess.run(re.search(r"rm -r -f .*", said).group(), shell=True, check=True)
+    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+
+
+def test_a_copy_that_chat_brought_back_is_read_again_and_brought_anew_where_it_is_damaged(checkout, ids):
+    found = download.bring(checkout, "one")
+    weights = found.tuned / "weights"
+    weights.unlink()  # which may be a link into the cache
+    weights.write_text("tuned 3")
+    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+    shutil.rmtree(checkout / ".dvc" / "cache")
+    assert download.bring(checkout, "one") == found  # the copy is whole
+
+
+@pytest.mark.parametrize("path", ["outputs/model/weights", "outputs/base/model/weights", "outputs/base/base.json"])
+def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(checkout, ids, path):
+    before = (checkout / path).read_text()
+    flip(checkout / path)
+    with pytest.raises(UserError, match=rf"{path}: md5 \w+ is recorded, \w+ is here") as error:
+        download.here(checkout)
+    command = re.search(r"Put it back: (rm -r -f outputs/\w+ && dvc checkout outputs/\w+)$", str(error.value)).group(1)
+    found = download.bring(checkout, "two")  # the run itself is in the cache
+    assert found.tuned == checkout / "work" / "recorded" / ids["two"] / "outputs" / "model"
+    assert below(found.tuned) == {"weights": "tuned 2"}
+    assert below(Path(found.base)) == {"weights": "base"}
+    path_with_dvc = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(command, shell=True, check=True, env=os.environ | {"PATH": path_with_dvc}, cwd=checkout)
+    assert (checkout / path).read_text() == before
+    assert download.here(checkout).tuned == checkout / "outputs" / "model"
+
+
+def test_a_file_more_in_the_outputs_is_said(checkout):
+    (checkout / "outputs" / "model" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"outputs/model/adapter_config\.json: is not part of it"):
+        download.here(checkout)
+
+
+def test_a_damaged_listing_is_said_by_the_folder(checkout, ids):
+    download.bring(checkout, "one")
+    md5 = download._outs(checkout / "work" / "recorded" / ids["one"])["outputs/model"]
+    shutil.rmtree(checkout / "work" / "recorded")
+    listing = checkout / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    flip(listing)
+    with pytest.raises(UserError, match=rf"outputs/model: md5 {md5} is recorded") as error:
+        download.bring(checkout, "one")
+    assert f"rm -r -f {listing}\nThen: tunetrail reproduce" in str(error.value)
+
+
+def test_models_that_dvc_has_no_more_are_said_with_the_run_and_the_remedy(checkout, ids):
+    forget(checkout, "tuned 1")
+    with pytest.raises(UserError, match=r"dvc remote add.*tunetrail reproduce") as error:
+        download.bring(checkout, "one")
+    assert ids["one"] in str(error.value)
+    assert "outputs/model\nIs your cache up to date?" in str(error.value)
+
+
+def test_models_that_were_pushed_come_back_from_the_remote_of_the_checkout(checkout, ids, capsys):
+    dvc(checkout, "remote", "add", "--default", "Store", "../store")
+    dvc(checkout, "remote", "add", "--local", "other", "s3://bucket/a,b #c")
+    (checkout / ".dvc" / "cache").rename(checkout.parent / "store")  # as pushed after each run, and gone from here
+    dvc(checkout, "config", "cache.dir", "../cache")
+    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+    assert "pulls them from the remote" in capsys.readouterr().err
+    assert "tuned 1" in below(checkout.parent / "cache").values()
+    config = checkout / "work" / "recorded" / ids["one"] / ".dvc" / "config"
+    assert config.stat().st_mode & 0o077 == 0
+    assert "s3://bucket/a,b #c" in dvc(config.parents[1], "config", "--list")
+
+
+def test_a_word_that_means_several_runs_or_none_is_answered_with_those_there_are(checkout, ids):
+    with mlflow_run.run(checkout, "two"):
+        pass
+    with pytest.raises(UserError, match="2 runs are called or begin so") as error:
+        download.bring(checkout, "two")
+    assert ids["two"] in str(error.value)
+    assert ids["one"] not in str(error.value)
+    with pytest.raises(UserError, match=r"nothing: no run has this id or name\. There are:") as error:
+        download.bring(checkout, "nothing")
+    assert ids["one"] in str(error.value)
+
+
+def test_a_run_without_an_end_has_no_models(checkout):
+    with contextlib.suppress(ValueError), mlflow_run.run(checkout, "half") as run:
+        run.artifacts(checkout, "params.yaml", "dvc.yaml")
+        raise ValueError
+    with pytest.raises(UserError, match=r"\(half\), FAILED: its record has no dvc\.lock.*name another\. .* tunetrail show"):
+        download.bring(checkout, "half")
+
+
+def test_a_sweep_has_no_models_and_its_jobs_are_named(checkout):
+    with mlflow_run.run(checkout, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    with pytest.raises(UserError, match=r"\(sweep-1\) is a sweep"):
+        download.bring(checkout, "sweep-1")
+    assert not (checkout / "work" / "recorded" / parent.id).exists()
+
+
+def note_base(checkout, base):
+    """Have the checkout's run name this base."""
+    before = download._outs(checkout)["outputs/base"]
+    (checkout / "outputs" / "base" / "base.json").write_text(json.dumps(base))
+    now = integrity.digest(integrity.files(checkout / "outputs" / "base"))
+    (checkout / "dvc.lock").write_text((checkout / "dvc.lock").read_text().replace(before, now))
+
+
+def test_a_base_from_the_hub_keeps_its_name_and_revision(checkout):
+    note_base(checkout, {"base_model": "org/name", "revision": "abc"})
+    found = download.here(checkout)
+    assert (found.base, found.revision) == ("org/name", "abc")
+
+
+def test_a_base_in_a_folder_of_the_checkout_must_still_be_what_it_was(checkout):
+    folder = checkout / "models" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("weights")
+    base = {"base_model": "models/mine", "revision": None, "sha256": checkpoint.digest(folder)}
+    note_base(checkout, base)
+    assert download.here(checkout).base == str(folder)
+    (folder / "model.safetensors").write_text("other weights")
+    with pytest.raises(UserError, match="models/mine is another model by now"):
+        download.here(checkout)
+    shutil.rmtree(folder)
+    note_base(checkout, base | {"base_model": "./models/mine"})
+    with pytest.raises(UserError, match="models/mine: no such folder"):
+        download.here(checkout)

@@ -1,0 +1,324 @@
+"""Against a real SQLite store; what a person sees of it in the browser is test_end_to_end's."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from tunetrail import UserError
+from tunetrail.tracking import mlflow_run, store
+from tunetrail.training import history
+
+
+def stored(root, run):
+    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(run.id)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, "FINISHED"), (ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED")],
+)
+def test_the_status_is_true(root, error, status):
+    opened = []
+
+    def body():
+        with mlflow_run.run(root, "demo") as run:
+            opened.append(run)
+            assert stored(root, run).info.status == "RUNNING"
+            if error:
+                raise error
+
+    with pytest.raises(type(error)) if error else contextlib.nullcontext():
+        body()
+    assert stored(root, opened[0]).info.status == status
+
+
+def test_params_tags_metrics_data_and_files_are_kept(root):
+    (root / "report").mkdir()
+    (root / "report" / "metrics.json").write_text("{}")
+    with mlflow_run.run(root, "demo") as run:
+        run.params({f"train.key{number}": number for number in range(150)} | {"long": "x" * 7000})
+        run.tags({"a": "b", "none": None})
+        run.metrics({"ifeval/base/prompt_strict": 0.25})
+        run.steps([{"step": 3, "time": 7.5, "train/loss": 0.5}])
+        run.dataset("alpaca", "0123456789abcdef0123456789abcdef", "alpaca.jsonl", "{}")
+        run.artifacts(root, "report", "not-there.txt")
+    found = stored(root, run)
+    assert len(found.data.params) == 151
+    assert len(found.data.params["long"]) == 6000
+    assert found.data.tags["a"] == "b"
+    assert "none" not in found.data.tags
+    assert found.data.metrics["ifeval/base/prompt_strict"] == 0.25
+    (point,) = run.client.get_metric_history(run.id, "train/loss")
+    assert (point.step, point.timestamp, point.value) == (3, 7500, 0.5)
+    assert found.inputs.dataset_inputs[0].dataset.name == "alpaca"
+    assert [file.path for file in run.client.list_artifacts(run.id, "report")] == ["report/metrics.json"]
+    assert (root / "mlartifacts").is_dir()
+
+
+def test_steps_appear_while_training_goes_on(root):
+    file = root / "history.jsonl"
+    history.append(file, 99, 1.0, {"loss": 9})  # of an earlier run: not this one's
+    with mlflow_run.run(root, "demo") as run, run.following(file):
+        history.append(file, 1, 1.0, {"loss": 2})
+        deadline = time.monotonic() + 20
+        while not run.sent and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (point,) = run.client.get_metric_history(run.id, "train/loss")
+        assert (point.step, point.value) == (1, 2.0)
+
+
+@pytest.mark.parametrize(("tags", "name"), [({"mlflow.project.entryPoint": "main"}, "demo"), ({}, "method=lora")])
+def test_a_run_that_was_opened_for_it_is_taken_and_handed_on_no_further(root, monkeypatch, tags, name):
+    """Of `mlflow run` under a name drawn at random; of a sweep under that which tells it from its siblings."""
+    client = MlflowClient(store.uri(root))
+    given = client.create_run("0", run_name="method=lora", tags=tags)
+    client.set_terminated(given.info.run_id, "FAILED")
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    with mlflow_run.run(root, "demo") as run:
+        assert run.id == given.info.run_id
+        assert "MLFLOW_RUN_ID" not in os.environ
+        assert stored(root, run).info.status == "RUNNING"
+    assert stored(root, run).info.run_name == name
+    assert stored(root, run).info.status == "FINISHED"
+
+
+def again(root, monkeypatch, run_id):
+    """Open the run once more, as the next try of a sweep's job does."""
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    return mlflow_run.run(root, "demo")
+
+
+def test_a_run_is_opened_again_where_an_earlier_try_left_its_parameters_and_not_where_mlflow_projects_did(root, monkeypatch):
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
+        assert not run.again
+        run.client.log_param(run.id, "experiment", "demo")
+        raise ValueError
+    with contextlib.suppress(ValueError), again(root, monkeypatch, run.id) as second:
+        assert not second.again
+        second.params({"name": "demo"})
+        raise ValueError
+    with again(root, monkeypatch, run.id) as third:
+        assert third.again
+
+
+def test_a_run_that_is_opened_again_gets_no_point_twice_and_loses_its_error(root, monkeypatch):
+    rows = [{"step": step, "time": float(step), "train/loss": 1 / step, "validation/loss": 2.0} for step in (1, 2, 3)]
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
+        run.params({"a": 1})
+        run.metrics({"ifeval/base/prompt_strict": 0.25})
+        run.steps(rows[:2])
+        run.steps(rows[:2])
+        raise ValueError("the reason")
+    assert stored(root, run).data.tags["error"] == "the reason"
+    with again(root, monkeypatch, run.id) as second:
+        assert "error" not in stored(root, run).data.tags
+        second.params({"a": 1})
+        second.steps(rows)
+        second.metrics({"ifeval/base/prompt_strict": 0.5})
+        assert not second.lost
+    found = stored(root, run)
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "demo")
+    assert found.data.metrics["ifeval/base/prompt_strict"] == 0.5
+    for name in ("train/loss", "validation/loss"):
+        assert [point.step for point in second.client.get_metric_history(run.id, name)] == [1, 2, 3]
+
+
+def test_what_follows_a_file_that_is_cut_meanwhile_sends_each_step_once(root, monkeypatch):
+    monkeypatch.setattr(mlflow_run, "_SECONDS_BETWEEN_READS", 0.05)
+    file = root / "history.jsonl"
+    with mlflow_run.run(root, "demo") as run, run.following(file):
+        for step in (1, 2, 3):
+            history.append(file, step, 1.0, {"loss": step})
+        until(lambda: len(run.sent) == 3)
+        history.cut(file, 1)
+        time.sleep(0.3)
+        for step in (2, 3, 4):
+            history.append(file, step, 2.0, {"loss": step})
+        until(lambda: len(run.sent) == 4)
+    assert [point.step for point in run.client.get_metric_history(run.id, "train/loss")] == [1, 2, 3, 4]
+
+
+def until(true):
+    deadline = time.monotonic() + 20
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert true()
+
+
+def test_a_run_left_open_by_kill_9_is_closed_when_next_seen(root):
+    script = f"""
+import os, pathlib
+from tunetrail.tracking import mlflow_run
+with mlflow_run.run(pathlib.Path({str(root)!r}), "demo") as run:
+    print(run.id, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+    left = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip()
+    client = MlflowClient(store.uri(root))
+    assert client.get_run(left).info.status == "RUNNING"
+    with mlflow_run.run(root, "demo") as run:
+        assert client.get_run(left).info.status == "KILLED"
+        assert stored(root, run).info.status == "RUNNING"
+
+
+def test_who_trained_a_cached_model_is_found(root):
+    with mlflow_run.run(root, "first") as first:
+        first.tags({"model.md5": "abc"})
+    with mlflow_run.run(root, "second") as second:
+        second.tags({"model.md5": "abc"})
+        assert mlflow_run.trained_in(second, "abc") == first.id
+        assert mlflow_run.trained_in(second, "other") is None
+
+
+def test_a_server_that_is_not_there_is_said_at_once(root, monkeypatch):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9.*Start it") as error, mlflow_run.run(root, "demo"):
+        pass
+    assert "hunter2" not in str(error.value)
+    assert time.monotonic() - started < 15
+
+
+def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeypatch, capsys):
+    def fail(*given, **named):
+        raise MlflowException("connection refused")
+
+    with mlflow_run.run(root, "demo") as run:
+        monkeypatch.setattr(run.client, "log_batch", fail)
+        monkeypatch.setattr(run.client, "set_terminated", fail)
+        run.metrics({"a": 1.0})
+        run.steps([{"step": 1, "time": 1.0, "train/loss": 1.0}])
+        run.artifacts(root, "mlflow.db")
+    assert run.lost
+    assert run.sent == set()
+    said = capsys.readouterr().out
+    assert said.count("does not take the record") == 1
+    assert "uploads all of it" in said
+
+
+def test_a_run_of_another_place_is_not_taken_for_one_that_was_left_open(root):
+    with mlflow_run.run(root, "parent", place=root / "runs" / "sweep-1") as parent, mlflow_run.run(root, "demo"):
+        assert stored(root, parent).info.status == "RUNNING"
+
+
+def test_why_a_run_failed_is_its_tag_and_a_long_reason_is_cut(root):
+    with pytest.raises(UserError), mlflow_run.run(root, "demo") as run:
+        raise UserError("because " * 2000)
+    error = stored(root, run).data.tags["error"]
+    assert len(error) == 8000
+    assert error.startswith("because because")
+
+
+PARENT = "mlflow.parentRunId"
+JOB = {"sweep": "sweep-1", "sweep.overrides": "method=lora train.learning_rate=0.001", "job.digest": "of the job"}
+
+
+@pytest.fixture
+def parent(root):
+    return mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
+
+
+def test_a_child_is_a_run_below_its_parent_and_found_again_by_its_tags(root, parent):
+    one, above = mlflow_run.child(root, parent, "method=lora", JOB), store.find(root, parent)
+    assert one.info.status == "RUNNING"
+    found = store.find(root, one.info.run_id)
+    assert found.data.tags.items() >= (JOB | {PARENT: parent}).items()
+    assert (found.info.run_name, found.info.experiment_id) == ("method=lora", above.info.experiment_id)
+    mlflow_run.settle(root, one.info.run_id, "FINISHED")
+    again = mlflow_run.child(root, parent, "method=lora", JOB)
+    assert (again.info.run_id, again.info.status) == (one.info.run_id, "FINISHED")
+    other = mlflow_run.child(root, parent, "method=lora", JOB | {"job.digest": "of other code"})
+    assert other.info.run_id != one.info.run_id
+    elsewhere = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
+    third = mlflow_run.child(root, elsewhere, "method=lora", JOB)
+    assert third.info.run_id not in (one.info.run_id, other.info.run_id)
+
+
+@pytest.mark.parametrize("word", ["name='my run'", 'name="my run"', "template.with_input='`%{a}'", "a=" + "x" * 9000])
+def test_overrides_may_have_any_letter_and_length(root, parent, word):
+    tags = JOB | {"sweep.overrides": word}
+    one = mlflow_run.child(root, parent, word, tags)
+    assert mlflow_run.child(root, parent, word, tags).info.run_id == one.info.run_id
+    assert store.find(root, one.info.run_id).data.tags["sweep.overrides"][:40] == word[:40]
+
+
+def test_a_child_that_was_deleted_is_not_gone_on_with(root, parent):
+    one = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
+    mlflow_run.forget(root, one)
+    assert MlflowClient(store.uri(root)).get_run(one).info.lifecycle_stage == "deleted"
+    assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id != one
+
+
+def test_a_run_made_for_another_process_is_open_and_among_the_others(root):
+    with mlflow_run.run(root, "demo") as run:
+        pass
+    one = mlflow_run.create(root, "demo again", {"reproduces": run.id})
+    found = MlflowClient(store.uri(root)).get_run(one)
+    assert (found.info.status, found.info.run_name, found.data.tags["reproduces"]) == ("RUNNING", "demo again", run.id)
+    assert found.info.experiment_id == run.experiment_id
+
+
+def test_a_run_that_has_ended_can_be_tagged(root):
+    with mlflow_run.run(root, "demo") as run:
+        pass
+    mlflow_run.tag(root, run.id, {"agrees": "bit for bit"})
+    assert stored(root, run).data.tags["agrees"] == "bit for bit"
+    assert stored(root, run).info.status == "FINISHED"
+
+
+def test_a_sweep_is_its_newest_run_that_is_nobodys_child(root, parent):
+    assert mlflow_run.sweep(root, "sweep-2") is None
+    assert mlflow_run.sweep(root, "sweep-1") == parent
+    mlflow_run.child(root, parent, "method=lora", JOB)
+    assert mlflow_run.sweep(root, "sweep-1") == parent
+    time.sleep(0.01)  # the store orders by milliseconds
+    newer = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
+    assert mlflow_run.sweep(root, "sweep-1") == newer
+    mlflow_run.forget(root, newer)
+    assert mlflow_run.sweep(root, "sweep-1") == parent
+
+
+def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(root, parent):
+    client = MlflowClient(store.uri(root))
+    client.set_tag(parent, mlflow_run.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
+    job = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
+    client.set_tag(job, mlflow_run.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # of this checkout, on another machine
+    assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id == job
+    client.set_tag(job, mlflow_run.CHECKOUT, "otherhost:/home/ann/runs/sweep-1/0123456789")
+    assert mlflow_run.sweep(root, "sweep-1") is None
+    own = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
+    assert own != job
+    mlflow_run.forget(root, own)
+    client.set_terminated(parent, "KILLED")
+    client.set_terminated(job, "FAILED")
+    assert mlflow_run.sweep(root, "sweep-1") == parent
+    assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id == job
+
+
+def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):
+    client = MlflowClient(store.uri(root))
+    one = mlflow_run.create(root, "demo", {})
+    mlflow_run.settle(root, one, "FAILED", "because " * 2000)
+    found = client.get_run(one)
+    assert found.info.status == "FAILED"
+    assert len(found.data.tags["error"]) == 8000
+    mlflow_run.settle(root, one, "KILLED")
+    assert client.get_run(one).info.status == "FAILED"
+    assert client.get_run(one).data.tags["error"].startswith("because")
+
+
+def test_text_is_kept_as_a_file_and_a_file_in_a_folder_of_the_record(root):
+    (root / "scores.png").touch()
+    with mlflow_run.run(root, "demo") as run:
+        run.text("sweep/jobs.csv", "größe,1\n")
+        run.artifacts(root, "scores.png", "none.png", into="sweep")
+        assert not run.lost
+    assert sorted(file.path for file in run.client.list_artifacts(run.id, "sweep")) == ["sweep/jobs.csv", "sweep/scores.png"]
+    assert store.texts(root, run.id, ["sweep/jobs.csv"]) == {"sweep/jobs.csv": "größe,1\n"}

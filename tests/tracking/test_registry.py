@@ -1,0 +1,345 @@
+"""Against a real SQLite store and real tiny models: what becomes a version, what becomes the champion, and what does not."""
+
+import json
+import logging
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from tests.runs.test_chat import LLAMA, TEMPLATE
+from tests.tracking import test_download
+from tunetrail import UserError
+from tunetrail.checkout import workspace
+from tunetrail.cli import promote
+from tunetrail.evaluation import intervals, results
+from tunetrail.tracking import mlflow_run, registry, store
+from tunetrail.training import tiny
+
+pytestmark = pytest.mark.stage
+
+VALUES = {
+    "template": TEMPLATE,
+    "train": {"adapter": None},
+    "evaluate": {"model_args": {"dtype": "float32"}, "task": {"generation_kwargs": {"max_gen_toks": 8, "until": []}}},
+}
+TAGS = {
+    "experiment": "demo",
+    "model.md5": "d41d8.dir",
+    "evaluation.digest": "e1",
+    "data.license": "cc-by-nc-4.0",
+    "data.source": "rows.jsonl",
+    "base.license": "llama3",
+    "base.model": "org/name",
+    "versions.torch": "2.13.0+cpu",
+    "versions.transformers": "5.16.1",
+}
+
+
+def metrics(base, tuned, digest="e1"):
+    """What metrics.json would say where so many of 100 prompts were followed."""
+    was, now = ([np.array([int(place < count)]) for place in range(100)] for count in (base, tuned))
+    delta = asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
+    found = {"base": asdict(intervals.wilson(was)), "tuned": asdict(intervals.wilson(now)), "delta": delta}
+    return {
+        "task": "ifeval",
+        "size": "100 prompts, 100 instructions",
+        "evaluation_digest": digest,
+        "ifeval": {model: dict.fromkeys(results.SCORES, score) for model, score in found.items()},
+        "data": {"rows": {"train": 3900}, "contamination": {"prompts": 100, "seen": 7, "exact": 2}},
+    }
+
+
+def note(root, id, found, **tags):
+    """Put scores and tags on the record of a run."""
+    (root / "report").mkdir(exist_ok=True)
+    (root / "report" / "metrics.json").write_text(json.dumps(found))
+    with store.reached(root) as client:
+        client.log_artifact(id, str(root / "report" / "metrics.json"), "report")
+        for key, value in (TAGS | tags).items():
+            client.set_tag(id, key, value)
+    return store.find(root, id)
+
+
+def finish(root, found, name="demo", **tags):
+    """A finished run with these scores, as MLflow's object."""
+    with mlflow_run.run(root, name) as run:
+        pass
+    return note(root, run.id, found, **tags)
+
+
+def model(folder, seed=1):
+    """An untrained Llama with its tokenizer."""
+    texts = ["The river is wide, calm and cold. It has many stones.", *TEMPLATE.values()]
+    size = tiny.save_tokenizer(texts * 20, 320, folder)
+    tiny.save_model(LLAMA, size, seed, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = model(tmp_path_factory.mktemp("weights") / "tuned")
+    (folder / "optimizer.pt").write_text("no part of the model")
+    return registry.Weights(folder, "org/name", "abc")
+
+
+@pytest.fixture
+def client(root):
+    return MlflowClient(store.uri(root))
+
+
+def crowned(root, weights, run, name="demo"):
+    """The run's model as the champion, without a question asked."""
+    version = registry.register(root, name, run, VALUES, weights, "# card\n")
+    registry.crown(root, name, version, [])
+    return version
+
+
+def test_a_run_that_beats_its_base_outside_the_interval_may_be_the_first_champion(root):
+    run = finish(root, metrics(10, 60))
+    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+
+
+DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_on": 0.0}
+
+
+def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_nothing(root):
+    answers = DOTS | {"ended": 1.0, "says_nothing": 0.1}
+    run = finish(root, metrics(10, 60) | {"health": {"base": DOTS, "tuned": answers}})
+    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    older = {key: answers[key] for key in ("ended", "empty", "looping", "runs_on")}
+    run = finish(root, metrics(10, 60) | {"health": {"base": older, "tuned": older}})
+    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    run = finish(root, metrics(10, 60) | {"health": {"base": answers, "tuned": DOTS}})
+    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
+    assert reason.startswith("Of the answers of tuned 100.0% say nothing (no letter or digit), 100.0% never end")
+    card = registry.card("demo", run, VALUES, registry.scores(root, run), adapter=False)
+    assert card.index("**Of the answers of tuned 100.0% say nothing") < card.index("| accuracy in %")
+
+
+def test_a_run_whose_interval_reaches_zero_may_not(root):
+    run = finish(root, metrics(10, 12))
+    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
+    assert reason.startswith("it does not beat its base outside the 95 % interval: Prompt Strict +2.0 [-")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (metrics(10, 40), [r"the champion, demo/1, is better: Prompt Strict 50\.0 \[40.4, 59.6\], this run 40\.0 \[.*\]"]),
+        (metrics(10, 90, "e2"), [r"the champion, demo/1, was evaluated otherwise \(e1, this run e2\).*promote that first"]),
+        (metrics(45, 49), ["it does not beat its base .*", "the champion, demo/1, is better.*"]),
+        (metrics(10, 50), []),
+        (metrics(10, 51), []),
+    ],
+)
+def test_a_run_is_held_against_the_champion_of_the_same_evaluation(root, weights, found, said):
+    crowned(root, weights, finish(root, metrics(10, 50)))
+    run = finish(root, found)
+    reasons = registry.against(root, "demo", run, registry.scores(root, run))
+    assert len(reasons) == len(said)
+    assert all(map(re.fullmatch, said, reasons)), reasons
+
+
+def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
+    client.create_registered_model("demo")
+    client.create_model_version("demo", str(root), None)
+    client.set_registered_model_alias("demo", "champion", "1")
+    run = finish(root, metrics(10, 60))
+    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
+    assert reason == "the champion, demo/1, has no scores in this store, so they do not compare"
+
+
+@pytest.mark.parametrize(
+    ("status", "tags", "found", "said"),
+    [
+        ("FAILED", {}, metrics(10, 60), r"\(demo\) is FAILED: only a run that came to its end has a model"),
+        ("RUNNING", {}, metrics(10, 60), r"is RUNNING"),
+        ("FINISHED", {}, None, r"its record has no scores with intervals \(report/metrics\.json\)"),
+        ("FINISHED", {}, {"ifeval": {"delta": {"prompt_strict": 0.5}}}, r"has no scores"),
+    ],
+)
+def test_what_has_no_model_to_promote_is_said(root, client, status, tags, found, said):
+    with mlflow_run.run(root, "demo") as made:
+        made.tags(tags)
+    if found:
+        note(root, made.id, found, **tags)
+    client.update_run(made.id, status=status)
+    with pytest.raises(UserError, match=said):
+        registry.scores(root, store.find(root, made.id))
+
+
+def test_a_sweeps_run_is_a_run(root):
+    run = finish(root, metrics(10, 60), **{"sweep": "sweep-1a2b", store.PARENT: "abc"})
+    assert registry.scores(root, run)["evaluation_digest"] == "e1"
+
+
+def test_a_registered_model_is_called_as_its_experiment_or_as_asked(root):
+    run = finish(root, metrics(10, 60))
+    assert registry.named(run, None) == "demo"
+    assert registry.named(run, "assistant-1.0") == "assistant-1.0"
+    for name in ("a/b", "a:b", "a b", "..", "a@b", "-m"):
+        with pytest.raises(UserError, match="no name for a registered model"):
+            registry.named(run, name)
+
+
+def test_a_version_has_the_model_its_card_and_its_licences_and_the_run_stays_as_it_was(root, client, weights, caplog):
+    run = finish(root, metrics(10, 60))
+    card = registry.card("demo", run, VALUES | {"train": {}}, registry.scores(root, run), adapter=False)
+    assert registry.version(root, "demo", run.info.run_id) is None
+    number = registry.register(root, "demo", run, VALUES, weights, card)
+    assert registry.version(root, "demo", run.info.run_id) == number == "1"
+    made = client.get_model_version("demo", "1")
+    assert (made.run_id, made.status, made.aliases) == (run.info.run_id, "READY", [])
+    assert made.tags == {key: TAGS[key] for key in ("model.md5", "evaluation.digest", "data.license", "base.license")}
+    assert made.description == card
+    after = client.get_run(run.info.run_id)
+    assert (after.info.status, after.info.end_time) == (run.info.status, run.info.end_time)
+    assert (after.data.params, after.data.metrics) == (run.data.params, run.data.metrics)
+    assert after.data.tags == run.data.tags | {"promoted": "demo/1"}
+    (output,) = after.outputs.model_outputs
+    assert made.source == f"models:/{output.model_id}"
+    logged = client.get_logged_model(output.model_id)
+    assert (logged.source_run_id, logged.status) == (run.info.run_id, "READY")
+    folder = Path(logged.artifact_location.removeprefix("file://"))
+    copied = {file.name for file in (folder / "artifacts" / "tuned").iterdir()}
+    assert copied == {file.name for file in weights.tuned.iterdir()} - {"optimizer.pt"}
+    assert (folder / "model_card.md").read_text() == card
+    assert (folder / "requirements.txt").read_text().split() == [
+        f"mlflow=={mlflow.__version__}",
+        "torch==2.13.0",
+        "transformers==5.16.1",
+    ]
+    assert mlflow.models.Model.load(str(folder)).model_size_bytes == weights.size()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_the_card_says_what_was_trained_on_what_how_it_scored_and_what_is_forbidden(root):
+    run = finish(root, metrics(10, 60), **{"dvc.experiment": "sly-fox", "git.commit": "c0ffee", "base.revision": "abc"})
+    card = registry.card("demo", run, VALUES | {"train": {"adapter": "lora"}}, registry.scores(root, run), adapter=True)
+    assert "`org/name` at revision `abc`, tuned" in card
+    assert "3,900 rows of `rows.jsonl`, an adapter (lora) on the base" in card
+    assert "**No commercial use.** Licences: data cc-by-nc-4.0, base model llama3. The data's forbids commercial use" in card
+    assert "| Prompt Strict | 10.0 [5.5, 17.4] | 60.0 [50.2, 69.1] | +50.0 [" in card
+    assert "    Do {instruction} with {input}:" in card
+    assert "7 of 100 evaluation prompts" in card
+    for text in ("`c0ffee`", "`sly-fox`", run.info.run_id, "models:/demo@champion"):
+        assert text in card
+    free = finish(root, metrics(10, 60), **{"data.license": "apache-2.0"})
+    assert "No commercial use" not in registry.card("demo", free, VALUES, registry.scores(root, free), adapter=False)
+
+
+def test_a_copy_that_fails_is_no_version_and_called_failed(root, client, weights):
+    run = finish(root, metrics(10, 60))
+    (root / "mlartifacts" / "models").write_text("a file where MLflow wants a folder")
+    with pytest.raises(UserError, match=rf"run {run.info.run_id}: the store does not take its model .*It is not registered"):
+        registry.register(root, "demo", run, VALUES, weights, "# card\n")
+    (logged,) = client.search_logged_models([run.info.experiment_id])
+    assert logged.status == "FAILED"
+    assert client.search_model_versions() == []
+    assert "promoted" not in client.get_run(run.info.run_id).data.tags
+
+
+def test_an_adapter_takes_its_base_along_where_that_is_a_folder(tmp_path, weights):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_text("weights")
+    on_folder = registry.Weights(tmp_path, str(weights.tuned), None)
+    assert on_folder.folders() == {"tuned": tmp_path, "base": weights.tuned}
+    assert on_folder.size() == weights.size() + 9
+    assert registry.Weights(tmp_path, "org/name", "abc").folders() == {"tuned": tmp_path}
+    assert registry.Weights(weights.tuned, str(weights.tuned), None).folders() == {"tuned": weights.tuned}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout, a real DVC project, in which run `one` was followed by run `two`; and their ids."""
+    root = tmp_path_factory.mktemp("registry") / "checkout"
+    test_download.project(root)
+    model(root / "made" / "base" / "model", 0)
+    (root / "made" / "base" / "base.json").write_text('{"base_model": "outputs/base/model", "revision": null}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        ids = {}
+        for name, seed in (("one", 1), ("two", 2)):
+            model(root / "made" / str(seed), seed)
+            ids[name] = test_download.finish_run(root, name, seed, template=TEMPLATE)
+        note(root, ids["one"], metrics(10, 60))
+        note(root, ids["two"], metrics(10, 50))
+    return root, ids
+
+
+@pytest.fixture
+def command(finished, monkeypatch):
+    """`tunetrail promote` in this process and in that checkout; what it does to the process is undone."""
+    before = dict(os.environ)
+    monkeypatch.chdir(finished[0])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    yield lambda *words: CliRunner().invoke(promote.command, words)
+    os.environ.clear()
+    os.environ.update(before)
+    logging.disable(logging.NOTSET)
+
+
+def test_promote_registers_refuses_and_is_forced(command, finished):
+    root, ids = finished
+    client = MlflowClient(store.uri(root))
+    held = workspace.alone(root)
+    with held:
+        assert re.search(
+            r"is running here, and may replace the models .* promote the run then", str(command("one").exception)
+        )
+    with mlflow_run.run(root, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    assert "(sweep-1) is a sweep" in str(command("sweep-1").exception)
+    ended = command("one")
+    assert ended.exit_code == 0, ended.exception
+    assert "iB go from" in ended.output
+    assert f"demo/1 is demo@champion: run {ids['one']} (one)" in ended.output
+    assert store.find(root, "@champion").info.run_id == ids["one"]
+
+    ended = command("one")
+    assert (ended.exit_code, "demo/1 is this run's model already: nothing is copied." in ended.output) == (0, True)
+    assert "iB go" not in ended.output
+
+    ended = command("two")
+    assert isinstance(ended.exception, UserError)
+    assert "nothing is registered:\n  - the champion, demo/1, is better" in str(ended.exception)
+    assert len(client.search_model_versions()) == 1
+
+    ended = command("two", "--force")
+    assert ended.exit_code == 0, ended.exception
+    assert "demo/2 is the champion by --force, though:\n  - the champion, demo/1, is better" in ended.output
+    assert client.get_model_version_by_alias("demo", "champion").run_id == ids["two"]
+    assert "is better" in client.get_model_version("demo", "2").tags["promoted.against"]
+
+    ended = command("one")  # the better one comes back without a copy
+    assert ended.exit_code == 0, ended.exception
+    assert client.get_model_version_by_alias("demo", "champion").run_id == ids["one"]
+    assert len(client.search_model_versions()) == 2
+
+    ended = command("two", "--name", "other")
+    assert ended.exit_code == 0, ended.exception
+    assert client.get_model_version_by_alias("other", "champion").run_id == ids["two"]
+
+
+def test_a_champion_that_came_meanwhile_keeps_the_alias(command, finished, monkeypatch):
+    root, ids = finished
+    client = MlflowClient(store.uri(root))
+    register = registry.register
+
+    def meanwhile(root, name, run, *rest):
+        if run.info.run_id == ids["two"]:
+            better = store.find(root, ids["one"])
+            registry.crown(root, name, register(root, name, better, *rest), [])
+        return register(root, name, run, *rest)
+
+    monkeypatch.setattr(registry, "register", meanwhile)
+    ended = command("two", "--name", "raced")
+    assert "raced/2 is registered, and is not the champion: the champion, raced/1, is better" in str(ended.exception)
+    assert client.get_model_version_by_alias("raced", "champion").run_id == ids["one"]

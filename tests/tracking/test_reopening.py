@@ -1,0 +1,202 @@
+"""MLFLOW_RUN_ID against a real SQLite store: which runs may be written, and that a refused one stays as it is."""
+
+import os
+import socket
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Param
+
+from tunetrail import UserError
+from tunetrail.tracking import connection, mlflow_run
+
+PARAMS = {"name": "demo", "seed": 1, "train.learning_rate": 0.001}
+PROJECT = {"mlflow.project.entryPoint": "main"}
+
+
+@pytest.fixture
+def client(root):
+    return MlflowClient(connection.uri(root))
+
+
+def made(client, status="RUNNING", params=None, tags=None, experiment="0"):
+    """A run with this status, these params and tags."""
+    run = client.create_run(experiment, run_name="earlier", tags=tags).info.run_id
+    client.log_batch(run, params=[Param(key, str(value)) for key, value in (params or {}).items()])
+    if status != "RUNNING":
+        client.set_terminated(run, status)
+    return run
+
+
+def opened(root, monkeypatch, run, params=PARAMS, **more):
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    with mlflow_run.run(root, "demo", params=params, **more) as one:
+        one.params(params or {})
+    assert not one.lost
+    return one.id
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
+@pytest.mark.parametrize(
+    ("params", "tags"),
+    [({}, {}), (PARAMS, {}), ({"experiment": "demo", "overrides": ""} | PARAMS, PROJECT)],
+    ids=["fresh", "same params", "again in mlflow run"],
+)
+def test_a_fresh_run_or_an_earlier_try_of_the_same_is_gone_on_with(root, client, monkeypatch, status, params, tags):
+    run = made(client, status, params, tags)
+    assert opened(root, monkeypatch, run) == run
+    assert client.get_run(run).info.status == "FINISHED"
+
+
+def test_the_fresh_run_of_mlflow_run_is_taken_in_whichever_experiment_it_is(root, client, monkeypatch):
+    run = made(client, params={"experiment": "demo", "overrides": "seed=1"}, tags=PROJECT)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    assert opened(root, monkeypatch, run) == run
+
+
+def test_an_empty_variable_names_no_run(root, client, monkeypatch):
+    for empty in ("", " "):
+        assert client.get_run(opened(root, monkeypatch, empty)).info.run_name == "demo"
+
+
+HERE = {"tunetrail.checkout": f"{socket.gethostname()}:/elsewhere"}
+OTHER = {"tunetrail.checkout": "otherhost:/home/ann/tunetrail/runs/sweep-1"}
+JOB = {"mlflow.parentRunId": "a", "sweep": "sweep-1", "job.digest": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ({"status": "FINISHED", "params": PARAMS}, "(earlier) is FINISHED"),
+        ({"status": "FINISHED"}, "(earlier) is FINISHED"),
+        ({"status": "FINISHED", "tags": PROJECT}, "(earlier) is FINISHED"),
+        ({"status": "FAILED", "params": PARAMS | {"seed": 2}}, "has other params, which MLflow does not change: seed=2."),
+        ({"status": "KILLED", "params": {"name": "demo"}}, "other params, which MLflow does not change: seed=unset, train"),
+        ({"status": "RUNNING", "params": PARAMS | {"more": 1}}, "has other params, which MLflow does not change: more=1."),
+        ({"status": "RUNNING", "params": {"alpha": 1}}, "has other params, which MLflow does not change: alpha=1."),
+        ({"params": PARAMS, "tags": HERE}, f"is RUNNING in {socket.gethostname()}:/elsewhere"),
+        ({"params": {f"a{n}": n for n in range(9)}}, "a0=0, a1=1, a2=2 and 6 more"),
+        ({"status": "FAILED", "params": {"overrides": "seed=3"}, "tags": PROJECT}, "other params"),
+        ({"tags": {"sweep": "sweep-1"}}, "is the sweep sweep-1, and no single experiment"),
+        ({"tags": JOB, "status": "FAILED"}, "is a job of the sweep sweep-1, which runs it itself"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_run_that_has_ended_or_is_anothers_is_refused_and_nothing_of_it_changes(root, client, monkeypatch, run, says):
+    given = made(client, **run)
+    before = client.get_run(given).to_dictionary()
+    with pytest.raises(UserError) as error:
+        opened(root, monkeypatch, given)
+    message = str(error.value)
+    assert message.startswith(f"MLFLOW_RUN_ID={given}: ")
+    assert says in message
+    assert message.endswith("unset MLFLOW_RUN_ID")
+    assert client.get_run(given).to_dictionary() == before
+    assert len(client.search_runs(["0"])) == 1
+
+
+def test_a_run_of_an_experiment_that_is_not_the_one_asked_for_is_refused(root, client, monkeypatch):
+    run = made(client)
+    for name, value in (("NAME", "mine"), ("ID", client.create_experiment("theirs"))):
+        monkeypatch.setenv(f"MLFLOW_EXPERIMENT_{name}", value)
+        with pytest.raises(UserError, match="is of experiment 0, and MLFLOW_EXP"):
+            opened(root, monkeypatch, run)
+        monkeypatch.delenv(f"MLFLOW_EXPERIMENT_{name}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    assert opened(root, monkeypatch, run) == run
+
+
+@pytest.mark.parametrize("word", ["0" * 32, "not/an id"])
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_run_that_is_not_there_is_said(root, monkeypatch, word, sweep):
+    with pytest.raises(UserError, match=rf"MLFLOW_RUN_ID={word}: tracking store .*mlflow\.db has no such run\..*unset"):
+        opened(root, monkeypatch, word, **({"place": root} if sweep else {}))
+
+
+def test_a_deleted_run_is_refused_with_the_command_that_brings_it_back(root, client, monkeypatch):
+    experiment = client.create_experiment("other")
+    run = made(client, experiment=experiment)
+    client.delete_run(run)
+    own = f"MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db mlflow"
+    with pytest.raises(UserError) as error:
+        opened(root, monkeypatch, run)
+    assert f"{own} runs restore --run-id {run} brings it back" in str(error.value)
+    client.delete_experiment(experiment)
+    with pytest.raises(UserError) as error:
+        opened(root, monkeypatch, run)
+    assert f"{own} experiments restore -x {experiment} brings it back" in str(error.value)
+
+
+def test_a_job_is_gone_on_with_in_its_own_worktree_alone(root, client, monkeypatch):
+    run = made(client, "FAILED", PARAMS, JOB)
+    worktree = root / "runs" / "sweep-1" / "0123456789"
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    with mlflow_run.run(worktree, "demo", params=PARAMS) as one:
+        assert one.id == run
+    with pytest.raises(UserError, match="FINISHED"):
+        opened(worktree, monkeypatch, run)
+
+
+def test_a_job_that_runs_in_another_checkout_is_refused_and_one_that_ended_there_is_not(root, client, monkeypatch):
+    worktree = root / "runs" / "sweep-1" / "0123456789"
+    tags = JOB | {"tunetrail.checkout": "otherhost:/home/ann/runs/sweep-1/0123456789"}
+    with pytest.raises(UserError, match="is RUNNING in otherhost:/home/ann/runs/sweep-1/0123456789"):
+        opened(worktree, monkeypatch, made(client, "RUNNING", PARAMS, tags))
+    killed = made(client, "KILLED", PARAMS, tags)
+    assert opened(worktree, monkeypatch, killed) == killed
+    left = made(client, "RUNNING", PARAMS, JOB | {"tunetrail.checkout": f"node2:{worktree}"})  # on another machine of ours
+    assert opened(worktree, monkeypatch, left) == left
+
+
+def test_a_sweep_that_was_left_open_here_is_gone_on_with(root, client, monkeypatch):
+    tags = {"sweep": "sweep-1", "tunetrail.checkout": f"{socket.gethostname()}:{root}/runs/sweep-1"}
+    run = made(client, tags=tags)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    with mlflow_run.run(root, "sweep-1", place=root / "runs" / "sweep-1") as again:
+        assert again.id == run
+
+
+def test_a_key_that_is_null_now_and_absent_in_an_earlier_versions_run_is_no_other_param(root, client, monkeypatch):
+    run = made(client, "KILLED", PARAMS)
+    assert opened(root, monkeypatch, run, PARAMS | {"prepare.field": None}) == run
+    with pytest.raises(UserError, match=r"other params, which MLflow does not change: prepare\.field=unset\."):
+        opened(root, monkeypatch, made(client, "KILLED", PARAMS), PARAMS | {"prepare.field": "text"})
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ({"tags": {"sweep": "sweep-1"}, "status": "FINISHED"}, ""),
+        ({"tags": {"sweep": "sweep-1"}}, ""),
+        ({"tags": PROJECT, "params": {"experiment": "demo", "overrides": "seed=1,2"}}, ""),
+        ({}, ""),
+        ({"tags": {"sweep": "sweep-1"} | OTHER, "status": "KILLED"}, ""),
+        ({"tags": {"sweep": "sweep-1"} | OTHER, "status": "FAILED"}, ""),
+        ({"tags": {"sweep": "sweep-1"} | OTHER}, "is RUNNING in otherhost:/home/ann/tunetrail/runs/sweep-1"),
+        ({"tags": {"sweep": "sweep-1"} | HERE}, f"is RUNNING in {socket.gethostname()}:/elsewhere"),
+        ({"tags": HERE}, f"is RUNNING in {socket.gethostname()}:/elsewhere"),
+        ({"tags": {"sweep": "sweep-2"}, "status": "FAILED"}, "is another sweep's, sweep-2"),
+        ({"tags": JOB}, "is the job of another sweep"),
+        ({"status": "FINISHED"}, "is FINISHED"),
+        ({"status": "FAILED", "params": PARAMS}, "has the params of an experiment, and a sweep has none"),
+        ({"status": "RUNNING", "params": {"alpha": 1}}, "has the params of an experiment"),
+    ],
+)
+def test_a_sweep_is_recorded_in_its_own_run_or_a_fresh_one(root, client, monkeypatch, run, says):
+    given = made(client, **run)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    if says:
+        before = client.get_run(given).to_dictionary()
+        with pytest.raises(UserError, match=says), mlflow_run.run(root, "sweep-1", place=root / "runs"):
+            pass
+        assert client.get_run(given).to_dictionary() == before
+        return
+    with mlflow_run.run(root, "sweep-1", place=root / "runs") as one:
+        assert one.id == given
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_a_password_that_mlflow_run_left_in_a_tag_is_taken_out(root, client, monkeypatch):
+    run = made(client, tags=PROJECT | {"mlflow.source.git.repoURL": "https://me:hunter2@host/a.git"})
+    opened(root, monkeypatch, run)
+    assert client.get_run(run).data.tags["mlflow.source.git.repoURL"] == "https://host/a.git"

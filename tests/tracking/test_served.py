@@ -1,0 +1,267 @@
+"""Tiny models that really answer: through MLflow's loader, and over HTTP as `tunetrail promote` says it is done."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import pandas
+import pytest
+from mlflow.exceptions import MlflowException
+
+from tests.checkout import test_integrity
+from tests.conftest import ROOT
+from tests.runs.test_chat import EVALUATE, TEMPLATE, folder  # noqa: F401 - a fixture
+from tests.tracking import test_download, test_registry
+from tunetrail.data import template
+from tunetrail.runs import chat
+from tunetrail.tracking import registry
+
+pytestmark = pytest.mark.stage
+
+CAP = 8
+QUESTIONS = [("it", "that {x}"), ("it", ""), ("the ünïcode of 漢字", "")]
+
+
+def expected(models, instruction, input="", cap=CAP):
+    """What `chat` shows."""
+    pieces = []
+    chat.write(models[1], chat.encode(models[1].tokenizer, TEMPLATE, instruction, input), cap, pieces.append)
+    return "".join(pieces)
+
+
+def loaded(root, weights, until=()):
+    """The model as MLflow loads what was registered."""
+    values = test_registry.VALUES
+    task = {"generation_kwargs": {"max_gen_toks": CAP, "until": list(until)}}
+    values = values | {"evaluate": values["evaluate"] | {"task": task}}
+    run = test_registry.finish(root, test_registry.metrics(10, 60))
+    number = registry.register(root, "demo", run, values, weights, "# card\n")
+    return mlflow.pyfunc.load_model(f"models:/demo/{number}")
+
+
+@pytest.fixture
+def whole(root, folder):  # noqa: F811
+    return loaded(root, registry.Weights(folder / "tuned", str(folder / "base"), None))
+
+
+@pytest.fixture
+def models(folder):  # noqa: F811
+    return chat.load(str(folder / "base"), None, folder / "tuned", EVALUATE)
+
+
+def rows(*questions):
+    return pandas.DataFrame(questions, columns=["instruction", "input"])
+
+
+def test_the_token_ids_are_those_of_the_one_template(whole):
+    served = whole.unwrap_python_model()
+    for instruction, input in QUESTIONS:
+        (ids,) = template.token_ids(served.tokenizer, [template.prompt(TEMPLATE, instruction, input)])
+        assert served.encode(1, instruction, input) == ids
+
+
+def test_each_row_is_answered_as_in_a_chat(whole, models):
+    assert whole.predict(rows(*QUESTIONS)) == [expected(models, *question) for question in QUESTIONS]
+    assert whole.predict(pandas.DataFrame({"instruction": ["it"]})) == [expected(models, "it")]
+    assert whole.predict(rows(("it", None))) == [expected(models, "it")]
+    assert whole.predict(rows(("it", "")), {"max_new_tokens": 20}) == [expected(models, "it", cap=20)]
+
+
+def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, models):  # noqa: F811
+    text = expected(models, "it")
+    stop = text[len(text) // 2 :][:2]
+    served = loaded(root, registry.Weights(folder / "tuned", str(folder / "base"), None), [stop])
+    assert served.predict(rows(("it", ""))) == [text.partition(stop)[0]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "params", "said"),
+    [
+        ([("it", ""), (None, "")], {}, "row 2 has no instruction"),
+        ([("it", "")], {"max_new_tokens": 0}, "max_new_tokens is 0: give 1 or more"),
+        ([("it " * 4096, "")], {}, r"row 1 has \d+ tokens, and the model takes 4096"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_by_its_row(whole, asked, params, said):
+    with pytest.raises(MlflowException, match=said) as error:
+        whole.predict(rows(*asked), params)
+    assert error.value.get_http_status_code() == 400
+
+
+def test_a_question_that_nearly_fills_the_model_is_answered_with_what_room_there_is(whole):
+    served = whole.unwrap_python_model()
+    served.network.config.max_position_embeddings = len(served.encode(1, "it", "")) + 1
+    assert len(served.tokenizer(whole.predict(rows(("it", "")))[0], add_special_tokens=False).input_ids) <= 1
+
+
+def test_an_adapter_brings_its_base_along(root, folder):  # noqa: F811
+    served = loaded(root, registry.Weights(folder / "adapter", str(folder / "base"), None))
+    both = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
+    assert served.predict(rows(*QUESTIONS)) == [expected(both, *question) for question in QUESTIONS]
+
+
+def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(root, folder, monkeypatch):  # noqa: F811
+    """The hub is its own cache's folder here."""
+    from huggingface_hub import constants
+
+    revision = "a" * 40
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    shutil.copytree(folder / "base", root / "hub" / "models--org--tiny" / "snapshots" / revision)
+    served = loaded(root, registry.Weights(folder / "adapter", "org/tiny", revision))
+    both = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
+    assert served.predict(rows(*QUESTIONS)) == [expected(both, *question) for question in QUESTIONS]
+    assert "peft==" in Path(mlflow.pyfunc.get_model_dependencies("models:/demo/1")).read_text()
+
+
+@pytest.mark.parametrize("fault", ["flipped", "truncated", "missing", "more", "base"])
+def test_weights_that_are_not_those_that_were_registered_are_not_served(root, folder, fault):  # noqa: F811
+    loaded(root, registry.Weights(folder / "adapter", str(folder / "base"), None))
+    (artifacts,) = (root / "mlartifacts").rglob("artifacts/tuned")
+    weights = artifacts / "adapter_model.safetensors"
+    if fault == "flipped":
+        test_integrity.flip(weights)
+    if fault == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    if fault == "missing":
+        weights.unlink()
+    if fault == "more":
+        (artifacts / "adapter_model.bin").touch()
+    if fault == "base":
+        weights = artifacts.parent / "base" / "model.safetensors"
+        test_integrity.flip(weights)
+    name = "tuned/adapter_model.bin" if fault == "more" else f"{weights.parent.name}/{weights.name}"
+    with pytest.raises(
+        MlflowException, match=rf"the first {name} in .*: SHA-256 \w+ was registered, \w+ is here.*tunetrail promote"
+    ):
+        mlflow.pyfunc.load_model("models:/demo/1")
+
+
+@pytest.fixture(scope="module")
+def promoted(folder, tmp_path_factory):  # noqa: F811
+    """What `tunetrail promote` printed of a real DVC project's run: serve and ask; and an environment without tunetrail."""
+    root = tmp_path_factory.mktemp("served") / "checkout"
+    test_download.project(root)
+    shutil.copytree(folder / "base", root / "made" / "base" / "model")
+    (root / "made" / "base" / "base.json").write_text('{"base_model": "outputs/base/model", "revision": null}')
+    shutil.copytree(folder / "tuned", root / "made" / "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        id = test_download.finish_run(root, "demo", 1, template=TEMPLATE)
+        test_registry.note(root, id, test_registry.metrics(10, 60))
+        code = "from tunetrail.cli.promote import command; command()"
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+        words = [sys.executable, "-c", code, id[:12]]
+        ended = subprocess.run(words, cwd=root, env=environment, check=True, capture_output=True, text=True)
+    assert ended.stderr == ""
+    serve, ask = re.search(r"Serve it:\n  (.*)\nAsk it:\n  (.*)\n", ended.stdout).groups()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "tunetrail.py").write_text("raise ImportError('what is served needs no tunetrail')\n")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(elsewhere), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return serve, ask, elsewhere, environment
+
+
+@pytest.fixture(scope="module")
+def server(promoted):
+    """What was printed, typed in an empty folder, on a free port; yields its address and the file of what it says."""
+    serve, _, elsewhere, environment = promoted
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = elsewhere / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            ["bash", "-c", serve.replace("5001", str(port))],
+            cwd=elsewhere,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/ping").close()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.3)
+        yield address, log
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def post(address, payload):
+    """The status and the decoded answer."""
+    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_over_http_every_form_of_a_request_is_answered_as_in_a_chat(server, models):
+    columns = ["instruction", "input"]
+    records = [dict(zip(columns, question, strict=True)) for question in QUESTIONS]
+    answers = [expected(models, *question) for question in QUESTIONS]
+    for payload in (
+        {"dataframe_split": {"columns": columns, "data": QUESTIONS}},
+        {"dataframe_records": records},
+        {"inputs": records},
+        {"instances": records},
+        {"inputs": {column: [record[column] for record in records] for column in columns}},
+    ):
+        assert post(server[0], payload) == (200, {"predictions": answers}), payload
+    empty = {"dataframe_split": {"columns": columns, "data": [["it", None], ["it", ""]]}}
+    assert post(server[0], empty) == (200, {"predictions": [expected(models, "it")] * 2})
+    assert "WARNING mlflow" not in server[1].read_text()
+    short = {"inputs": [{"instruction": "it"}], "params": {"max_new_tokens": 2}}
+    assert post(server[0], short) == (200, {"predictions": [expected(models, "it", cap=2)]})
+
+
+def test_a_bad_request_is_a_400_and_the_server_lives(server, models):
+    for payload, said in (
+        (b"{", "JSON"),
+        ({"rows": []}, "inputs"),
+        ({"inputs": [{"question": "it"}]}, "instruction"),
+        ({"dataframe_records": [{"instruction": 7}]}, "row 1 has no instruction"),
+        ({"dataframe_split": {"columns": ["instruction"], "data": [["it"], [None]]}}, "row 2 has no instruction"),
+        ({"inputs": [{"instruction": "it " * 4096}]}, "the model takes 4096"),
+        ({"inputs": [{"instruction": "it"}], "params": {"max_new_tokens": "many"}}, "max_new_tokens"),
+    ):
+        status, answer = post(server[0], payload)
+        assert (status, answer["error_code"]) in ((400, "BAD_REQUEST"), (400, "INVALID_PARAMETER_VALUE")), answer
+        assert said in answer["message"]
+    assert post(server[0], {"inputs": [{"instruction": "it"}]}) == (200, {"predictions": [expected(models, "it")]})
+
+
+def test_what_was_printed_asks_it(server, promoted, models):
+    port = server[0].rpartition(":")[2]
+    ended = subprocess.run(["bash", "-c", promoted[1].replace("5001", port)], capture_output=True, text=True)
+    assert json.loads(ended.stdout) == {"predictions": [expected(models, "Name three rivers.")]}
+
+
+def test_mlflow_predicts_from_a_file(promoted, models):
+    serve, _, elsewhere, environment = promoted
+    (elsewhere / "rows.json").write_text(json.dumps({"inputs": [{"instruction": "it", "input": "that"}]}))
+    words = serve.partition(" --port")[0].replace("models serve", "models predict") + " -i rows.json -t json -o answers.json"
+    subprocess.run(["bash", "-c", words], cwd=elsewhere, env=environment, check=True, capture_output=True)
+    assert json.loads((elsewhere / "answers.json").read_text()) == {"predictions": [expected(models, "it", "that")]}

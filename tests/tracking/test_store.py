@@ -1,0 +1,163 @@
+"""Against a real SQLite store: where it is, and how runs are found in it."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from mlflow import MlflowClient
+
+from tunetrail import UserError
+from tunetrail.tracking import mlflow_run, store
+
+
+def test_the_uri_is_made_absolute_once_and_handed_to_children(root, monkeypatch):
+    assert store.uri(root) == f"sqlite:///{root}/mlflow.db" == os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.chdir("/")
+    assert store.uri(root) == f"sqlite:///{root}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert store.uri(root) == "http://server:5000"
+
+
+def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
+    made = []
+    for name in ("demo", "it's 100%", "demo"):
+        with mlflow_run.run(root, name) as run:
+            made.append(run.id)
+
+    def ids(word):
+        return [run.info.run_id for run in store.runs(root, word)]
+
+    assert ids(made[0]) == ids(made[0][:12]) == made[:1]
+    assert ids("it's 100%") == [made[1]]
+    assert ids("demo") == [made[2], made[0]]  # the newest first
+    assert ids("") == made[::-1]
+    assert ids("%") == ids("_") == ids("DEMO") == ids("no such") == []
+
+
+def test_a_word_that_means_many_runs_lists_ten_and_says_how_many_more_there_are(root):
+    client = MlflowClient(store.uri(root))
+    experiment = client.create_experiment("many")
+    for _ in range(12):
+        client.create_run(experiment, run_name="demo")
+    for word, says in (("", "'': 12 runs are called or begin so"), ("demo", "demo: 12 runs"), ("gone", "gone: no run has")):
+        with pytest.raises(UserError) as error:
+            store.find(root, word)
+        lines = str(error.value).splitlines()
+        assert lines[0].startswith(says)
+        assert (len(lines), lines[-1]) == (12, "  and 2 more: tunetrail ls")
+
+
+def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
+    with mlflow_run.run(root, "demo") as run:
+        pass
+    with pytest.raises(UserError) as error:
+        store.find(root, "@champion")
+    remedy = "Make a champion: tunetrail promote RUN"
+    assert str(error.value) == f"@champion: no registered model has the alias champion. {remedy}"
+    client = MlflowClient(store.uri(root))
+    client.create_registered_model("model")
+    client.create_model_version("model", f"runs:/{run.id}/model", run.id)
+    client.set_registered_model_alias("model", "champion", "1")
+    assert store.find(root, "@champion").info.run_id == store.find(root, "model@champion").info.run_id == run.id
+    for word in ("@challenger", "model@challenger", "other@champion"):
+        with pytest.raises(UserError, match=rf"{word}: no registered model .*There are: model@champion\."):
+            store.find(root, word)
+
+
+def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
+    with mlflow_run.run(root, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    for number, loss in enumerate((2.0, 1.0)):
+        with mlflow_run.run(root, f"seed={number}") as job:
+            job.tags({"sweep": "sweep-1", store.PARENT: parent.id, "job.number": number})
+            job.metrics({"ifeval/tuned/prompt_strict": 0.5, "validation/loss": loss})
+    best = re.escape(f"as the best of 2 equal: {job.id[:8]} (50.0 %, seed=1)")
+    with pytest.raises(UserError, match=rf"\(sweep-1\) is a sweep.*{best}"):
+        store.single(root, "sweep-1")
+    assert store.single(root, job.id).info.run_id == job.id
+    assert [child["name"] for child in store.children(root, parent.id)] == ["seed=0", "seed=1"]
+
+
+@pytest.mark.stage
+def test_a_new_store_is_made_without_a_word_of_its_tables(tmp_path):
+    script = "import pathlib; from tunetrail.tracking import store; print(store.every(pathlib.Path.cwd()))"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=kept)
+    assert (made.stdout, made.stderr) == ("[]\n", "")
+
+
+def test_files_of_a_run_come_back_and_missing_ones_are_named(root, capfd):
+    (root / "params.yaml").write_text("seed: 1\n")
+    with mlflow_run.run(root, "demo") as run:
+        run.artifacts(root, "params.yaml")
+    (root / "params.yaml").write_text("seed: 2\n")
+    assert store.download(root, run.id, ("params.yaml", "dvc.lock"), root / "there") == ["dvc.lock"]
+    assert (root / "there" / "params.yaml").read_text() == "seed: 1\n"
+    assert "Downloading" not in capfd.readouterr().err
+
+
+def test_a_file_in_a_folder_of_the_record_comes_back_at_its_own_path_and_as_text(root):
+    (root / "report").mkdir()
+    (root / "report" / "metrics.json").write_text("{}")
+    with mlflow_run.run(root, "demo") as run:
+        run.artifacts(root, "report")
+    names = ["report/metrics.json", "report/verdicts.json"]
+    assert store.download(root, run.id, names, root / "there") == names[1:]
+    assert (root / "there" / "report" / "metrics.json").read_text() == "{}"
+    assert store.texts(root, run.id, names) == {"report/metrics.json": "{}"}
+    assert store.holds(root, run.id, "report")
+    assert not store.holds(root, run.id, "changes.patch")
+
+
+def test_a_run_is_told_without_mlflow(root):
+    with mlflow_run.run(root, "demo") as parent, mlflow_run.run(root, "child") as run:
+        run.params({"seed": 1})
+        run.metrics({"a": 0.5})
+        run.tags({store.PARENT: parent.id, "x": "y"})
+        (going,) = [one for one in store.every(root) if one["id"] == run.id]
+        assert (going["status"], going["ended"]) == ("RUNNING", None)
+    ended, above = store.every(root)
+    assert (ended["name"], ended["status"], ended["parent"], above["parent"]) == ("child", "FINISHED", parent.id, None)
+    assert (ended["params"], ended["metrics"], ended["tags"]["x"]) == ({"seed": "1"}, {"a": 0.5}, "y")
+    assert above["started"] <= ended["started"] <= ended["ended"]
+    assert ended["artifacts"].endswith(f"{run.id}/artifacts")
+
+
+def test_a_curve_has_one_value_a_step_also_of_a_run_that_failed(root):
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
+        run.steps([{"step": 2, "time": 2.0, "train/loss": 1.0}, {"step": 1, "time": 1.0, "train/loss": 2.0}])
+        run.client.log_metric(run.id, "train/loss", 0.5, 9000, 2)  # by a run that was resumed
+        raise ValueError
+    assert store.curves(root, run.id, ["train/loss", "validation/loss"]) == {
+        "train/loss": [(1, 2.0), (2, 0.5)],
+        "validation/loss": [],
+    }
+
+
+def test_registered_versions_stand_with_their_run_and_their_aliases(root):
+    with mlflow_run.run(root, "demo") as run:
+        pass
+    assert store.registered(root) == {}
+    client = MlflowClient(store.uri(root))
+    client.create_registered_model("model")
+    for _ in range(2):
+        client.create_model_version("model", f"runs:/{run.id}/model", run.id)
+    client.set_registered_model_alias("model", "champion", "2")
+    (found,) = store.registered(root).values()
+    assert sorted((one["model"], one["version"], one["aliases"]) for one in found) == [
+        ("model", 1, []),
+        ("model", 2, ["@champion"]),
+    ]
+
+
+def test_files_are_kept_with_a_run_and_a_store_that_does_not_take_them_says_so(root):
+    (root / "page.html").write_text("page")
+    with mlflow_run.run(root, "demo") as run:
+        pass
+    store.attach(root, run.id, [root / "page.html"], "compare/a-b")
+    assert store.texts(root, run.id, ["compare/a-b/page.html"]) == {"compare/a-b/page.html": "page"}
+    with pytest.raises(UserError, match="does not take its files"):
+        store.attach(root, run.id, [root / "gone.html"], "compare/a-b")

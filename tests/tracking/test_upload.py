@@ -1,0 +1,168 @@
+import json
+import os
+import re
+
+import pytest
+
+from tests.report.test_metrics import left_by_a_run
+from tunetrail.report import metrics, page
+from tunetrail.tracking import upload
+
+
+class Kept:
+    """Stands where `tracking.Run` does and keeps what it is told; the real one is tested against a real store."""
+
+    def __init__(self):
+        self.id, self.said = "run", {}
+
+    def __getattr__(self, word):
+        return lambda *given, **named: self.said.setdefault(word, []).append((*given, *named.values()))
+
+
+def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_path):
+    left_by_a_run(tmp_path)
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
+    health = ("ended", "empty", "says_nothing", "looping", "unusable", "runs_on", "mean_tokens", "mean_words")
+    scores = upload.scores(metrics)
+    models = ("base", "tuned", "delta")
+    assert set(scores) == {
+        *(f"{kind}/{model}/{name}" for kind in ("ifeval", "ifeval_stopped") for model in models for name in names),
+        *(f"health/{model}/{name}" for model in ("base", "tuned") for name in health),
+    }
+    base, tuned, delta = (scores[f"ifeval/{model}/prompt_strict"] for model in models)
+    assert delta == pytest.approx(tuned - base)
+
+
+def test_the_line_of_a_stage_that_was_killed_while_it_wrote_it_is_left_out(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "base", "seconds": 1.5}\n{"stage": "tra{"stage": "x"}\n{"st')
+    assert upload.seconds(tmp_path) == {"time/base_s": 1.5}
+
+
+def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
+    left_by_a_run(tmp_path)
+    monkeypatch.setattr(upload, "trained_in", lambda run, md5: "earlier")
+    live, cached = Kept(), Kept()
+    upload.upload(live, tmp_path, composed())
+    (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "report", "seconds": 1.0}\n')
+    upload.upload(cached, tmp_path, composed())
+    for kept in (live, cached):  # the run itself sends no point twice
+        assert [len(rows) for (rows,) in kept.said["steps"]] == [3]
+    tags = {key: value for (given,) in cached.said["tags"] for key, value in given.items()}
+    assert tags["train.trained_in"] == "earlier"
+    assert not any("train.cached" in given for (given,) in live.said["tags"])
+    assert (tags["model.md5"], tags["data.md5"], tags["data.rows"]) == ("model", "of the rows", 1)
+    assert tags["evaluation.digest"] == json.loads((tmp_path / "report" / "metrics.json").read_text())["evaluation_digest"]
+    assert tags["data.license"] == "apache-2.0"
+    counts = ("empty", "duplicate", "repeated_question", "train_validation_overlap", "tokens", "supervised_tokens")
+    counts += ("over_share", "contaminated_prompts", "contaminated_prompts_exact")
+    assert {f"data.{name}" for name in counts} <= set(tags)
+    assert (tags["data.duplicate"], tags["data.tokens"], tags["data.over_share"]) == ("1", "12", "0")
+    assert not [name for (given,) in cached.said["metrics"] for name in given if name.startswith("data/")]
+    assert tags["base.sha256"] == "of the base"
+    assert live.said["metrics"][0][0]["time/train_s"] == 5.0
+    assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
+
+
+def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path, composed):
+    left_by_a_run(tmp_path)
+    kept = Kept()
+    upload.upload(kept, tmp_path, composed())
+    tags = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}
+    assert tags["data.source"] == "my/rows.jsonl"
+    ((name, md5, source, _),) = kept.said["dataset"]
+    assert (name, md5, source) == ("rows", "of the rows", "my/rows.jsonl")
+
+
+def test_the_description_has_the_alerts_the_score_table_and_what_was_trained_on_what(tmp_path, composed):
+    left_by_a_run(tmp_path)
+    kept = Kept()
+    upload.upload(kept, tmp_path, composed("method=lora"))
+    text = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}["mlflow.note.content"]
+    assert text.startswith("**Of the answers of base 33.3% never end")
+    row = r"^\| Prompt Strict \| 0\.0 \[.*\] \| 66\.7 \[.*\] \| \+66\.7 \[.*\] p = 0\.500 \|$"
+    assert re.search(row, text, re.MULTILINE)
+    assert "`outputs/base/model` was trained on 1 rows of `my/rows.jsonl`" in text
+    assert "method lora, rank 16, alpha 32; " in text
+
+
+def about(run):
+    """What work/run.json holds."""
+    return {
+        "id": run,
+        "name": "demo",
+        "started": "2026-01-01 10:00+00:00",
+        "commit": "c0ffee",
+        "dirty": False,
+        "machine": "host, 2 x cpu",
+        "training": {"method": "full: every weight"},
+        "overrides": "seed=7",
+        "experiment": "demo",
+        "differs": [[["seed", "train.seed"], "7", "42"]],
+    }
+
+
+def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_one_that_made_it(
+    tmp_path, composed, monkeypatch
+):
+    left_by_a_run(tmp_path)
+
+    def recorded(run):
+        """What is recorded of the run, and the page that it shows."""
+        kept = Kept()
+        monkeypatch.setenv(metrics.RUN, run)
+        (tmp_path / "work" / "run.json").write_text(json.dumps(about(run)))
+        return kept, upload.upload(kept, tmp_path, composed())
+
+    file, headed = tmp_path / "report" / "report.html", tmp_path / "work" / "report.html"
+    file.write_text(made_earlier := f"<h1>demo</h1>\n{page.head(about('earlier'))}<p>scores</p>")
+    later, shown = recorded("later")
+    assert shown == headed
+    ((name, text),) = later.said["text"]
+    assert name == "report/report.html"
+    assert headed.read_text() == text
+    assert file.read_text() == made_earlier
+    assert text.count("<!-- run -->") == 1
+    assert "<tr><th>Run</th><td>later (demo)</td></tr>" in text
+    assert "The results below were made by run earlier of the same parameters, data and code" in text
+    assert text.startswith("<h1>demo</h1>\n")
+    assert text.endswith("<p>scores</p>")
+    made, shown = recorded("earlier")
+    assert shown == file
+    assert not headed.exists()
+    assert "text" not in made.said
+    file.write_text(f"<h1>demo</h1>\n{page.head(None)}<p>scores</p>")  # by the stage alone, before this run
+    alone, shown = recorded("later")
+    ((_, text),) = alone.said["text"]
+    assert "later (demo)" in text
+    assert "made by run" not in text
+    monkeypatch.delenv(metrics.RUN)  # as after a run that was killed
+    without = Kept()
+    assert upload.upload(without, tmp_path, composed()) == file
+    assert "text" not in without.said
+
+
+def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):
+    names = ("train/axolotl.log", "train/axolotl.yaml", "evaluate_base/lm_eval.log", "old/axolotl.log", "top.log")
+    for name in names:
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).touch()
+        os.utime(tmp_path / "work" / name, (100, 50 if name.startswith("old") else 100))
+    kept = Kept()
+    upload.logs(kept, tmp_path, 99.5)
+    work = tmp_path / "work"
+    assert kept.said["artifacts"] == [
+        (work / "evaluate_base", "lm_eval.log", "logs/evaluate_base"),
+        (work / "train", "axolotl.log", "logs/train"),
+    ]
+    upload.logs(kept, tmp_path / "none", 0.0)
+    assert len(kept.said["artifacts"]) == 2
+
+
+def test_the_environment_is_the_lock_file_by_its_digest(tmp_path):
+    assert upload.environment(tmp_path) == {}
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "default.txt").write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
+    assert upload.environment(tmp_path) == {"lock.sha256": digest}

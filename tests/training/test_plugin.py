@@ -1,0 +1,96 @@
+"""Axolotl's plug-in, called with what transformers' trainer hands it."""
+
+import math
+
+import pytest
+from transformers import TrainerState
+
+from tunetrail.training import history
+from tunetrail.training.plugin import HistoryCallback, HistoryPlugin
+
+pytestmark = pytest.mark.stage  # Axolotl's import
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """Log steps as the trainer does; `trainer.file` is the history."""
+
+    class Trainer:
+        def __init__(self):
+            self.file = tmp_path / "history.jsonl"
+            self.callback, self.state = HistoryCallback(self.file), TrainerState(is_world_process_zero=True)
+
+        def log(self, step, **logs):
+            self.state.global_step = step
+            self.callback.on_log(None, self.state, None, logs=logs)
+
+        def steps(self):
+            return [row["step"] for row in history.read(self.file)[0]]
+
+    return Trainer()
+
+
+def test_the_plugin_writes_beside_the_checkpoints():
+    class Config:
+        output_dir = "work/train"
+
+    (callback,) = HistoryPlugin().add_callbacks_pre_trainer(Config, None)
+    assert str(callback.path) == "work/train/history.jsonl"
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, "nan", "inf"])
+def test_a_loss_that_is_no_number_ends_training_at_once_and_is_logged(trainer, loss):
+    trainer.log(1, loss=2.5, grad_norm=1.0)
+    with pytest.raises(FloatingPointError, match=r"at step 2: .*Lower train\.learning_rate"):
+        trainer.log(2, loss=loss, grad_norm=1.0)
+    assert trainer.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("norm", [math.nan, "nan"])
+def test_gradients_that_are_no_number_end_training_the_second_time_in_a_row(trainer, norm):
+    trainer.log(1, loss=2.5, grad_norm=norm)
+    trainer.log(2, loss=2.5, grad_norm=1.0)
+    trainer.log(3, loss="2.5", grad_norm=norm)
+    trainer.log(3, eval_loss=2.0)  # between two steps, and says nothing of the gradients
+    with pytest.raises(FloatingPointError, match="at step 4"):
+        trainer.log(4, loss=2.5, grad_norm=norm)
+
+
+def test_a_scaled_norm_that_is_infinite_goes_on(trainer):
+    """float16's scaler skips such a step and halves its scale."""
+    for step in range(1, 4):
+        trainer.log(step, loss=2.5, grad_norm=math.inf)
+    assert trainer.steps() == [1, 2, 3]
+
+
+def test_a_validation_loss_that_is_no_number_counts_with_the_gradients(trainer):
+    trainer.log(1, eval_loss=math.nan)
+    trainer.log(2, loss=2.5, grad_norm=1.0)
+    trainer.log(2, eval_loss=math.nan)
+    with pytest.raises(FloatingPointError):
+        trainer.log(3, loss=2.5, grad_norm=math.nan)
+
+
+def test_figures_that_are_none_of_these_and_no_figures_at_all_go_on(trainer):
+    trainer.log(1, train_runtime=math.nan, ppl=math.inf, loss=2.0)
+    trainer.log(2)
+    trainer.callback.on_log(None, trainer.state, None)
+    assert trainer.steps() == [1]
+
+
+def test_every_process_ends_and_the_first_alone_writes(trainer):
+    trainer.state.is_world_process_zero = False
+    trainer.log(1, loss=2.5)
+    with pytest.raises(FloatingPointError):
+        trainer.log(2, loss=math.nan)
+    trainer.callback.on_train_begin(None, trainer.state, None)
+    assert not trainer.file.exists()
+
+
+def test_training_that_is_gone_on_with_keeps_the_curve_up_to_its_checkpoint(trainer):
+    for step in (1, 2, 3, 4):
+        trainer.log(step, loss=2.5)
+    trainer.state.global_step = 2
+    trainer.callback.on_train_begin(None, trainer.state, None)
+    trainer.log(3, loss=1.5)
+    assert [(row["step"], row["train/loss"]) for row in history.read(trainer.file)[0]] == [(1, 2.5), (2, 2.5), (3, 1.5)]

@@ -1,0 +1,99 @@
+"""Real folders and links: which of them a training may empty."""
+
+import pytest
+
+from tunetrail import UserError
+from tunetrail.training import scratch
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    folder = tmp_path / "checkout"
+    (folder / "work" / "shared" / "tokens").mkdir(parents=True)
+    (folder / "data").mkdir()
+    (tmp_path / "precious").mkdir()
+    for place in (folder / "data", folder / "work" / "shared" / "tokens", tmp_path / "precious"):
+        (place / "file").write_text("kept")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def all_kept(checkout):
+    places = (checkout / "data", checkout / "work" / "shared" / "tokens", checkout.parent / "precious")
+    return all((place / "file").read_text() == "kept" for place in places)
+
+
+@pytest.mark.parametrize("place", ["work/train", "work/deep/er", "work/nothing/yet", "./work/train", "work//train"])
+def test_a_folder_of_its_own_below_work_is_emptied(checkout, place):
+    (checkout / place).mkdir(parents=True)
+    (checkout / place / "old").touch()
+    assert scratch.empty(place, "train") == scratch.check(place, "train")
+    assert not (checkout / place).exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["precious", "/models", "work", ".", "work/..", "work/../data", "work/a/../../data", "", None]
+)
+def test_a_path_elsewhere_is_refused(checkout, place):
+    with pytest.raises(UserError, match=r"train\.output_dir=.*Keep it in a folder below work/"):
+        scratch.empty(place, "train")
+    assert all_kept(checkout)
+
+
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("../../precious", "work/link"),
+        ("../../precious", "work/link/deeper"),
+        ("../data", "work/link"),
+        ("..", "work/link/data"),
+        ("..", "work/link"),
+        (".", "work/link"),
+        (".", "work/link/shared"),
+        ("shared", "work/link"),
+        ("shared", "work/link/tokens"),
+        ("shared/tokens", "work/link"),
+        ("recorded", "work/link/1a84"),
+    ],
+)
+def test_a_link_that_leads_to_something_else_is_refused_and_what_is_there_stays(checkout, target, place):
+    (checkout / "work" / "link").symlink_to(target)
+    with pytest.raises(UserError, match=rf"train\.output_dir={place}\b.*Name (another|a) folder below work/"):
+        scratch.empty(place, "train")
+    assert all_kept(checkout)
+
+
+def test_links_in_a_ring_are_said(checkout):
+    (checkout / "work" / "ring").symlink_to("ring")
+    with pytest.raises(UserError, match="links lead nowhere"):
+        scratch.empty("work/ring/train", "train")
+
+
+@pytest.mark.parametrize(
+    "name", ["shared", "shared/tokens", "recorded/1a84", "compare", "evaluate_base", "evaluate_tuned", "base"]
+)
+def test_what_is_kept_for_something_else_is_refused(checkout, name):
+    with pytest.raises(UserError, match=rf"work/{name.partition('/')[0]} is kept for something else"):
+        scratch.empty(f"work/{name}", "train")
+    assert all_kept(checkout)
+
+
+def test_the_stage_base_trains_in_its_own_folder_and_in_no_other(checkout):
+    assert str(scratch.check("work/base/trained", "base.make.train", own="base")) == "work/base/trained"
+    with pytest.raises(UserError, match=r"base\.make\.train\.output_dir=work/shared"):
+        scratch.check("work/shared/a", "base.make.train", own="base")
+
+
+def test_work_itself_may_be_on_another_disk_and_so_may_what_is_shared(checkout):
+    (checkout / "work").rename(checkout.parent / "disk")
+    (checkout / "work").symlink_to(checkout.parent / "disk")
+    (checkout / "work" / "train").mkdir()
+    scratch.empty("work/train", "train")
+    (checkout / "work" / "shared").rename(checkout.parent / "shared")
+    (checkout / "work" / "shared").symlink_to(checkout.parent / "shared")  # as in a worktree of a sweep
+    scratch.empty("work/train", "train")
+    (checkout / "work" / "way").symlink_to("shared")
+    for place in ("work/shared", "work/way/tokens"):
+        with pytest.raises(UserError, match="below work/"):
+            scratch.empty(place, "train")
+    assert (checkout.parent / "shared" / "tokens" / "file").exists()
