@@ -82,3 +82,15 @@ def plan(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
     return call
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """Put a driver's tool on PATH that does what the script says."""
+
+    def add(name, script):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return add

@@ -1,10 +1,13 @@
 """The design, kept by tests: names, floors, and a README whose words are real."""
 
 import ast
+import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -71,6 +74,13 @@ def test_a_stage_depends_on_every_module_that_it_imports_but_launch(name):
     assert ours - folders == (reached | loaded | {stage}) - inside
     # Of what other programs read, its own folder; never a whole room, where any change would run the stage again.
     assert folders <= {PACKAGE / "evaluation" / "ifeval", PACKAGE / "report" / "pages"}
+
+
+def test_imports_go_down_the_floors_only():
+    linter = Path(sys.executable).with_name("lint-imports")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_stage_imports_a_stage_and_no_command_waits_for_a_heavy_tool():

@@ -125,14 +125,15 @@ def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any
     Raises:
         UserError: the device is not known, or a tool cannot be asked.
     """
+    from tunetrail.plan import device
     from tunetrail.plan import facts as plan
     from tunetrail.plan.rules import judge
 
-    device, origin = machine.device(values)
-    axolotl, checkers = acceptance.ask(values, root, device, origin), None
+    chosen, origin = device.chosen(values)
+    axolotl, checkers = acceptance.ask(values, root, chosen, origin), None
     try:
         checkers = instructions.ask(values, root)
-        facts = plan.make(values, root, device, origin)
+        facts = plan.make(values, root, chosen, origin)
         found = plan.judged(values, facts, dict(os.environ))
     except UserError as error:
         facts, found = {"unknown": str(error)}, []

@@ -1,4 +1,4 @@
-"""This machine -> what a run's record says of it, as tags; and the device that a plan is made for."""
+"""This machine -> its tags in a run's record, its GPUs, and an account for the tools that ask for one."""
 
 import contextlib
 import json
@@ -9,10 +9,8 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from tunetrail import UserError, launch
-from tunetrail.plan.estimate import hardware
 
 _LISTS_GPUS = {
     "nvidia-smi": ["--query-gpu=name,memory.total", "--format=csv,noheader"],
@@ -59,26 +57,7 @@ def account() -> dict[str, str]:
         return {"HOME": str(home)} | user
 
 
-def device(values: dict[str, Any]) -> tuple[hardware.Device, str]:
-    """The device that the composed `values` train on, and who says so: `plan.device`, else this machine, else,
-    where it has no GPU, `plan.default_device`, which conf/hardware sets.
-
-    Raises:
-        UserError: plan.device names none.
-    """
-    named = values["plan"]["device"]
-    if named and named.lower() != "cpu":
-        return hardware.named(named), "plan.device"
-    if named or values["accelerate"].get("cpu"):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return hardware.cpu(memory, len(os.sched_getaffinity(0))), "this machine"
-    gpus = _gpus()
-    if gpus:
-        return hardware.recognised(*gpus[0]), "this machine"
-    return hardware.named(values["plan"]["default_device"] or "h100"), "no GPU here; plan.device names another"
-
-
-def _gpus() -> list[tuple[str, int, str]]:
+def gpus() -> list[tuple[str, int, str]]:
     """(the driver's name, memory in bytes, maker) of each GPU of this machine whose memory is known."""
     with contextlib.suppress(UserError, ValueError, AttributeError):
         if shutil.which("nvidia-smi"):

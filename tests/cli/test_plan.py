@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from tunetrail import machine
-from tunetrail.plan import facts
+from tunetrail.plan import device, facts
 from tunetrail.plan.estimate import hardware
 
 EXPERIMENTS = {
@@ -109,8 +108,7 @@ def test_every_experiment_is_planned(experiment, composed, shared, tmp_path, mon
             f"evaluate.path={shared('ifeval/input_data.jsonl')}",
         ]
     values = composed(*words)
-    device, origin = machine.device(values)
-    found = facts.make(values, ROOT, device, origin)
+    found = facts.make(values, ROOT, *device.chosen(values))
     judged = facts.judged(values, found, {})
     assert json.loads(json.dumps(found)) == found
     assert EXPERIMENTS[experiment] in (None, found["steps"]["total"])

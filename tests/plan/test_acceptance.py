@@ -3,8 +3,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from tunetrail import machine
-from tunetrail.plan import acceptance
+from tunetrail.plan import acceptance, device
 from tunetrail.plan.estimate import hardware
 
 
@@ -14,7 +13,7 @@ def asked(composed):
 
     def call(*words, root=ROOT):
         values = composed(*words)
-        return acceptance.ask(values, root, *machine.device(values))()
+        return acceptance.ask(values, root, *device.chosen(values))()
 
     return call
 
@@ -107,7 +106,7 @@ def questions(composed, monkeypatch):
 
     def call(root, *words):
         values = composed(*words)
-        acceptance.ask(values, root, *machine.device(values))
+        acceptance.ask(values, root, *device.chosen(values))
         return asked[-1]
 
     return call
