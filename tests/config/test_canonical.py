@@ -2,7 +2,9 @@ import math
 
 import pytest
 
-from tunetrail.config import canonical
+from tests.conftest import ROOT
+from tunetrail.config import canonical, inputs
+from tunetrail.data import world
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,17 @@ def test_what_is_given_stays_as_it_is_and_other_tools_values_are_their_own(known
     assert (made["evaluate"], made["name"]) == ({"limit": "3"}, "1")
     assert made["base"]["make"]["train"] == {"seed": 7}
     assert canonical.read(made, known) == made
+
+
+def test_what_an_earlier_version_called_otherwise_goes_by_todays_name(known):
+    """A params.yaml from before the rooms: a restored run goes on with the plug-in and the generator that are here."""
+    liger = "axolotl.integrations.liger.LigerPlugin"
+    train, place = {"plugins": ["tunetrail.live.HistoryPlugin", liger]}, {"path": "src/tunetrail/world.py"}
+    made = canonical.read(
+        {"train": train, "base": {"make": {"train": train}}, "prepare": place, "fetch": {"text": place}}, known
+    )
+    assert made["train"] == made["base"]["make"]["train"] == {"plugins": [inputs.HISTORY_PLUGIN, liger]}
+    assert made["prepare"] == made["fetch"]["text"] == {"path": world.SOURCE}
+    module, _, name = inputs.HISTORY_PLUGIN.rpartition(".")
+    assert f"class {name}" in (ROOT / "src" / f"{module.replace('.', '/')}.py").read_text()
+    assert (ROOT / world.SOURCE).is_file()

@@ -261,6 +261,20 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(checkout):
         typed(first, finish(checkout, "second", FIRST), "--out", "file/below")
 
 
+def test_what_an_earlier_version_called_otherwise_is_no_difference():
+    names = (
+        ("tunetrail.live.HistoryPlugin", "src/tunetrail/world.py"),
+        ("tunetrail.training.plugin.HistoryPlugin", "src/tunetrail/data/world.py"),
+    )
+    runs = [
+        {"status": "FINISHED", "params": {"train.plugins.0": plugin, "prepare.path": path}, "tags": {"data.source": path}}
+        for plugin, path in names
+    ]
+    told = compare.differences(runs)
+    assert not any(told["differences"].values())
+    assert (told["same"]["config"], told["same"]["data"]) == (2, 1)
+
+
 def test_the_counts_of_the_data_of_an_older_run_which_are_metrics_are_no_difference():
     kept = {"status": "FINISHED", "params": {"seed": "1"}}
     older = kept | {"tags": {"data.rows": "3900"}, "metrics": {"data/rows": 3900.0, "data/tokens": 1392640.0}}

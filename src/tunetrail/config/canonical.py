@@ -9,6 +9,11 @@ import re
 from typing import Any
 
 Schema = dict[str, Any]
+# Names of this package's own that conf/ had before, and a params.yaml or a record of then still has.
+_EARLIER = {
+    "tunetrail.live.HistoryPlugin": "tunetrail.training.plugin.HistoryPlugin",
+    "src/tunetrail/world.py": "src/tunetrail/data/world.py",
+}
 _FLAGS = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
     **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
@@ -18,7 +23,16 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 def read(values: Any, schema: Schema) -> Any:
     """`values` anew, as the tools will have them. What does not agree with the schema stays as it is, for `config.check`."""
-    return _read(values, schema, schema.get("$defs", {}), False)
+    return _read(renamed(values), schema, schema.get("$defs", {}), False)
+
+
+def renamed(values: Any) -> Any:
+    """`values` anew, with today's names for what an earlier version of this package called otherwise."""
+    if isinstance(values, dict):
+        return {key: renamed(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [renamed(value) for value in values]
+    return _EARLIER.get(values, values) if isinstance(values, str) else values
 
 
 def options(schema: Schema, definitions: Schema) -> list[Schema]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunetrail import UserError
+from tunetrail.config import canonical
 from tunetrail.evaluation import results
 from tunetrail.report import metrics, plots
 from tunetrail.runs import listing
@@ -129,7 +130,7 @@ def differences(runs: list[dict[str, Any]]) -> dict[str, Any]:
     ended = [run["status"] == "FINISHED" for run in runs]
     found: dict[str, list[dict[str, Any]]] = {}
     same: dict[str, int] = {}
-    sections = {"config": [run["params"] for run in runs]}
+    sections = {"config": [canonical.renamed(run["params"]) for run in runs]}
     for section, starts in SECTIONS.items():
         sections[section] = [{key: value for key, value in _tags(run).items() if key.startswith(starts)} for run in runs]
     for section, values in sections.items():
@@ -149,7 +150,7 @@ def _tags(run: dict[str, Any]) -> dict[str, str]:
     """The run's tags, among them the counts of its data, which older runs have as metrics."""
     metrics = run.get("metrics", {})
     counts = {key.replace("/", "."): f"{value:.15g}" for key, value in metrics.items() if key.startswith("data/")}
-    return counts | run["tags"]
+    return canonical.renamed(counts | run["tags"])
 
 
 def table(found: dict[str, Any]) -> str:
