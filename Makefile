@@ -33,10 +33,10 @@ export PYTHONSAFEPATH := 1
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup demo test lint ui clean lock
+.PHONY: help setup demo test test-all lint ui clean lock
 
 help: ## show these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from the lock file, when it is missing or older
 
@@ -53,7 +53,10 @@ demo: $(READY) ## run the demo through `mlflow run` and show what came out
 	@test -s mlflow.db || python -m tunetrail.tracking.connection
 	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=demo
 
-test: $(READY) ## run every test
+test: $(READY) ## run the tests, but for the slow ones
+	python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(READY) ## run every test
 	python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## check style, floors and files

@@ -1,5 +1,7 @@
 """What every test may use: the real conf tree, composed; real rows where the machine has them."""
 
+import copy
+import functools
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +16,11 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("TUNETRAIL_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items):
+    """What really trains comes first: begun last, it would leave one of two workers idle for minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+
+
 @pytest.fixture(scope="session")
 def known():
     """The schema of params.yaml, as the installed tools define it."""
@@ -23,12 +30,13 @@ def known():
 @pytest.fixture
 def composed():
     """Compose the real conf tree with overrides: the values that params.yaml would hold."""
+    return lambda *overrides: copy.deepcopy(_composed(overrides))
 
-    def values(*overrides: str) -> dict:
-        with initialize_config_dir(str(ROOT / "conf")):
-            return check.resolve(compose("config", list(overrides)))
 
-    return values
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict:
+    with initialize_config_dir(str(ROOT / "conf")):
+        return check.resolve(compose("config", list(overrides)))
 
 
 @pytest.fixture

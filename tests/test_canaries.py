@@ -18,7 +18,7 @@ from tests.checkouts import clone, environment
 from tests.sweep.test_parent import SMALL
 from tests.test_server import free_port, healthy
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 # Drawn anew, since the checkout has this file in it.
 WORD = secrets.token_hex(8)

@@ -147,6 +147,7 @@ def test_the_rocm_lock_is_the_other_one_without_what_amds_image_keeps():
     assert not [name for name in names(LOCKS["rocm"]) if re.match("torch$|triton|nvidia-|cuda-", name)]
 
 
+@pytest.mark.slow
 def test_make_lock_gives_the_committed_locks_again(tmp_path):
     copies = {}
     for name, word in (("default", "LOCK"), ("rocm", "ROCM_LOCK")):

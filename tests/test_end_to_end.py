@@ -1,6 +1,6 @@
 """The shrunken demo through `mlflow run`, really trained, in clones of their own; and the real rows, where they are here.
 
-Two chains run at once, since most of a chain's time is imports on one core: the demo as a person runs it, and the real rows.
+The tier `slow` adds a chain of the real rows, and a run that is reproduced.
 """
 
 import json
@@ -45,25 +45,33 @@ OWN = ("conftest", "datasets", "json", "mlflow", "random", "sitecustomize", "tor
 
 
 @pytest.fixture(scope="module")
-def chains(tmp_path_factory):
-    """The two chains, started together."""
-    folders = {name: clone(tmp_path_factory.mktemp(name)) for name in ("demo", "real")}
+def started(tmp_path_factory):
+    """The demo as a person runs it, just started: its process and its folder."""
+    folder = clone(tmp_path_factory.mktemp("demo"))
     for name in OWN:
-        (folders["demo"] / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')\n")
-    overrides = " ".join(SHRUNKEN)
-    tracked = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
-    started = {"demo": start(folders["demo"], "mlflow", "run", ".", *tracked, "-P", f"overrides={overrides}")}
-    if all((SHARED / name).exists() for name in ("alpaca/alpaca_en_demo.jsonl", "ifeval/input_data.jsonl", "nltk_data")):
-        started["real"] = start(folders["real"], sys.executable, "-m", "tunetrail", "run", *REAL)
-    yield {name: (started.get(name), folder) for name, folder in folders.items()}
-    for process in started.values():
-        process.terminate()
+        (folder / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')\n")
+    words = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
+    process = start(folder, "mlflow", "run", ".", *words, "-P", f"overrides={' '.join(SHRUNKEN)}")
+    yield process, folder
+    process.terminate()
 
 
 @pytest.fixture(scope="module")
-def live(chains):
+def real(tmp_path_factory):
+    """The folder of a run of the real rows that has ended well, and what it printed."""
+    for name in ("alpaca/alpaca_en_demo.jsonl", "ifeval/input_data.jsonl", "nltk_data"):
+        if not (SHARED / name).exists():
+            pytest.skip(f"no {SHARED / name}: point TUNETRAIL_TEST_DATA at a folder that has {name}")
+    folder = clone(tmp_path_factory.mktemp("real"))
+    done = run(folder, sys.executable, "-m", "tunetrail", "run", *REAL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def live(started):
     """What the tracking store said of the run while it was still open: (its status, points of the loss curve)."""
-    process, folder = chains["demo"]
+    process, folder = started
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     seen = []
     while process.poll() is None:
@@ -77,9 +85,9 @@ def live(chains):
 
 
 @pytest.fixture(scope="module")
-def demo(chains, live):
+def demo(started, live):
     """The demo's folder once its run has ended well, and what it printed."""
-    process, folder = chains["demo"]
+    process, folder = started
     return folder, ended(process, folder)
 
 
@@ -126,13 +134,10 @@ def test_the_licence_is_said_before_training_starts(demo):
     assert screen.index("licences: data apache-2.0") < screen.index("Running stage 'train'")
 
 
-@pytest.mark.parametrize("name", ["demo", "real"])
-def test_what_was_planned_is_what_was_trained(chains, name):
+@pytest.mark.parametrize("name", ["demo", pytest.param("real", marks=pytest.mark.slow)])
+def test_what_was_planned_is_what_was_trained(request, name):
     """Axolotl's own count of steps, and the data card's of tokens, which the stage `contract` makes with transformers."""
-    process, folder = chains[name]
-    if process is None:
-        pytest.skip("the shared data are not here")
-    ended(process, folder)
+    folder, _ = request.getfixturevalue(name)
     planned = json.loads((folder / "work" / "plan.json").read_text())
     trained, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
     assert planned["steps"]["total"] == trained[-1]["step"]
@@ -270,6 +275,7 @@ def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked
     assert second.data.metrics["ifeval/tuned/inst_loose"] == first.data.metrics["ifeval/tuned/inst_loose"]
 
 
+@pytest.mark.slow
 def test_a_run_is_had_again_bit_for_bit(demo, tracked):
     """Every stage but fetch runs anew, in a worktree whose tokens and models are its own."""
     folder, _ = demo
@@ -340,11 +346,9 @@ def test_a_run_that_is_stopped_is_killed_loses_nothing_and_leaves_nobody_running
     assert left_running(folder) == []
 
 
-def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):
-    process, folder = chains["real"]
-    if process is None:
-        pytest.skip(f"no {SHARED}: point TUNETRAIL_TEST_DATA at a folder with alpaca/, ifeval/ and nltk_data/")
-    screen = ended(process, folder)
+@pytest.mark.slow
+def test_the_real_rows_and_prompts_go_through_the_whole_chain(real):
+    folder, screen = real
     assert "ifeval: 24 prompts" in screen
     prepared = folder / "data" / "prepared"
     assert len(records.read(prepared / "train.jsonl")) + len(records.read(prepared / "validation.jsonl")) == 999
@@ -359,12 +363,10 @@ def test_the_real_rows_and_prompts_go_through_the_whole_chain(chains):
     assert workspace.md5(folder, workspace.locked(folder), "fetch", str(SHARED / "alpaca" / "alpaca_en_demo.jsonl"))
 
 
-def test_an_adapter_is_trained_kept_and_scored_on_its_base(chains):
+@pytest.mark.slow
+def test_an_adapter_is_trained_kept_and_scored_on_its_base(real):
     """The chain of the real rows trains with method=lora."""
-    process, folder = chains["real"]
-    if process is None:
-        pytest.skip(f"no {SHARED}: point TUNETRAIL_TEST_DATA at a folder with alpaca/, ifeval/ and nltk_data/")
-    ended(process, folder)
+    folder, _ = real
     kept = {file.name for file in (folder / "outputs" / "model").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= kept
     assert "model.safetensors" not in kept

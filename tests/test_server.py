@@ -31,7 +31,7 @@ from tunetrail.config import check
 from tunetrail.tracking import connection, mlflow_run, upload
 from tunetrail.training import history
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 SERVICES = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
 PASSWORD = "p@ss/w:rd %40"  # nothing that an address could hold unescaped

@@ -28,7 +28,7 @@ from tunetrail.config import check
 from tunetrail.tracking import mlflow_run, store, upload
 from tunetrail.training import history
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 SHOTS = ROOT / "test-artifacts"
 SWEEP = "sweep-1a2b3c4d"

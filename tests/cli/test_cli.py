@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.commands import tunetrail
 from tests.conftest import ROOT
 from tunetrail.checkout import workspace
 
@@ -44,13 +45,6 @@ def checkout(tmp_path_factory):
         (folder / earlier).parent.mkdir(parents=True, exist_ok=True)
         (folder / earlier).write_text("of an earlier run")
     return folder
-
-
-def tunetrail(folder, *words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": ""}
-    return subprocess.run(
-        [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=environment, capture_output=True, text=True
-    )
 
 
 def contents(folder):
@@ -309,6 +303,7 @@ pwd.getpwuid = unknown
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_a_user_whom_the_system_does_not_know_needs_no_home(tmp_path, root):
     """A container's user id; what Python answers for one is given by a module that each of its processes loads."""
     (tmp_path / "nobody").mkdir()

@@ -93,6 +93,7 @@ def asked_by_lm_eval(folder, values):
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_training_lm_eval_chat_and_the_data_card_see_the_same_token_ids(tmp_path, composed):
     """BOS, the newline after `### Response:` and EOS included, for a tokenizer that adds BOS and one that has it but adds
     none.

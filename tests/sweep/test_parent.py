@@ -258,6 +258,7 @@ class TestSweep:
         unchanged = [child.info.run_id for child in children.values() if child.info.status == "FINISHED"]
         assert all(client.get_run(one).info.end_time == client.get_run(one).info.end_time for one in unchanged)
 
+    @pytest.mark.slow
     def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_checkpoint(self, swept):
         folder, client, _ = swept
         saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
@@ -294,6 +295,7 @@ class TestSweep:
         assert "train.learning_rate" in ended.stderr
         assert {found.info.run_id for found in client.search_runs(experiments)} == before
 
+    @pytest.mark.slow
     def test_two_of_the_same_sweep_do_not_run_at_once(self, swept):
         folder, _, _ = swept
         words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local"]

@@ -77,6 +77,7 @@ def opening(folder):
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_a_new_store_is_whole_or_absent_after_kill_9_and_eight_at_once_make_one(tmp_path):
     file, partial = tmp_path / "mlflow.db", tmp_path / "mlflow.db.partial"
     killed = opening(tmp_path)

@@ -421,6 +421,7 @@ TRAINED = [
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_the_checkpoints_foretold(model, tmp_path):
     """Axolotl itself, on a CPU, from its config to its last checkpoint."""
     rows, validated = lengths_of("instructions", 65, 512), lengths_of("any", 21, 128)

@@ -91,6 +91,7 @@ def same_as_axolotls(values, cases):
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_the_demos_rows_and_tokens_are_axolotls_to_the_token(tmp_path, monkeypatch, composed):
     """Its tokenizer is the one that the stage `base` makes; only the training of its model is left out."""
 

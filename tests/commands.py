@@ -1,0 +1,44 @@
+"""The command line called in the process of the tests: a process of its own takes seconds to start."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import traceback
+
+from click.testing import CliRunner
+
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def tunetrail(folder, *words):
+    """How the command ended in the folder, and what it printed; the environment is as before then."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from tunetrail import cli
+
+    with _kept():
+        os.environ["MLFLOW_TRACKING_URI"] = ""
+        os.chdir(folder)
+        GlobalHydra.instance().clear()
+        done = CliRunner().invoke(cli.main, words, prog_name="tunetrail")
+    fault = done.exc_info if done.exception and not isinstance(done.exception, SystemExit) else None
+    told = "".join(traceback.format_exception(*fault)) if fault else ""
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr + told)
+
+
+@contextlib.contextmanager
+def _kept():
+    """Give back what a command changes in its process: it is made for one of its own."""
+    folder, environment, arguments, hook = os.getcwd(), dict(os.environ), sys.argv, sys.excepthook
+    handlers = {number: signal.getsignal(number) for number in _STOPS}
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv, sys.excepthook = arguments, hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
