@@ -35,7 +35,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help setup demo test test-all lint ui clean lock
 
-help: ## show these words
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from the lock file, when it is missing or older
@@ -59,7 +59,7 @@ test: $(READY) ## run the tests, but for the slow ones
 test-all: $(READY) ## run every test
 	python -m pytest -n 2 --dist loadfile
 
-lint: $(READY) ## check style, floors and files
+lint: $(READY) ## check style, imports and files
 	pre-commit run --all-files
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000

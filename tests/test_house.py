@@ -22,6 +22,7 @@ PACKAGE = ROOT / "src" / "tunetrail"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHARED_SECTIONS = {"name", "seed", "template", "accelerate", "plan"}
 README = (ROOT / "README.md").read_text()
+DOCS = "\n".join([README, *(file.read_text() for file in sorted((ROOT / "docs").glob("*.md")))])
 
 
 def imports(file):
@@ -128,10 +129,10 @@ def test_the_tree_in_the_readme_is_the_tree():
     assert folders <= {path.split("/")[0] + "/" for path in named}
 
 
-def test_the_commands_in_the_readme_are_real(composed):
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
+def test_the_commands_in_the_docs_are_real(composed):
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL))
     makefile = (ROOT / "Makefile").read_text()
-    words = re.findall(r"^make (\w+)", blocks, re.MULTILINE)
+    words = re.findall(r"^make ([\w-]+)", blocks, re.MULTILINE)
     assert {"demo", "test"} <= set(words)
     for word in words:
         assert re.search(rf"^{word}:", makefile, re.MULTILINE), word
@@ -154,8 +155,17 @@ def test_the_commands_in_the_readme_are_real(composed):
             composed(*[word for word in words if "=" in word])
 
 
-def test_no_figure_of_the_readme_is_left_to_fill_in():
-    assert "@@" not in README
+def test_the_readme_is_short_and_every_link_and_page_of_the_docs_is_reached():
+    assert len(README.splitlines()) <= 150
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+    linked = set(re.findall(r"\]\((docs/[^)]+\.md)\)", README))
+    assert linked == {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")}
+
+
+def test_no_figure_of_the_docs_is_left_to_fill_in():
+    assert "@@" not in DOCS
 
 
 def test_every_word_of_the_makefile_says_what_it_does():
@@ -170,7 +180,7 @@ def test_telemetry_is_off_in_every_way_in():
     makefile = (ROOT / "Makefile").read_text()
     for name in launch.TELEMETRY_OFF:
         assert f"export {name} ?=" in makefile
-        assert name in README
+        assert name in DOCS
     assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()
 
 
