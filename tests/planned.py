@@ -66,7 +66,7 @@ def on(values, name, count=1):
     """The facts of `values` on these devices, with the memory that they need there; a CPU has 24 GiB."""
     device = hardware.cpu(24 * GIB, 2) if name == "cpu" else hardware.named(name)
     shape, _ = architecture.read(values["base"], Path())
-    train = fit.runnable(values["train"], device.name, device.bf16)
+    train = fit.with_supported_precision(values["train"], device.name, device.bf16)
     parts = memory.training(shape, train, count)
     generating = memory.needed(memory.evaluation(shape, values["evaluate"], 1665, -(-541 // count)))
     fits = max(memory.needed(parts), generating) <= device.memory

@@ -27,7 +27,7 @@ def root(tmp_path, monkeypatch):
 
 def stages(root):
     """Bring the stages up to date as `tunetrail run` does; those that ran."""
-    with workspace.alone(root) as held:
+    with workspace.exclusive_lock(root) as held:
         return experiment._stages(root, held, {}, force=False)
 
 

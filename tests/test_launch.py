@@ -21,7 +21,7 @@ print("and that")
 
 def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(launch, "_SECONDS_BETWEEN_LINES", -1)
-    launch.tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
+    launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert (tmp_path / "log").read_text().splitlines() == ["said this", "and that"]
     screen = capsys.readouterr()
     assert screen.err.splitlines()[-1] == "train, Packing: 4/4, 00:03 gone, 00:01 left, 1.00s/it"
@@ -30,14 +30,14 @@ def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, mon
 
 
 def test_where_nobody_watches_a_quick_bar_prints_nothing(tmp_path, capsys):
-    launch.tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
+    launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert capsys.readouterr().err == ""
 
 
 def test_a_failure_shows_the_end_of_the_log(tmp_path):
     script = "print('before'); raise SystemExit('the reason')"
     with pytest.raises(UserError, match=r"train failed with code 1[\s\S]*the reason"):
-        launch.tool([sys.executable, "-c", script], tmp_path / "log", "train", offline=True)
+        launch.run_tool([sys.executable, "-c", script], tmp_path / "log", "train", offline=True)
 
 
 def test_telemetry_is_off_unless_the_person_turned_it_on(monkeypatch):
@@ -160,9 +160,9 @@ launch.run([sys.executable, "-c", {child!r}], held=[1])
 
 def test_accelerate_gets_its_own_options(tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr(launch, "tool", lambda command, log, label, offline: called.append(command))
+    monkeypatch.setattr(launch, "run_tool", lambda command, log, label, offline: called.append(command))
     options = {"cpu": True, "multi_gpu": False, "num_processes": 2, "main_process_port": None}
-    launch.accelerated(["-m", "axolotl.cli.train", "a.yaml"], options, tmp_path / "log", "train", offline=True)
+    launch.accelerate_launch(["-m", "axolotl.cli.train", "a.yaml"], options, tmp_path / "log", "train", offline=True)
     (command,) = called
     assert command[1:] == [
         "-m",
@@ -276,7 +276,7 @@ def test_who_holds_a_file_is_ended_with_its_group_though_its_parent_is_dead(tmp_
             [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
         )
         leader, trainer, _ = appeared(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
-        launch.end([tmp_path / "held", tmp_path / "gone"])  # this process holds it too, and lives
+        launch.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process holds it too, and lives
         assert gone(leader)
         assert gone(trainer)
         assert beside.poll() is None
@@ -289,7 +289,7 @@ def test_who_holds_a_file_and_does_not_listen_is_ended_by_force(tmp_path):
         words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
         process = subprocess.Popen(words, pass_fds=[held.fileno()], start_new_session=True)
         appeared(tmp_path / "deaf")
-        launch.end([tmp_path / "held"], patience=0.5)
+        launch.terminate_holders([tmp_path / "held"], patience=0.5)
         assert process.wait(timeout=5) == -signal.SIGKILL
 
 

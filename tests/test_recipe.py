@@ -199,11 +199,11 @@ def test_accelerate_accepts_the_options_of_every_experiment_and_fills_in_none(co
     from accelerate.commands import launch as accelerate
 
     words = []
-    monkeypatch.setattr(launch, "tool", lambda command, *rest: words.append(command[3:]))
+    monkeypatch.setattr(launch, "run_tool", lambda command, *rest: words.append(command[3:]))
     monkeypatch.setattr(accelerate, "default_config_file", str(tmp_path / "none"))
 
     def read(*overrides):
-        launch.accelerated(["-m", "axolotl.cli.train"], composed(*overrides)["accelerate"], tmp_path, "train", True)
+        launch.accelerate_launch(["-m", "axolotl.cli.train"], composed(*overrides)["accelerate"], tmp_path, "train", True)
         return accelerate._validate_launch_command(accelerate.launch_command_parser().parse_args(words.pop()))[0]
 
     for name in EXPERIMENTS:

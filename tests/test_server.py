@@ -191,7 +191,7 @@ def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_
     with mlflow_run.run(root, "demo") as run:
         run.params(check.flatten(values))
         upload.upload(run, root, values)
-        assert not run.lost
+        assert not run.store_failed
 
     client = MlflowClient(server.uri)
     found = client.get_run(run.id)
@@ -230,7 +230,7 @@ def test_the_record_is_in_postgresql_and_the_password_in_no_command_line(root, s
 
 def test_a_password_that_postgresql_does_not_take_is_one_message_without_it(database, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://mlflow:wr%40ng@127.0.0.1:{database}/mlflow")
-    with pytest.raises(UserError, match="password authentication failed") as error, connection.reached(tmp_path):
+    with pytest.raises(UserError, match="password authentication failed") as error, connection.open_client(tmp_path):
         pass
     assert "wr" not in str(error.value).replace("correct", "")
 
@@ -246,11 +246,11 @@ def test_a_server_killed_in_the_middle_costs_the_record_and_not_the_run(root, se
     values = composed()
     with mlflow_run.run(root, "unlucky") as run:
         run.params(check.flatten(values))
-        assert not run.lost
+        assert not run.store_failed
         server.stop(signal.SIGKILL)
         began = time.monotonic()
         upload.upload(run, root, values)
-    assert run.lost
+    assert run.store_failed
     assert run.sent == set()
     assert time.monotonic() - began < 60  # MLflow's own patience is minutes
     said = capsys.readouterr().out

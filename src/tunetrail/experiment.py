@@ -28,7 +28,7 @@ TURNS = {
 }
 
 
-def conduct(
+def run_experiment(
     values: dict[str, Any],
     root: Path,
     force: bool = False,
@@ -47,7 +47,7 @@ def conduct(
     inputs.check(values)
     for note in notes:
         print(note, flush=True)
-    with workspace.alone(root) as held:
+    with workspace.exclusive_lock(root) as held:
         code = workspace.code(root, root / "work" / "changes.patch")
         facts = planned(values, root)
         answers.close()
@@ -69,7 +69,7 @@ def conduct(
                 (root / PLAN).write_text(json.dumps(facts, indent=2) + "\n")
                 run.artifacts(root, PLAN)
                 run.tags({"plan.allowed": " ".join(values["plan"]["allow"])} if values["plan"]["allow"] else {})
-            if not run.again:  # else what an earlier try ran is this run's own
+            if not run.resumed:  # else what an earlier try ran is this run's own
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
             with about.introduced(root, about.of(run, root, values, code, overrides, hardware)):
@@ -175,7 +175,7 @@ def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> No
     if shared.is_symlink():  # in a worktree beside others
         for stage, sections in TURNS.items():
             what = json.dumps([values[name] for name in sections], sort_keys=True).encode()
-            with workspace.turn(shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}", stage):
+            with workspace.wait_for_lock(shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}", stage):
                 workspace.reproduce(root, held, stage)
     workspace.reproduce(root, held)
 

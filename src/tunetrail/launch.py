@@ -29,7 +29,7 @@ TELEMETRY_OFF = {
 
 # How long OpenMP's threads spin for each other before they sleep. By default it is so long that on a machine that does
 # anything else they hold the core that the other waits for; 10,000 turns cost nothing where the machine is free.
-WAITING = {"GOMP_SPINCOUNT": "10000"}
+OPENMP_SPIN = {"GOMP_SPINCOUNT": "10000"}
 
 # What git sets for its hooks and `git -C` does not undo: with these a command works on another repository than that of the
 # folder it is given. Of `git rev-parse --local-env-vars` all but settings.
@@ -56,7 +56,7 @@ def environment(offline: bool = False) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if name not in (*OF_A_REPOSITORY, "PYTHONPATH")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     ours = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
-    return TELEMETRY_OFF | WAITING | hub | given | ours | importing()
+    return TELEMETRY_OFF | OPENMP_SPIN | hub | given | ours | importing()
 
 
 def importing(*folders: Path) -> dict[str, str]:
@@ -81,7 +81,7 @@ def settle() -> None:
     os.environ.update({name: found[name] for name in (*TELEMETRY_OFF, "PYTHONSAFEPATH", "PYTHONPATH") if name in found})
 
 
-def accelerated(words: list[str], accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:
+def accelerate_launch(words: list[str], accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:
     """Run `python words...` under `accelerate launch` with its own options (`accelerate`: option -> value).
 
     `offline` keeps it from the model hub, where libraries look for kernels even for a model that is here.
@@ -94,10 +94,10 @@ def accelerated(words: list[str], accelerate: dict[str, Any], log: Path, label: 
         if value is not None and value is not False:
             options += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     # As a module: the `accelerate` script imports every sub-command, which takes 14 s where this takes 3 s.
-    tool([sys.executable, "-m", "accelerate.commands.launch", *options, *words], log, label, offline)
+    run_tool([sys.executable, "-m", "accelerate.commands.launch", *options, *words], log, label, offline)
 
 
-def tool(command: list[str], log: Path, label: str, offline: bool) -> None:
+def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
     """Run `command`, its output into `log`, the progress bars among it onto the screen as `label`.
 
     On a terminal one line is redrawn; elsewhere a line is printed every 15 seconds, so that a log stays readable.
@@ -202,7 +202,7 @@ def beside(command: list[str], errors: IO[bytes]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, **pipes, env=environment(offline=True), text=True, encoding="utf-8")
 
 
-def end(files: Iterable[Path], patience: float = 60) -> None:
+def terminate_holders(files: Iterable[Path], patience: float = 60) -> None:
     """End the other processes of this machine that have one of `files` open, each with its process group where it leads one;
     by force after `patience` seconds. It comes back when there are none, or none that can be ended.
 

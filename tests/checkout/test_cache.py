@@ -30,7 +30,7 @@ def lent(root, tmp_path, **more):
     """What DVC itself reads of the file that is written for another folder."""
     file = tmp_path / "other" / ".dvc" / "config"
     file.parent.parent.mkdir()
-    cache.lend(root, file, {"core.no_scm": "true"} | more)
+    cache.write_shared_cache_config(root, file, {"core.no_scm": "true"} | more)
     assert file.stat().st_mode & 0o077 == 0
     return dict(line.split("=", 1) for line in dvc(tmp_path / "other", "config", "--list").splitlines())
 

@@ -105,17 +105,17 @@ def test_a_file_that_is_staged_is_tracked_though_no_commit_has_it_yet(checkout):
 
 def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
     with (
-        workspace.alone(checkout),
+        workspace.exclusive_lock(checkout),
         pytest.raises(UserError, match=r"process \d+, or what it started, is running here"),
-        workspace.alone(checkout),
+        workspace.exclusive_lock(checkout),
     ):
         pass
-    with workspace.alone(checkout):
+    with workspace.exclusive_lock(checkout):
         pass
 
 
 def test_who_is_refused_is_told_by_whom(checkout):
-    with workspace.alone(checkout), pytest.raises(workspace.Busy) as error, workspace.alone(checkout):
+    with workspace.exclusive_lock(checkout), pytest.raises(workspace.Busy) as error, workspace.exclusive_lock(checkout):
         pass
     assert error.value.process == str(os.getpid())
 
@@ -130,16 +130,23 @@ def test_a_hold_on_a_file_that_was_removed_meanwhile_is_none(checkout, monkeypat
         real(file, how)
 
     monkeypatch.setattr(workspace.fcntl, "flock", removed_first)
-    with workspace.alone(checkout):
+    with workspace.exclusive_lock(checkout):
         assert lock.read_text() == str(os.getpid())
-        with pytest.raises(workspace.Busy), workspace.alone(checkout):
+        with pytest.raises(workspace.Busy), workspace.exclusive_lock(checkout):
             pass
 
 
 def test_each_name_is_a_hold_of_its_own(checkout):
-    with workspace.alone(checkout), workspace.alone(checkout, "work/job.lock"), workspace.alone(checkout, "lock"):
+    with (
+        workspace.exclusive_lock(checkout),
+        workspace.exclusive_lock(checkout, "work/job.lock"),
+        workspace.exclusive_lock(checkout, "lock"),
+    ):
         assert (checkout / "lock").read_text() == str(os.getpid())
-        with pytest.raises(UserError, match=rf"process {os.getpid()}, or"), workspace.alone(checkout, "work/job.lock"):
+        with (
+            pytest.raises(UserError, match=rf"process {os.getpid()}, or"),
+            workspace.exclusive_lock(checkout, "work/job.lock"),
+        ):
             pass
 
 
@@ -147,10 +154,10 @@ def test_who_comes_second_waits_for_its_turn_and_says_for_what(checkout, capsys)
     order = []
 
     def second():
-        with workspace.turn(checkout / "work" / "turns" / "prepare", "prepare"):
+        with workspace.wait_for_lock(checkout / "work" / "turns" / "prepare", "prepare"):
             order.append("second")
 
-    with workspace.turn(checkout / "work" / "turns" / "prepare", "prepare"):
+    with workspace.wait_for_lock(checkout / "work" / "turns" / "prepare", "prepare"):
         assert capsys.readouterr().out == ""
         thread = threading.Thread(target=second)
         thread.start()
@@ -162,25 +169,25 @@ def test_who_comes_second_waits_for_its_turn_and_says_for_what(checkout, capsys)
 
 
 def test_a_turn_ends_with_an_exception_and_with_its_process(checkout):
-    with contextlib.suppress(ValueError), workspace.turn(checkout / "turn"):
+    with contextlib.suppress(ValueError), workspace.wait_for_lock(checkout / "turn"):
         raise ValueError
     script = (
         "import os, pathlib; from tunetrail.checkout import workspace\n"
-        "with workspace.turn(pathlib.Path('turn')): os.kill(os.getpid(), 9)"
+        "with workspace.wait_for_lock(pathlib.Path('turn')): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9
-    with workspace.turn(checkout / "turn"):
+    with workspace.wait_for_lock(checkout / "turn"):
         pass
 
 
 def test_the_hold_lasts_as_long_as_what_the_run_started(checkout):
-    with workspace.alone(checkout) as held:
+    with workspace.exclusive_lock(checkout) as held:
         child = subprocess.Popen(["sleep", "30"], pass_fds=[held])
-    with pytest.raises(UserError, match="is running here"), workspace.alone(checkout):
+    with pytest.raises(UserError, match="is running here"), workspace.exclusive_lock(checkout):
         pass
     child.kill()
     child.wait()
-    with workspace.alone(checkout):
+    with workspace.exclusive_lock(checkout):
         pass
 
 

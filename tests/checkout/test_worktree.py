@@ -187,7 +187,7 @@ def test_of_two_that_make_the_same_worktree_the_second_waits_and_takes_it_as_it_
     removed, remove = [], worktree.remove
     monkeypatch.setattr(worktree, "remove", lambda root, folder: removed.append(folder) or remove(root, folder))
     threads = [threading.Thread(target=worktree.make, args=(root, root / "runs" / "one", code)) for _ in range(2)]
-    with workspace.turn(root / ".git" / "tunetrail.lock"):
+    with workspace.wait_for_lock(root / ".git" / "tunetrail.lock"):
         for thread in threads:
             thread.start()
         time.sleep(1)  # both are there
@@ -272,8 +272,8 @@ def test_files_that_git_does_not_keep_mean_the_same_in_a_worktree(root, tmp_path
     }
     for given, wanted in paths.items():
         section = {"path": given}
-        worktree.bring(root, checkout, section, "path")
-        worktree.bring(root, checkout, section, "path")
+        worktree.link_untracked(root, checkout, section, "path")
+        worktree.link_untracked(root, checkout, section, "path")
         assert section == {"path": wanted}
     assert (checkout / "rows.jsonl").read_text() == "rows"
     assert (checkout / "deep" / "models" / "mine" / "weights").read_text() == "weights"
@@ -289,7 +289,7 @@ def test_dvc_takes_such_a_link_for_the_file_and_sees_it_change(root, tmp_path, p
     (root / path).write_text("rows\n")
     checkout = copy(root)
     section = {"path": path}
-    worktree.bring(root, checkout, section, "path")
+    worktree.link_untracked(root, checkout, section, "path")
     (checkout / "params.yaml").write_text(yaml.safe_dump({"prepare": section}))
     run(checkout, "dvc", "repro", "--quiet")
     assert (checkout / "outputs" / "model").read_text() == "rows\none = 1\n"

@@ -25,7 +25,7 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["experiment=llama3_8b_alpaca", "prepare.path=conf/mine.jsonl"], ["prepare=file"]),
         (["-m", "experiment=alpaca_tiny,demo", "prepare.path=a.jsonl"], ["prepare=file"]),
         (["prepare.path=mine.jsonl", "prepare.generate=null", "prepare.hub=null"], ["prepare=file"]),
-        # What is contradictory is not made to fit: `inputs.together` refuses it.
+        # What is contradictory is not made to fit: `inputs.check_consistency` refuses it.
         (["prepare=demo", "prepare.path=mine.jsonl"], []),
         (["prepare.path=mine.jsonl", "prepare.generate.rows=50"], []),
         (["prepare=alpaca_cleaned", "prepare.path=mine.jsonl"], []),
@@ -113,7 +113,7 @@ def test_a_path_means_that_file_where_an_experiment_has_a_source_of_its_own(tmp_
         assert whole == [*words, "prepare=file", *more]
         assert implied.complete(tmp_path, whole) == (whole, [])
         values = check.resolve(compose.compose(tmp_path, whole))
-        inputs.together(values)
+        inputs.check_consistency(values)
         prepare = values["prepare"]
         assert (prepare["path"], prepare["hub"], prepare["expected_rows"]) == ("a.jsonl", None, None)
         assert prepare["license"] == ("mit" if "prepare.license=mit" in words else None)
@@ -169,7 +169,7 @@ def test_completed_words_compose_what_a_person_meant(tmp_path, monkeypatch, know
     words, _ = implied.complete(ROOT, ["prepare.path=a.jsonl", "evaluate.path=p.jsonl"])
     values = check.resolve(compose.compose(ROOT, words))
     check.check(values, known)
-    inputs.together(values)
+    inputs.check_consistency(values)
     prepare, fetch = values["prepare"], values["fetch"]
     assert (prepare["path"], prepare["generate"], prepare["license"]) == ("a.jsonl", None, None)
     assert (fetch["generate"], fetch["prompts"]) == (None, {"path": "p.jsonl", "hub": None})
@@ -192,4 +192,4 @@ def test_what_still_contradicts_itself_is_refused(tmp_path, monkeypatch, words):
         (tmp_path / name).touch()
     words, _ = implied.complete(ROOT, words)
     with pytest.raises(UserError, match=r"prepare\.path=\S*a\.jsonl"):
-        inputs.together(check.resolve(compose.compose(ROOT, words)))
+        inputs.check_consistency(check.resolve(compose.compose(ROOT, words)))

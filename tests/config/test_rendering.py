@@ -46,7 +46,7 @@ def test_a_template_of_the_evaluation_alone_is_looked_at_too(composed):
     values = composed()
     values["evaluate"]["template"] = values["template"] | {"without_input": "{instruction!r}"}
     with pytest.raises(UserError, match=r"^evaluate\.template\.without_input formats"):
-        inputs.together(values)
+        inputs.check_consistency(values)
 
 
 def test_three_texts_that_differ_are_refused_with_the_key(monkeypatch):

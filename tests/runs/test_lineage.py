@@ -304,7 +304,7 @@ def test_the_lock_of_a_run_that_is_reproduced_stays_while_another_has_it(root):
         pass
     lock = root / "runs" / f"reproduce-{half.id[:8]}.lock"
     (root / "runs").mkdir()
-    with workspace.alone(lock.parent, lock.name):
+    with workspace.exclusive_lock(lock.parent, lock.name):
         with pytest.raises(workspace.Busy):
             lineage.reproduce(root, "half")
         assert lock.exists()

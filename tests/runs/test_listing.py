@@ -8,7 +8,7 @@ from tunetrail.tracking import ranking
 
 
 def run(id, name="demo", parent=None, started="2026-01-01T10:00:00.000+00:00", **also):
-    """A run as `store.plain` has it."""
+    """A run as `store.to_dict` has it."""
     told = {"id": id, "name": name, "status": "FINISHED", "started": started, "ended": None, "parent": parent}
     return told | {"artifacts": "a", "params": {}, "metrics": {}, "tags": {}} | also
 

@@ -31,7 +31,7 @@ def tools(monkeypatch):
             self.leaves()
 
     called = Tools()
-    monkeypatch.setattr(launch, "tool", called)
+    monkeypatch.setattr(launch, "run_tool", called)
     return called
 
 

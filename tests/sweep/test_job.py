@@ -153,7 +153,7 @@ def test_the_reason_is_the_trainers_and_not_that_of_the_tool_which_launched_it(t
     script, log = tmp_path / "train.py", tmp_path / "job.log"
     script.write_text("raise MemoryError('of the trainer')")
     with pytest.raises(UserError) as error:
-        launch.accelerated([str(script)], {"cpu": True, "num_processes": 1}, tmp_path / "train.log", "train", True)
+        launch.accelerate_launch([str(script)], {"cpu": True, "num_processes": 1}, tmp_path / "train.log", "train", True)
     log.write_text(f"error: {error.value}\nERROR: failed to reproduce 'train'\nerror: a stage failed\n")
     assert job.why(log, 0).startswith("MemoryError: of the trainer (")
 
@@ -168,7 +168,7 @@ def test_a_state_is_written_whole(tmp_path):
 def told(tmp_path, error=None, state="running"):
     """What is written of a job that ends so."""
     written = State(0, [], state)
-    with job._told(written, tmp_path / "job.json", tmp_path):
+    with job._record_outcome(written, tmp_path / "job.json", tmp_path):
         if error:
             raise error
     return json.loads((tmp_path / "job.json").read_text())
@@ -216,10 +216,10 @@ def test_a_job_that_is_skipped_has_the_scores_and_the_times_of_when_it_ran(root)
 
 def test_a_job_that_goes_on_elsewhere_is_not_closed_and_another_is(root):
     parent = mlflow_run.create(root, "sweep", {})
-    for error, status in ((job.Elsewhere("is running here"), "RUNNING"), (UserError("bad"), "FAILED")):
+    for error, status in ((job.StillRunning("is running here"), "RUNNING"), (UserError("bad"), "FAILED")):
         child = mlflow_run.child(root, parent, "one", {"job.digest": status})
         state = State(0, [], "running", run=child.info.run_id)
-        with job._told(state, root / "job.json", root):
+        with job._record_outcome(state, root / "job.json", root):
             raise error
         assert store.find(root, child.info.run_id).info.status == status
         assert state.state == "failed"
@@ -228,7 +228,7 @@ def test_a_job_that_goes_on_elsewhere_is_not_closed_and_another_is(root):
 HOLDER = """
 import pathlib, sys, time
 from tunetrail.checkout import workspace
-with workspace.alone(pathlib.Path(sys.argv[1]), "work/job.lock"):
+with workspace.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -255,8 +255,8 @@ def orphan(sweep):
 
 def test_a_job_whose_process_lives_is_not_called_stopped(sweep, orphan):
     root = sweep.root / "project"
-    assert job.going_on(root, sweep.folder) == {"aaaaaaaaaa"}
-    assert job.stop(root, sweep.folder) == ["bbbbbbbbbb"]
+    assert job.running_jobs(root, sweep.folder) == {"aaaaaaaaaa"}
+    assert job.mark_stopped(root, sweep.folder) == ["bbbbbbbbbb"]
     assert {one.name: one.state for one in state.read(sweep.folder)} == {
         "aaaaaaaaaa": "running",
         "bbbbbbbbbb": "stopped",
@@ -266,18 +266,18 @@ def test_a_job_whose_process_lives_is_not_called_stopped(sweep, orphan):
 
 def test_jobs_that_nobody_has_by_the_hand_any_more_are_ended_before_they_are_called_stopped(sweep, orphan):
     root = sweep.root / "project"
-    job.end(root, sweep.folder)
+    job.terminate_jobs(root, sweep.folder)
     assert orphan.wait(timeout=10) == -signal.SIGTERM
-    assert job.going_on(root, sweep.folder) == set()
-    assert sorted(job.stop(root, sweep.folder)) == ["aaaaaaaaaa", "bbbbbbbbbb"]
+    assert job.running_jobs(root, sweep.folder) == set()
+    assert sorted(job.mark_stopped(root, sweep.folder)) == ["aaaaaaaaaa", "bbbbbbbbbb"]
 
 
 def test_a_job_is_an_orphan_when_who_launched_it_waits_for_it_no_more(sweep, orphan):
     root = sweep.root / "project"
-    with workspace.turn(sweep.folder / "aaaaaaaaaa.turn"):
-        assert job.orphans(root, sweep.folder) == set()
-    assert job.orphans(root, sweep.folder) == {"aaaaaaaaaa"}
-    job.end(root, sweep.folder, "bbbbbbbbbb")
+    with workspace.wait_for_lock(sweep.folder / "aaaaaaaaaa.turn"):
+        assert job.orphaned_jobs(root, sweep.folder) == set()
+    assert job.orphaned_jobs(root, sweep.folder) == {"aaaaaaaaaa"}
+    job.terminate_jobs(root, sweep.folder, "bbbbbbbbbb")
     assert orphan.poll() is None
 
 

@@ -83,7 +83,7 @@ def test_a_launcher_that_cannot_launch_is_an_error_of_one_line_and_leaves_nothin
 HOLDER = """
 import pathlib, sys, time
 from tunetrail.checkout import workspace
-with workspace.alone(pathlib.Path(sys.argv[1]), "work/job.lock"):
+with workspace.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
     print("held", flush=True)
     time.sleep(60)
 """

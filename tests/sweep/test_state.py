@@ -109,10 +109,10 @@ def test_the_stages_are_known_in_the_order_of_dvc_yaml():
 
 def test_a_job_that_waits_for_another_says_so(job, tmp_path, capsys):
     def second():
-        with workspace.turn(tmp_path / "turn", "contract"):
+        with workspace.wait_for_lock(tmp_path / "turn", "contract"):
             pass
 
-    with workspace.turn(tmp_path / "turn"):
+    with workspace.wait_for_lock(tmp_path / "turn"):
         waits = threading.Thread(target=second)
         waits.start()
         time.sleep(0.3)

@@ -96,15 +96,15 @@ def again(root, monkeypatch, run_id):
 
 def test_a_run_is_opened_again_where_an_earlier_try_left_its_parameters_and_not_where_mlflow_projects_did(root, monkeypatch):
     with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
-        assert not run.again
+        assert not run.resumed
         run.client.log_param(run.id, "experiment", "demo")
         raise ValueError
     with contextlib.suppress(ValueError), again(root, monkeypatch, run.id) as second:
-        assert not second.again
+        assert not second.resumed
         second.params({"name": "demo"})
         raise ValueError
     with again(root, monkeypatch, run.id) as third:
-        assert third.again
+        assert third.resumed
 
 
 def test_a_run_that_is_opened_again_gets_no_point_twice_and_loses_its_error(root, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_run_that_is_opened_again_gets_no_point_twice_and_loses_its_error(root
         second.params({"a": 1})
         second.steps(rows)
         second.metrics({"ifeval/base/prompt_strict": 0.5})
-        assert not second.lost
+        assert not second.store_failed
     found = stored(root, run)
     assert (found.info.status, found.info.run_name) == ("FINISHED", "demo")
     assert found.data.metrics["ifeval/base/prompt_strict"] == 0.5
@@ -196,7 +196,7 @@ def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeyp
         run.metrics({"a": 1.0})
         run.steps([{"step": 1, "time": 1.0, "train/loss": 1.0}])
         run.artifacts(root, "mlflow.db")
-    assert run.lost
+    assert run.store_failed
     assert run.sent == set()
     said = capsys.readouterr().out
     assert said.count("does not take the record") == 1
@@ -231,7 +231,7 @@ def test_a_child_is_a_run_below_its_parent_and_found_again_by_its_tags(root, par
     found = store.find(root, one.info.run_id)
     assert found.data.tags.items() >= (JOB | {PARENT: parent}).items()
     assert (found.info.run_name, found.info.experiment_id) == ("method=lora", above.info.experiment_id)
-    mlflow_run.settle(root, one.info.run_id, "FINISHED")
+    mlflow_run.close_run(root, one.info.run_id, "FINISHED")
     again = mlflow_run.child(root, parent, "method=lora", JOB)
     assert (again.info.run_id, again.info.status) == (one.info.run_id, "FINISHED")
     other = mlflow_run.child(root, parent, "method=lora", JOB | {"job.digest": "of other code"})
@@ -251,7 +251,7 @@ def test_overrides_may_have_any_letter_and_length(root, parent, word):
 
 def test_a_child_that_was_deleted_is_not_gone_on_with(root, parent):
     one = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
-    mlflow_run.forget(root, one)
+    mlflow_run.delete_run(root, one)
     assert MlflowClient(store.uri(root)).get_run(one).info.lifecycle_stage == "deleted"
     assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id != one
 
@@ -281,7 +281,7 @@ def test_a_sweep_is_its_newest_run_that_is_nobodys_child(root, parent):
     time.sleep(0.01)  # the store orders by milliseconds
     newer = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
     assert mlflow_run.sweep(root, "sweep-1") == newer
-    mlflow_run.forget(root, newer)
+    mlflow_run.delete_run(root, newer)
     assert mlflow_run.sweep(root, "sweep-1") == parent
 
 
@@ -295,7 +295,7 @@ def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(ro
     assert mlflow_run.sweep(root, "sweep-1") is None
     own = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
     assert own != job
-    mlflow_run.forget(root, own)
+    mlflow_run.delete_run(root, own)
     client.set_terminated(parent, "KILLED")
     client.set_terminated(job, "FAILED")
     assert mlflow_run.sweep(root, "sweep-1") == parent
@@ -305,11 +305,11 @@ def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(ro
 def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):
     client = MlflowClient(store.uri(root))
     one = mlflow_run.create(root, "demo", {})
-    mlflow_run.settle(root, one, "FAILED", "because " * 2000)
+    mlflow_run.close_run(root, one, "FAILED", "because " * 2000)
     found = client.get_run(one)
     assert found.info.status == "FAILED"
     assert len(found.data.tags["error"]) == 8000
-    mlflow_run.settle(root, one, "KILLED")
+    mlflow_run.close_run(root, one, "KILLED")
     assert client.get_run(one).info.status == "FAILED"
     assert client.get_run(one).data.tags["error"].startswith("because")
 
@@ -319,6 +319,6 @@ def test_text_is_kept_as_a_file_and_a_file_in_a_folder_of_the_record(root):
     with mlflow_run.run(root, "demo") as run:
         run.text("sweep/jobs.csv", "größe,1\n")
         run.artifacts(root, "scores.png", "none.png", into="sweep")
-        assert not run.lost
+        assert not run.store_failed
     assert sorted(file.path for file in run.client.list_artifacts(run.id, "sweep")) == ["sweep/jobs.csv", "sweep/scores.png"]
-    assert store.texts(root, run.id, ["sweep/jobs.csv"]) == {"sweep/jobs.csv": "größe,1\n"}
+    assert store.read_artifacts(root, run.id, ["sweep/jobs.csv"]) == {"sweep/jobs.csv": "größe,1\n"}

@@ -163,9 +163,9 @@ def test_a_fault_of_the_process_is_not_the_files_and_moves_no_file_away(error, s
 
 def test_a_file_that_the_body_cannot_open_is_not_the_stores_fault(root):
     missing = root / "config" / "none.yaml"
-    with pytest.raises(UserError, match=f"^{missing}: No such file or directory$"), connection.reached(root):
+    with pytest.raises(UserError, match=f"^{missing}: No such file or directory$"), connection.open_client(root):
         missing.read_text()
-    with pytest.raises(UserError, match=r"^tracking store .*"), connection.reached(root):
+    with pytest.raises(UserError, match=r"^tracking store .*"), connection.open_client(root):
         raise PermissionError(13, "Permission denied", str(root / "mlflow.db-journal"))
 
 
@@ -183,12 +183,12 @@ def test_a_locked_file_and_a_folder_and_a_newer_schema_are_said(root, monkeypatc
 
 def test_a_disk_that_is_full_is_said(root, monkeypatch):
     connection.uri(root)
-    with pytest.raises(UserError, match="Make room on its disk"), connection.reached(root):
+    with pytest.raises(UserError, match="Make room on its disk"), connection.open_client(root):
         raise OSError(28, "No space left on device")
 
 
 def test_what_a_store_does_not_have_is_said_without_the_advice_to_start_it(root):
-    with pytest.raises(UserError, match="No Experiment with id=99 exists") as error, connection.reached(root) as client:
+    with pytest.raises(UserError, match="No Experiment with id=99 exists") as error, connection.open_client(root) as client:
         client.get_experiment("99")
     assert "Make" not in str(error.value)
 

@@ -72,7 +72,7 @@ def test_the_best_job_has_the_highest_score_then_the_lowest_validation_loss_then
 def test_runs_jobs_and_points_are_ranked_alike():
     """`sweep` and its figure know scores, losses and numbers; `show` and `promote` the record of them."""
     told = [(0.5, 2.0), (0.5, 1.0), (0.4, 0.1), (0.5, 1.0)]
-    by_place = min(range(4), key=lambda number: ranking.place(*told[number], number))
+    by_place = min(range(4), key=lambda number: ranking.sort_key(*told[number], number))
     assert by_place == 1
     assert first(*(job(str(number), *told[number], number) for number in (3, 2, 1, 0))) == str(by_place)
 
@@ -92,11 +92,11 @@ def test_a_sweep_is_told_from_its_jobs_and_the_best_of_them_is_named_in_its_plac
     assert ranking.is_sweep(SWEEP)
     assert not ranking.is_sweep(run("a", parent="feedbeef00", tags={"sweep": "sweep-1"}))
     assert not ranking.is_sweep(run("a"))
-    told = ranking.instead(SWEEP, jobs)
+    told = ranking.sweep_hint(SWEEP, jobs)
     assert told.startswith("feedbeef (sweep-1) is a sweep, and has no config and no model of its own. ")
     assert "as the best of 2 equal: bbbbbbbb (50.0 %, seed=bbbbbbbb00). All of them: tunetrail show feedbeef" in told
-    assert "as the best: aaaaaaaa (" in ranking.instead(SWEEP, jobs[:1])
-    assert "None of its jobs has come to its end" in ranking.instead(SWEEP, [])
+    assert "as the best: aaaaaaaa (" in ranking.sweep_hint(SWEEP, jobs[:1])
+    assert "None of its jobs has come to its end" in ranking.sweep_hint(SWEEP, [])
 
 
 def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed():

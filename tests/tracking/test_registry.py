@@ -289,7 +289,7 @@ def command(finished, monkeypatch):
 def test_promote_registers_refuses_and_is_forced(command, finished):
     root, ids = finished
     client = MlflowClient(store.uri(root))
-    held = workspace.alone(root)
+    held = workspace.exclusive_lock(root)
     with held:
         assert re.search(
             r"is running here, and may replace the models .* promote the run then", str(command("one").exception)

@@ -32,7 +32,7 @@ def opened(root, monkeypatch, run, params=PARAMS, **more):
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
     with mlflow_run.run(root, "demo", params=params, **more) as one:
         one.params(params or {})
-    assert not one.lost
+    assert not one.store_failed
     return one.id
 
 

@@ -107,9 +107,9 @@ def test_a_file_in_a_folder_of_the_record_comes_back_at_its_own_path_and_as_text
     names = ["report/metrics.json", "report/verdicts.json"]
     assert store.download(root, run.id, names, root / "there") == names[1:]
     assert (root / "there" / "report" / "metrics.json").read_text() == "{}"
-    assert store.texts(root, run.id, names) == {"report/metrics.json": "{}"}
-    assert store.holds(root, run.id, "report")
-    assert not store.holds(root, run.id, "changes.patch")
+    assert store.read_artifacts(root, run.id, names) == {"report/metrics.json": "{}"}
+    assert store.has_artifact(root, run.id, "report")
+    assert not store.has_artifact(root, run.id, "changes.patch")
 
 
 def test_a_run_is_told_without_mlflow(root):
@@ -158,6 +158,6 @@ def test_files_are_kept_with_a_run_and_a_store_that_does_not_take_them_says_so(r
     with mlflow_run.run(root, "demo") as run:
         pass
     store.attach(root, run.id, [root / "page.html"], "compare/a-b")
-    assert store.texts(root, run.id, ["compare/a-b/page.html"]) == {"compare/a-b/page.html": "page"}
+    assert store.read_artifacts(root, run.id, ["compare/a-b/page.html"]) == {"compare/a-b/page.html": "page"}
     with pytest.raises(UserError, match="does not take its files"):
         store.attach(root, run.id, [root / "gone.html"], "compare/a-b")

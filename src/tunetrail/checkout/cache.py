@@ -26,7 +26,7 @@ def remotes(root: Path) -> dict[str, str]:
     return _remotes(_settings(root))
 
 
-def lend(root: Path, file: Path, more: dict[str, str] | None = None) -> None:
+def write_shared_cache_config(root: Path, file: Path, more: dict[str, str] | None = None) -> None:
     """Write the DVC config `file` of another folder: the cache and the remotes of `root`, and `more`.
 
     Files are linked out of the cache where the file system can: they cost no time and no room, and are read-only.

@@ -140,7 +140,7 @@ _TWO_RUNS = "and two runs would write the same files. Wait for it, or run in a c
 
 
 @contextlib.contextmanager
-def alone(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) -> Iterator[int]:
+def exclusive_lock(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) -> Iterator[int]:
     """Hold the checkout, by the file `name` in it, for one run. Yields the open file that is the hold: it ends with the last
     process that has it. Who holds it may remove the file. `why` ends the message: why nobody else may, and what to do.
 
@@ -166,7 +166,7 @@ def alone(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) -> Iterat
 
 
 @contextlib.contextmanager
-def turn(file: Path, what: str = "") -> Iterator[None]:
+def wait_for_lock(file: Path, what: str = "") -> Iterator[None]:
     """Hold `file` while the body runs; who comes second waits, and says so if it is known for `what`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as hold:
@@ -231,8 +231,8 @@ def md5(folder: Path, stages: dict[str, Any], stage: str, path: str) -> str | No
 
 
 def reproduce(folder: Path, held: int, *targets: str) -> None:
-    """Bring every stage, or those of `targets`, up to date with `dvc repro`, which keeps the hold `held` (see `alone`) as
-    long as it lives.
+    """Bring every stage, or those of `targets`, up to date with `dvc repro`, which keeps the lock `held` (`exclusive_lock`)
+    as long as it lives.
 
     Raises:
         UserError: a stage failed. Its earlier outputs, which DVC removed before it ran the stage, are back in place.

@@ -36,14 +36,14 @@ def make(root: Path, folder: Path, code: workspace.Code) -> Path:
         launch.output([*git, "cat-file", "-e", f"{code.commit}^{{commit}}"])
     except UserError:
         raise UserError(f"commit {code.commit} is not in this repository. Get it: git fetch --all") from None
-    with workspace.turn(lock(root)):
+    with workspace.wait_for_lock(lock(root)):
         if (checkout / ".dvc" / "config.local").is_file():  # made while this one waited
             return checkout
         remove(root, folder)
         launch.output([*git, "worktree", "add", "--detach", "--force", str(folder), code.commit])
         if code.dirty:
             launch.output(["git", "-C", str(folder), "apply", "--index", "--whitespace=nowarn", str(code.patch.resolve())])
-        cache.lend(root, checkout / ".dvc" / "config.local")
+        cache.write_shared_cache_config(root, checkout / ".dvc" / "config.local")
     return checkout
 
 
@@ -63,10 +63,10 @@ def remove(root: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def bring_all(root: Path, checkout: Path, values: dict[str, Any]) -> None:
-    """`bring` for every key of `PATHS`, and `follow`."""
+def link_all_untracked(root: Path, checkout: Path, values: dict[str, Any]) -> None:
+    """`link_untracked` for every key of `PATHS`, and `follow`."""
     for section, name in PATHS:
-        bring(root, checkout, values[section], name)
+        link_untracked(root, checkout, values[section], name)
     follow(values)
 
 
@@ -77,7 +77,7 @@ def follow(values: dict[str, Any]) -> None:
             part["path"] = values[section]["path"]
 
 
-def bring(root: Path, checkout: Path, section: dict[str, Any], name: str) -> None:
+def link_untracked(root: Path, checkout: Path, section: dict[str, Any], name: str) -> None:
     """Have the relative path `section[name]`, which git does not keep, mean in `checkout` what it means in `root`."""
     path = section[name]
     if not path or Path(path).is_absolute() or not (root / path).exists():

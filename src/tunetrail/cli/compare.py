@@ -33,12 +33,12 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     from tunetrail.tracking import store
 
     root = workspace.root()
-    runs = [store.plain(store.single(root, word)) for word in words]
+    runs = [store.to_dict(store.single(root, word)) for word in words]
     ids = listing.short(store.every(root))
     compare.check(runs, ids)
     records = []
     for run in runs:
-        written = store.texts(root, run["id"], _RECORD)
+        written = store.read_artifacts(root, run["id"], _RECORD)
         verdicts = json.loads(written[_RECORD[1]]) if _RECORD[1] in written else None
         records.append(compare.Record(run, results.recorded(written.get(_RECORD[0])), verdicts))
     sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it

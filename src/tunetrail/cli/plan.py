@@ -65,7 +65,7 @@ def _planned(words: list[str], root: Path, known: check.Schema) -> tuple[dict[st
         check.check(values, known)
     except check.Refused as refused:
         return values, {}, judge.unknown_keys(refused, values, words)
-    inputs.together(values)
+    inputs.check_consistency(values)
     inputs.model(values)
     facts, judged = experiment.judged(values, root)
     if "unknown" not in facts:
@@ -86,7 +86,7 @@ def _show(words: list[str], root: Path, known: check.Schema, as_json: bool, imag
 
     def again(words: list[str]) -> list[judge.Finding]:
         planned = _planned(implied.complete(root, words)[0], root, known)
-        return refused(*planned) + fixes.besides(planned[2])
+        return refused(*planned) + fixes.also_to_fix(planned[2])
 
     whole, notes = implied.complete(root, words)
     values, facts, judged = _planned(whole, root, known)
@@ -98,7 +98,7 @@ def _show(words: list[str], root: Path, known: check.Schema, as_json: bool, imag
         except UserError as missing:  # the run may be for another machine, which has it
             click.echo(f"a run on this machine would be refused: {missing}", err=True)
     errors = refused(values, facts, judged)
-    mended = fixes.find(words, errors + fixes.besides(judged), again) if errors else None
+    mended = fixes.find(words, errors + fixes.also_to_fix(judged), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
     if image and rates is not None:
         plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], image)

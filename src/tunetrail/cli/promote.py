@@ -39,7 +39,9 @@ def command(run: str, name: str | None, force: bool) -> None:
     root = workspace.root()
     os.chdir(root)
     # A run would put other models under outputs/ while they are copied.
-    with workspace.alone(root, why="and may replace the models that are copied. Wait for it, and promote the run then."):
+    with workspace.exclusive_lock(
+        root, why="and may replace the models that are copied. Wait for it, and promote the run then."
+    ):
         promote(root, run, name, force)
 
 

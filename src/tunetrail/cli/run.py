@@ -50,7 +50,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         if words:
             secret.refuse_text(words[0])
             raise UserError(f"--params {composed} is composed already. Leave out {words[0]}, or change the file.")
-        experiment.conduct(params.load(composed), root, force)
+        experiment.run_experiment(params.load(composed), root, force)
     elif {"-m", "--multirun"} & set(words):
         from tunetrail.sweep import parent  # MLflow takes seconds to import
 
@@ -69,7 +69,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
     else:
         compose.check_words(words)
         whole, notes = implied.complete(root, words)
-        run_composed(whole, root, lambda cfg: experiment.conduct(check.resolve(cfg), root, force, words, notes))
+        run_composed(whole, root, lambda cfg: experiment.run_experiment(check.resolve(cfg), root, force, words, notes))
 
 
 def split(overrides: str) -> list[str]:

@@ -25,12 +25,12 @@ def command(run: str, machine: bool) -> None:
     from tunetrail.tracking import store
 
     root = workspace.root()
-    shown = store.plain(store.find(root, run))
+    shown = store.to_dict(store.find(root, run))
     every, registered = store.every(root), store.registered(root)
-    written = store.texts(root, shown["id"], ["report/metrics.json"]).get("report/metrics.json")
+    written = store.read_artifacts(root, shown["id"], ["report/metrics.json"]).get("report/metrics.json")
     found = {
         "scores": results.recorded(written),
-        "patch": store.holds(root, shown["id"], "changes.patch"),
+        "patch": store.has_artifact(root, shown["id"], "changes.patch"),
         "versions": registered.get(shown["id"], []),
         "children": [one for one in reversed(every) if one["parent"] == shown["id"]],
     }

@@ -20,7 +20,7 @@ def check(values: dict[str, Any]) -> None:
     Raises:
         UserError: one of them is missing or not what it should be.
     """
-    together(values)
+    check_consistency(values)
     sentences(values, read(values))
     model(values)
 
@@ -74,7 +74,7 @@ def model(values: dict[str, Any]) -> None:
         checkpoint.files(Path(base["base_model"]))
 
 
-def together(values: dict[str, Any]) -> None:
+def check_consistency(values: dict[str, Any]) -> None:
     """Hold against each other the keys that two stages rely on.
 
     Raises:

@@ -26,7 +26,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     """
     count = values["plan"]["num_gpus"]
     # In the numbers that the device has: what it would be mended to.
-    train = fit.runnable(values["train"], device.name, device.bf16)
+    train = fit.with_supported_precision(values["train"], device.name, device.bf16)
     work = workload.read(values, root)
     shape, known = architecture.read(values["base"], root)
     steps = packing.steps(train, work.lengths, count)

@@ -16,7 +16,7 @@ _ROUNDS = 8
 _EFFECTS = ("NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
 
 
-def besides(found: list[Finding]) -> list[Finding]:
+def also_to_fix(found: list[Finding]) -> list[Finding]:
     """Of the warnings, what must be mended too: a command for other devices than its plan's would not be what was tried."""
     return [one for one in found if one.code == "PLANNED_OTHERWISE"]
 

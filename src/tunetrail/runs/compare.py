@@ -28,7 +28,7 @@ _KEY, _LEAST = 44, 8  # columns: of a key at most, of a value at least
 
 @dataclass(frozen=True)
 class Record:
-    """A run as `store.plain` has it, its metrics.json and its verdicts.json; None where it has none."""
+    """A run as `store.to_dict` has it, its metrics.json and its verdicts.json; None where it has none."""
 
     run: dict[str, Any]
     metrics: dict[str, Any] | None
@@ -64,7 +64,7 @@ def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: in
     first = records[0]
     runs = []
     for record in records:
-        run, reasons = record.run, _otherwise(first, record)
+        run, reasons = record.run, _evaluation_differences(first, record)
         told = {
             "id": ids[run["id"]],
             "label": " ".join(f"{ids[run['id']]} {run['name'] or ''}".split()),
@@ -96,7 +96,7 @@ def _held_against(
     return {"delta": results.differences(first.verdicts["tuned"], other.verdicts["tuned"], resamples, seed)}
 
 
-def _otherwise(first: Record, other: Record) -> list[str]:
+def _evaluation_differences(first: Record, other: Record) -> list[str]:
     """In what the two were evaluated otherwise: "device cpu and cuda"; nothing where they were not, or one has no scores."""
     if not first.metrics or not other.metrics:
         return []

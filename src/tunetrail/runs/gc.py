@@ -24,12 +24,12 @@ _GC = ("gc", "--quiet", "--force", "--workspace", "--all-commits", "--all-experi
 
 
 def named(root: Path, words: Iterable[str], sweep: str | None = None) -> tuple[list[dict[str, Any]], str]:
-    """The runs that `words` mean (`store.find`), as `store.plain` has them, and the name of the sweep that `sweep` means.
+    """The runs that `words` mean (`store.find`), as `store.to_dict` has them, and the name of the sweep that `sweep` means.
 
     Raises:
         UserError: one of them means nothing, or several.
     """
-    runs = [store.plain(store.find(root, word)) for word in words]
+    runs = [store.to_dict(store.find(root, word)) for word in words]
     return runs, "" if sweep is None else ranking.sweep(store.every(root), sweep)
 
 
@@ -73,17 +73,17 @@ def still(root: Path) -> Iterator[None]:
         UserError: a run goes on; the message says which.
     """
     with contextlib.ExitStack() as held:
-        held.enter_context(workspace.turn(worktree.lock(root)))  # nor can a worktree be made
+        held.enter_context(workspace.wait_for_lock(worktree.lock(root)))  # nor can a worktree be made
         for place, lock in _locks(root):
             try:
-                held.enter_context(workspace.alone(lock.parent, lock.name))
+                held.enter_context(workspace.exclusive_lock(lock.parent, lock.name))
             except workspace.Busy as busy:
                 raise UserError(_busy(root, place, busy.process)) from None
         yield
 
 
 def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
-    """Where something may be running, and the file by which it is held (`workspace.alone`)."""
+    """Where something may be running, and the file by which it is held (`workspace.exclusive_lock`)."""
     yield root, root / "work" / "lock"
     for lock in (root / "runs").glob("*/lock"):  # of a sweep
         yield lock.parent, lock
@@ -97,7 +97,7 @@ def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
 def _busy(root: Path, place: Path, process: str) -> str:
     """That something goes on at `place`: which process, and which run, where the store knows one there."""
     here = {mlflow_run.CHECKOUT: f"{socket.gethostname()}:{place}"}
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         going = store.search(client, here, "attributes.status = 'RUNNING'", "DESC")
     run = f", run {going[0].info.run_id[:8]} ({going[0].info.run_name})" if going else ""
     return f"{place}: process {process}{run} is running here, and nothing is freed meanwhile. Wait for it, and ask again."

@@ -27,7 +27,7 @@ _OURS = "versions.tunetrail"
 _SAME = ("data.md5", "template.digest", "base.revision")  # without which it is another experiment, however close
 
 
-class Differs(UserError):
+class NotReproduced(UserError):
     """The run came out another."""
 
     code = 1
@@ -76,26 +76,26 @@ def reproduce(root: Path, word: str) -> None:
             )
         finally:
             if ended != 0:
-                mlflow_run.settle(root, run_id, "KILLED" if ended is None else "FAILED")
+                mlflow_run.close_run(root, run_id, "KILLED" if ended is None else "FAILED")
         if ended:
             raise UserError(f"run {short} cannot be reproduced: what it said is above. The worktree stays: {checkout}")
         new = store.find(root, run_id)
         verdict = _verdict(old, new, list(_numbers(kept, checkout)))
         mlflow_run.tag(root, run_id, {"agrees": verdict})
         if verdict == "no":
-            raise Differs(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
+            raise NotReproduced(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
         worktree.remove(root, folder)
         print(f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is gone.")
 
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[int]:
-    """`workspace.alone` by a file that goes with the hold, unless a process that was left behind still has it."""
+    """`workspace.exclusive_lock` by a file that goes with the hold, unless a process that was left behind still has it."""
     try:
-        with workspace.alone(lock.parent, lock.name) as held:
+        with workspace.exclusive_lock(lock.parent, lock.name) as held:
             yield held
     finally:
-        with contextlib.suppress(workspace.Busy), workspace.alone(lock.parent, lock.name):
+        with contextlib.suppress(workspace.Busy), workspace.exclusive_lock(lock.parent, lock.name):
             lock.unlink()
 
 
@@ -109,7 +109,7 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any], 
     except cache.Missing:
         cache.remove(checkout / _RAW)  # what of it was there
         print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
-    worktree.bring_all(root, checkout, values)
+    worktree.link_all_untracked(root, checkout, values)
     for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
         files = list((checkout / "data" / "raw" / kind).glob("*"))
         if files and not (checkout / values[section]["path"]).exists():  # the person's file is gone, DVC has what was in it
@@ -181,7 +181,7 @@ def restore(root: Path, word: str) -> str:
         remedy = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
         raise UserError(f"{title}, {run.info.status}: no DVC experiment was saved of it. {remedy} {run.info.run_id[:8]}")
     commit = worktree.commit(root, name)
-    with workspace.alone(root, why="and its files would be written over. Wait for it, and restore the run then."):
+    with workspace.exclusive_lock(root, why="and its files would be written over. Wait for it, and restore the run then."):
         with _undone(root):
             before = {name: (root / name).read_bytes() for name in _FILES if (root / name).is_file()}
             launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *_FILES])

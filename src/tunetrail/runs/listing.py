@@ -1,4 +1,4 @@
-"""Runs as plain dicts (`store.plain`) -> the table of `tunetrail ls` and the screen of `tunetrail show`.
+"""Runs as plain dicts (`store.to_dict`) -> the table of `tunetrail ls` and the screen of `tunetrail show`.
 
 Scores are in per cent, times are this machine's. Not covered: in which order runs stand, which is `ranking`'s; several runs
 against each other, which is `compare`'s.

@@ -31,7 +31,7 @@ class Part:
     """What is freed as a whole: a "run", a "worktree" of one below runs/, or a "copy", which is made again when needed.
 
     `objects` are the files of DVC's cache that it names, by md5; `folder`, of `size` bytes, is its own; `run` is the MLflow
-    run whose it is (`store.plain`).
+    run whose it is (`store.to_dict`).
     """
 
     kind: str
@@ -186,7 +186,7 @@ def _recorded(root: Path, run: dict[str, Any], saved: dict[str, str]) -> str:
         return _lock(root, commit)
     if "model.md5" not in run["tags"] or mlflow_run.FREED in run["tags"]:
         return ""
-    return store.texts(root, run["id"], ["dvc.lock"]).get("dvc.lock", "")
+    return store.read_artifacts(root, run["id"], ["dvc.lock"]).get("dvc.lock", "")
 
 
 def _kept(root: Path, run: dict[str, Any], versions: dict[str, list[dict[str, Any]]], held: bool) -> list[str]:

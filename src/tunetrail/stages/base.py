@@ -52,7 +52,7 @@ def make(section: dict[str, Any]) -> int:
     print(f"base: a Llama of {size:,} parameters, {vocab_size:,} tokens")
     params.write_yaml(WORK / "axolotl.yaml", recipe["train"])
     words = ["-m", "axolotl.cli.train", str(WORK / "axolotl.yaml")]
-    launch.accelerated(words, params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
+    launch.accelerate_launch(words, params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
     checkpoint.copy(trained, Path(section["base_model"]))
     return size
 

@@ -45,7 +45,7 @@ def main(which: str) -> None:
     params.write_yaml(work / "lm_eval.yaml", section)
     words = ["-m", "lm_eval", "run", "--config", str(work / "lm_eval.yaml")]
     here = checkpoint.is_path(section["model_args"]["pretrained"])
-    launch.accelerated(words, params.read("accelerate"), work / "lm_eval.log", f"evaluate_{which}", here)
+    launch.accelerate_launch(words, params.read("accelerate"), work / "lm_eval.log", f"evaluate_{which}", here)
 
 
 def model(which: str, base: dict[str, Any]) -> dict[str, str]:

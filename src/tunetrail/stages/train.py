@@ -28,7 +28,7 @@ def main() -> None:
     params.write_yaml(work / "axolotl.yaml", section)
     here = checkpoint.is_path(section["base_model"])
     words = ["-m", "axolotl.cli.train", str(work / "axolotl.yaml")]
-    launch.accelerated(words, params.read("accelerate"), work / "axolotl.log", "train", offline=here)
+    launch.accelerate_launch(words, params.read("accelerate"), work / "axolotl.log", "train", offline=here)
     checkpoint.copy(work, Path("outputs/model"))
     out = Path("outputs/train")
     out.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ class Sweep:
     total: int | None
 
 
-def conduct(cfg: Any, sweep: Sweep) -> float | None:
+def run_job(cfg: Any, sweep: Sweep) -> float | None:
     """Run the job that Hydra composed; returns its score, or None where it failed: the other jobs go on."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -59,7 +59,10 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
     key = digest(values or {"overrides": overrides}, sweep)
     folder = sweep.folder / key[:10]
     # A sampler may draw the same job twice: the second waits, and is told what came of the first.
-    with workspace.turn(folder.with_suffix(".turn")), _told(state, folder.with_suffix(".json"), sweep.root):
+    with (
+        workspace.wait_for_lock(folder.with_suffix(".turn")),
+        _record_outcome(state, folder.with_suffix(".json"), sweep.root),
+    ):
         from tunetrail.tracking import mlflow_run
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
@@ -82,29 +85,31 @@ def conduct(cfg: Any, sweep: Sweep) -> float | None:
     return state.score
 
 
-def end(root: Path, folder: Path, name: str = "*") -> None:
+def terminate_jobs(root: Path, folder: Path, name: str = "*") -> None:
     """End the jobs of the sweep in `folder` that this machine runs, or the one of this name, whoever started them, and wait
     until they have ended."""
-    launch.end([*folder.glob(f"{name}.turn"), *_holds(root, folder, name, "job.lock"), *_holds(root, folder, name, "lock")])
+    launch.terminate_holders(
+        [*folder.glob(f"{name}.turn"), *_holds(root, folder, name, "job.lock"), *_holds(root, folder, name, "lock")]
+    )
     # A process that ends gives its locks back after its files are no longer listed. Other machines' jobs keep theirs.
     deadline = time.monotonic() + _SECONDS_TO_GIVE_BACK
     while any(map(_held, _holds(root, folder, name, "job.lock"))) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
-def going_on(root: Path, folder: Path) -> set[str]:
+def running_jobs(root: Path, folder: Path) -> set[str]:
     """The names of the jobs of the sweep in `folder` that still run, be it on another machine that shares the disk."""
     return {lock.relative_to(folder).parts[0] for lock in _holds(root, folder, "*", "job.lock") if _held(lock)}
 
 
-def orphans(root: Path, folder: Path) -> set[str]:
+def orphaned_jobs(root: Path, folder: Path) -> set[str]:
     """Those of them whose launcher's process is dead, so that nobody will tell what becomes of them."""
-    return {name for name in going_on(root, folder) if not _held(folder / f"{name}.turn")}
+    return {name for name in running_jobs(root, folder) if not _held(folder / f"{name}.turn")}
 
 
-def stop(root: Path, folder: Path) -> list[str]:
+def mark_stopped(root: Path, folder: Path) -> list[str]:
     """Call the jobs stopped that nobody runs any more; returns their MLflow runs."""
-    alive = going_on(root, folder)
+    alive = running_jobs(root, folder)
     left = [one for one in state.read(folder) if one.state in ("waiting", "running") and one.name not in alive]
     for one in left:
         kept = {name: getattr(one, name) for name in ("number", "run", "started", "ended", "score", "low", "high")}
@@ -126,7 +131,7 @@ def _held(lock: Path) -> bool:
     return False
 
 
-class Elsewhere(UserError):
+class StillRunning(UserError):
     """An earlier try goes on without its sweep: its run is its own to close."""
 
 
@@ -138,14 +143,14 @@ def _resolved(cfg: Any) -> tuple[dict[str, Any] | None, UserError | None]:
 
 
 @contextlib.contextmanager
-def _told(state: State, file: Path, root: Path) -> Iterator[None]:
+def _record_outcome(state: State, file: Path, root: Path) -> Iterator[None]:
     """Write how the job ends, into its file and its MLflow run, and keep a failure from the jobs that follow."""
     status = "FAILED"
     try:
         yield
         state.state = "finished" if state.state == "running" else state.state
         status = "KILLED" if state.state == "stopped" else ""  # else its own process has closed it
-    except Elsewhere as error:
+    except StillRunning as error:
         state.state, state.why, status = "failed", str(error), ""
     except UserError as error:
         state.state, state.why = "failed", str(error)
@@ -162,7 +167,7 @@ def _told(state: State, file: Path, root: Path) -> Iterator[None]:
         if status and state.run:
             from tunetrail.tracking import mlflow_run
 
-            mlflow_run.settle(root, state.run, status, state.why)
+            mlflow_run.close_run(root, state.run, status, state.why)
 
 
 def digest(values: dict[str, Any], sweep: Sweep) -> str:
@@ -182,7 +187,7 @@ def _finished_before(state: State, child: Any, root: Path) -> None:
     """Take over what the record has of a job that came to its end in an earlier call."""
     from tunetrail.tracking import store
 
-    metrics = store.texts(root, child.info.run_id, ["report/metrics.json"])["report/metrics.json"]
+    metrics = store.read_artifacts(root, child.info.run_id, ["report/metrics.json"])["report/metrics.json"]
     state.take(json.loads(metrics))
     state.started, state.ended = child.info.start_time / 1000, child.info.end_time / 1000
     state.state = "skipped"
@@ -211,7 +216,7 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
 
     checkout = worktree.make(sweep.root, folder, sweep.code)
     worktree.share(sweep.root, checkout)
-    worktree.bring_all(sweep.root, checkout, values)
+    worktree.link_all_untracked(sweep.root, checkout, values)
     composed, log = checkout / "work" / "composed.yaml", folder.with_suffix(".log")
     params.write_yaml(composed, values)
     with _alone(checkout) as held:
@@ -235,9 +240,9 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
 def _alone(checkout: Path) -> Iterator[int]:
     with contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(workspace.alone(checkout, "work/job.lock"))
+            held = stack.enter_context(workspace.exclusive_lock(checkout, "work/job.lock"))
         except UserError as error:
-            raise Elsewhere(str(error)) from None
+            raise StillRunning(str(error)) from None
         yield held
 
 

@@ -52,9 +52,9 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
     name = f"sweep-{hashlib.sha256(json.dumps([words, code.digest]).encode()).hexdigest()[:8]}"
     folder = root / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with workspace.alone(folder, "lock"):
+    with workspace.exclusive_lock(folder, "lock"):
         code = workspace.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
-        job.stop(root, folder)
+        job.mark_stopped(root, folder)
         earlier, opened = os.environ.get("MLFLOW_RUN_ID") or mlflow_run.sweep(root, name), None
         if earlier:
             os.environ["MLFLOW_RUN_ID"] = earlier
@@ -66,7 +66,7 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
                 parent.tags({"git.dirty": str(code.dirty).lower(), "code.digest": code.digest})
                 parent.artifacts(folder, *(["changes.patch"] if code.dirty else []))
                 started = time.time()
-                _conduct(job.Sweep(root, folder, parent.id, code, constant(words), count), multirun)
+                _run_jobs(job.Sweep(root, folder, parent.id, code, constant(words), count), multirun)
                 # What the words do not make any more is not this sweep's; a study's jobs are all its own.
                 jobs = [one for one in progress.read(folder) if not count or one.written >= started]
                 _record(parent, folder, jobs, logarithmic(words))
@@ -74,10 +74,10 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
             if not list(folder.glob("*.json")):  # nothing was composed: no sweep at all
                 shutil.rmtree(folder)
                 if opened and not earlier:
-                    mlflow_run.forget(root, opened)
+                    mlflow_run.delete_run(root, opened)
 
 
-def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
+def _run_jobs(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
     """Have the jobs run, and show them meanwhile."""
     from tunetrail.tracking import mlflow_run
 
@@ -85,7 +85,7 @@ def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
     watching = threading.Thread(target=progress.watch, args=(sweep.folder, ended, sweep.total), daemon=True)
     watching.start()
     try:
-        multirun(sweep.folder.relative_to(sweep.root), lambda cfg: job.conduct(cfg, sweep))
+        multirun(sweep.folder.relative_to(sweep.root), lambda cfg: job.run_job(cfg, sweep))
     except UserError:  # of composing
         raise
     except Exception as error:  # of a sampler or a launcher: what the jobs did is told all the same
@@ -95,27 +95,27 @@ def _conduct(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
                 "which the options in conf/sweep/ set."
             ) from error
         print(redaction.shown(f"{sweep.folder.name}: {type(error).__name__}: {error}"), file=sys.stderr)
-        while job.going_on(sweep.root, sweep.folder):  # elsewhere, as on a cluster
-            for name in job.orphans(sweep.root, sweep.folder):
-                job.end(sweep.root, sweep.folder, name)
+        while job.running_jobs(sweep.root, sweep.folder):  # elsewhere, as on a cluster
+            for name in job.orphaned_jobs(sweep.root, sweep.folder):
+                job.terminate_jobs(sweep.root, sweep.folder, name)
             time.sleep(2)
     except (KeyboardInterrupt, SystemExit):
         interrupted = True
         # A signal to all of a process group takes joblib's processes before they hand it on to their jobs.
-        job.end(sweep.root, sweep.folder)
+        job.terminate_jobs(sweep.root, sweep.folder)
         raise
     finally:
-        runs = job.stop(sweep.root, sweep.folder)
+        runs = job.mark_stopped(sweep.root, sweep.folder)
         ended.set()
         watching.join()
         for run in runs:
-            mlflow_run.settle(sweep.root, run, "KILLED")
+            mlflow_run.close_run(sweep.root, run, "KILLED")
         if interrupted:
-            _tell_how_to_go_on(sweep)
+            _say_how_to_continue(sweep)
 
 
-def _tell_how_to_go_on(sweep: job.Sweep) -> None:
-    if alive := job.going_on(sweep.root, sweep.folder):
+def _say_how_to_continue(sweep: job.Sweep) -> None:
+    if alive := job.running_jobs(sweep.root, sweep.folder):
         print(f"{len(alive)} still run on other machines. End them there, with scancel on a cluster.", file=sys.stderr)
     if progress.read(sweep.folder):
         print("The same command goes on with them.", file=sys.stderr)
@@ -135,7 +135,7 @@ def _record(parent: Any, folder: Path, jobs: list[Job], log: frozenset[str]) -> 
     plots.save(figure, folder / "scores")
     parent.artifacts(folder, "scores.png", "scores.svg", into="sweep")
     if done:
-        best = min(done, key=lambda one: ranking.place(one.score, one.loss, one.number))
+        best = min(done, key=lambda one: ranking.sort_key(one.score, one.loss, one.number))
         below = ranking.below(best.score, best.base["value"] if best.base else None)
         score = f"{100 * best.score:.1f} % of the prompts (strict){below}"
         line = f"{ranking.best_of(one.score for one in done)}: {', '.join(filter(None, [score, ' '.join(best.overrides)]))}"

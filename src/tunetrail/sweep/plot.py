@@ -38,7 +38,7 @@ _ENDS = {"FAILED": "failed", "KILLED": "stopped", "RUNNING": "not ended", "FINIS
 def scores(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> Figure:
     """`jobs`: {"params": {name: text}, "score", "low", "high": shares or None, "status": MLflow's word}; at least one, in
     the order of their numbers. Where it is known also "loss", the last validation loss, by which equal jobs are ranked
-    (`ranking.place`), and "base", what its base scored, as {"value", "low", "high"}. `log` names the parameters that were
+    (`ranking.sort_key`), and "base", what its base scored, as {"value", "low", "high"}. `log` names the parameters that were
     declared logarithmic.
 
     A parameter has a panel if its values differ; where none does, the jobs stand side by side. A job without a score is a
@@ -75,7 +75,7 @@ def _scored(job: dict[str, Any]) -> bool:
 
 def _best(jobs: list[dict[str, Any]]) -> dict[str, Any] | None:
     numbered = [(number, job) for number, job in enumerate(jobs) if _scored(job)]
-    first = min(numbered, key=lambda of: ranking.place(of[1]["score"], of[1].get("loss"), of[0]), default=None)
+    first = min(numbered, key=lambda of: ranking.sort_key(of[1]["score"], of[1].get("loss"), of[0]), default=None)
     return first[1] if first else None
 
 

@@ -72,7 +72,7 @@ def _without_user(address: str) -> str:
 
 
 @contextlib.contextmanager
-def reached(root: Path) -> Iterator[MlflowClient]:
+def open_client(root: Path) -> Iterator[MlflowClient]:
     """A client of the store; what the store cannot do is said with the fix.
 
     Raises:
@@ -230,7 +230,7 @@ def _by_id(client: MlflowClient, number: str) -> Any:
 
 if __name__ == "__main__":
     try:
-        with reached(Path.cwd()):
+        with open_client(Path.cwd()):
             pass
     except UserError as error:
         sys.exit(f"error: {error}")

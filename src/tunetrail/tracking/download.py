@@ -89,7 +89,7 @@ def checkout(root: Path, folder: Path, name: str = "the run", again: str = "tune
         UserError: they are not to be had as they were recorded.
     """
     # Git ignores work/, and DVC takes no stage from an ignored file.
-    cache.lend(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
+    cache.write_shared_cache_config(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
     print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
     cache.bring(root, folder, _outs(folder), name, again)
 

@@ -34,7 +34,7 @@ _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
 class Run:
     """An open MLflow run; `sent` holds the points of its curves that it already has, by name and step.
 
-    Once it is open, a store that fails costs the record and not the run: the first failure is said, the rest is skipped.
+    If the store fails later, warn once, stop logging, keep training.
     """
 
     client: MlflowClient
@@ -42,17 +42,17 @@ class Run:
     experiment_id: str
     address: str  # of the store, without a password
     sent: set[tuple[str, int]] = field(default_factory=set)
-    lost: bool = False
-    again: bool = False  # opened once more, after an earlier try
-    stopped: threading.Event = field(default_factory=threading.Event)
+    store_failed: bool = False
+    resumed: bool = False  # opened once more, after an earlier try
+    stop_event: threading.Event = field(default_factory=threading.Event)
 
-    def _send(self, word: str, *given: Any, **named: Any) -> None:
-        if self.lost:
+    def _call(self, method: str, *given: Any, **named: Any) -> None:
+        if self.store_failed:
             return
         try:
-            getattr(self.client, word)(self.id, *given, **named)
+            getattr(self.client, method)(self.id, *given, **named)
         except connection.FAULTS as error:
-            self.lost = True
+            self.store_failed = True
             print(
                 f"tracking: {self.address} does not take the record ({shown(str(error))[:300]}). The run goes on, and "
                 "its files are kept here. The same command, given again later, trains nothing and uploads all of it.",
@@ -63,17 +63,17 @@ class Run:
         """Log dotted params; a value longer than MLflow takes ends in an ellipsis (params.yaml has it whole)."""
         entries = [Param(key, _cut(value, _MAX_PARAM_LENGTH)) for key, value in values.items()]
         for start in range(0, len(entries), _MAX_PARAMS):
-            self._send("log_batch", params=entries[start : start + _MAX_PARAMS])
+            self._call("log_batch", params=entries[start : start + _MAX_PARAMS])
 
     def tags(self, values: dict[str, Any]) -> None:
         """Set tags, those without a value left out."""
         entries = [RunTag(key, _cut(value, _MAX_TAG_LENGTH)) for key, value in values.items() if value not in (None, "")]
-        self._send("log_batch", tags=entries)
+        self._call("log_batch", tags=entries)
 
     def metrics(self, values: dict[str, float]) -> None:
         """Log the figures that a run has once."""
         now = int(time.time() * 1000)
-        self._send("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
+        self._call("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
 
     def steps(self, rows: list[dict[str, Any]]) -> None:
         """Log history lines, each at its own step and time; points that the run has are not sent twice."""
@@ -84,30 +84,30 @@ class Run:
             if key not in ("step", "time") and (key, row["step"]) not in self.sent
         ]
         for start in range(0, len(metrics), _MAX_METRICS):
-            self._send("log_batch", metrics=metrics[start : start + _MAX_METRICS])
-        self.sent |= set() if self.lost else {(metric.key, metric.step) for metric in metrics}
+            self._call("log_batch", metrics=metrics[start : start + _MAX_METRICS])
+        self.sent |= set() if self.store_failed else {(metric.key, metric.step) for metric in metrics}
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Name the data that the run was trained on."""
         data = Dataset(name=name, digest=digest[:36], source_type="local", source=shown(path), profile=profile)
-        self._send("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        self._call("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, root: Path, *paths: str, into: str | None = None) -> None:
         """Upload files, below the folder `into` of the record, and folders whole; what is not there is left out."""
         for path in paths:
             if (root / path).is_dir():
-                self._send("log_artifacts", str(root / path), path)
+                self._call("log_artifacts", str(root / path), path)
             elif (root / path).is_file():
-                self._send("log_artifact", str(root / path), into)
+                self._call("log_artifact", str(root / path), into)
 
     def text(self, name: str, text: str) -> None:
         """Keep `text` as the file `name` of the record."""
-        self._send("log_text", text, name)
+        self._call("log_text", text, name)
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED; a record that is not whole is not FINISHED."""
         with contextlib.suppress(*connection.FAULTS):
-            self.client.set_terminated(self.id, "FAILED" if self.lost and status == "FINISHED" else status)
+            self.client.set_terminated(self.id, "FAILED" if self.store_failed and status == "FINISHED" else status)
 
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
@@ -118,11 +118,11 @@ class Run:
         try:
             yield
         finally:
-            self.stopped.set()
+            self.stop_event.set()
             thread.join()
 
     def _follow(self, path: Path, offset: int) -> None:
-        while not self.stopped.wait(_SECONDS_BETWEEN_READS):
+        while not self.stop_event.wait(_SECONDS_BETWEEN_READS):
             rows, offset = history.read(path, offset)
             if rows:
                 self.steps(rows)
@@ -134,8 +134,8 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
     true status. `params` are the dotted ones that it will have (a sweep has none), with which an earlier try must agree.
 
     FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, which its tag `error` tells. A run of `place` (the
-    checkout, if not given) that is still RUNNING was left by kill -9, since one runs there at a time (`workspace.alone`): it
-    is closed as KILLED first.
+    checkout, if not given) that is still RUNNING was left by kill -9, since one runs there at a time
+    (`workspace.exclusive_lock`): it is closed as KILLED first.
 
     Raises:
         UserError: the tracking server cannot be reached; or it has no such run, or the run is another's to write or has
@@ -143,14 +143,14 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
     """
     given = os.environ.pop("MLFLOW_RUN_ID", "").strip()
     kept = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         found = reopening.run(client, given, root, name if place else "", kept) if given else None
         here = {CHECKOUT: f"{socket.gethostname()}:{place or root}"}
         for other in store.search(client, here, "attributes.status = 'RUNNING'"):
             if other.info.run_id != given:
                 client.set_terminated(other.info.run_id, "KILLED")
         sent: set[tuple[str, int]] = set()
-        again = False
+        resumed = False
         if found:
             info = found.info
             client.update_run(given, status="RUNNING", name=name if reopening.PROJECT in found.data.tags else None)
@@ -158,12 +158,12 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
             client.log_batch(given, tags=[RunTag(key, value) for key, value in (here | clean).items()])
             if _ERROR in found.data.tags:
                 client.delete_tag(given, _ERROR)
-            again = "name" in found.data.params  # one of ours; MLflow Projects begins a run with its entry point's
+            resumed = "name" in found.data.params  # one of ours; MLflow Projects begins a run with its entry point's
             curves = [key for key in found.data.metrics if key.startswith(("train/", "validation/"))]
             sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
             info = client.create_run(connection.experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, whole(client.tracking_uri), sent, again=again)
+        opened = Run(client, info.run_id, info.experiment_id, whole(client.tracking_uri), sent, resumed=resumed)
     status = "FAILED"
     try:
         yield opened
@@ -181,7 +181,7 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
 def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
     """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING. One
     that another checkout is running is not taken."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         tags = {store.PARENT: parent} | tags
         known = {key: tags[key] for key in (store.PARENT, "job.digest")}  # what a person typed may hold quotes
         for earlier in store.search(client, known, order="DESC"):
@@ -194,40 +194,40 @@ def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
 
 def create(root: Path, name: str, tags: dict[str, str]) -> str:
     """The id of a new run, for another process to open."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         return client.create_run(connection.experiment(client, root), run_name=name, tags=tags).info.run_id
 
 
 def tag(root: Path, run_id: str, tags: dict[str, str]) -> None:
     """Set tags of a run that has ended."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         client.log_batch(run_id, tags=[RunTag(key, shown(value)) for key, value in tags.items()])
 
 
 def sweep(root: Path, name: str) -> str | None:
     """The id of the newest run of this sweep that is nobody's child, in the experiment that the environment names, unless
     another checkout is running it."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         found, asked = store.search(client, {"sweep": name}, order="DESC"), connection.asked_for(client)
     own = [run.info for run in found if store.PARENT not in run.data.tags and not reopening.elsewhere(run, root)]
     return next((info.run_id for info in own if asked in (None, info.experiment_id)), None)
 
 
-def forget(root: Path, run_id: str) -> None:
+def delete_run(root: Path, run_id: str) -> None:
     """Delete a run that came to nothing; MLflow keeps it among the deleted."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         client.delete_run(run_id)
 
 
 def status(root: Path, run_id: str) -> str:
     """FINISHED, FAILED, KILLED or RUNNING."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         return client.get_run(run_id).info.status
 
 
-def settle(root: Path, run_id: str, status: str, error: str | None = None) -> None:
+def close_run(root: Path, run_id: str, status: str, error: str | None = None) -> None:
     """Close a run whose own process could not: it ended before it opened the run, or was killed."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         if client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, status)
         if error:

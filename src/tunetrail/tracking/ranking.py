@@ -1,4 +1,4 @@
-"""Runs as plain dicts (`store.plain`) -> the order in which they stand, who is of which sweep, and the best of its jobs.
+"""Runs as plain dicts (`store.to_dict`) -> the order in which they stand, who is of which sweep, and the best of its jobs.
 
 Not covered: whether the best is better by more than chance, which `compare` tests.
 """
@@ -50,7 +50,7 @@ def ordered(runs: list[Run], key: str) -> list[Run]:
             return 1, 0.0, value
         return (1, 0.0, "") if math.isnan(number) else (0, -number if metric else number, "")
 
-    return sorted(runs, key=place)
+    return sorted(runs, key=sort_key)
 
 
 def _unknown(key: str, metrics: set[str], params: set[str]) -> str:
@@ -89,7 +89,7 @@ def is_sweep(run: Run) -> bool:
     return "sweep" in run["tags"] and not run["parent"]
 
 
-def instead(run: Run, jobs: list[Run]) -> str:
+def sweep_hint(run: Run, jobs: list[Run]) -> str:
     """Why a command that takes a run does not take this sweep, and which of its `jobs` is the one to name."""
     first = best(jobs)
     told = "None of its jobs has come to its end with a score"
@@ -103,7 +103,7 @@ def instead(run: Run, jobs: list[Run]) -> str:
     )
 
 
-def place(score: float, loss: float | None, number: float) -> tuple[float, float, float]:
+def sort_key(score: float, loss: float | None, number: float) -> tuple[float, float, float]:
     """Where a job stands among those of its sweep, the best lowest.
 
     The higher Prompt Strict (a share) comes first; of equal ones the lower last validation loss (nats a token; without one,
@@ -118,11 +118,11 @@ def scored(jobs: list[Run]) -> list[Run]:
 
 
 def best(jobs: list[Run]) -> Run | None:
-    """The job of a sweep that stands first (`place`); jobs recorded without their number count by their start."""
+    """The job of a sweep that stands first (`sort_key`); jobs recorded without their number count by their start."""
 
     def stands(job: Run) -> tuple[Any, ...]:
         number = float(job["tags"].get(NUMBER, math.inf))
-        return *place(job["metrics"][BEST], job["metrics"].get(LOSS), number), job["started"] or ""
+        return *sort_key(job["metrics"][BEST], job["metrics"].get(LOSS), number), job["started"] or ""
 
     return min(scored(jobs), key=stands, default=None)
 

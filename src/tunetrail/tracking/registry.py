@@ -91,7 +91,7 @@ def against(root: Path, name: str, run: Any, found: dict[str, Any]) -> list[str]
     if found["ifeval"]["delta"]["prompt_strict"]["low"] <= 0:
         gain = metrics.interval(found["ifeval"]["delta"]["prompt_strict"], sign="+")
         reasons.append(f"it does not beat its base outside the 95 % interval: Prompt Strict {gain}, in points")
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         champion = _champion(client, name)
     if champion is None or champion.run_id == run.info.run_id:
         return reasons
@@ -113,7 +113,7 @@ def against(root: Path, name: str, run: Any, found: dict[str, Any]) -> list[str]
 
 def version(root: Path, name: str, run_id: str) -> str | None:
     """The version of the registered model `name` that the run's model is already, or None."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         found = [one for one in client.search_model_versions(f"run_id = '{run_id}'") if one.name == name]
     return str(found[0].version) if found else None
 
@@ -127,7 +127,7 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
     Raises:
         UserError: the store does not take it.
     """
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         logged = client.create_logged_model(run.info.experiment_id, "tuned", run.info.run_id, model_type="causal-lm")
         status = LoggedModelStatus.FAILED
         try:
@@ -158,7 +158,7 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
 
 def crown(root: Path, name: str, version: str, reasons: Sequence[str]) -> None:
     """Give the version the alias `champion`, and keep with it the `reasons` against that."""
-    with connection.reached(root) as client:
+    with connection.open_client(root) as client:
         if reasons:
             client.set_model_version_tag(name, version, "promoted.against", "; ".join(reasons))
         client.set_registered_model_alias(name, CHAMPION, version)
@@ -228,7 +228,7 @@ def requirements(run: Any, adapter: bool) -> list[str]:
 
 def _metrics(root: Path, run_id: str | None) -> dict[str, Any] | None:
     """The run's report/metrics.json, or None where there is none."""
-    found = store.texts(root, run_id, [METRICS]) if run_id else {}
+    found = store.read_artifacts(root, run_id, [METRICS]) if run_id else {}
     return json.loads(found[METRICS]) if found else None
 
 

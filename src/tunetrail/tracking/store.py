@@ -17,7 +17,7 @@ from tunetrail import UserError
 from tunetrail.redaction import shown as shown
 from tunetrail.tracking import ranking
 from tunetrail.tracking.connection import EXPERIMENT as EXPERIMENT
-from tunetrail.tracking.connection import reached as reached
+from tunetrail.tracking.connection import open_client as reached
 from tunetrail.tracking.connection import uri as uri
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag, by which its UI nests runs
@@ -49,18 +49,18 @@ def runs(root: Path, word: str = "") -> list[Any]:
 
 
 def every(root: Path) -> list[dict[str, Any]]:
-    """All runs of the store as `plain` has them, the newest first."""
+    """All runs of the store as `to_dict` has them, the newest first."""
     with reached(root) as client:
-        return [plain(run) for run in search(client, {}, order="DESC")]
+        return [to_dict(run) for run in search(client, {}, order="DESC")]
 
 
 def children(root: Path, parent: str) -> list[dict[str, Any]]:
-    """The jobs of the sweep whose run is `parent`, the oldest first, as `plain` has them."""
+    """The jobs of the sweep whose run is `parent`, the oldest first, as `to_dict` has them."""
     with reached(root) as client:
-        return [plain(run) for run in search(client, {PARENT: parent})]
+        return [to_dict(run) for run in search(client, {PARENT: parent})]
 
 
-def plain(run: Any) -> dict[str, Any]:
+def to_dict(run: Any) -> dict[str, Any]:
     """An MLflow run without MLflow.
 
     `started` and `ended` are in ISO 8601 (None before), `parent` is a run's id or None, `artifacts` their address as it may
@@ -108,8 +108,8 @@ def single(root: Path, word: str) -> Any:
         UserError: as `find`; or it is a sweep, and the message names the best of its jobs.
     """
     run = find(root, word)
-    if ranking.is_sweep(plain(run)):
-        raise UserError(ranking.instead(plain(run), children(root, run.info.run_id)))
+    if ranking.is_sweep(to_dict(run)):
+        raise UserError(ranking.sweep_hint(to_dict(run), children(root, run.info.run_id)))
     return run
 
 
@@ -162,7 +162,7 @@ def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> lis
     return [name for name in names if name not in there]
 
 
-def texts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
+def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
     """What is in these files of the run's record, by their names; those that it does not have are left out."""
     with tempfile.TemporaryDirectory() as folder:
         names = list(names)
@@ -170,7 +170,7 @@ def texts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
         return {name: (Path(folder) / name).read_text(encoding="utf-8") for name in names if name not in missing}
 
 
-def holds(root: Path, run_id: str, name: str) -> bool:
+def has_artifact(root: Path, run_id: str, name: str) -> bool:
     """Whether the run's record has a file or folder of this name at its top."""
     with reached(root) as client:
         return any(file.path == name for file in client.list_artifacts(run_id))

@@ -99,7 +99,7 @@ def test_the_demos_rows_and_tokens_are_axolotls_to_the_token(tmp_path, monkeypat
         checkpoint.copy(Path("work/base/untrained"), Path("work/base/trained"))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "tool", trained)
+    monkeypatch.setattr(launch, "run_tool", trained)
     values = composed()
     params.write_yaml(Path("params.yaml"), values)
     for stage in (fetch, prepare, base):

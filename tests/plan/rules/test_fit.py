@@ -71,7 +71,7 @@ def test_without_bfloat16_an_adapter_is_trained_in_float16_and_all_weights_in_fl
 ):
     train = composed("experiment=llama3_8b_alpaca", *words)["train"]
     assert fit.precision(train, device, bf16) == expected
-    assert fit.runnable(train, device, bf16) == train | expected
+    assert fit.with_supported_precision(train, device, bf16) == train | expected
 
 
 def test_the_settings_of_an_adapter_are_those_of_its_method(composed):

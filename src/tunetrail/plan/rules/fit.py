@@ -21,7 +21,7 @@ OTHER_ROWS = {"prepare": "file", "prepare.path": "FILE"}
 HELD_OUT = {"prepare.validation_rows": 0.05}  # of the rows, as in conf/prepare/file.yaml
 
 
-def runnable(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:
+def with_supported_precision(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:
     """The Axolotl config with `precision`'s settings."""
     return train | precision(train, device, bf16)
 
@@ -47,7 +47,7 @@ def training(values: dict[str, Any], facts: dict[str, Any]) -> Settings | None:
     """
     device, shape = facts["device"], Architecture(**facts["model"]["shape"])
     for method, does in _methods(values["train"], device):
-        train = runnable(values["train"] | does, device["name"], device["bf16"])
+        train = with_supported_precision(values["train"] | does, device["name"], device["bf16"])
         for settings in _savings(train, device["name"] != "cpu"):
             mended = train | {key.removeprefix("train."): value for key, value in settings.items()}
             if memory.needed(memory.training(shape, mended, device["count"])) <= _MARGIN * facts["memory"]["capacity"]:
