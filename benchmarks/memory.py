@@ -7,7 +7,7 @@ tests/plan/estimate/test_memory.py holds what `tunetrail plan` says against that
 
 Memory is PyTorch's own count in GiB, as Axolotl logs it (`max_allocated`: tensors; `reserved`: with the blocks that the
 allocator holds free), so the driver's context, about half a GiB, is not in it. A training that fails while it saves has
-been measured all the same. ROWS is a file of Alpaca rows, TOKENIZER a folder.
+been measured anyway. ROWS is a file of Alpaca rows, TOKENIZER a folder.
 """
 
 import json

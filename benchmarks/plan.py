@@ -1,8 +1,8 @@
-"""How long `tunetrail plan` takes, and the seconds that it foretells over those that runs then take, in a fresh clone.
+"""How long `tunetrail plan` takes, and the seconds that it predicts over those that runs then take, in a fresh clone.
 
     python benchmarks/plan.py [ROWS]    ROWS: a file of Alpaca rows, planned too
 
-The first run is foretold by the device's default, each later one by what the runs before it took on this machine. The
+The first run is predicted by the device's default, each later one by what the runs before it took on this machine. The
 stages that are not a part of a plan's time (`base`, `contract`, ...) are left out of both. Nothing else may run meanwhile.
 """
 
@@ -47,15 +47,15 @@ def main(rows: list[str]) -> None:
             print(f"plan, {name}: {tunetrail('plan', *words)[1]:.1f} s", flush=True)
         for words in RUNS:
             plan = json.loads(tunetrail("plan", *words, "--json")[0])["time"]
-            foretold = {"training": plan["training_s"] + plan["validation_s"], "evaluation": plan["evaluation_s"]}
+            predicted = {"training": plan["training_s"] + plan["validation_s"], "evaluation": plan["evaluation_s"]}
             tunetrail("run", *words)
             lines = map(json.loads, (clone / "work" / "seconds.jsonl").read_text().splitlines())
             taken = {line["stage"]: line["seconds"] for line in lines}
             told = []
             for what, stages in STAGES.items():
                 seconds = sum(taken[stage] for stage in stages)
-                told.append(f"{what} {foretold[what]:.0f} s of {seconds:.0f} s ({foretold[what] / seconds - 1:+.0%})")
-            whole = sum(foretold.values()) / sum(taken[stage] for stages in STAGES.values() for stage in stages)
+                told.append(f"{what} {predicted[what]:.0f} s of {seconds:.0f} s ({predicted[what] / seconds - 1:+.0%})")
+            whole = sum(predicted.values()) / sum(taken[stage] for stages in STAGES.values() for stage in stages)
             print(f"run, {' '.join(words) or 'the demo'}: {', '.join(told)}, all {whole - 1:+.0%}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A plan's facts without a plan: a run with which nothing is wrong, but for what a test changes. And a mend, carried out."""
+"""A plan's facts without a plan: a run with which nothing is wrong, but for what a test changes. And a fix, carried out."""
 
 import dataclasses
 import shlex
@@ -83,9 +83,9 @@ def on(values, name, count=1):
     )
 
 
-def mended(composed, known, finding, *words):
-    """The values of the command `words`, mended, each key of them known to its tool."""
-    values = composed(*compose.retyped(list(words), shlex.split(finding.mend)))
+def fixed(composed, known, finding, *words):
+    """The values of the command `words`, fixed, each key of them known to its tool."""
+    values = composed(*compose.retyped(list(words), shlex.split(finding.fix)))
     check.check(values, known)
     return values
 

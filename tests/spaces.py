@@ -42,7 +42,7 @@ def parameters(folder, seed, base="base"):
 
 
 def finish(root, name, seed, base="base", experiment=True):
-    """A run that came to its end, recorded as `tunetrail run` does it; returns its id."""
+    """A run that finished, recorded as `tunetrail run` does it; returns its id."""
     parameters(root, seed, base)
     command(root, "dvc", "repro", "--quiet")
     with mlflow_run.run(root, name) as run:

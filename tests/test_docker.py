@@ -1,4 +1,4 @@
-"""docker/ and the lock files, held against what they promise, without a Docker engine.
+"""docker/ and the lock files, compared with what they promise, without a Docker engine.
 
 Not shown here, since only an engine and a GPU can: that the images build on their published bases, and what they see of a
 device. `test_server.py` runs the parts of compose.yaml.

@@ -1,4 +1,4 @@
-"""AMD's published recipe and what puts it right, held against each other, against Axolotl and against accelerate."""
+"""AMD's published recipe and what puts it right, compared with each other, against Axolotl and against accelerate."""
 
 import itertools
 import json

@@ -120,7 +120,7 @@ def refuse(values: dict[str, Any], root: Path) -> None:
 
 def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any]]:
     """The facts of the run, and what is wrong with it; where the facts cannot be known, why not as `unknown`, and what
-    the tools refuse all the same.
+    the tools refuse anyway.
 
     Raises:
         UserError: the device is not known, or a tool cannot be asked.
@@ -193,7 +193,7 @@ def _compare(root: Path, ran: set[str]) -> None:
 
 
 def _saved(root: Path, name: str) -> str | None:
-    """The run as a DVC experiment; without one the run is recorded all the same."""
+    """The run as a DVC experiment; without one the run is recorded anyway."""
     try:
         return worktree.save(root, name)
     except UserError as error:

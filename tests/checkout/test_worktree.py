@@ -164,10 +164,10 @@ def test_a_second_call_takes_the_worktree_as_it_is_and_one_that_was_removed_or_h
     checkout = copy(root)
     (checkout / "work").mkdir()
     (checkout / "work" / "checkpoint").touch()
-    (checkout / "src" / "tunetrail" / "code.py").write_text("mended = True\n")
+    (checkout / "src" / "tunetrail" / "code.py").write_text("fixed = True\n")
     assert copy(root) == checkout
     assert (checkout / "work" / "checkpoint").exists()
-    assert (checkout / "src" / "tunetrail" / "code.py").read_text() == "mended = True\n"
+    assert (checkout / "src" / "tunetrail" / "code.py").read_text() == "fixed = True\n"
 
     (checkout / ".dvc" / "config.local").unlink()  # as if it had been killed just before
     copy(root)

@@ -72,7 +72,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
     ("overrides", "says"),
     [
         ((*FILE, "prepare.path=nowhere.jsonl"), ["nowhere.jsonl: no such file", "Give"]),
-        ((*FILE, "prepare.path=broken.jsonl"), ["broken.jsonl, line 2: not JSON", "Mend or remove"]),
+        ((*FILE, "prepare.path=broken.jsonl"), ["broken.jsonl, line 2: not JSON", "Fix or remove"]),
         ((*FILE, "prepare.path=no_field.jsonl"), ["row 2: no field 'output'"]),
         ((*FILE, "prepare.path=empty_output.jsonl"), ["row 2: 'output' is empty", "prepare.empty=drop"]),
         ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8, byte 0xE9", "find out"]),

@@ -49,7 +49,7 @@ def test_what_the_schema_knows_passes():
         ({"seed": 1, "train": {"lerning_rate": 1}}, "train.lerning_rate: no such key. Did you mean train.learning_rate?"),
         ({"seed": 1, "train": {"xyzzy": 1}}, "train has: train.datasets, train.learning_rate, train.pad_token."),
         ({"seed": 1, "train": {"lr": 1}}, "train.lr: no such key. Did you mean train.learning_rate?"),
-        ({"seed": float("inf"), "train": {}}, "seed: inf is no number to compute with"),
+        ({"seed": float("inf"), "train": {}}, "seed: inf is not a finite number"),
         ({"seed": 1, "train": {}, "trian": {}}, "trian: no such key. Did you mean train?"),
         ({"seed": "one", "train": {}}, "seed: 'one' is not of type 'integer'"),
         ({"seed": 1, "train": {"learning_rate": "fast"}}, "train.learning_rate: 'fast' is not of type 'number'"),

@@ -36,7 +36,7 @@ def test_a_line_may_be_long(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"a": 1}\n{"a": \n', "line 2: not JSON (Expecting value). Mend or remove the line"),
+        ('{"a": 1}\n{"a": \n', "line 2: not JSON (Expecting value). Fix or remove the line"),
         ('{"a": 1}\n{"a": \n{}\n{"b"', "line 2: not JSON (Expecting value); so are 2 of 4 lines"),
         ('[{"a": 1},\n {"b" "b"}]', "line 2: not JSON"),
         ('{"a": 1,}', "line 1: not JSON (a comma before the closing bracket)"),

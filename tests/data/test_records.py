@@ -40,7 +40,7 @@ def test_each_fault_names_the_file_the_place_and_a_remedy(tmp_path, content, say
     message = str(error.value)
     assert message.startswith(str(file))
     assert says in message
-    assert any(word in message for word in ("Mend", "Give", "Convert", "Each row"))
+    assert any(word in message for word in ("Fix", "Give", "Convert", "Each row"))
 
 
 def test_prompts_need_one_kwargs_for_each_instruction(tmp_path):

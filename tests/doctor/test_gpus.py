@@ -48,7 +48,7 @@ def test_a_gpu_build_that_sees_none_is_red_where_one_is_expected_or_its_driver_i
     line = told("rocm", CARDS.format(count=0), expect, drivers)
     assert line.mark == mark
     assert "CPU cores" in line.found
-    assert ("/dev/kfd" in line.remedy) is (mark == "fail")
+    assert ("/dev/kfd" in line.fix) is (mark == "fail")
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_a_gpu_build_that_sees_none_is_red_where_one_is_expected_or_its_driver_i
 def test_a_cpu_build_is_not_asked_and_a_gpu_that_it_leaves_unused_is_said(told, expect, drivers, mark):
     line = told("cpu", "raise SystemExit('asked')", expect, drivers)
     assert line.mark == mark
-    assert line.remedy == ("" if mark == "ok" else lines.BRINGS_TORCH["cuda"])
+    assert line.fix == ("" if mark == "ok" else lines.BRINGS_TORCH["cuda"])
     assert ("(CUDA here)" in line.found) is bool(drivers)
 
 
 def test_a_torch_that_does_not_start_or_hangs_is_red(told, monkeypatch, tmp_path):
     line = told("cuda", "raise ImportError('libcudart.so.13')")
     assert (line.mark, line.found) == ("fail", "torch does not start, or not within 60 s")
-    assert "torch.cuda.init()" in line.remedy
+    assert "torch.cuda.init()" in line.fix
     monkeypatch.setattr(gpus, "_PATIENCE", 1)
     started = time.monotonic()
     assert told("cuda", "import time; time.sleep(60)").mark == "fail"

@@ -81,22 +81,22 @@ def test_a_machine_that_can_run_the_demo_has_no_red_line_and_every_line_is_told(
     assert (done.returncode, done.stderr) == (0, "")
     assert {line["mark"] for line in found.values()} <= {"ok", "warn"}
     assert all(line["found"] for line in found.values())
-    assert all(line["remedy"] for line in found.values() if line["mark"] == "warn")
+    assert all(line["fix"] for line in found.values() if line["mark"] == "warn")
     assert f"mlflow {lines._version('mlflow')}," in found["tools"]["found"]
 
 
 def test_the_table_has_a_line_a_check_and_ends_with_what_to_do_about_those_that_are_not_well(checkout):
     done = run(checkout, "tokens", "remote", "telemetry")
-    told, _, remedies = done.stdout.partition("\nwhat to do:\n")
+    told, _, fixes = done.stdout.partition("\nwhat to do:\n")
     assert re.findall(r"^(\w+) +(\w+)", told, re.MULTILINE) == [("warn", "tokens"), ("warn", "remote"), ("ok", "telemetry")]
-    assert [line.split()[0] for line in remedies.splitlines()] == ["tokens", "remote"]
-    assert "dvc remote add --default storage" in remedies
+    assert [line.split()[0] for line in fixes.splitlines()] == ["tokens", "remote"]
+    assert "dvc remote add --default storage" in fixes
     assert max(map(len, told.splitlines())) <= 120
 
 
 def test_what_mends_two_checks_is_said_once(checkout):
-    remedies = run(checkout, "torch", "devices", "--expect", "rocm").stdout.partition("\nwhat to do:\n")[2].splitlines()
-    assert [line.split("  ")[1] for line in remedies] == ["torch, devices"]
+    fixes = run(checkout, "torch", "devices", "--expect", "rocm").stdout.partition("\nwhat to do:\n")[2].splitlines()
+    assert [line.split("  ")[1] for line in fixes] == ["torch, devices"]
 
 
 def test_marks_are_coloured_on_a_terminal_alone(checkout):
@@ -153,7 +153,7 @@ def test_a_package_that_is_not_the_locks_is_yellow_and_named_and_one_that_the_pr
         f"2 of 2 packages differ from requirements/default.txt: matplotlib {lines._version('matplotlib')} (==0.1), "
         "no-such-package missing (==1.0)"
     )
-    assert found.remedy.endswith("uv pip install --requirement requirements/default.txt")
+    assert found.fix.endswith("uv pip install --requirement requirements/default.txt")
     project.write_text(re.sub(r"mlflow==[\d.]+", "mlflow==0.1", project.read_text()))
     assert line("lock").mark == "fail"
     assert line("lock").found.startswith(f"not what pyproject.toml asks for: mlflow {lines._version('mlflow')} (==0.1)")
@@ -170,7 +170,7 @@ def test_amds_torch_goes_with_its_own_lock_which_is_installed_without_resolving(
     (checkout / "requirements" / "rocm.txt").write_text("no-such-package==1.0\n")
     monkeypatch.setattr(lines, "build", lambda: lines.Build("rocm", ""))
     assert line("lock").found.startswith("1 of 1 packages differ from requirements/rocm.txt")
-    assert line("lock").remedy.endswith("uv pip install --no-deps --requirement requirements/rocm.txt")
+    assert line("lock").fix.endswith("uv pip install --no-deps --requirement requirements/rocm.txt")
 
 
 def test_a_tool_or_a_torch_that_is_not_installed_is_red_with_the_command_that_brings_it(line, monkeypatch):
@@ -178,14 +178,14 @@ def test_a_tool_or_a_torch_that_is_not_installed_is_red_with_the_command_that_br
     monkeypatch.setattr(lines, "build", lambda: None)
     assert line("tools").mark == line("torch").mark == "fail"
     assert line("tools").found.endswith("no-such-tool missing")
-    assert line("torch").remedy == lines.BRINGS_TORCH["cpu"]
+    assert line("torch").fix == lines.BRINGS_TORCH["cpu"]
 
 
 def test_a_python_that_the_project_does_not_take_is_red(checkout, line):
     assert line("python").mark == "ok"
     project = checkout / "pyproject.toml"
     project.write_text(re.sub(r'requires-python = ".*"', 'requires-python = ">=3.99"', project.read_text()))
-    assert (line("python").mark, line("python").remedy) == ("fail", "make PYTHON=python3.12 setup")
+    assert (line("python").mark, line("python").fix) == ("fail", "make PYTHON=python3.12 setup")
     assert line("python").found.endswith("asks for >=3.99")
 
 
@@ -194,7 +194,7 @@ def test_a_checkout_without_a_commit_is_red(checkout, line):
     shutil.rmtree(checkout / ".git")
     subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
     assert line("git").mark == "fail"
-    asks = line("git").remedy.removesuffix(" says why")
+    asks = line("git").fix.removesuffix(" says why")
     assert "does not have any commits" in subprocess.run(asks, shell=True, capture_output=True, text=True).stderr
 
 
@@ -211,7 +211,7 @@ def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NLTK_DATA", f"/nowhere{os.pathsep}{tmp_path / 'nltk'}")
     if line("punkt_tab").mark == "warn":  # unless the whole machine has it
-        assert "nltk.downloader punkt_tab" in line("punkt_tab").remedy
+        assert "nltk.downloader punkt_tab" in line("punkt_tab").fix
         assert f"in NLTK_DATA ({os.environ['NLTK_DATA']})" in line("punkt_tab").found
     (tmp_path / "nltk" / "tokenizers" / "punkt_tab").mkdir(parents=True)
     assert line("punkt_tab") == Line("ok", str(tmp_path / "nltk"))

@@ -112,7 +112,7 @@ def test_white_space_around_an_address_is_none_of_it(tracked, serve):
 
 
 @pytest.mark.parametrize(
-    ("answers", "told", "remedy"),
+    ("answers", "told", "fix"),
     [
         ({}, "answers 404, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
         ({"/health": (200, "hello")}, "answers 200, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
@@ -124,12 +124,12 @@ def test_white_space_around_an_address_is_none_of_it(tracked, serve):
         ),
     ],
 )
-def test_what_is_no_tracking_server_or_lets_nobody_in_is_red(tracked, serve, answers, told, remedy):
+def test_what_is_no_tracking_server_or_lets_nobody_in_is_red(tracked, serve, answers, told, fix):
     line = tracked(f"http://{serve(answers).place}")
     assert line.mark == "fail"
     assert told in line.found
-    assert line.remedy.startswith(remedy)
-    assert "unset MLFLOW_TRACKING_URI" in line.remedy
+    assert line.fix.startswith(fix)
+    assert "unset MLFLOW_TRACKING_URI" in line.fix
 
 
 def test_a_port_where_nobody_listens_is_red_with_the_systems_reason(tracked):
@@ -137,7 +137,7 @@ def test_a_port_where_nobody_listens_is_red_with_the_systems_reason(tracked):
         place = "{}:{}".format(*listener.getsockname())
     line = tracked(f"http://{place}")
     assert line.found == f"http://{place}: no answer (Connection refused)"
-    assert line.remedy.startswith("start it")
+    assert line.fix.startswith("start it")
 
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(tracked, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_certificate_that_python_does_not_know_is_yellow(tracked, serve, tmp_p
 
 def test_a_store_that_is_not_asked_is_said(tracked):
     line = tracked("postgresql://me:secret@host/mlflow")
-    assert (line.mark, line.remedy) == ("warn", "tunetrail ls asks it")
+    assert (line.mark, line.fix) == ("warn", "tunetrail ls asks it")
 
 
 def test_the_checkouts_own_store_is_made_by_the_first_run(tracked, tmp_path):
@@ -208,14 +208,14 @@ def test_a_store_of_this_mlflow_is_well_and_one_of_another_is_red_with_the_way_o
     file, newest = root / "mlflow.db", outage.schemas()[0]
     line = services.tracking(Asked(root))
     assert (line.mark, line.found) == ("ok", f"{file}, 0 runs, schema {newest}")
-    for version, remedy in (
+    for version, fix in (
         ("0584bdc529eb", f"mlflow db upgrade sqlite:///{file}"),  # of 2024
         ("of-a-later-mlflow", "bring the environment in step with the lock"),
     ):
         with closing(sqlite3.connect(file)) as store, store:
             store.execute("UPDATE alembic_version SET version_num = ?", [version])
         line = services.tracking(Asked(root))
-        assert (line.mark, line.remedy) == ("fail", remedy)
+        assert (line.mark, line.fix) == ("fail", fix)
         assert version in line.found
 
 
@@ -261,7 +261,7 @@ def test_a_hub_that_is_gone_is_yellow_with_what_can_be_done_without(hub, monkeyp
     line = hub()[1]
     assert line.mark == "warn"
     assert "no answer (Connection refused); in its cache: nothing that conf/ pins" in line.found
-    assert "model=local" in line.remedy
+    assert "model=local" in line.fix
 
 
 def test_offline_the_hub_is_not_asked_and_what_its_cache_has_whole_is_named(hub, monkeypatch, tmp_path):
@@ -287,7 +287,7 @@ def test_tokens_are_there_or_not_and_a_pair_is_of_use_together_only(monkeypatch,
     line = services.tokens(Asked(tmp_path))
     assert line.mark == "warn"
     assert line.found.startswith("there: none; not there: HF_TOKEN, ")
-    assert "hf auth login" in line.remedy
+    assert "hf auth login" in line.fix
     (tmp_path / "token").write_text("\n")
     assert services.tokens(Asked(tmp_path)).mark == "warn"
     (tmp_path / "token").write_text("hf_x\n")
@@ -295,7 +295,7 @@ def test_tokens_are_there_or_not_and_a_pair_is_of_use_together_only(monkeypatch,
     assert (line.mark, line.found.split(";")[0]) == ("ok", "there: the hub's token file")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     line = services.tokens(Asked(tmp_path))
-    assert (line.mark, "AWS_SECRET_ACCESS_KEY" in line.remedy) == ("warn", True)
+    assert (line.mark, "AWS_SECRET_ACCESS_KEY" in line.fix) == ("warn", True)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     assert services.tokens(Asked(tmp_path)).mark == "ok"
 
@@ -316,7 +316,7 @@ def remote(tmp_path):
 def test_a_checkout_without_a_remote_is_told_how_to_add_one_by_which_dvc_then_has_it(remote, tmp_path):
     line = remote("")
     assert line.mark == "warn"
-    words = line.remedy.partition(" s3://")[0].split()
+    words = line.fix.partition(" s3://")[0].split()
     assert words == ["dvc", "remote", "add", "--default", "storage"]
     subprocess.run([*words, str(tmp_path / "far")], cwd=tmp_path, check=True, capture_output=True)
     assert services.remote(Asked(tmp_path)).found == f"storage ({tmp_path / 'far'}), by default storage"
@@ -326,7 +326,7 @@ def test_remotes_are_named_without_their_passwords_and_one_should_be_the_default
     far = "['remote \"far.away\"']\n    url = https://me:secret@host/secret\n    password = secret\n"
     line = remote(far)
     assert (line.mark, line.found) == ("warn", "far.away (https://host), none of them the default")
-    assert line.remedy == "dvc remote default far.away"
+    assert line.fix == "dvc remote default far.away"
     line = remote(f"[core]\n    remote = far.away\n{far}")
     assert (line.mark, line.found) == ("ok", "far.away (https://host), by default far.away")
 
@@ -335,7 +335,7 @@ def test_a_remote_that_dvc_has_no_package_for_is_red(remote):
     package = "dvc_oss"
     assert not services.importlib.util.find_spec(package)
     line = remote("['remote \"far\"']\n    url = oss://bucket/path\n")
-    assert (line.mark, line.remedy.endswith("uv pip install dvc-oss")) == ("fail", True)
+    assert (line.mark, line.fix.endswith("uv pip install dvc-oss")) == ("fail", True)
 
 
 def test_a_config_that_dvc_does_not_read_is_red_and_none_of_it_is_told(remote):

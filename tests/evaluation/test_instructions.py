@@ -1,4 +1,4 @@
-"""Instructions of evaluation prompts, held against lm-eval's own checkers before anything runs."""
+"""Instructions of evaluation prompts, compared with lm-eval's own checkers before anything runs."""
 
 import json
 

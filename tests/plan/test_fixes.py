@@ -1,4 +1,4 @@
-"""Mends of what refuses a run, typed and planned once more, over the real conf tree and the recorded statistics."""
+"""Fixes of what refuses a run, typed and planned once more, over the real conf tree and the recorded statistics."""
 
 import json
 
@@ -11,8 +11,8 @@ from tunetrail.plan import fixes
 from tunetrail.plan.rules.finding import ERROR, Finding
 
 
-def finding(mend):
-    return Finding("X", ERROR, "", "", mend)
+def finding(fix):
+    return Finding("X", ERROR, "", "", fix)
 
 
 def test_mends_are_tried_until_nothing_refuses_the_run():
@@ -33,9 +33,9 @@ def test_what_is_refused_for_ever_has_no_remedy():
     assert fixes.find(["seed=1"], [], pytest.fail) == ["seed=1"]
 
 
-@pytest.mark.parametrize("mend", ["leave it out", "tunetrail gc", "a, b"])
-def test_what_only_a_person_can_do_is_no_remedy(mend):
-    assert fixes.find([], [finding(mend)], pytest.fail) is None
+@pytest.mark.parametrize("fix", ["leave it out", "tunetrail gc", "a, b"])
+def test_what_only_a_person_can_do_is_no_remedy(fix):
+    assert fixes.find([], [finding(fix)], pytest.fail) is None
 
 
 def test_a_mend_that_cannot_be_composed_is_no_remedy():
@@ -63,8 +63,8 @@ REFUSED = [
 def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
     refused = plan(*words, "--json")
     assert refused.returncode == 2, refused.stdout + refused.stderr
-    mended = plan(*json.loads(refused.stdout)["remedy"], "--json")
-    assert mended.returncode == 0, mended.stdout + mended.stderr
+    fixed = plan(*json.loads(refused.stdout)["fix"], "--json")
+    assert fixed.returncode == 0, fixed.stdout + fixed.stderr
 
 
 @pytest.mark.parametrize(
@@ -84,24 +84,24 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
     ],
 )
 def test_no_more_is_changed_than_it_takes(plan, words, added):
-    found = json.loads(plan(*words, "--json").stdout)["remedy"]
+    found = json.loads(plan(*words, "--json").stdout)["fix"]
     assert [word for word in found if word not in words or word in added] == added
 
 
 def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
     words = ("model=llama3_8b", "prepare=alpaca_cleaned", "evaluate=ifeval", "plan.device=mi300x", "plan.num_gpus=8")
-    mended = json.loads(plan(*words, "--json").stdout)["remedy"]
-    assert {"accelerate.num_processes=8", "++accelerate.multi_gpu=true"} <= set(mended)
-    assert "hardware=rocm" in mended
-    codes = [one["code"] for one in json.loads(plan(*mended, "--json").stdout)["findings"]]
+    fixed = json.loads(plan(*words, "--json").stdout)["fix"]
+    assert {"accelerate.num_processes=8", "++accelerate.multi_gpu=true"} <= set(fixed)
+    assert "hardware=rocm" in fixed
+    codes = [one["code"] for one in json.loads(plan(*fixed, "--json").stdout)["findings"]]
     assert "PLANNED_OTHERWISE" not in codes
 
 
 def test_a_model_that_nothing_makes_room_for_has_no_remedy(plan):
     said = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
-    assert said["remedy"] is None
-    (mend,) = (one["mend"] for one in said["findings"] if one["code"] == "OUT_OF_MEMORY")
-    assert mend.startswith("a smaller model")
+    assert said["fix"] is None
+    (fix,) = (one["fix"] for one in said["findings"] if one["code"] == "OUT_OF_MEMORY")
+    assert fix.startswith("a smaller model")
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_a_model_that_nothing_makes_room_for_has_no_remedy(plan):
 def test_what_is_only_spelled_like_a_key_has_a_hint_and_no_command(plan, words):
     done = plan(*words, "--json")
     found = json.loads(done.stdout)
-    assert (done.returncode, done.stderr, found["remedy"]) == (2, "", None)
+    assert (done.returncode, done.stderr, found["fix"]) == (2, "", None)
     assert {one["code"] for one in found["findings"]} == {"UNKNOWN_KEY"}
     assert "hunter2" not in done.stdout
 
 
 def test_every_wrong_key_is_found_where_hydra_stops_at_the_first(plan):
     done = plan("train.lerning_rate=1e-3", "lora_rank=8", "+train.warmup_step=1", "train.learning_rate=1e-3", "--json")
-    assert [(one["what"].partition(":")[0], one["mend"]) for one in json.loads(done.stdout)["findings"]] == [
+    assert [(one["what"].partition(":")[0], one["fix"]) for one in json.loads(done.stdout)["findings"]] == [
         ("train.lerning_rate", "correct train.lerning_rate, or leave it out"),
         ("lora_rank", "~lora_rank +train.lora_r=8"),
         ("train.warmup_step", "correct train.warmup_step, or leave it out"),

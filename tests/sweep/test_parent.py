@@ -73,7 +73,7 @@ def test_a_launcher_that_cannot_launch_is_an_error_of_one_line_and_leaves_nothin
 
     with pytest.raises(UserError) as error:
         parent.run(checkout, ["seed=1,2"], launch)
-    said = "no job was begun: RuntimeError: the queue is closed. Mend hydra.sweeper or hydra.launcher, which the options"
+    said = "no job started: RuntimeError: the queue is closed. Fix hydra.sweeper or hydra.launcher, which the options"
     assert str(error.value).startswith(said)
     assert list((checkout / "runs").iterdir()) == []
     assert recorded(checkout) == []
@@ -191,7 +191,7 @@ class TestSweep:
         assert "no number" in children["1e+30"].data.tags["error"]
         assert parent.info.status == "FAILED"
         assert "1 of 3 jobs" in parent.data.tags["error"]
-        assert "1 of 3 jobs did not come to their end" in ended.stdout + ended.stderr
+        assert "1 of 3 jobs did not finish" in ended.stdout + ended.stderr
 
     def test_the_parent_has_what_was_typed_the_table_the_best_and_the_figure(self, swept, family):
         _, client, _ = swept

@@ -96,7 +96,7 @@ def test_a_sweep_is_told_from_its_jobs_and_the_best_of_them_is_named_in_its_plac
     assert told.startswith("feedbeef (sweep-1) is a sweep, and has no config and no model of its own. ")
     assert "as the best of 2 equal: bbbbbbbb (50.0 %, seed=bbbbbbbb00). All of them: tunetrail show feedbeef" in told
     assert "as the best: aaaaaaaa (" in ranking.sweep_hint(SWEEP, jobs[:1])
-    assert "None of its jobs has come to its end" in ranking.sweep_hint(SWEEP, [])
+    assert "None of its jobs has finished" in ranking.sweep_hint(SWEEP, [])
 
 
 def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed():

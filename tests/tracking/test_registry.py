@@ -159,7 +159,7 @@ def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
 @pytest.mark.parametrize(
     ("status", "tags", "found", "said"),
     [
-        ("FAILED", {}, metrics(10, 60), r"\(demo\) is FAILED: only a run that came to its end has a model"),
+        ("FAILED", {}, metrics(10, 60), r"\(demo\) is FAILED: only a run that finished has a model"),
         ("RUNNING", {}, metrics(10, 60), r"is RUNNING"),
         ("FINISHED", {}, None, r"its record has no scores with intervals \(report/metrics\.json\)"),
         ("FINISHED", {}, {"ifeval": {"delta": {"prompt_strict": 0.5}}}, r"has no scores"),

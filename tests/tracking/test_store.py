@@ -55,8 +55,8 @@ def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
         pass
     with pytest.raises(UserError) as error:
         store.find(root, "@champion")
-    remedy = "Make a champion: tunetrail promote RUN"
-    assert str(error.value) == f"@champion: no registered model has the alias champion. {remedy}"
+    fix = "Make a champion: tunetrail promote RUN"
+    assert str(error.value) == f"@champion: no registered model has the alias champion. {fix}"
     client = MlflowClient(store.uri(root))
     client.create_registered_model("model")
     client.create_model_version("model", f"runs:/{run.id}/model", run.id)

@@ -1,5 +1,5 @@
 """A checkout's DVC cache and remotes -> the same for another folder, so that nothing is made, fetched or kept twice; and
-files out of them, held against what dvc.lock records.
+files out of them, compared with what dvc.lock records.
 """
 
 import configparser

@@ -19,14 +19,14 @@ def root() -> Path:
     """The folder at or above this one with conf/ and dvc.yaml in it.
 
     Raises:
-        UserError: there is none, or it is not under git, without which a run could not be had again.
+        UserError: there is none, or it is not under git, without which a run could not be reproduced.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "conf" / "config.yaml").is_file():
             if not any((above / ".git").exists() for above in (folder, *folder.parents)):
                 raise UserError(
-                    f"{folder}: not a git checkout, so no run in it could be had again. Clone the repository, or: "
+                    f"{folder}: not a git checkout, so no run in it could be reproduced. Clone the repository, or: "
                     "git init && git add --all && git commit -m start"
                 )
             return folder
@@ -245,4 +245,4 @@ def reproduce(folder: Path, held: int, *targets: str) -> None:
         if code != 0:
             put_back(folder)
     if code:
-        raise UserError("a stage failed: what it said is above. Mend that and run again; finished stages are not run again.")
+        raise UserError("a stage failed: what it said is above. Fix that and run again; finished stages are not run again.")

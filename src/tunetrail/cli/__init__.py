@@ -1,6 +1,6 @@
 """The command line: one file a command.
 
-A fault that a person can mend ends any command with one message and the fault's code.
+A fault that a person can fix ends any command with one message and the fault's code.
 """
 
 import os
@@ -15,7 +15,7 @@ from tunetrail.cli import chat, compare, doctor, gc, ls, plan, promote, reproduc
 
 
 class Commands(click.Group):
-    """Ends every command that a person can mend with one message and its code."""
+    """Ends every command that a person can fix with one message and its code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -31,9 +31,9 @@ class Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="tunetrail")
 def main(debug: bool) -> None:
-    """Instruction-tune a language model, score it with IFEval before and after, and keep a record to have it again.
+    """Instruction-tune a language model, score it with IFEval before and after, and record how to reproduce it.
 
-    Begin with `tunetrail run --help`.
+    Start with `tunetrail run --help`.
     """
     sys.excepthook = lambda *fault: print(redaction.shown("".join(traceback.format_exception(*fault))), file=sys.stderr)
     launch.settle()

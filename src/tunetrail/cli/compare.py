@@ -18,14 +18,14 @@ _CURVES = ("train/loss", "validation/loss")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the page and figures go: work/compare/IDS by default.")
 @click.option("--json", "machine", is_flag=True, help="Print what was found as JSON.")
 def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
-    """Hold runs against the first: what differs in what went in, and whether what came out does.
+    """Compare runs with the first: what differs between their settings, and whether their scores differ.
 
     \b
       tunetrail compare 1a84efd9 f0e6694b
       tunetrail compare @champion 889741f0 --out champion
 
-    RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated otherwise are
-    shown and not tested. The page and figures are kept with each of the runs as well, below compare/.
+    RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated differently are
+    shown without a test. The page and figures are kept with each of the runs as well, below compare/.
     """
     from tunetrail.evaluation import results
     from tunetrail.report import page

@@ -13,7 +13,7 @@ from tunetrail.doctor import gpus, lines, services
 _CHECKS = lines.CHECKS | gpus.CHECKS | services.CHECKS
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
-_HELP = f"""Look whether this machine can run experiments, and say what to do where it cannot. Nothing is changed.
+_HELP = f"""Check whether this machine can run experiments, and say what to do where it cannot. Nothing is changed.
 
 \b
   tunetrail doctor                   every check, in a few seconds
@@ -21,8 +21,8 @@ _HELP = f"""Look whether this machine can run experiments, and say what to do wh
   tunetrail doctor hub tracking      these checks alone
   tunetrail doctor --json            for machines
 
-ok is well; warn stops some runs only, or costs something; fail stops them or spoils them, and the command ends with code 1.
-Of tokens and passwords it is told that they are there, and no more.
+ok: no problem. warn: some runs fail, or it costs something. fail: runs fail or are wrong, and the command ends with code 1.
+Tokens and passwords are reported as present, and never printed.
 
 CHECK is one of: {", ".join(_CHECKS)}.
 """

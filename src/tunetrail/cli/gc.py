@@ -32,7 +32,7 @@ what was freed.
 @click.command("gc", help=_HELP)
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--sweep", help="The runs of this sweep: its name, or its parent RUN.")
-@click.option("--failed", is_flag=True, help="Worktrees of failed and stopped runs, which then begin anew.")
+@click.option("--failed", is_flag=True, help="Worktrees of failed and stopped runs, which then start from the beginning.")
 @click.option("--copies", is_flag=True, help="Models that chat brought back, and tokenised rows: made again when needed.")
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -15,7 +15,7 @@ from tunetrail.checkout import workspace
 from tunetrail.config import canonical, check, compose, implied, inputs, schema
 from tunetrail.units import size
 
-_HELP = """Work out what a run will be before it costs anything, and refuse it where it cannot come to any good.
+_HELP = """Predict what a run will take before it costs anything, and refuse one that would be wasted.
 
 \b
 OVERRIDES are Hydra's, as for `tunetrail run`:
@@ -25,7 +25,7 @@ OVERRIDES are Hydra's, as for `tunetrail run`:
   tunetrail plan experiment=llama3_8b_alpaca 'plan.allow=[OUT_OF_DISK]'
 
 Rows are counted with the model's tokenizer and packed as Axolotl packs them; where the data or the tokenizer are not here,
-recorded statistics stand in, and it is said. An ERROR ends with code 2, and `tunetrail run` refuses the same.
+recorded statistics are used, and the plan says so. An ERROR ends with code 2, and `tunetrail run` refuses the same.
 """
 
 
@@ -54,7 +54,7 @@ def _planned(words: list[str], root: Path, known: check.Schema) -> tuple[dict[st
     """The values that the words compose, the facts of their run, and what is wrong with it.
 
     A key that nobody reads is a finding as any other, but nothing more can be planned: there are no facts then, nor where
-    data or model are not known and a tool refuses the run all the same.
+    data or model are not known and a tool refuses the run anyway.
     """
     from tunetrail.plan.rules import judge
 
@@ -98,19 +98,19 @@ def _show(words: list[str], root: Path, known: check.Schema, as_json: bool, imag
         except UserError as missing:  # the run may be for another machine, which has it
             click.echo(f"a run on this machine would be refused: {missing}", err=True)
     errors = refused(values, facts, judged)
-    mended = fixes.find(words, errors + fixes.also_to_fix(judged), again) if errors else None
+    fixed = fixes.find(words, errors + fixes.also_to_fix(judged), again) if errors else None
     rates = schedule.rates(values["train"], facts["steps"]["total"], facts["steps"]["counted"]) if facts else None
     if image and rates is not None:
         plot.png(rates, facts["schedule"]["warmup"], facts["schedule"]["asked"], image)
     if image and facts and rates is None:
         click.echo(f"--plot: the curve of train.lr_scheduler={values['train']['lr_scheduler']} is not known", err=True)
     if as_json:
-        click.echo(json.dumps(facts | {"findings": [vars(one) for one in judged], "remedy": mended}, indent=2))
+        click.echo(json.dumps(facts | {"findings": [vars(one) for one in judged], "fix": fixed}, indent=2))
         return 2 if errors else 0
     said = [table.table(facts)] if facts else []
     said += ["learning rate at each step\n" + plot.terminal(rates)] if rates is not None else []
     said += [table.findings(judged, values["plan"]["allow"] if facts else [])] if judged else []
-    click.echo("\n\n".join([*said, table.verdict(judged, errors, mended)]))
+    click.echo("\n\n".join([*said, table.verdict(judged, errors, fixed)]))
     return 2 if errors else 0
 
 

@@ -19,12 +19,12 @@ _PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the
 \b
   tunetrail promote 1a84                     as the next version of the model that its experiment names
   tunetrail promote demo --name assistant    of another, for which several experiments may compete
-  tunetrail promote 1a84 --force             though it should not be the champion
+  tunetrail promote 1a84 --force             even if it should not be the champion
 
 RUN is a run's id, the beginning of it, its name, or @alias. The alias `champion` goes to a run that beats its base outside
 the 95 % interval, in Prompt Strict, is no worse than the champion in the same evaluation, and of whose answers at most a
 tenth say nothing, loop or never end. Any other is refused with the reasons, and nothing is registered; --force registers it
-as the champion all the same, and keeps the reasons with it.
+as the champion anyway, and keeps the reasons with it.
 
 The weights are copied into the artifact store. What MLflow then serves asks in the run's own template, and needs MLflow,
 PyTorch, Transformers and, for an adapter, PEFT, but not this package.
@@ -59,7 +59,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
     if reasons and not force:
         raise UserError(
             f"run {run.info.run_id} ({run.info.run_name}) is not promoted to {name}@{registry.CHAMPION}, and nothing is "
-            f"registered:{told}\n--force promotes it all the same."
+            f"registered:{told}\n--force promotes it anyway."
         )
     version = registry.version(root, name, run.info.run_id)
     if version:

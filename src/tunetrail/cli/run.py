@@ -27,7 +27,7 @@ OVERRIDES are Hydra's:
   tunetrail run --cfg job --resolve                    show what is composed, run nothing
   tunetrail run --params params.yaml                   what an earlier run composed, as it is
 
-Stages that have not changed are not run again; the same sweep given again goes on where it stopped. Relative paths start at
+Stages that have not changed are not run again; the same sweep again continues where it stopped. Relative paths start at
 the checkout's root. Groups and their options are the folders and files in conf/.
 """
 

@@ -68,7 +68,7 @@ def _next(root: Path, run: dict[str, Any], every: list[dict[str, Any]], register
 
 
 def _again(root: Path, run: dict[str, Any], every: list[dict[str, Any]]) -> list[str]:
-    """What tries a run that did not come to its end once more."""
+    """What tries a run that did not finish once more."""
     from tunetrail.tracking import mlflow_run, ranking
 
     sweep = next((one for one in every if one["id"] == run["parent"]), run)

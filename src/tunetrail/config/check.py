@@ -65,7 +65,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check(values: dict[str, Any], schema: Schema) -> None:
-    """Hold every key and type against the schema, as the tools will have them (`canonical`).
+    """Check every key and type against the schema, as the tools will have them (`canonical`).
 
     Raises:
         Refused: naming each key that is unknown (with the one that was meant, where that is known, or the nearest), missing
@@ -78,7 +78,7 @@ def check(values: dict[str, Any], schema: Schema) -> None:
     faults = [fault for error in errors for cause in _causes(error) for fault in _faults(cause, schema)]
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
-            faults.append(Fault(key, f"{key}: {value} is no number to compute with. Give one that is."))
+            faults.append(Fault(key, f"{key}: {value} is not a finite number. Give one."))
     if faults:
         raise Refused(sorted(dict.fromkeys(faults), key=lambda fault: fault.key))
 
@@ -139,8 +139,8 @@ def _explain(error: jsonschema.ValidationError, place: str) -> str:
         return f"{place}: {error.message}. Set it in conf/ or on the command line."
     if error.validator == "type" and error.validator_value == "array":
         return f"{place}: {error.instance!r} is no list. Write {place}=[{error.instance}]."
-    remedy = "a value of that type" if error.validator == "type" else "another value"
-    return f"{place}: {error.message}. Give {remedy}."
+    fix = "a value of that type" if error.validator == "type" else "another value"
+    return f"{place}: {error.message}. Give {fix}."
 
 
 def unknown(key: str, known: list[str]) -> Fault:

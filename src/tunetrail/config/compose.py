@@ -178,7 +178,7 @@ def _refused(root: Path, words: list[str], error: Exception, schema: check.Schem
             error = other
         except check.Refused as other:
             return check.Refused(faults + other.faults, values)
-        except UserError:  # of what the words that were left out may have been the remedy
+        except UserError:  # of what the words that were left out may have been the fix
             break
     return check.Refused(faults)
 

@@ -44,7 +44,7 @@ _SET_BY_EVALUATE = {
 
 
 def refuse(values: dict[str, Any]) -> None:
-    """Hold the values against each other.
+    """Check the values for contradictions.
 
     Raises:
         UserError: two of them contradict each other, or a training reads what no stage depends on.

@@ -2,7 +2,7 @@
 
 Where the file of another option would win in silence, or its licence would be recorded for it. What an experiment's file
 gives counts as typed. Not covered: composed values
-that contradict each other all the same (`inputs.check_consistency`).
+that contradict each other anyway (`inputs.check_consistency`).
 """
 
 from collections.abc import Callable

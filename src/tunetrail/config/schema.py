@@ -2,7 +2,7 @@
 
     python -m tunetrail.config.schema        prints it
 
-Axolotl takes a misspelled key in silence, so every key is held against the class that Axolotl itself reads it with. That
+Axolotl takes a misspelled key in silence, so every key is compared with the class that Axolotl itself reads it with. That
 takes seconds of imports: `answers` keeps what they answer.
 """
 

@@ -197,8 +197,8 @@ def keyed(path: Path, whole: dict[str, Any], option: str | None) -> str | None:
     arrays = {key: len(value) for key, value in whole.items() if _all(value, dict)}
     if arrays:
         key = max(arrays, key=lambda key: arrays[key])
-        remedy = f"Add {option}={key}" if option else f"Take it out: {_KEY.format(_INTO, name, shlex.quote(key))}"
-        return f"one object; its '{key}' is an array of {arrays[key]:,} rows. {remedy}"
+        fix = f"Add {option}={key}" if option else f"Take it out: {_KEY.format(_INTO, name, shlex.quote(key))}"
+        return f"one object; its '{key}' is an array of {arrays[key]:,} rows. {fix}"
     columns = {len(value) for value in whole.values() if isinstance(value, list | dict)}
     if len(columns) == 1 and 0 not in columns and all(isinstance(value, list | dict) for value in whole.values()):
         table = _PANDAS.format("read_json(sys.argv[2], dtype=False, convert_dates=False)", _INTO, name)

@@ -73,7 +73,7 @@ def _array(path: Path, text: str) -> list[tuple[str, Any]]:
         return [(f"row {number}", row) for number, row in enumerate(_load(text), 1)]
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ", line 1"
-        raise UserError(f"{path}{line}: not JSON ({_fault(error)}). Mend or remove it.") from None
+        raise UserError(f"{path}{line}: not JSON ({_fault(error)}). Fix or remove it.") from None
 
 
 def _lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
@@ -101,8 +101,8 @@ def _lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
             raise UserError(f"{path} is {said}")
     number, error = faults[0]
     count = f"; so are {len(faults):,} of {len(rows) + len(faults):,} lines" if len(faults) > 1 else ""
-    remedy = "Mend or remove the line" if rows or not count else "Give a JSON or JSON Lines file"
-    raise UserError(f"{path}, line {number}: not JSON ({_fault(error)}){count}. {remedy}.")
+    fix = "Fix or remove the line" if rows or not count else "Give a JSON or JSON Lines file"
+    raise UserError(f"{path}, line {number}: not JSON ({_fault(error)}){count}. {fix}.")
 
 
 def _one_object(text: str) -> Row | None:

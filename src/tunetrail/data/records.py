@@ -31,9 +31,9 @@ _CHAT = ("messages", "conversations", "conversation", "dialogue", "dialog", "tur
 class _Fault(ValueError):
     """What is wrong with a row; rows with the same `kind` are counted together."""
 
-    def __init__(self, what: str, remedy: str = "Fix or remove the row.", kind: str | None = None):
+    def __init__(self, what: str, fix: str = "Fix or remove the row.", kind: str | None = None):
         super().__init__(what)
-        self.remedy, self.kind = remedy, kind or what
+        self.fix, self.kind = fix, kind or what
 
 
 def read_instructions(path: Path, empty: str = "refuse", field: str | None = None) -> list[Row]:
@@ -54,14 +54,14 @@ def instructions(path: Path, rows: list[Row], empty: str = "refuse") -> list[Row
         UserError: a row of `path` whose fields are missing, empty or not text, or that has earlier turns: its number and how
             many there are. Or none is left.
     """
-    remedy = "Give each row an instruction and an output, both text"
+    fix = "Give each row an instruction and an output, both text"
     if any(not _lacks(row) for row in rows):
-        remedy += f", or leave out what is empty: {_OPTION.replace('field', 'empty')}=drop"
+        fix += f", or leave out what is empty: {_OPTION.replace('field', 'empty')}=drop"
 
     def check(row: Row) -> Row:
         kept = {name: _text(row, name) for name in FIELDS}
         if empty == "refuse" and (lacking := _lacks(kept)):
-            raise _Fault(f"'{lacking}' is empty", f"{remedy}.")
+            raise _Fault(f"'{lacking}' is empty", f"{fix}.")
         if any(map(has_half_character, kept.values())):
             raise _Fault(*_HALF)
         if earlier := [name for name, value in row.items() if _has_turns(name, value)]:
@@ -82,11 +82,11 @@ def _text(row: Row, field: str) -> str:
     """A field of an Alpaca row; null is empty, and so is an input that is not there."""
     if field not in row and field != "input":
         names = ", ".join(sorted(row)) or "none"
-        remedy = "Give each row an instruction and an output, and maybe an input."
+        fix = "Give each row an instruction and an output, and maybe an input."
         if chat := [name for name in _CHAT if isinstance(row.get(name), list)]:
             what = f"no field '{field}': a chat row, whose '{chat[0]}' holds {len(row[chat[0]])} turns"
-            raise _Fault(what, f"Chat rows are not read. {remedy}", "chat")
-        raise _Fault(f"no field '{field}' (it has {names})", remedy, f"no {field}")
+            raise _Fault(what, f"Chat rows are not read. {fix}", "chat")
+        raise _Fault(f"no field '{field}' (it has {names})", fix, f"no {field}")
     value = row.get(field)
     if value is None:
         return ""
@@ -212,7 +212,7 @@ def _checked(path: Path, rows: list[Row], check: Callable[[Row], Row], option: s
     number, first = faults[0]
     count = sum(fault.kind == first.kind for _, fault in faults)
     so = f"; so {'is' if count == 1 else 'are'} {count:,} of {len(rows):,} rows"
-    raise UserError(f"{path}, row {number}: {first}{so}. {first.remedy}")
+    raise UserError(f"{path}, row {number}: {first}{so}. {first.fix}")
 
 
 def _require(row: Row, field: str, kind: type) -> None:

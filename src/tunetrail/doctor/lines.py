@@ -1,6 +1,6 @@
 """This machine and its environment -> a line a check: a mark, what was found, and what to do where it is not well.
 
-Red (fail) is what would stop a run or spoil it, yellow (warn) what stops some runs or costs something. Nothing is changed.
+Red (fail): a run would fail or be wrong. Yellow (warn): some runs fail, or it costs something. Nothing is changed.
 Of an exception only the type and the place are told, since a message may quote an address with a password in it. Not
 covered: GPUs, which are `gpus`'; what a machine reaches, `services`'; whether an experiment fits on it, `plan`'s.
 """
@@ -51,7 +51,7 @@ class Line:
 
     mark: Literal["ok", "warn", "fail"]
     found: str
-    remedy: str = ""
+    fix: str = ""
 
 
 Check = Callable[[Asked], Line]
@@ -69,25 +69,25 @@ def _line(check: Check, asked: Asked) -> Line:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         found = f"the check broke: {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
-        return Line("fail", found, "mend the file that it reads, or report this line as a fault of tunetrail's")
+        return Line("fail", found, "fix the file that it reads, or report this line as a fault of tunetrail's")
 
 
 def table(lines: Mapping[str, Line], width: int, mark: Callable[[str], str] = str) -> str:
-    """A line a check in at most `width` columns, then the remedies, whole, so that they can be pasted. `mark` may colour."""
+    """A line a check in at most `width` columns, then the fixes, whole, so that they can be pasted. `mark` may colour."""
     size = max(map(len, lines))
     indent = " " * (4 + 2 + size + 2)
     rows = []
     for name, line in lines.items():
         told = textwrap.wrap(line.found, max(width - len(indent), 30), break_on_hyphens=False, break_long_words=False)
         rows.append(f"{mark(f'{line.mark:<4}')}  {name:<{size}}  " + f"\n{indent}".join(told))
-    names: dict[str, list[str]] = {}  # of the checks that one remedy is for
+    names: dict[str, list[str]] = {}  # of the checks that one fix is for
     for name, line in lines.items():
-        if line.mark != "ok" and line.remedy:
-            names.setdefault(line.remedy, []).append(name)
-    labels = {remedy: ", ".join(alike) for remedy, alike in names.items()}
+        if line.mark != "ok" and line.fix:
+            names.setdefault(line.fix, []).append(name)
+    labels = {fix: ", ".join(alike) for fix, alike in names.items()}
     size = max(map(len, labels.values()), default=0)
-    remedies = [f"  {label:<{size}}  {remedy}" for remedy, label in labels.items()]
-    return "\n".join([*rows, *(["", "what to do:", *remedies] if remedies else [])])
+    fixes = [f"  {label:<{size}}  {fix}" for fix, label in labels.items()]
+    return "\n".join([*rows, *(["", "what to do:", *fixes] if fixes else [])])
 
 
 def python(asked: Asked) -> Line:
@@ -116,7 +116,7 @@ def lock(asked: Asked) -> Line:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    file, remedy = _lock()
+    file, fix = _lock()
     lines = (asked.root / file).read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     pins = [pin for pin in pins if not pin.marker or pin.marker.evaluate()]
@@ -133,9 +133,9 @@ def lock(asked: Asked) -> Line:
         return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
     if found := others(needs):
-        return Line("fail", f"not what pyproject.toml asks for: {first(found)}", remedy)
+        return Line("fail", f"not what pyproject.toml asks for: {first(found)}", fix)
     if found := others(pins):
-        return Line("warn", f"{len(found)} of {len(pins)} packages differ from {file}: {first(found)}", remedy)
+        return Line("warn", f"{len(found)} of {len(pins)} packages differ from {file}: {first(found)}", fix)
     return Line("ok", f"{len(pins)} packages as {file} has them")
 
 
@@ -159,10 +159,10 @@ def punkt_tab(_: Asked) -> Line:
     for folder in nltk_folders():
         if any((folder / "tokenizers" / name).exists() for name in ("punkt_tab", "punkt_tab.zip")):
             return Line("ok", str(folder))
-    remedy = f"{PYTHON} -m nltk.downloader punkt_tab, or NLTK_DATA=FOLDER that has tokenizers/punkt_tab"
+    fix = f"{PYTHON} -m nltk.downloader punkt_tab, or NLTK_DATA=FOLDER that has tokenizers/punkt_tab"
     given = os.environ.get("NLTK_DATA")
     here = f"neither in NLTK_DATA ({given}) nor in its usual places" if given else "not here"
-    return Line("warn", f"{here}: the demo needs none, IFEval's own prompts do", remedy)
+    return Line("warn", f"{here}: the demo needs none, IFEval's own prompts do", fix)
 
 
 def nltk_folders() -> list[Path]:
@@ -184,8 +184,8 @@ def disk(asked: Asked) -> Line:
     told = ", ".join(f"{size / GIB:.0f} GiB free {what}" for what, size in free.items())
     if min(free.values()) >= _LITTLE:
         return Line("ok", told)
-    remedy = "tunetrail gc says what runs take and frees it; HF_HOME=FOLDER keeps the hub's cache on another disk"
-    return Line("fail" if min(free.values()) < GIB else "warn", told, remedy)
+    fix = "tunetrail gc says what runs take and frees it; HF_HOME=FOLDER keeps the hub's cache on another disk"
+    return Line("fail" if min(free.values()) < GIB else "warn", told, fix)
 
 
 def telemetry(_: Asked) -> Line:
@@ -193,7 +193,7 @@ def telemetry(_: Asked) -> Line:
     from tunetrail.plan.rules import risks
 
     found = risks.telemetry_on(launch.environment())
-    return Line("warn", found.what, found.mend) if found else Line("ok", "off in all that tunetrail starts")
+    return Line("warn", found.what, found.fix) if found else Line("ok", "off in all that tunetrail starts")
 
 
 _ALL = (python, git, lock, tools, punkt_tab, disk, telemetry, torch)

@@ -46,14 +46,14 @@ def hub_reached(asked: Asked) -> Line:
     here = [name for name, there in _pinned(asked.root) if there]
     cached = f"in its cache: {', '.join(here) or 'nothing that conf/ pins'}"
     if constants.HF_HUB_OFFLINE:
-        remedy = "unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE, or bring the cache from elsewhere: HF_HOME=FOLDER"
-        return Line("ok" if here else "warn", f"not asked (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE); {cached}", remedy)
+        fix = "unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE, or bring the cache from elsewhere: HF_HOME=FOLDER"
+        return Line("ok" if here else "warn", f"not asked (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE); {cached}", fix)
     ((status, said),) = _get(constants.ENDPOINT)
     if 0 < status < 500 and status not in (403, 407):  # a mirror may have nothing at its root
         return Line("ok", f"{address(constants.ENDPOINT)} answers; {cached}")
-    remedy = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without it: model=local base.base_model=FOLDER "
-    remedy += "prepare=file prepare.path=FILE evaluate=ifeval evaluate.path=FILE evaluate.hub=null"
-    return Line("warn", f"{address(constants.ENDPOINT)}: {said if status == 0 else f'refused ({status})'}; {cached}", remedy)
+    fix = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without it: model=local base.base_model=FOLDER "
+    fix += "prepare=file prepare.path=FILE evaluate=ifeval evaluate.path=FILE evaluate.hub=null"
+    return Line("warn", f"{address(constants.ENDPOINT)}: {said if status == 0 else f'refused ({status})'}; {cached}", fix)
 
 
 def _pinned(root: Path) -> list[tuple[str, bool]]:
@@ -121,8 +121,8 @@ def _server(uri: str) -> Line:
         return Line("warn", f"{address(uri)}: {said}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls asks")
     why = said if status == 0 else f"answers {status}, and not as MLflow does"
     answers = 0 < status < 500  # another server, or another path of one
-    remedy = "set MLFLOW_TRACKING_URI to MLflow's address, what its page has before /#" if answers else "start it"
-    return Line("fail", f"{address(uri)}: {why}", f"{remedy}; or {_OWN_STORE}")
+    fix = "set MLFLOW_TRACKING_URI to MLflow's address, what its page has before /#" if answers else "start it"
+    return Line("fail", f"{address(uri)}: {why}", f"{fix}; or {_OWN_STORE}")
 
 
 def _database(file: Path) -> Line:
@@ -141,12 +141,12 @@ def _database(file: Path) -> Line:
     newest, known = outage.schemas()
     if found == newest:
         return Line("ok", f"{file}, {runs} runs, schema {found}")
-    remedy = (
+    fix = (
         f"mlflow db upgrade {shlex.quote(f'sqlite:///{file}')}"
         if found in known
         else "bring the environment in step with the lock"
     )
-    return Line("fail", f"{file} has schema {found}, and MLflow here {newest}", remedy)
+    return Line("fail", f"{file} has schema {found}, and MLflow here {newest}", fix)
 
 
 def remote(asked: Asked) -> Line:
@@ -165,8 +165,8 @@ def remote(asked: Asked) -> Line:
     for url in urls.values():
         package = f"dvc_{url.partition('://')[0]}"
         if package in ("dvc_s3", "dvc_gs", "dvc_azure", "dvc_ssh", "dvc_oss") and not importlib.util.find_spec(package):
-            remedy = f"{PYTHON} -m uv pip install {package.replace('_', '-')}"
-            return Line("fail", f"{told}: DVC's package for it is missing", remedy)
+            fix = f"{PYTHON} -m uv pip install {package.replace('_', '-')}"
+            return Line("fail", f"{told}: DVC's package for it is missing", fix)
     if settings.get("core.remote") in urls:
         return Line("ok", f"{told}, by default {settings['core.remote']}")
     return Line("warn", f"{told}, none of them the default", f"dvc remote default {next(iter(urls))}")

@@ -29,7 +29,7 @@ def score(prompts: list[records.Row], answers: list[str]) -> list[Sample]:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"prompt {prompt['key']} ({prompt['prompt'][:60]!r}): lm-eval's checkers do not take its instructions "
-                f"{prompt['instruction_id_list']} with {prompt['kwargs']} ({error}). Mend or remove the prompt."
+                f"{prompt['instruction_id_list']} with {prompt['kwargs']} ({error}). Fix or remove the prompt."
             ) from None
         samples.append({"doc_id": number, "doc": prompt, "filtered_resps": [answer], **scores})
     return samples
@@ -80,7 +80,7 @@ def read_responses(path: Path, prompts: list[records.Row]) -> list[str | None]:
                     f"of {len(rows):,} rows. Each row has a prompt and a response; null is an empty response."
                 )
         if records.has_half_character(row["prompt"] + (row["response"] or "")):
-            raise UserError(f"{path}, row {number}: it has half a character (a lone surrogate). Mend or remove the row.")
+            raise UserError(f"{path}, row {number}: it has half a character (a lone surrogate). Fix or remove the row.")
         if row["prompt"] in given:
             raise UserError(f"{path}, row {number}: this prompt is answered twice: {row['prompt'][:60]!r}. Keep one.")
         given[row["prompt"]] = row["response"]

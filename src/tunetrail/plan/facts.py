@@ -25,7 +25,7 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
         UserError: the data, the tokenizer or the model's shape are neither at hand nor on record.
     """
     count = values["plan"]["num_gpus"]
-    # In the numbers that the device has: what it would be mended to.
+    # In the numbers that the device has: what it would be fixed to.
     train = fit.with_supported_precision(values["train"], device.name, device.bf16)
     work = workload.read(values, root)
     shape, known = architecture.read(values["base"], root)

@@ -14,7 +14,7 @@ from tunetrail.plan.rules.judge import NEVER_ALLOWED
 from tunetrail.units import duration, size
 
 _WIDTH, _HEADING = 110, 12
-_WELL = "nothing speaks against this run"
+_WELL = "no problems found"
 
 
 def table(facts: dict[str, Any]) -> str:
@@ -28,27 +28,27 @@ def table(facts: dict[str, Any]) -> str:
 
 
 def findings(found: list[Finding], allowed: list[str]) -> str:
-    """Each finding with its why and what mends it; errors first."""
+    """Each finding with its why and what fixes it; errors first."""
     blocks = []
     for one in found:
         passes = one.level == "ERROR" and one.code in allowed and one.code not in NEVER_ALLOWED
         level = "allowed" if passes else one.level.lower()
         head = textwrap.fill(f"{level} {one.code}: {one.what}", _WIDTH, subsequent_indent="    ")
         why = textwrap.fill(one.why, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-        blocks.append(f"{head}\n{why}\n    -> {one.mend}")
+        blocks.append(f"{head}\n{why}\n    -> {one.fix}")
     return "\n".join(blocks)
 
 
-def verdict(found: list[Finding], errors: list[Finding], mended: list[str] | None) -> str:
-    """Whether the run is refused for these `errors` of all that was `found`, and the overrides `mended` that are not."""
+def verdict(found: list[Finding], errors: list[Finding], fixed: list[str] | None) -> str:
+    """Whether the run is refused for these `errors` of all that was `found`, and the overrides `fixed` that are not."""
     if not errors:
         warned = any(one.level == "WARNING" for one in found)
         return "not refused; see the warnings" if warned else "not refused: allowed" if found else _WELL
     said = f"refused: {', '.join(dict.fromkeys(one.code for one in errors))}"
-    if mended is None:
+    if fixed is None:
         return said
-    command = shlex.join(["tunetrail", "run", *mended])
-    return f"{said}\nmended, and planned once more, it is not refused:\n  {command}"
+    command = shlex.join(["tunetrail", "run", *fixed])
+    return f"{said}\nthis command passes the plan:\n  {command}"
 
 
 def _count(number: float) -> str:

@@ -55,7 +55,7 @@ def check(runs: list[dict[str, Any]], ids: dict[str, str]) -> None:
 
 
 def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: int) -> dict[str, Any]:
-    """All that is found, as JSON could hold it; the first record is what the others are held against.
+    """All that is found, as JSON could hold it; the first record is what the others are compared with.
 
     `runs` in the order given, with `scores` (of both models, or None), `alike` (evaluated as the first) and, but for the
     first, `delta` (as in metrics.json) or `why` there is none; `differences` and `same` as below; `asked`, what the

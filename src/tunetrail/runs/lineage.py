@@ -1,4 +1,4 @@
-"""A run's record -> the same run once more, held against it number by number; or the checkout as the run left it.
+"""A run's record -> the same run once more, compared with it number by number; or the checkout as the run left it.
 
 Not covered: what the weights of a base model from the hub are, which its revision pins.
 """
@@ -51,7 +51,7 @@ def reproduce(root: Path, word: str) -> None:
         if missing and missing != [_PATCH]:
             raise UserError(
                 f"run {old.info.run_id} ({old.info.run_name}), {old.info.status}: its record has no {missing[0]}. Only a "
-                f"run that came to its end can be had again. What tries this one again is in: tunetrail show {short}"
+                f"run that finished can be reproduced. What tries this one again is in: tunetrail show {short}"
             )
         patch = kept / _PATCH
         if _PATCH in missing:
@@ -178,8 +178,8 @@ def restore(root: Path, word: str) -> str:
         )
     if not name:
         ended = run.info.status == "FINISHED"
-        remedy = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
-        raise UserError(f"{title}, {run.info.status}: no DVC experiment was saved of it. {remedy} {run.info.run_id[:8]}")
+        fix = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
+        raise UserError(f"{title}, {run.info.status}: no DVC experiment was saved of it. {fix} {run.info.run_id[:8]}")
     commit = worktree.commit(root, name)
     with workspace.exclusive_lock(root, why="and its files would be written over. Wait for it, and restore the run then."):
         with _undone(root):
@@ -231,7 +231,7 @@ def _aside(path: Path) -> Path:
 
 
 def _undo(root: Path) -> None:
-    """Put back what a restore that did not come to its end has replaced; remove what one that did has left aside."""
+    """Put back what a restore that did not finish has replaced; remove what one that did has left aside."""
     kept, partial = root / _BEFORE, (root / _BEFORE).with_suffix(".partial")
     paths = [root / path for path in workspace.outs(root) if _aside(root / path).exists()]
     if kept.is_dir():

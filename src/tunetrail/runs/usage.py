@@ -181,7 +181,7 @@ def experiments(root: Path) -> dict[str, str]:
 
 
 def _recorded(root: Path, run: dict[str, Any], saved: dict[str, str]) -> str:
-    """The dvc.lock of a run that came to its end and is not freed."""
+    """The dvc.lock of a run that finished and is not freed."""
     if commit := saved.get(run["tags"].get("dvc.experiment")):
         return _lock(root, commit)
     if "model.md5" not in run["tags"] or mlflow_run.FREED in run["tags"]:

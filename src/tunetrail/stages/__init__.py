@@ -16,7 +16,7 @@ from tunetrail import UserError, redaction
 def run(main: Callable[..., None], *arguments: str) -> None:
     """Call a stage's `main` and note its seconds in work/seconds.jsonl.
 
-    What a person can mend ends the stage with a message and code 2, anything else with a traceback.
+    What a person can fix ends the stage with a message and code 2, anything else with a traceback.
     """
     started = time.monotonic()
     try:

@@ -184,7 +184,7 @@ def digest(values: dict[str, Any], sweep: Sweep) -> str:
 
 
 def _finished_before(state: State, child: Any, root: Path) -> None:
-    """Take over what the record has of a job that came to its end in an earlier call."""
+    """Take over what the record has of a job that finished in an earlier call."""
     from tunetrail.tracking import store
 
     metrics = store.read_artifacts(root, child.info.run_id, ["report/metrics.json"])["report/metrics.json"]

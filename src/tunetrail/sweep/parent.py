@@ -88,10 +88,10 @@ def _run_jobs(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
         multirun(sweep.folder.relative_to(sweep.root), lambda cfg: job.run_job(cfg, sweep))
     except UserError:  # of composing
         raise
-    except Exception as error:  # of a sampler or a launcher: what the jobs did is told all the same
+    except Exception as error:  # of a sampler or a launcher: what the jobs did is told anyway
         if not any(one.written >= started for one in progress.read(sweep.folder)):
             raise UserError(
-                f"no job was begun: {type(error).__name__}: {str(error).rstrip('.')}. Mend hydra.sweeper or hydra.launcher, "
+                f"no job started: {type(error).__name__}: {str(error).rstrip('.')}. Fix hydra.sweeper or hydra.launcher, "
                 "which the options in conf/sweep/ set."
             ) from error
         print(redaction.shown(f"{sweep.folder.name}: {type(error).__name__}: {error}"), file=sys.stderr)
@@ -146,7 +146,7 @@ def _record(parent: Any, folder: Path, jobs: list[Job], log: frozenset[str]) -> 
     if undone:
         whys = "\n".join(f"  {one.state}: {' '.join(one.overrides)}: {one.why or 'stopped'}" for one in undone)
         raise Failed(
-            f"{folder.name}: {len(undone)} of {len(jobs)} jobs did not come to their end. The same command goes on with "
+            f"{folder.name}: {len(undone)} of {len(jobs)} jobs did not finish. The same command goes on with "
             f"them and skips the others.\n{whys}"
         )
 

@@ -48,7 +48,7 @@ def here(root: Path) -> Recorded:
     if trained.get("datasets") != found.params["train"].get("datasets"):
         raise UserError(
             f"{root}: outputs/model was trained on other data, or in another template, than params.yaml names by now: a run "
-            "did not come to its end. Finish it: tunetrail run. Or name the run to take: tunetrail chat RUN"
+            "did not finish. Finish it: tunetrail run. Or name the run to take: tunetrail chat RUN"
         )
     return found
 
@@ -68,7 +68,7 @@ def bring(root: Path, word: str) -> Recorded:
     record.mkdir(parents=True, exist_ok=True)
     if missing := store.download(root, run.info.run_id, RECORD, record):
         raise UserError(
-            f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that came to its end has "
+            f"{name}, {run.info.status}: its record has no {' and no '.join(missing)}. Only a run that finished has "
             f"models: name another. What tries this one again is in: tunetrail show {run.info.run_id[:8]}"
         )
     if None in _outs(record).values():

@@ -92,7 +92,7 @@ def is_sweep(run: Run) -> bool:
 def sweep_hint(run: Run, jobs: list[Run]) -> str:
     """Why a command that takes a run does not take this sweep, and which of its `jobs` is the one to name."""
     first = best(jobs)
-    told = "None of its jobs has come to its end with a score"
+    told = "None of its jobs has finished with a score"
     if first:
         word = best_of(job["metrics"][BEST] for job in scored(jobs))
         score = f"{100 * first['metrics'][BEST]:.1f} %{below_base(first)}"
@@ -113,7 +113,7 @@ def sort_key(score: float, loss: float | None, number: float) -> tuple[float, fl
 
 
 def scored(jobs: list[Run]) -> list[Run]:
-    """The jobs that came to their end with a score."""
+    """The jobs that finished with a score."""
     return [job for job in jobs if job["status"] == "FINISHED" and BEST in job["metrics"]]
 
 

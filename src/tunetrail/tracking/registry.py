@@ -66,14 +66,14 @@ def named(run: Any, name: str | None) -> str:
 
 
 def scores(root: Path, run: Any) -> dict[str, Any]:
-    """The report/metrics.json of a run that came to its end.
+    """The report/metrics.json of a run that finished.
 
     Raises:
         UserError: it did not, or its record has no scores.
     """
     name = f"run {run.info.run_id} ({run.info.run_name})"
     if run.info.status != "FINISHED":
-        raise UserError(f"{name} is {run.info.status}: only a run that came to its end has a model. Name another.")
+        raise UserError(f"{name} is {run.info.status}: only a run that finished has a model. Name another.")
     found = _metrics(root, run.info.run_id) or {"ifeval": {}}
     if not isinstance(found["ifeval"].get("delta", {}).get("prompt_strict"), dict):
         raise UserError(f"{name}: its record has no scores with intervals ({METRICS}). Run it again, or name another.")
@@ -121,7 +121,7 @@ def version(root: Path, name: str, run_id: str) -> str | None:
 def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: Weights, card: str) -> str:
     """Copy the model into the artifact store as one of the run's, and make it the next version of `name`.
 
-    `values` is the run's params.yaml. Returns the version. A copy that does not come to its end is left as a logged model
+    `values` is the run's params.yaml. Returns the version. A copy that does not finish is left as a logged model
     that MLflow calls FAILED, and no version.
 
     Raises:
@@ -137,7 +137,7 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
         except OSError as error:
             raise UserError(
                 f"run {run.info.run_id}: the store does not take its model ({redaction.shown(str(error))[:300]}). It is not "
-                "registered: mend that, and promote it again."
+                "registered: fix that, and promote it again."
             ) from None
         finally:
             client.finalize_logged_model(logged.model_id, status)

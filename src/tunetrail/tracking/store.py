@@ -177,7 +177,7 @@ def has_artifact(root: Path, run_id: str, name: str) -> bool:
 
 
 def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
-    """Logged metrics by step, also of a run that did not come to its end; of a step logged twice the later value."""
+    """Logged metrics by step, also of a run that did not finish; of a step logged twice the later value."""
     with reached(root) as client:
         found = {name: client.get_metric_history(run_id, name) for name in names}
     ordered = {name: sorted(points, key=lambda point: (point.step, point.timestamp)) for name, points in found.items()}

@@ -1,6 +1,6 @@
 """Axolotl's plug-in point -> the history file, while training goes on. Loaded by Axolotl through its `plugins:` key.
 
-It ends a training whose loss is no number any more, which would else go on to its end for nothing. It knows nothing of the
+It ends a training whose loss is NaN, which would else go on to its end for nothing. It knows nothing of the
 tracking server: a server that is slow or down cannot stop training (`tracking.mlflow_run` reads the file).
 """
 
@@ -34,14 +34,14 @@ class HistoryCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:
             history.append(self.path, state.global_step, time.time(), logs or {})
-        # transformers puts the mean loss in place of one that is no number (logging_nan_inf_filter), but not for the norm of
+        # transformers puts the mean loss in place of NaN (logging_nan_inf_filter), but not for the norm of
         # the gradients; a single norm may be lost where float16 is scaled.
         values = [float((logs or {}).get(key, 0)) for key in ("loss", "eval_loss", "grad_norm")]
         if any(map(math.isnan, values)) or math.isinf(values[0]):
             self.lost += 1
             if self.lost == 2 or not math.isfinite(values[0]):
                 raise FloatingPointError(
-                    f"the loss or its gradients are no number at step {state.global_step}: training cannot recover. Lower "
+                    f"the loss or its gradient is NaN at step {state.global_step}: training cannot recover. Lower "
                     "train.learning_rate, or set train.max_grad_norm=1"
                 )
         elif "loss" in (logs or {}):

@@ -25,8 +25,8 @@ def trained(line):
 def test_an_h100_takes_what_is_foretold_within_a_quarter(case):
     line = MEASURED[case]
     *what, device = trained(line)
-    foretold = pace.seconds(*what, device, pace.default(H100, 1, line["train"], None))
-    assert foretold == pytest.approx(line["loop_s"], rel=0.25)
+    predicted = pace.seconds(*what, device, pace.default(H100, 1, line["train"], None))
+    assert predicted == pytest.approx(line["loop_s"], rel=0.25)
 
 
 @pytest.mark.parametrize("earlier", FULL)

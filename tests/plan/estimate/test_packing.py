@@ -92,7 +92,7 @@ def test_the_defaults_are_axolotls():
 BASE = {"sequence_len": 512, "micro_batch_size": 2, "gradient_accumulation_steps": 2, "num_epochs": 3, "learning_rate": 1e-3}
 PACKED = BASE | {"sample_packing": True, "attn_implementation": "sdpa"}
 JOINED = PACKED | {"attn_implementation": "flash_attention_2"}
-# Keys of the config, GPUs. Axolotl's own count is held against ours for each, on each kind of lengths.
+# Keys of the config, GPUs. Axolotl's own count is compared with ours for each, on each kind of lengths.
 COUNTED = [
     (PACKED, 1),
     (JOINED, 1),
@@ -319,7 +319,7 @@ VALIDATED = BASE | {"test_datasets": [{}]}
         ({"eval_steps": 10}, 4),
         ({"eval_steps": 0.5}, 3),
         ({"eval_strategy": "epoch"}, 4),
-        ({"eval_strategy": "no"}, 1),  # before the first step all the same
+        ({"eval_strategy": "no"}, 1),  # before the first step anyway
         ({"eval_strategy": "steps"}, 31),
         ({"eval_strategy": "steps", "logging_steps": 20}, 3),
         ({"eval_steps": 10, "test_datasets": None, "val_set_size": 0.0}, 0),

@@ -7,7 +7,7 @@ from tunetrail import UserError
 from tunetrail.plan.estimate import schedule
 
 PEAK = 2e-5
-# Scheduler, its further keys. Every one is held against the schedulers that Axolotl's own trainer makes.
+# Scheduler, its further keys. Every one is compared with the schedulers that Axolotl's own trainer makes.
 SCHEDULERS = [
     ("linear", {}),
     ("cosine", {}),

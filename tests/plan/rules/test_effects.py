@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, mended, said
+from tests.planned import each_of_its_own, fixed, said
 from tunetrail.plan.rules import effects
 from tunetrail.plan.rules.finding import ERROR, WARNING
 
@@ -52,8 +52,8 @@ def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_o
     assert (found.code, found.level) == ("KEYS_UNUSED", ERROR)
     assert f" has no effect without {without}" in found.what
     assert found.what.startswith(word[1:].partition("=")[0].partition(".beta")[0])
-    mended(composed, known, found, word)
-    assert said(effects.keys_unused, composed, word, f"++{found.mend}") is None
+    fixed(composed, known, found, word)
+    assert said(effects.keys_unused, composed, word, f"++{found.fix}") is None
 
 
 def test_packings_keys_without_packing(composed):
@@ -84,7 +84,7 @@ def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
     word = f"+train.resume_from_checkpoint={tmp_path}"
     found = said(effects.no_checkpoint, composed, word)
     assert found.what.startswith(f"train.resume_from_checkpoint={tmp_path} is no folder of a checkpoint")
-    assert mended(composed, known, found, word)["train"]["resume_from_checkpoint"] is None
+    assert fixed(composed, known, found, word)["train"]["resume_from_checkpoint"] is None
     (tmp_path / "trainer_state.json").write_text("{}")
     assert said(effects.no_checkpoint, composed, word) is None
 
@@ -100,7 +100,7 @@ def test_a_checkpoint_to_go_on_from_is_said_to_be_compared_with_nothing(composed
     found = said(effects.resumes, composed, word)
     assert (found.code, found.level) == ("RESUMES", WARNING)
     assert word[1:].partition("=")[0] in found.what
-    values = mended(composed, known, found, word)
+    values = fixed(composed, known, found, word)
     assert effects.resumes(values, {}) is None
     assert said(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
 
@@ -112,7 +112,7 @@ def test_a_file_that_no_stage_depends_on_is_said_to_be_in_no_record(composed, kn
     file.write_text("{}")
     found = said(effects.file_unrecorded, composed, f"++{key}={file}")
     assert (found.code, found.level, found.what) == ("FILE_UNRECORDED", WARNING, f"{key}={file}")
-    mended(composed, known, found, f"++{key}={file}")
+    fixed(composed, known, found, f"++{key}={file}")
 
 
 def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
@@ -137,8 +137,8 @@ def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
 def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
     found = said(effects.key_overridden, composed, *words)
     assert says in found.what
-    mended(composed, known, found, *words)
-    assert said(effects.key_overridden, composed, *words, *(f"++{word}" for word in found.mend.split())) is None
+    fixed(composed, known, found, *words)
+    assert said(effects.key_overridden, composed, *words, *(f"++{word}" for word in found.fix.split())) is None
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
 def test_what_leaves_the_machine_is_said_with_where_it_goes(composed, known, word, says):
     found = said(effects.sent_elsewhere, composed, word)
     assert (found.level, says in found.what) == (WARNING, True)
-    mended(composed, known, found, word)
+    fixed(composed, known, found, word)
 
 
 def test_what_stays_here_is_not_said(composed):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from tests.planned import each_of_its_own, facts, mended, said
+from tests.planned import each_of_its_own, facts, fixed, said
 from tunetrail.data import template
 from tunetrail.plan.rules import invalid
 from tunetrail.plan.rules.finding import ERROR
@@ -54,7 +54,7 @@ def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(comp
 def test_another_template_anywhere_is_refused_by_its_key_and_mended(composed, known, word, named):
     found = said(invalid.template_differs, composed, word)
     assert found.what == f"training and evaluation are not in one template: {named}"
-    values = mended(composed, known, found, word)
+    values = fixed(composed, known, found, word)
     assert invalid.template_differs(values, facts(values)) is None
     assert values["template"] == composed()["template"]
 
@@ -83,7 +83,7 @@ def test_axolotls_own_alpaca_is_this_template_and_no_other(composed):
     alpaca = {"with_input": next(built("{instruction}", "{input}")), "without_input": next(built("{instruction}"))}
     assert template.digest(alpaca) == invalid.ALPACA == template.digest(composed()["template"])
     words = ("train.datasets.0.type=alpaca", "template.without_input='{instruction}'")
-    assert said(invalid.template_differs, composed, *words).mend.startswith("'train.datasets.0.type={")
+    assert said(invalid.template_differs, composed, *words).fix.startswith("'train.datasets.0.type={")
 
 
 # BOS.
@@ -101,7 +101,7 @@ def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(compos
     found = said(invalid.bos_differs, composed, *words, data={"bos_trained": trained})
     assert bool(found) == refused
     if refused:
-        assert mended(composed, known, found, *words)["evaluate"]["model_args"]["add_bos_token"] is None
+        assert fixed(composed, known, found, *words)["evaluate"]["model_args"]["add_bos_token"] is None
 
 
 def test_a_section_that_does_not_speak_of_bos_leaves_it_to_the_tokenizer(composed):
@@ -148,7 +148,7 @@ def test_rows_that_are_trained_on_and_validated_with_are_refused(composed, known
     words = ("train.test_datasets.0.path=held_out.jsonl",)
     found = said(invalid.rows_overlap, composed, *words, data={"overlap": 1})
     assert found.what == "1 of the validation rows ask what is also trained on"
-    assert mended(composed, known, found, *words)["train"] == composed()["train"]
+    assert fixed(composed, known, found, *words)["train"] == composed()["train"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_rows_that_are_trained_on_and_validated_with_are_refused(composed, known
 def test_one_file_for_both_is_refused_and_mended(composed, known, words):
     found = said(invalid.rows_overlap, composed, *words)
     assert "train.datasets.0 and train.test_datasets.0 are both" in found.what
-    values = mended(composed, known, found, *words)
+    values = fixed(composed, known, found, *words)
     assert invalid.rows_overlap(values, facts(values)) is None
     assert values["train"]["test_datasets"][0]["path"] == "data/prepared/validation.jsonl"
 
@@ -183,13 +183,13 @@ def test_rows_that_are_cut_before_eos_are_refused_when_they_are_most(composed, k
     assert bool(found) == refused
     if refused:
         assert found.what == "501 of 1,000 rows are cut at 512 tokens, before EOS"
-        assert mended(composed, known, found, *words)["train"]["sequence_len"] == 704
+        assert fixed(composed, known, found, *words)["train"]["sequence_len"] == 704
 
 
 def test_a_tokenizer_that_names_no_eos_is_refused_and_is_given_one(composed, known):
     assert said(invalid.eos_masked, composed, data={"eos_supervised": None}) is None
     found = said(invalid.eos_masked, composed, PUT_RIGHT, data={"eos_supervised": False})
-    special = mended(composed, known, found, PUT_RIGHT)["train"]["special_tokens"]
+    special = fixed(composed, known, found, PUT_RIGHT)["train"]["special_tokens"]
     assert special["eos_token"] == special["pad_token"] == "<|end_of_text|>"
 
 
@@ -209,7 +209,7 @@ def test_the_one_type_that_masks_by_the_pads_id_is_refused_where_that_is_eos(com
     found = said(invalid.eos_masked, composed, *words)
     assert bool(found) == refused
     if refused:
-        assert mended(composed, known, found, *words)["train"]["special_tokens"]["pad_token"] == "<pad>"
+        assert fixed(composed, known, found, *words)["train"]["special_tokens"]["pad_token"] == "<pad>"
 
 
 @pytest.mark.stage
@@ -280,7 +280,7 @@ def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
         invalid.nothing_supervised, composed, word, data={"supervised": 0, "kept": 0, "train": 3900, "longest": 144}
     )
     assert found.what == "none of 3,900 rows has a token under the loss"
-    assert mended(composed, known, found, word)["train"]["datasets"] == composed()["train"]["datasets"]
+    assert fixed(composed, known, found, word)["train"]["datasets"] == composed()["train"]["datasets"]
 
 
 @pytest.mark.parametrize(("longest", "length"), [(650, 704), (8192, 8192), (9000, 8192)])
@@ -290,7 +290,7 @@ def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(co
         invalid.nothing_supervised, composed, *words, data={"supervised": 0, "kept": 0, "train": 10, "longest": longest}
     )
     assert found.what == f"none of 10 rows is kept: the longest has {longest:,} tokens, a sequence 32"
-    assert mended(composed, known, found, *words)["train"]["sequence_len"] == length
+    assert fixed(composed, known, found, *words)["train"]["sequence_len"] == length
 
 
 # The evaluation's prompts.
@@ -308,5 +308,5 @@ def test_a_prompt_that_is_trained_on_word_for_word_is_refused(composed, known, n
     if refused:
         said_of_it = "2 of 541 evaluation prompts stand word for word in the training rows: "
         assert found.what == said_of_it + '"Write 0 words words words words words words words [...]"'
-        prepare = mended(composed, known, found, PUT_RIGHT)["prepare"]
+        prepare = fixed(composed, known, found, PUT_RIGHT)["prepare"]
         assert (prepare["path"], prepare["hub"]) == ("FILE", None)

@@ -2,7 +2,7 @@ import shlex
 
 import pytest
 
-from tests.planned import facts, mended
+from tests.planned import facts, fixed
 from tunetrail import UserError
 from tunetrail.config import check, compose
 from tunetrail.plan import fixes, table
@@ -113,9 +113,9 @@ def test_what_axolotl_refuses_names_the_key_and_the_fix_leaves_it_out(composed, 
     words = ("+train.rl=dpo",)
     refusal = {"message": "`sample_packing: true` does not work with RLHF training", "key": "rl", "package": False}
     (found,) = judge.tools_refuse(composed(*words), {"train": refusal}, "", True)
-    assert (found.code, found.level, found.mend) == ("AXOLOTL_REFUSES", ERROR, "train.rl=null")
+    assert (found.code, found.level, found.fix) == ("AXOLOTL_REFUSES", ERROR, "train.rl=null")
     assert found.what == "train.rl=dpo: `sample_packing: true` does not work with RLHF training"
-    assert mended(composed, known, found, *words)["train"]["rl"] is None
+    assert fixed(composed, known, found, *words)["train"]["rl"] is None
 
 
 def test_where_no_key_alone_is_wrong_there_is_no_command(composed):
@@ -175,9 +175,9 @@ def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_sa
     (found,) = unknown(composed, known, word)
     assert (found.code, found.level) == ("UNKNOWN_KEY", ERROR)
     assert found.what == f"{word[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
-    mended = composed(*compose.retyped([word], shlex.split(found.mend)))
-    check.check(mended, known)
-    assert mended["train"][key] == value
+    fixed = composed(*compose.retyped([word], shlex.split(found.fix)))
+    check.check(fixed, known)
+    assert fixed["train"][key] == value
 
 
 @pytest.mark.parametrize(
@@ -194,16 +194,16 @@ def test_a_guess_is_a_hint_and_no_override(composed, known, word, near):
     (found,) = unknown(composed, known, word)
     assert near in found.what
     key = word[1:].partition("=")[0]
-    assert found.mend == f"correct {key}, or leave it out"
+    assert found.fix == f"correct {key}, or leave it out"
 
 
 def test_each_unknown_key_is_a_finding_of_its_own_and_two_for_one_key_are_a_persons_to_decide(composed, known):
     found = unknown(composed, known, "+train.r=8", "+train.lr=1e-3", "+train.lora_rank=16", "+train.xyzzy=1")
     assert [one.what.partition(":")[0] for one in found] == ["train.lora_rank", "train.lr", "train.r", "train.xyzzy"]
-    assert found[1].mend == "~train.lr train.learning_rate=0.001"
-    assert found[0].mend == found[2].mend == "leave out all but one of the keys that set train.lora_r"
+    assert found[1].fix == "~train.lr train.learning_rate=0.001"
+    assert found[0].fix == found[2].fix == "leave out all but one of the keys that set train.lora_r"
     (found,) = unknown(composed, known, "+train.lr=1e-3", "train.learning_rate=2e-3")
-    assert found.mend == "leave out all but one of the keys that set train.learning_rate"
+    assert found.fix == "leave out all but one of the keys that set train.learning_rate"
 
 
 def test_another_fault_of_the_config_stays_what_it_is(composed, known):

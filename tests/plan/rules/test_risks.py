@@ -1,4 +1,4 @@
-"""Rules that warn; each bound is tried on both sides, and each mend typed and looked at again."""
+"""Rules that warn; each bound is tried on both sides, and each fix typed and looked at again."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, mended, said
+from tests.planned import each_of_its_own, facts, fixed, said
 from tunetrail import launch
 from tunetrail.plan.rules import risks
 from tunetrail.plan.rules.finding import WARNING
@@ -46,7 +46,7 @@ def test_one_checkpoint_is_kept_without_a_word(composed, known, number, warned):
     assert bool(found) == warned
     if warned:
         assert found.what == f"{number} checkpoints of 33.0 GiB are kept, and no train.save_total_limit"
-        assert mended(composed, known, found, PUBLISHED)["train"]["save_total_limit"] == 1
+        assert fixed(composed, known, found, PUBLISHED)["train"]["save_total_limit"] == 1
 
 
 def test_a_limit_is_what_the_person_wants(composed):
@@ -73,7 +73,7 @@ def test_a_model_of_the_hub_is_pinned_by_a_whole_commit(composed, known, words, 
     assert bool(found) == warned
     if warned:
         assert "meta-llama/Meta-Llama-3-8B" in found.what
-        assert mended(composed, known, found, *words)["train"]["model_revision"] == "COMMIT"
+        assert fixed(composed, known, found, *words)["train"]["model_revision"] == "COMMIT"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_other_data_and_another_base_mend_it(composed, known):
     words = (PUT_RIGHT, "base.license=cc-by-nc-4.0")
     found = said(risks.non_commercial, composed, *words)
     assert found.what == "the data's licence is cc-by-nc-4.0 and the base model's licence is cc-by-nc-4.0"
-    values = mended(composed, known, found, *words)
+    values = fixed(composed, known, found, *words)
     assert risks.non_commercial(values, facts(values)) is None
     assert (values["prepare"]["hub"], values["base"]["base_model"]) == (None, "ORG/NAME")
 
@@ -106,7 +106,7 @@ def test_code_that_comes_with_a_model_is_said_wherever_it_is_let_in(composed, kn
     assert said(risks.remote_code, composed, f"+{key}=false") is None
     found = said(risks.remote_code, composed, f"+{key}=true")
     assert found.what == f"{key}: on"
-    values = mended(composed, known, found, f"+{key}=true")
+    values = fixed(composed, known, found, f"+{key}=true")
     assert risks.remote_code(values, facts(values)) is None
 
 
@@ -120,7 +120,7 @@ ON = [
 ]
 OFF = [
     {},
-    {"AXOLOTL_DO_NOT_TRACK": "0"},  # DO_NOT_TRACK, which launch sets, turns it off all the same
+    {"AXOLOTL_DO_NOT_TRACK": "0"},  # DO_NOT_TRACK, which launch sets, turns it off anyway
     {"HF_HUB_DISABLE_TELEMETRY": "0"},
     {"MLFLOW_DISABLE_TELEMETRY": "false", "DO_NOT_TRACK": "true"},
     {"DO_NOT_TRACK": "0"},
@@ -133,7 +133,7 @@ def test_telemetry_that_is_turned_on_is_said_by_tool(environ, tools):
     found = risks.telemetry_on(environ)
     assert (found.code, found.level) == ("TELEMETRY_ON", WARNING)
     assert found.what == f"telemetry of {', '.join(tools)} is on by the environment"
-    after = {name: value for name, value in environ.items() if name not in found.mend.split()}
+    after = {name: value for name, value in environ.items() if name not in found.fix.split()}
     assert risks.telemetry_on(launch.TELEMETRY_OFF | after) is None
 
 
@@ -186,7 +186,7 @@ def test_a_plan_for_other_gpus_than_the_run_takes_is_said(composed, known):
     values = composed(*words)
     spoken = risks.planned_otherwise(values, facts(values))
     assert spoken.what == "the plan is for 8 x mi300x and the run would take one GPU"
-    after = mended(composed, known, spoken, *words)
+    after = fixed(composed, known, spoken, *words)
     assert (after["accelerate"]["num_processes"], after["accelerate"]["multi_gpu"]) == (8, True)
     assert risks.planned_otherwise(after, facts(after)) is None
 
@@ -195,11 +195,11 @@ def test_a_gpu_planned_for_a_run_on_the_cpu_is_said(composed):
     values = composed()
     spoken = risks.planned_otherwise(values, facts(values))
     assert spoken.what.endswith("the run would take this machine's CPU")
-    assert spoken.mend == "hardware=rocm"
+    assert spoken.fix == "hardware=rocm"
     here = {"name": "cpu", "count": 1, "maker": ""}
     assert risks.planned_otherwise(values, facts(values, device=here)) is None
     values = composed("hardware=cuda")
-    assert risks.planned_otherwise(values, facts(values, device=here)).mend == "hardware=cpu"
+    assert risks.planned_otherwise(values, facts(values, device=here)).fix == "hardware=cpu"
     values = composed("plan.num_gpus=2")
-    mend = risks.planned_otherwise(values, facts(values)).mend
-    assert mend == "hardware=rocm accelerate.num_processes=2 ++accelerate.multi_gpu=true"
+    fix = risks.planned_otherwise(values, facts(values)).fix
+    assert fix == "hardware=rocm accelerate.num_processes=2 ++accelerate.multi_gpu=true"

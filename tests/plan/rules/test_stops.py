@@ -1,10 +1,10 @@
-"""Rules that refuse a run which would stop, or train something else; each mend is typed and looked at again."""
+"""Rules that refuse a run which would stop, or train something else; each fix is typed and looked at again."""
 
 import json
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, mended, on
+from tests.planned import each_of_its_own, facts, fixed, on
 from tunetrail.plan.rules import stops, unusual
 from tunetrail.plan.rules.finding import ERROR
 from tunetrail.units import GIB
@@ -48,40 +48,40 @@ def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_said_of_it
     found = facts(values, steps={"total": 0}, schedule={"warmup": 0}, data={"kept": 10, "tokens": 900})
     said = stops.no_steps(values, found)
     assert "10 rows of 900 tokens do not fill a micro-batch of 1,000 x 256 tokens on each of 8 GPUs" in said.what
-    assert mended(composed, known, said, *words)["train"]["micro_batch_size"] == 1
+    assert fixed(composed, known, said, *words)["train"]["micro_batch_size"] == 1
     assert stops.warmup_never_ends(values, found) is None
     assert unusual.few_steps(values, found) is None
     assert stops.no_steps(values, facts(values, steps={"total": 1})) is None
 
 
 @pytest.mark.parametrize(
-    ("held_out", "packed", "mends"),
+    ("held_out", "packed", "fixes"),
     [(50, True, True), (50, False, True), (5, True, False), (0, True, False), (8, True, False)],
 )
 def test_rows_that_are_held_out_in_such_number_that_none_are_left_for_a_step_are_given_back(
-    composed, known, held_out, packed, mends
+    composed, known, held_out, packed, fixes
 ):
     """Of 60 rows of 50 tokens, for 8 sequences of 256 or 8 rows; but not where fewer held out would not be enough."""
     words = ("accelerate.num_processes=1", f"train.sample_packing={str(packed).lower()}")
     values, kept = composed(*words), 60 - held_out if held_out in (50, 5, 0) else 10
     data = {"kept": kept, "train": kept, "validation": held_out, "tokens": kept * 50, "mean": 50.0}
-    fix = mended(composed, known, stops.no_steps(values, facts(values, steps={"total": 0}, data=data, device={"count": 1})))
-    assert (fix["prepare"]["validation_rows"] == 0.05) == mends
-    assert (fix["train"]["micro_batch_size"] == 1) == (not mends)
+    fix = fixed(composed, known, stops.no_steps(values, facts(values, steps={"total": 0}, data=data, device={"count": 1})))
+    assert (fix["prepare"]["validation_rows"] == 0.05) == fixes
+    assert (fix["train"]["micro_batch_size"] == 1) == (not fixes)
 
 
-@pytest.mark.parametrize(("limit", "mend"), [(1664, 1279), (386, 1), (385, None)])
-def test_the_longest_prompt_and_its_answer_must_have_a_place(composed, known, limit, mend):
+@pytest.mark.parametrize(("limit", "fix"), [(1664, 1279), (386, 1), (385, None)])
+def test_the_longest_prompt_and_its_answer_must_have_a_place(composed, known, limit, fix):
     values = composed(PUT_RIGHT)
     said = stops.answers_too_long(values, facts(values, model={"max_position_embeddings": limit}))
     assert (
         said.what == f"the longest prompt has 385 tokens, an answer may have 1,280, and the model knows {limit:,} positions"
     )
     assert stops.answers_too_long(values, facts(values, model={"max_position_embeddings": 1665})) is None
-    if mend:
-        assert mended(composed, known, said, PUT_RIGHT)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == mend
+    if fix:
+        assert fixed(composed, known, said, PUT_RIGHT)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == fix
     else:
-        assert said.mend == "a model with more positions, or shorter prompts"
+        assert said.fix == "a model with more positions, or shorter prompts"
 
 
 # The warm-up.
@@ -92,8 +92,8 @@ def test_the_published_warm_up_is_refused_with_its_numbers_and_mended(composed, 
     found = facts(values, steps={"total": 27}, schedule={"warmup": 100, "peak": 5.2e-6, "asked": 2e-5})
     said = stops.warmup_never_ends(values, found)
     assert said.what == "the warm-up takes 100 steps and the run has 27: the rate climbs to 5.2e-6 of 2e-5 and training ends"
-    assert said.mend == "train.warmup_steps=null train.warmup_ratio=0.03"
-    train = mended(composed, known, said, PUBLISHED)["train"]
+    assert said.fix == "train.warmup_steps=null train.warmup_ratio=0.03"
+    train = fixed(composed, known, said, PUBLISHED)["train"]
     assert (train["warmup_steps"], train["warmup_ratio"]) == (None, 0.03)
 
 
@@ -101,7 +101,7 @@ def test_a_warm_up_of_steps_is_mended_where_the_config_had_a_ratio(composed, kno
     words = ("+train.warmup_steps=500", "train.warmup_ratio=null")
     values = composed(*words)
     said = stops.warmup_never_ends(values, facts(values, steps={"total": 488}, schedule={"warmup": 500}))
-    train = mended(composed, known, said, *words)["train"]
+    train = fixed(composed, known, said, *words)["train"]
     assert (train["warmup_steps"], train["warmup_ratio"]) == (None, 0.03)
 
 
@@ -145,14 +145,14 @@ TOO_MUCH = [
 @pytest.mark.parametrize(("words", "device", "count", "first"), TOO_MUCH)
 def test_a_run_that_is_mended_once_fits(composed, known, words, device, count, first):
     said = out_of_memory(composed, device, count, *words)
-    assert said.mend.replace("'", "").lstrip("+").startswith(first), said.mend
-    values = mended(composed, known, said, *words)
+    assert said.fix.replace("'", "").lstrip("+").startswith(first), said.fix
+    values = fixed(composed, known, said, *words)
     assert on(values, device, count)["memory"]["fits"]
 
 
 def test_a_step_holds_as_many_sequences_after_it_as_before(composed, known):
     words = (PUBLISHED, "train.micro_batch_size=12", "train.gradient_accumulation_steps=1")
-    train = mended(composed, known, out_of_memory(composed, "h100", 8, *words), *words)["train"]
+    train = fixed(composed, known, out_of_memory(composed, "h100", 8, *words), *words)["train"]
     assert train["micro_batch_size"] * train["gradient_accumulation_steps"] == 12
     assert "axolotl.integrations.liger.LigerPlugin" in train["plugins"]
     assert train["micro_batch_size"] > 1
@@ -160,11 +160,11 @@ def test_a_step_holds_as_many_sequences_after_it_as_before(composed, known):
 
 def test_kernels_of_a_gpu_are_all_of_ligers_and_not_for_a_cpu(composed, known):
     words = ("model=llama3_8b", "hardware=cuda")
-    train = mended(composed, known, out_of_memory(composed, "h200", 1, *words), *words)["train"]
+    train = fixed(composed, known, out_of_memory(composed, "h200", 1, *words), *words)["train"]
     recipe = composed(PUT_RIGHT)["train"]
     assert train["plugins"] == recipe["plugins"]
     assert all(train[key] == recipe[key] for key in recipe if key.startswith("liger_"))
-    assert "liger" not in out_of_memory(composed, "cpu", 1, "model=llama3_2_1b").mend.lower()
+    assert "liger" not in out_of_memory(composed, "cpu", 1, "model=llama3_2_1b").fix.lower()
 
 
 def test_what_fits_is_let_go(composed):
@@ -184,7 +184,7 @@ def test_generation_that_does_not_fit_is_mended_by_a_smaller_batch(composed, kno
     said = out_of_memory(composed, "a100_80", 1, *words)
     assert "evaluation needs 120.5 GiB on each a100_80, which has 79.0 GiB" in said.what
     assert "training" not in said.what
-    assert mended(composed, known, said, *words)["evaluate"]["batch_size"] == 256
+    assert fixed(composed, known, said, *words)["evaluate"]["batch_size"] == 256
 
 
 @pytest.mark.stage
@@ -196,7 +196,7 @@ def test_axolotl_itself_accepts_every_mend_of_memory(composed, known, monkeypatc
     gpu = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 8, "compute_capability": "sm_90"}
     for words, device, count, _ in TOO_MUCH:
         said = out_of_memory(composed, device, count, *words)
-        given = DictDefault(mended(composed, known, said, *words)["train"])
+        given = DictDefault(fixed(composed, known, said, *words)["train"])
         prepare_plugins(given)
         validate_config(given, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
 
@@ -219,14 +219,14 @@ def test_a_limit_mends_where_it_is_enough_and_no_checkpoint_where_it_is_not(comp
     figures = {"checkpoints": 4, "checkpoint": 33 * GIB, "total": 180 * GIB}
     said = out_of_disk(composed, PUBLISHED, **figures, free=114 * GIB)
     assert said.what == "the run writes 180.0 GiB (4 checkpoints of 33.0 GiB) and the disk has 114.0 GiB free"
-    assert mended(composed, known, said, PUBLISHED)["train"]["save_total_limit"] == 1
-    train = mended(composed, known, out_of_disk(composed, PUBLISHED, **figures, free=113 * GIB), PUBLISHED)["train"]
+    assert fixed(composed, known, said, PUBLISHED)["train"]["save_total_limit"] == 1
+    train = fixed(composed, known, out_of_disk(composed, PUBLISHED, **figures, free=113 * GIB), PUBLISHED)["train"]
     assert (train["save_strategy"], train["saves_per_epoch"], train.get("save_total_limit")) == ("no", None, None)
 
 
 def test_where_the_finished_models_are_too_much_the_remedy_is_to_free_the_disk(composed):
     said = out_of_disk(composed, PUBLISHED, checkpoints=1, checkpoint=33 * GIB, total=80 * GIB, free=10 * GIB)
-    assert said.mend == "tunetrail gc"
+    assert said.fix == "tunetrail gc"
 
 
 # Sequences.
@@ -240,7 +240,7 @@ def test_sequences_end_where_the_models_positions_end(composed, known, length, r
     assert bool(said) == refused
     if refused:
         assert "8,192 positions" in said.what
-        values = mended(composed, known, said, *words)
+        values = fixed(composed, known, said, *words)
         assert values["train"]["sequence_len"] == values["contract"]["sequence_len"] == 8192
 
 
@@ -272,13 +272,13 @@ def test_the_mend_leaves_no_bfloat16_anywhere(composed, known):
     words = (PUT_RIGHT, "hardware=cuda", "+train.bfloat16=true")
     values = composed(*words)
     said = stops.no_bf16(values, facts(values, device={"name": "v100", "bf16": False}))
-    values = mended(composed, known, said, *words)
+    values = fixed(composed, known, said, *words)
     assert (values["train"]["bf16"], values["train"]["bfloat16"], values["train"]["fp16"]) == (False, None, False)
     assert values["accelerate"]["mixed_precision"] == "no"
     assert values["evaluate"]["model_args"]["dtype"] == "float16"
     values = composed("hardware=cuda", "train.bf16=true")
     said = stops.no_bf16(values, facts(values, device={"name": "cpu", "bf16": False}))  # which evaluates in it as it can
-    assert said.mend == "train.bf16=false train.fp16=false accelerate.mixed_precision=no"
+    assert said.fix == "train.bf16=false train.fp16=false accelerate.mixed_precision=no"
 
 
 @pytest.mark.stage
@@ -318,7 +318,7 @@ def test_the_mend_trains_the_adapter_that_conf_method_has(composed, known, metho
     said = stops.adapter_keys_unused(values, facts(values))
     assert "train.lora_r=32" in said.what
     assert said.why.startswith("All 8,030,261,248 weights")
-    train = mended(composed, known, said, *words)["train"]
+    train = fixed(composed, known, said, *words)["train"]
     expected = composed(PUT_RIGHT, f"method={method}", "train.lora_r=32")["train"]
     own = {"learning_rate", "optimizer"}  # of which LEARNING_RATE_FAR speaks; the states of an adapter are small
     assert {key: value for key, value in train.items() if key not in own} == {
@@ -330,6 +330,6 @@ def test_a_list_of_modules_is_not_overruled_by_all_linear_layers(composed, known
     for more in ((), ("+train.lora_target_linear=false",)):
         words = ("+train.lora_target_modules=[q_proj,v_proj]", *more)
         values = composed(*words)
-        train = mended(composed, known, stops.adapter_keys_unused(values, facts(values)), *words)["train"]
+        train = fixed(composed, known, stops.adapter_keys_unused(values, facts(values)), *words)["train"]
         assert train["lora_target_modules"] == ["q_proj", "v_proj"]
         assert not train.get("lora_target_linear")

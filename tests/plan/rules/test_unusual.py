@@ -1,8 +1,8 @@
-"""Figures that do not go together; each bound is tried on both sides, and each mend typed and looked at again."""
+"""Figures that do not go together; each bound is tried on both sides, and each fix typed and looked at again."""
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, mended, said
+from tests.planned import each_of_its_own, facts, fixed, said
 from tunetrail.plan.rules import unusual
 from tunetrail.plan.rules.finding import WARNING, at
 
@@ -37,7 +37,7 @@ def test_padded_validation_is_mended_by_packing_it(composed, known):
     flops = {"validation": 1.92e18, "training": 1.29e18, "recomputed": 0.43e18}
     found = said(unusual.evaluation_costly, composed, PUBLISHED, flops=flops)
     assert found.what == "validation computes 1.92e18 FLOP, 112% of training's 1.72e18"
-    assert mended(composed, known, found, PUBLISHED)["train"]["eval_sample_packing"] is True
+    assert fixed(composed, known, found, PUBLISHED)["train"]["eval_sample_packing"] is True
 
 
 @pytest.mark.parametrize("words", [(PUT_RIGHT,), ("train.sample_packing=false", "train.eval_sample_packing=false")])
@@ -45,7 +45,7 @@ def test_validation_that_is_packed_already_or_cannot_be_is_mended_by_fewer_rows(
     flops = {"validation": 1.0e18, "training": 1.0e18, "recomputed": 0.0}
     changes = {"data": {"validation": 1000}, "validation": {"batches": 20}}
     found = said(unusual.evaluation_costly, composed, *words, flops=flops, **changes)
-    values = mended(composed, known, found, *words)
+    values = fixed(composed, known, found, *words)
     assert values["prepare"]["validation_rows"] == 275  # five batches of 50, and a part of one, which is left out
     share = flops | {"validation": 1.0e18 * 5 / 20}
     assert said(unusual.evaluation_costly, composed, *words, flops=share) is None
@@ -55,7 +55,7 @@ def test_validation_that_is_packed_already_or_cannot_be_is_mended_by_fewer_rows(
 def test_where_one_batch_is_too_much_nothing_is_validated(composed, known, words):
     flops, validation = {"validation": 1.0e18, "training": 1.0e18}, {"batches": 3}
     found = said(unusual.evaluation_costly, composed, *words, flops=flops, validation=validation)
-    train = mended(composed, known, found, *words)["train"]
+    train = fixed(composed, known, found, *words)["train"]
     assert (train["eval_strategy"], train.get("evals_per_epoch"), train.get("eval_steps")) == ("no", None, None)
 
 
@@ -73,7 +73,7 @@ def test_validation_rows_that_fill_no_batch_are_said(composed, known, raw, times
     assert bool(found) == bool(expected)
     if expected:
         assert found.what == "50 validation rows do not fill one batch of 24,576 tokens: there is no validation loss"
-        values = mended(composed, known, found, PUT_RIGHT)
+        values = fixed(composed, known, found, PUT_RIGHT)
         assert {key: at(values, key) for key in expected} == expected
 
 
@@ -83,7 +83,7 @@ def test_more_rows_held_out_than_trained_on_are_said(composed, known, validation
     assert bool(found) == warned
     if warned:
         assert found.what == "51 rows are held out to validate with, and 50 are left to train on"
-        assert mended(composed, known, found)["prepare"]["validation_rows"] == 0.05
+        assert fixed(composed, known, found)["prepare"]["validation_rows"] == 0.05
 
 
 # Steps and batches.
@@ -111,14 +111,14 @@ def test_fifty_steps_are_enough_to_say_nothing(composed, total, warned):
 def test_few_steps_are_mended_by_smaller_ones_else_by_more_epochs(composed, known, words, steps, expected):
     found = said(unusual.few_steps, composed, *words, steps=steps)
     assert found.what == f"the run has {steps['total']} optimiser steps, of {steps['rows_per_step']:,} rows each"
-    train = mended(composed, known, found, *words)["train"]
+    train = fixed(composed, known, found, *words)["train"]
     assert {key: train.get(key) for key in expected} == expected
 
 
 def test_accumulation_beyond_what_an_epoch_holds_counts_as_what_it_is(composed):
     steps = {"total": 4, "rows_per_step": 3880, "blocks_per_step": 1364.0}
     found = said(unusual.few_steps, composed, "train.gradient_accumulation_steps=10000", steps=steps, model=TINY)
-    assert found.mend == "train.micro_batch_size=8 train.gradient_accumulation_steps=13"
+    assert found.fix == "train.micro_batch_size=8 train.gradient_accumulation_steps=13"
 
 
 @pytest.mark.parametrize(("rows", "warned"), [(15.9, True), (16.0, False), (128.0, False), (1024.0, False), (1025.0, True)])
@@ -143,7 +143,7 @@ def test_the_mend_of_a_far_batch_is_not_far(composed, known, words, rows, longes
     before = composed(*words)
     found = said(unusual.batch_far, composed, *words, steps={"rows_per_step": rows}, data={"longest": longest})
     assert f"a step takes {rows:,.0f} rows, " in found.what
-    train, size = mended(composed, known, found, *words)["train"], 1.0
+    train, size = fixed(composed, known, found, *words)["train"], 1.0
     for key in ("micro_batch_size", "gradient_accumulation_steps", "sequence_len"):
         size *= train[key] / before["train"][key]
     assert train["micro_batch_size"] <= before["train"]["micro_batch_size"]  # no more memory than before
@@ -169,21 +169,21 @@ def test_lost_rows_are_mended_by_longer_sequences_where_the_model_goes_so_far(co
     assert found.what == (
         "8.0% of 1,000 rows are not trained on whole, 80 dropped and 0 cut: the longest has 650 tokens, a sequence 512"
     )
-    assert mended(composed, known, found, *words)["train"]["sequence_len"] == 704
+    assert fixed(composed, known, found, *words)["train"]["sequence_len"] == 704
     words = (PUT_RIGHT, "train.sequence_len=8192", "train.excess_length_strategy=truncate")
     data = {"train": 1000, "cut": 80, "longest": 9000}
     found = said(unusual.rows_cut, composed, *words, data=data)
-    assert mended(composed, known, found, *words)["train"]["excess_length_strategy"] == "drop"
+    assert fixed(composed, known, found, *words)["train"]["excess_length_strategy"] == "drop"
     found = said(unusual.rows_cut, composed, *words[:2], data=data)
-    assert mended(composed, known, found, *words[:2])["prepare"]["path"] == "FILE"
+    assert fixed(composed, known, found, *words[:2])["prepare"]["path"] == "FILE"
 
 
 def test_rows_longer_than_the_model_goes_need_others(composed, known):
     data = {"train": 1000, "dropped": 300, "longest": 9000, "p95": 8193}
     values = composed(PUT_RIGHT)
     spoken = unusual.rows_cut(values, facts(values, data=data))
-    assert spoken.mend == "prepare=file prepare.path=FILE"
-    assert unusual.rows_cut(values, facts(values, data=data | {"p95": 8192})).mend == "train.sequence_len=8192"
+    assert spoken.fix == "prepare=file prepare.path=FILE"
+    assert unusual.rows_cut(values, facts(values, data=data | {"p95": 8192})).fix == "train.sequence_len=8192"
 
 
 # The learning rate.
@@ -217,7 +217,7 @@ def test_the_rates_of_known_recipes_pass_and_those_far_beside_them_do_not(compos
     found = said(unusual.learning_rate_far, composed, *words, model=model)
     assert bool(found) == warned
     if warned:
-        values = mended(composed, known, found, *words)
+        values = fixed(composed, known, found, *words)
         assert unusual.learning_rate_far(values, facts(values, model=model)) is None
 
 

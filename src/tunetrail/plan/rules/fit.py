@@ -1,6 +1,6 @@
 """A run that does not fit -> the settings that make room for it: dotted keys and values, of which none is on yet.
 
-What changes no result comes first. Not covered: whether the mended run fits the disk too, or is refused for something
+What changes no result comes first. Not covered: whether the fixed run fits the disk too, or is refused for something
 else (`fixes`).
 """
 
@@ -16,7 +16,7 @@ _LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_fu
 LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
 _FSDP2 = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}, "optimizer": "adamw_torch_fused"}
 ADAPTERS_RATE = {"train.learning_rate": 2e-4}  # as there; a rate that an experiment sets for all weights would stay
-_MARGIN = 0.95  # of the capacity is what a mend may fill, since an estimate may be a tenth beside
+_MARGIN = 0.95  # of the capacity is what a fix may fill, since an estimate may be a tenth beside
 OTHER_ROWS = {"prepare": "file", "prepare.path": "FILE"}
 HELD_OUT = {"prepare.validation_rows": 0.05}  # of the rows, as in conf/prepare/file.yaml
 
@@ -49,8 +49,8 @@ def training(values: dict[str, Any], facts: dict[str, Any]) -> Settings | None:
     for method, does in _methods(values["train"], device):
         train = with_supported_precision(values["train"] | does, device["name"], device["bf16"])
         for settings in _savings(train, device["name"] != "cpu"):
-            mended = train | {key.removeprefix("train."): value for key, value in settings.items()}
-            if memory.needed(memory.training(shape, mended, device["count"])) <= _MARGIN * facts["memory"]["capacity"]:
+            fixed = train | {key.removeprefix("train."): value for key, value in settings.items()}
+            if memory.needed(memory.training(shape, fixed, device["count"])) <= _MARGIN * facts["memory"]["capacity"]:
                 return method | settings
     return None
 

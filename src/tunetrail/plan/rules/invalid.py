@@ -31,31 +31,31 @@ def template_differs(values: Values, facts: Facts) -> Finding | None:
 
     A named type of Axolotl's has a format of its own; `alpaca` is the same as this template if that is Stanford's.
     """
-    wanted, mend = values["template"], {}
+    wanted, fix = values["template"], {}
     for section in ("contract", "evaluate"):
         if values[section]["template"] != wanted:
-            mend[f"{section}.template"] = "${template}"
+            fix[f"{section}.template"] = "${template}"
     for number, dataset in enumerate(values["train"].get("datasets") or []):
         kind, place = dataset.get("type"), f"train.datasets.{number}.type"
         if not isinstance(kind, dict):
             if kind != "alpaca" or template.digest(wanted) != ALPACA:
-                mend[place] = _TYPE
+                fix[place] = _TYPE
             continue
         for key, form in (("format", "with_input"), ("no_input_format", "without_input")):
             if kind.get(key) != wanted[form]:
-                mend[f"{place}.{key}"] = f"${{template.{form}}}"
+                fix[f"{place}.{key}"] = f"${{template.{form}}}"
         if kind.get("system_prompt"):
-            mend[f"{place}.system_prompt"] = None
+            fix[f"{place}.system_prompt"] = None
     asked = check.flatten(values["evaluate"])
-    mend |= {f"evaluate.{key}": nothing for key, nothing in _AROUND.items() if asked.get(key)}
-    if not mend:
+    fix |= {f"evaluate.{key}": nothing for key, nothing in _AROUND.items() if asked.get(key)}
+    if not fix:
         return None
     return Finding(
         "TEMPLATE_DIFFERS",
         ERROR,
-        f"training and evaluation are not in one template: {', '.join(mend)}",
+        f"training and evaluation are not in one template: {', '.join(fix)}",
         "A model that is asked in a form that it was not trained in scores lower, and no one sees why.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -80,27 +80,27 @@ def bos_differs(values: Values, facts: Facts) -> Finding | None:
 
 def rows_overlap(values: Values, facts: Facts) -> Finding | None:
     """A question of the validation rows is also trained on, or one file, in the same split, serves for both."""
-    train, mend = values["train"], {}
+    train, fix = values["train"], {}
     trained = [_identity(one) for one in train.get("datasets") or []]
     for number, one in enumerate(train.get("test_datasets") or []):
         if _identity(one) in trained:
             place = f"datasets.{trained.index(_identity(one))}"
             if one.get("path") == _VALIDATION:
-                mend[f"train.{place}.path"] = _TRAIN
+                fix[f"train.{place}.path"] = _TRAIN
             else:
-                mend[f"train.test_datasets.{number}.path"] = _VALIDATION
+                fix[f"train.test_datasets.{number}.path"] = _VALIDATION
             what = f"train.{place} and train.test_datasets.{number} are both {one.get('path')}"
-    if not mend and (overlap := facts["data"]["overlap"]):
-        mend = {"train.test_datasets.0.path": _VALIDATION}
+    if not fix and (overlap := facts["data"]["overlap"]):
+        fix = {"train.test_datasets.0.path": _VALIDATION}
         what = f"{overlap:,} of the validation rows ask what is also trained on"
-    if not mend:
+    if not fix:
         return None
     return Finding(
         "ROWS_OVERLAP",
         ERROR,
         what,
         "The validation loss goes on falling while the model learns rows by heart, which is what it is there to show.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -122,12 +122,12 @@ def eos_masked(values: Values, facts: Facts) -> Finding | None:
     pad = special.get("pad_token")
     if any("llama2_chat" in kind for kind in kinds) and pad in (None, special.get("eos_token", "</s>")):
         what = f"the type llama2_chat leaves out every token that is the pad, and the pad is {pad or 'not set, so EOS'}"
-        mend = {"train.special_tokens.pad_token": "<pad>"}
+        fix = {"train.special_tokens.pad_token": "<pad>"}
     elif data["eos_supervised"] is False:
-        what, mend = "no answer ends with EOS: the tokenizer names none", {"train.special_tokens.eos_token": pad or "</s>"}
+        what, fix = "no answer ends with EOS: the tokenizer names none", {"train.special_tokens.eos_token": pad or "</s>"}
     elif data["cut"] * 2 > data["kept"]:
         what = f"{data['cut']:,} of {data['kept']:,} rows are cut at {values['train']['sequence_len']:,} tokens, before EOS"
-        mend = fit.whole_rows(values, facts)
+        fix = fit.whole_rows(values, facts)
     else:
         return None
     return Finding(
@@ -135,7 +135,7 @@ def eos_masked(values: Values, facts: Facts) -> Finding | None:
         ERROR,
         what,
         "A model that never sees EOS as an answer's end writes on until the token cap.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -146,15 +146,15 @@ def nothing_supervised(values: Values, facts: Facts) -> Finding | None:
         return None
     if not data["kept"] and data["longest"] > length:
         what = f"none of {data['train']:,} rows is kept: the longest has {data['longest']:,} tokens, a sequence {length:,}"
-        mend = fit.whole_rows(values, facts)
+        fix = fit.whole_rows(values, facts)
     else:
-        what, mend = f"none of {data['train']:,} rows has a token under the loss", {"train.datasets.0.type": _TYPE}
+        what, fix = f"none of {data['train']:,} rows has a token under the loss", {"train.datasets.0.type": _TYPE}
     return Finding(
         "NOTHING_SUPERVISED",
         ERROR,
         what,
         "Axolotl leaves out rows that teach nothing, and training stops for want of rows.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 

@@ -40,8 +40,8 @@ def unknown_keys(refused: check.Refused, values: dict[str, Any], words: list[str
         raise refused
     why = "The tool that owns it would take it in silence and do as if it were not there. It cannot be allowed."
     meant = [one.instead for one in refused.faults] + [word.partition("=")[0].lstrip("+") for word in words]
-    mends = [_in_its_place(one, values or refused.values, words, meant.count(one.instead)) for one in refused.faults]
-    return [Finding(UNKNOWN_KEY, ERROR, one.says, why, mend) for one, mend in zip(refused.faults, mends, strict=True)]
+    fixes = [_in_its_place(one, values or refused.values, words, meant.count(one.instead)) for one in refused.faults]
+    return [Finding(UNKNOWN_KEY, ERROR, one.says, why, fix) for one, fix in zip(refused.faults, fixes, strict=True)]
 
 
 def _in_its_place(fault: check.Fault, values: dict[str, Any], words: list[str], claims: int) -> str:
@@ -72,9 +72,9 @@ def tools_refuse(values: dict[str, Any], axolotl: dict[str, Any], checkers: str,
     for section, refusal in axolotl.items():
         key = refusal["key"] and f"{section}.{refusal['key']}"
         shown = textwrap.shorten(f"{key}={at(values, key)}", 80) if key else section
-        mend = overrides(values, {key: None}) if key else "another value for what it names"
+        fix = overrides(values, {key: None}) if key else "another value for what it names"
         level = WARNING if refusal["package"] and not here else ERROR
-        found.append(Finding(AXOLOTL_REFUSES, level, f"{shown}: {refusal['message']}", why, mend))
+        found.append(Finding(AXOLOTL_REFUSES, level, f"{shown}: {refusal['message']}", why, fix))
     if checkers:
         why = "The evaluation would stop when every prompt has been answered, or score something else. It cannot be allowed."
         found.append(Finding(CHECKERS_REFUSE, ERROR, checkers, why, "other rows, or evaluate.path=FILE"))
@@ -90,6 +90,6 @@ def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
     for code in allow:
         if code not in CODES:
             near = difflib.get_close_matches(str(code).upper(), CODES, n=1)
-            remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(ALLOWABLE)}."
-            raise UserError(f"plan.allow: {code}: no such code. {remedy}")
+            fix = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(ALLOWABLE)}."
+            raise UserError(f"plan.allow: {code}: no such code. {fix}")
     return [one for one in findings if one.level == ERROR and (one.code not in allow or one.code in NEVER_ALLOWED)]

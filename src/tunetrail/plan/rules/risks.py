@@ -36,15 +36,15 @@ def planned_otherwise(values: Values, facts: Facts) -> Finding | None:
     """The plan is for other devices than the run would take: another number of them, or a GPU instead of the CPU."""
     count, processes = values["plan"]["num_gpus"], values["accelerate"].get("num_processes") or 1
     device, on_cpu = facts["device"], bool(values["accelerate"].get("cpu"))
-    mend = {"hardware": fit.hardware(device)} if on_cpu != (device["name"] == "cpu") else {}
-    if count != processes or (mend and count > 1):
-        mend |= {"accelerate.num_processes": count, "accelerate.multi_gpu": count > 1}
-    if not mend:
+    fix = {"hardware": fit.hardware(device)} if on_cpu != (device["name"] == "cpu") else {}
+    if count != processes or (fix and count > 1):
+        fix |= {"accelerate.num_processes": count, "accelerate.multi_gpu": count > 1}
+    if not fix:
         return None
     what = f"the plan is for {count:,} x {device['name']} and the run would take "
     what += "this machine's CPU" if on_cpu else f"{processes:,} GPUs" if processes > 1 else "one GPU"
     why = "Steps, memory and hours are those of the plan's devices, not of the run as it is composed."
-    return Finding("PLANNED_OTHERWISE", WARNING, what, why, overrides(values, mend))
+    return Finding("PLANNED_OTHERWISE", WARNING, what, why, overrides(values, fix))
 
 
 def checkpoints_kept(values: Values, facts: Facts) -> Finding | None:
@@ -78,14 +78,14 @@ def unpinned(values: Values, facts: Facts) -> Finding | None:
 
 def non_commercial(values: Values, facts: Facts) -> Finding | None:
     """The licence of the data or of the base model forbids commercial use, by its name."""
-    found, mend = [], {}
+    found, fix = [], {}
     for what, license, settings in (
         ("data", facts["data"]["license"], fit.OTHER_ROWS | {"prepare.license": "ID"}),
         ("base model", values["base"]["license"], _OTHER_MODEL),
     ):
         if _NON_COMMERCIAL.search(license or ""):
             found.append(f"the {what}'s licence is {license}")
-            mend |= settings
+            fix |= settings
     if not found:
         return None
     return Finding(
@@ -93,7 +93,7 @@ def non_commercial(values: Values, facts: Facts) -> Finding | None:
         WARNING,
         " and ".join(found),
         "What is trained on it falls under it: it may be studied, and not sold or used for a business.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 

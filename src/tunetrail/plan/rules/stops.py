@@ -78,17 +78,17 @@ def out_of_memory(values: Values, facts: Facts) -> Finding | None:
     memory, device = facts["memory"], facts["device"]
     if memory["fits"]:
         return None
-    does, mends = [], []
+    does, fixes = [], []
     if memory["total"] > memory["capacity"]:
         counted = [part for part in memory["parts"].items() if "(paged)" not in part[0]]
         parts = ", ".join(f"{name} {size(part)}" for name, part in sorted(counted, key=lambda part: -part[1])[:2])
         does.append(f"training needs {size(memory['total'])} ({parts})")
-        mends.append(fit.training(values, facts))
+        fixes.append(fit.training(values, facts))
     if memory["evaluation"] > memory["capacity"]:
         does.append(f"evaluation needs {size(memory['evaluation'])}")
-        mends.append(fit.evaluation(values, facts))
-    fits = None not in mends
-    settings = {key: value for mend in mends for key, value in (mend or {}).items()}
+        fixes.append(fit.evaluation(values, facts))
+    fits = None not in fixes
+    settings = {key: value for fix in fixes for key, value in (fix or {}).items()}
     each = device["name"] if device["name"] == "cpu" else f"each {device['name']}"
     return Finding(
         "OUT_OF_MEMORY",
@@ -146,17 +146,17 @@ def no_bf16(values: Values, facts: Facts) -> Finding | None:
     if not asked or device["bf16"] or (asked == "auto" and device["name"] == "cpu"):
         return None
     found = fit.precision(train, device["name"], device["bf16"])
-    mend = {f"train.{key}": value for key, value in found.items()}
+    fix = {f"train.{key}": value for key, value in found.items()}
     if values["accelerate"].get("mixed_precision") == "bf16":
-        mend["accelerate.mixed_precision"] = "fp16" if found["fp16"] else "no"
+        fix["accelerate.mixed_precision"] = "fp16" if found["fp16"] else "no"
     if device["name"] != "cpu" and values["evaluate"]["model_args"].get("dtype") == "bfloat16":
-        mend["evaluate.model_args.dtype"] = "float16"
+        fix["evaluate.model_args.dtype"] = "float16"
     return Finding(
         "NO_BF16",
         ERROR,
         f"train.bf16={str(asked).lower()}, and {device['name']} has no bfloat16",
         "On a CPU the trainer stops as it is built; an older GPU emulates it, without its matrix units.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -170,16 +170,16 @@ def adapter_keys_unused(values: Values, facts: Facts) -> Finding | None:
     loose = [key for key in loose if not key.endswith("_kernel")]
     if train.get("adapter") or not loose:
         return None
-    mend = {"train.adapter": "qlora" if train.get("load_in_4bit") else "lora"}
-    mend |= {f"train.{key}": value for key, value in fit.LORA.items() if train.get(key) is None} | fit.ADAPTERS_RATE
+    fix = {"train.adapter": "qlora" if train.get("load_in_4bit") else "lora"}
+    fix |= {f"train.{key}": value for key, value in fit.LORA.items() if train.get(key) is None} | fit.ADAPTERS_RATE
     if train.get("lora_target_modules"):
-        mend.pop("train.lora_target_linear", None)
+        fix.pop("train.lora_target_linear", None)
     return Finding(
         "ADAPTER_KEYS_UNUSED",
         ERROR,
         f"{', '.join(f'train.{key}={train[key]}' for key in loose)}, and no train.adapter",
         f"All {facts['model']['parameters']:,} weights would be trained; who means that sets these keys to null.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 

@@ -37,18 +37,18 @@ def not_validated(values: Values, facts: Facts) -> Finding | None:
     if not facts["validation"]["times"] or facts["validation"]["batches"] or not data["validation"]:
         return None
     rows = (train.get("eval_batch_size") or train["micro_batch_size"]) * count
-    batch, mend = f"{rows:,} rows", {"prepare.validation_rows": rows}
+    batch, fix = f"{rows:,} rows", {"prepare.validation_rows": rows}
     if train.get("sample_packing") and train.get("eval_sample_packing") is not False:
         tokens = train["micro_batch_size"] * train["sequence_len"] * count
         rows = math.ceil(1.2 * tokens / max(data["mean"], 1))
         batch = f"{tokens:,} tokens"
-        mend = {"train.eval_sample_packing": False} if rows > data["raw"] / 5 else {"prepare.validation_rows": rows}
+        fix = {"train.eval_sample_packing": False} if rows > data["raw"] / 5 else {"prepare.validation_rows": rows}
     return Finding(
         "NOT_VALIDATED",
         WARNING,
         f"{data['validation']:,} validation rows do not fill one batch of {batch}: there is no validation loss",
         "Nothing would show where the model begins to learn the rows by heart.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -74,19 +74,19 @@ def evaluation_costly(values: Values, facts: Facts) -> Finding | None:
     train, why, batches = values["train"], "A loss is known well enough from fewer rows.", facts["validation"]["batches"]
     affordable = int(batches * COSTLY * training / validation)
     if train.get("sample_packing") and train.get("eval_sample_packing") is False:
-        mend, why = {"train.eval_sample_packing": True}, "Each row is padded to a whole sequence, where training packs them."
+        fix, why = {"train.eval_sample_packing": True}, "Each row is padded to a whole sequence, where training packs them."
     elif affordable:  # whole batches, since part ones are left out
-        mend = {"prepare.validation_rows": int(facts["data"]["validation"] * (affordable + 0.5) / batches)}
+        fix = {"prepare.validation_rows": int(facts["data"]["validation"] * (affordable + 0.5) / batches)}
     else:
         why = "Even one batch at each evaluation is too much for a run as short as this."
-        mend = {"train.evals_per_epoch": None, "train.eval_steps": None, "train.eval_strategy": "no"}
-        mend = {key: value for key, value in mend.items() if value or train.get(key.removeprefix("train."))}
+        fix = {"train.evals_per_epoch": None, "train.eval_steps": None, "train.eval_strategy": "no"}
+        fix = {key: value for key, value in fix.items() if value or train.get(key.removeprefix("train."))}
     return Finding(
         "EVALUATION_COSTLY",
         WARNING,
         f"validation computes {short(validation)} FLOP, {validation / training:.0%} of training's {short(training)}",
         why,
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -98,19 +98,19 @@ def few_steps(values: Values, facts: Facts) -> Finding | None:
         return None
     smaller = int(blocks * total / FEW)
     if (train.get("max_steps") or math.inf) <= total:
-        mend = {"train.max_steps": None}
+        fix = {"train.max_steps": None}
     elif _far(facts) and rows > RECIPE:
-        mend = _nearer(train, facts)
+        fix = _nearer(train, facts)
     elif smaller and rows * smaller / blocks >= RECIPE / FAR:
-        mend = fit.batch(train, smaller)
+        fix = fit.batch(train, smaller)
     else:
-        mend = {"train.num_epochs": math.ceil((train.get("num_epochs") or 1) * FEW / total)}
+        fix = {"train.num_epochs": math.ceil((train.get("num_epochs") or 1) * FEW / total)}
     return Finding(
         "FEW_STEPS",
         WARNING,
         f"the run has {total:,} optimiser steps, of {rows:,.0f} rows each",
         "Adam moves a weight by about the learning rate a step, however many rows it has: few steps teach little.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
@@ -158,14 +158,14 @@ def rows_cut(values: Values, facts: Facts) -> Finding | None:
     if lost <= CUT * data["train"]:
         return None
     whole = data["p95"] <= facts["model"]["max_position_embeddings"]
-    mend = fit.whole_rows(values, facts) if whole else fit.OTHER_ROWS
+    fix = fit.whole_rows(values, facts) if whole else fit.OTHER_ROWS
     return Finding(
         "ROWS_CUT",
         WARNING,
         f"{lost / data['train']:.1%} of {data['train']:,} rows are not trained on whole, {data['dropped']:,} dropped and "
         f"{data['cut']:,} cut: the longest has {data['longest']:,} tokens, a sequence {length:,}",
         "Long answers are the ones that go, and a cut one teaches to stop nowhere, since EOS goes with its end.",
-        overrides(values, mend),
+        overrides(values, fix),
     )
 
 
