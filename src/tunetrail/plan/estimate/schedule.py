@@ -1,22 +1,22 @@
 """An Axolotl config and the number of steps -> the warm-up's length, and the learning rate at each optimiser step.
 
-The schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19's own (utils/schedulers.py,
-core/trainers/mixins), as the trainer uses them: the first step of a warm-up is taken at a rate of 0. Not known here:
-schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the rates of
-`lr_groups` and `loraplus_lr_ratio`.
+The usual schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19 (utils/schedulers.py) are computed here, as the
+trainer uses them: the first step of a warm-up is taken at a rate of 0. The rates of the others are asked of Axolotl's own
+trainer. Not known: schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the
+rates of `lr_groups` and `loraplus_lr_ratio`.
 """
 
-import inspect
-import itertools
 import math
-from collections.abc import Callable
+import tempfile
 from typing import Any
 
 import numpy as np
 
-from tunetrail import UserError
+from tunetrail import UserError, answers
 
-Shares = np.ndarray  # of train.learning_rate, (steps,)
+# Asked of Axolotl's trainer: few people use them, and each is twenty lines.
+_ASKED = ("cosine_with_restarts", "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr")
+_ASKED += ("warmup_stable_decay", "rex", "one_cycle")
 
 
 def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int:
@@ -35,32 +35,57 @@ def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int
 
 
 def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.ndarray | None:
-    """The learning rate at each optimiser step, (total,); None: a scheduler that is not known here. `counted`: see `warmup`.
+    """The learning rate at each optimiser step, (total,); None: a scheduler that is not known. `counted`: see `warmup`.
 
     Raises:
         UserError: the scheduler does not take the lr_scheduler_kwargs, or needs some that are not there.
     """
-    name, peak, steps = train.get("lr_scheduler") or "cosine", float(train["learning_rate"]), warmup(train, total, counted)
-    least, given = train.get("cosine_min_lr_ratio"), dict(train.get("lr_scheduler_kwargs") or {})
-    if train.get("jagged_restart_steps") or name not in _SHAPES:
+    name, steps = train.get("lr_scheduler") or "cosine", warmup(train, total, counted)
+    if train.get("jagged_restart_steps") or name not in (*_SHAPES, *_ASKED):
         return None
-    shape = _SHAPES[name]
-    if name == "rex":
-        given = {"least": least or 0.0}
-    elif name == "cosine" and train.get("lr_quadratic_warmup"):
-        shape, given = _cosine_after_quadratic_warmup, {}
-    elif name == "cosine" and least:
-        shape, given = _cosine_to_constant, {"least": least, "ends": train.get("cosine_constant_lr_ratio") or 1.0}
-    elif name in ("constant", "constant_with_warmup"):
-        given = {}  # ignored, as transformers does
+    if not total:
+        return np.zeros(0)
+    plain = name in ("constant", "constant_with_warmup") or not train.get("lr_scheduler_kwargs")
+    if name in _SHAPES and plain:
+        return float(train["learning_rate"]) * _SHAPES[name](np.arange(total), steps, total, train)
+    keys = ("lr_scheduler", "lr_scheduler_kwargs", "learning_rate", "cosine_min_lr_ratio", "lr_quadratic_warmup")
+    keys += ("cosine_constant_lr_ratio",)
+    question = {key: train[key] for key in keys if train.get(key) is not None} | {"warmup_steps": steps, "max_steps": total}
+    told = answers.ask("plan.estimate.schedule", question, f"asking Axolotl for the rates of {name}")()
+    if isinstance(told, str):
+        raise UserError(f"train.lr_scheduler_kwargs does not suit train.lr_scheduler={name}: {told}")
+    return np.array(told)
+
+
+def answer(question: dict[str, Any]) -> list[float] | str:
+    """The rates that Axolotl's own trainer takes with these keys of its config, or what its scheduler has against them; in a
+    process that may import Axolotl."""
+    import torch
+    from axolotl.core.builders import HFCausalTrainerBuilder
+    from axolotl.core.trainers.mixins.scheduler import SchedulerMixin
+    from axolotl.core.training_args import AxolotlTrainingArguments
+    from axolotl.utils.dict import DictDefault
+
+    trainer, rates = SchedulerMixin.__new__(SchedulerMixin), []
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"output_dir": folder, "optimizer": "sgd", "micro_batch_size": 1, "num_epochs": 1.0, "val_set_size": 0}
+        cfg = DictDefault(own | question)
+        given, _ = HFCausalTrainerBuilder(cfg, None, None)._set_base_training_args(question["max_steps"])
+        trainer.args = AxolotlTrainingArguments(**given, lr_quadratic_warmup=cfg.lr_quadratic_warmup, use_cpu=True)
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=trainer.args.learning_rate, momentum=0.9)
+    trainer.lr_scheduler = None
     try:
-        bound = inspect.signature(shape).bind(np.arange(total), steps, total, peak, **given)
-    except TypeError as error:
-        raise UserError(f"train.lr_scheduler_kwargs does not suit train.lr_scheduler={name}: {error}") from None
-    return peak * shape(*bound.args, **bound.kwargs)
+        scheduler = trainer.create_scheduler(question["max_steps"], optimiser)
+        for _ in range(question["max_steps"]):
+            rates.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            scheduler.step()
+    except (TypeError, ValueError, ArithmeticError) as error:
+        return str(error)
+    return rates
 
 
-def _warming(at: np.ndarray, warmup: int, after: Shares) -> Shares:
+def _warming(at: np.ndarray, warmup: int, after: np.ndarray) -> np.ndarray:
     return np.where(at < warmup, at / max(1, warmup), after)
 
 
@@ -69,159 +94,34 @@ def _progress(at: np.ndarray, warmup: int, total: int) -> np.ndarray:
     return (at - warmup) / max(1, total - warmup)
 
 
-def _wave(progress: np.ndarray, num_cycles: float = 0.5) -> Shares:
-    return 0.5 * (1.0 + np.cos(2.0 * np.pi * num_cycles * progress))
+def _wave(progress: np.ndarray) -> np.ndarray:
+    return 0.5 * (1.0 + np.cos(np.pi * progress))
 
 
-def _constant(at: np.ndarray, warmup: int, total: int, peak: float) -> Shares:
+# Shares of train.learning_rate, (steps,), from the steps, the warm-up's, the number of all, and the config.
+
+
+def _constant(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
     return np.ones(total)
 
 
-def _constant_with_warmup(at: np.ndarray, warmup: int, total: int, peak: float) -> Shares:
+def _constant_with_warmup(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
     return _warming(at, warmup, np.ones(total))
 
 
-def _linear(at: np.ndarray, warmup: int, total: int, peak: float) -> Shares:
+def _linear(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
     return _warming(at, warmup, 1.0 - _progress(at, warmup, total))
 
 
-def _cosine(at: np.ndarray, warmup: int, total: int, peak: float, num_cycles: float = 0.5) -> Shares:
-    return _warming(at, warmup, _wave(_progress(at, warmup, total), num_cycles))
+def _cosine(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
+    """Down to 0; with `cosine_min_lr_ratio` to that share of the peak, where `cosine_constant_lr_ratio` of the steps are
+    taken, and on at that."""
+    if train.get("lr_quadratic_warmup"):
+        return np.where(at < warmup, (at / max(1, warmup)) ** 2, _wave(_progress(at, warmup, total)))
+    if least := train.get("cosine_min_lr_ratio"):
+        end = int(total * (train.get("cosine_constant_lr_ratio") or 1.0))
+        return _warming(at, warmup, (1.0 - least) * _wave(_progress(np.minimum(at, end), warmup, end)) + least)
+    return _warming(at, warmup, _wave(_progress(at, warmup, total)))
 
 
-def _cosine_after_quadratic_warmup(at: np.ndarray, warmup: int, total: int, peak: float) -> Shares:
-    return np.where(at < warmup, (at / max(1, warmup)) ** 2, _wave(_progress(at, warmup, total)))
-
-
-def _cosine_to_constant(at: np.ndarray, warmup: int, total: int, peak: float, least: float, ends: float) -> Shares:
-    """Down to the share `least` where `ends` of the steps are taken, and on at that."""
-    end = int(total * ends)
-    return _warming(at, warmup, (1.0 - least) * _wave(_progress(np.minimum(at, end), warmup, end)) + least)
-
-
-def _cosine_with_restarts(at: np.ndarray, warmup: int, total: int, peak: float, num_cycles: int = 1) -> Shares:
-    return _warming(at, warmup, _wave(num_cycles * _progress(at, warmup, total) % 1.0))
-
-
-def _cosine_with_min_lr(
-    at: np.ndarray,
-    warmup: int,
-    total: int,
-    peak: float,
-    num_cycles: float = 0.5,
-    min_lr: float | None = None,
-    min_lr_rate: float | None = None,
-) -> Shares:
-    least = _least(peak, min_lr, min_lr_rate)
-    return _warming(at, warmup, np.maximum(0, _wave(_progress(at, warmup, total), num_cycles) * (1 - least) + least))
-
-
-def _cosine_warmup_with_min_lr(
-    at: np.ndarray,
-    warmup: int,
-    total: int,
-    peak: float,
-    num_cycles: float = 0.5,
-    min_lr: float | None = None,
-    min_lr_rate: float | None = None,
-    warmup_lr_rate: float | None = None,
-) -> Shares:
-    """The cosine that begins above 0 and reaches its end a step sooner."""
-    least = _least(peak, min_lr, min_lr_rate)
-    up = (at + 1.0) / max(1.0, warmup)
-    if warmup_lr_rate is not None:
-        up = warmup_lr_rate + (1.0 - warmup_lr_rate) * at / max(1, warmup - 1)
-    down = _wave(_progress(at + 1, warmup, total), num_cycles) * (1 - least) + least
-    return np.where(at < warmup, up, np.maximum(0, down))
-
-
-def _least(peak: float, min_lr: float | None, min_lr_rate: float | None) -> float:
-    """The lowest rate as a share of the peak."""
-    if (min_lr is None) == (min_lr_rate is None):
-        raise UserError("train.lr_scheduler_kwargs needs one of min_lr and min_lr_rate for a cosine that ends above 0")
-    return min_lr_rate if min_lr is None else min_lr / peak
-
-
-def _polynomial(at: np.ndarray, warmup: int, total: int, peak: float, lr_end: float = 1e-7, power: float = 1.0) -> Shares:
-    left = np.clip(1.0 - _progress(at, warmup, total), 0.0, 1.0)
-    return _warming(at, warmup, ((peak - lr_end) * left**power + lr_end) / peak)
-
-
-def _inverse_sqrt(at: np.ndarray, warmup: int, total: int, peak: float, timescale: int | None = None) -> Shares:
-    timescale = (warmup or 10_000) if timescale is None else timescale
-    return _warming(at, warmup, 1.0 / np.sqrt(np.maximum(at - warmup, 0) / timescale + 1.0))
-
-
-def _warmup_stable_decay(
-    at: np.ndarray,
-    warmup: int,
-    total: int,
-    peak: float,
-    num_decay_steps: int,
-    num_stable_steps: int | None = None,
-    warmup_type: str = "linear",
-    decay_type: str = "cosine",
-    min_lr_ratio: float = 0.0,
-    num_cycles: float = 0.5,
-) -> Shares:
-    stable = total - warmup - num_decay_steps if num_stable_steps is None else num_stable_steps
-    up = np.clip(at / max(1, warmup), 0.0, 1.0)
-    down = np.clip((at - warmup - stable) / max(1, num_decay_steps), 0.0, 1.0)
-    rises = {"linear": up, "cosine": 0.5 * (1.0 - np.cos(np.pi * up)), "1-sqrt": 1.0 - np.sqrt(1.0 - up)}
-    falls = {"linear": 1.0 - down, "cosine": _wave(down, num_cycles), "1-sqrt": 1.0 - np.sqrt(down)}
-    for name, value, known in (("warmup_type", warmup_type, rises), ("decay_type", decay_type, falls)):
-        if value not in known:
-            raise UserError(f"train.lr_scheduler_kwargs.{name}={value}: transformers knows {', '.join(known)}")
-    ends = warmup + stable + num_decay_steps
-    phases = [at < warmup, at < warmup + stable, at < ends]
-    shares = [rises[warmup_type] * (1 - min_lr_ratio) + min_lr_ratio, np.ones(total)]
-    shares.append(falls[decay_type] * (1 - min_lr_ratio) + min_lr_ratio)
-    return np.maximum(0.0, np.select(phases, shares, min_lr_ratio))
-
-
-def _rex(at: np.ndarray, warmup: int, total: int, peak: float, least: float) -> Shares:
-    """Reflected exponential (arXiv:2107.04197), down to the share `least`; Axolotl's is a step ahead of the others."""
-    left = np.clip(1.0 - _progress(at + 1, warmup, total), 0.0, 1.0)
-    down = least + (1.0 - least) * left / (0.1 + 0.9 * left)
-    return np.where(at < warmup, (at + 1) / max(1, warmup), down)
-
-
-def _one_cycle(
-    at: np.ndarray,
-    warmup: int,
-    total: int,
-    peak: float,
-    pct_start: float | None = None,
-    anneal_strategy: str = "cos",
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
-    three_phase: bool = False,
-    **momentum: Any,
-) -> Shares:
-    """torch.optim.lr_scheduler.OneCycleLR: up from 1 / div_factor and down to a final_div_factor'th of that."""
-    top = (warmup if pct_start is None else pct_start * total) - 1
-    first, last = 1.0 / div_factor, 1.0 / div_factor / final_div_factor
-    corners = [(0.0, first), (top, 1.0), (2 * top, first), (total - 1.0, last)]
-    corners = corners if three_phase else [*corners[:2], corners[3]]
-    found = np.full(total, last)
-    for (start, begins), (end, ends) in reversed(list(itertools.pairwise(corners))):
-        part = np.clip((at - start) / max(end - start, 1e-12), 0.0, 1.0)
-        way = part if anneal_strategy == "linear" else 0.5 * (1.0 - np.cos(np.pi * part))
-        found = np.where(at <= end, begins + (ends - begins) * way, found)
-    return found
-
-
-_SHAPES: dict[str, Callable[..., Shares]] = {
-    "linear": _linear,
-    "cosine": _cosine,
-    "cosine_with_restarts": _cosine_with_restarts,
-    "constant": _constant,
-    "constant_with_warmup": _constant_with_warmup,
-    "polynomial": _polynomial,
-    "inverse_sqrt": _inverse_sqrt,
-    "cosine_with_min_lr": _cosine_with_min_lr,
-    "cosine_warmup_with_min_lr": _cosine_warmup_with_min_lr,
-    "warmup_stable_decay": _warmup_stable_decay,
-    "rex": _rex,
-    "one_cycle": _one_cycle,
-}
+_SHAPES = {"linear": _linear, "cosine": _cosine, "constant": _constant, "constant_with_warmup": _constant_with_warmup}
