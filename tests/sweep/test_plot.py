@@ -17,7 +17,7 @@ def on(base, of):
 
 
 def legend(figure):
-    (found,) = figure.subfigs[0].legends
+    (found,) = figure.legends
     return [text.get_text() for text in found.get_texts()]
 
 
@@ -32,7 +32,7 @@ def crosses(axes):
 
 
 def title(figure):
-    return figure.subfigs[0].get_suptitle()
+    return figure.get_suptitle()
 
 
 def test_each_varied_parameter_has_a_panel_with_every_score_at_its_value():
@@ -145,27 +145,6 @@ def test_where_bases_scored_otherwise_each_job_has_a_dash_for_its_own():
 def test_a_parameter_that_was_declared_logarithmic_has_such_an_axis():
     jobs = [job(0.5, rate="0.001"), job(0.6, rate="0.002")]
     assert [plot.scores(jobs, log).axes[0].get_xscale() for log in ((), {"rate"})] == ["linear", "log"]
-
-
-def test_from_three_parameters_on_a_line_a_job_runs_through_its_values_to_its_score():
-    jobs = [job(0.2, a="1", b="x", c="5"), job(0.6, a="2", b="y", c="6"), job(None, "FAILED", a="2", b="x", c="5")]
-    figure = plot.scores(jobs)
-    *panels, together, bar = figure.axes
-    assert len(panels) == 3
-    worst, best, failed = (line for line in together.lines if len(line.get_xdata()) == 4)
-    assert list(worst.get_ydata()) == pytest.approx([0, 0, 0, 0], abs=0.03)
-    assert list(best.get_ydata()) == pytest.approx([1, 1, 1, 1], abs=0.03)
-    assert (worst.get_ydata()[-1], best.get_ydata()[-1]) == (0, 1)  # the score exactly
-    assert failed.get_ydata()[-1] < 0
-    assert worst.get_color() != best.get_color()
-    assert bar.get_ylim() == pytest.approx((20, 60))
-    assert [label.get_text() for label in together.get_xticklabels()] == ["a", "b", "c"]
-    assert len(plot.scores([job(0.2, a="1", b="x"), job(0.3, a="2", b="y")]).axes) == 2
-
-
-def test_equal_scores_do_not_break_the_colour_bar():
-    *_, bar = plot.scores([job(0.5, a=a, b=a, c=a) for a in "123"]).axes
-    assert list(bar.get_yticks()) == [50]
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,7 +1,7 @@
-"""A sweep's jobs -> one figure: the score over each parameter that varies, and from three parameters on all of them at once.
+"""A sweep's jobs -> one figure: the score over each parameter that varies.
 
 What the base scored is drawn behind, since base against tuned is the question. Not covered: which of the differences are
-more than chance; the 95 % intervals are drawn for that reason.
+more than chance (the 95 % intervals are drawn for that), and parallel coordinates, which MLflow's comparison page has.
 """
 
 import math
@@ -11,9 +11,8 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, colors, ticker
+from matplotlib import colors, ticker
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
@@ -26,7 +25,6 @@ from tunetrail.tracking import ranking
 
 _SCORE = f"{SCORES['prompt_strict'][1]}, %"
 _COLUMNS = 3
-_FOOT = -0.08  # of the axes drawn together, where 0 is the lowest value
 _UNSCORED = "#555555"
 _LOOK = {"color": TUNED, "marker": "o", "markersize": 4.5}
 _LOOK_BEST = {"color": VALIDATION, "marker": "D", "markersize": 6}
@@ -48,12 +46,9 @@ def scores(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> Figure:
     varied = axis.varied([job["params"] for job in jobs], log) or [axis.beside(len(jobs))]
     columns = min(len(varied), _COLUMNS)
     rows = math.ceil(len(varied) / columns)
-    together = len(varied) >= 3 and _best(jobs)
-    heights = [3.1 * rows + 0.8, 4.2] if together else [3.1 * rows + 0.8]
     width = {1: 7.0, 2: 9.0}.get(columns, 11.5)
-    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    cells = parts[0].subplots(rows, columns, sharey=True, squeeze=False)
+    figure = Figure(figsize=(width, 3.1 * rows + 0.8), layout="constrained")
+    cells = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes in cells.flat[len(varied) :]:
         axes.remove()
     for axes, parameter in zip(cells.flat, varied, strict=False):
@@ -61,11 +56,9 @@ def scores(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> Figure:
     for axes in cells[:, 0]:
         axes.set_ylabel(_SCORE)
     _limit(cells[0, 0], jobs)
-    parts[0].suptitle(_title(jobs, round(12 * width)), fontsize=11)
+    figure.suptitle(_title(jobs, round(12 * width)), fontsize=11)
     signs = _signs(jobs)
-    parts[0].legend(handles=signs, loc="outside lower center", ncols=len(signs), frameon=False, fontsize=9)
-    if together:
-        _parallel(parts[1], varied, jobs, width)
+    figure.legend(handles=signs, loc="outside lower center", ncols=len(signs), frameon=False, fontsize=9)
     return figure
 
 
@@ -181,45 +174,3 @@ def _limit(axes: Axes, jobs: list[dict[str, Any]]) -> None:
     axes.set_ylim(min(ends) - foot, min(max(ends) + room, 104))
     ticks = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(*axes.get_ylim())
     axes.set_yticks([tick for tick in ticks if 0 <= tick <= 100 and axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]])
-
-
-def _parallel(part: Any, varied: list[Axis], jobs: list[dict[str, Any]], width: float) -> None:
-    """A line a job through its values, in the colour of its score; the colour bar is the last axis. The best is on top."""
-    axes = part.subplots()
-    shown = sorted((index for index, job in enumerate(jobs) if _scored(job)), key=lambda index: jobs[index]["score"])
-    values = [100 * jobs[index]["score"] for index in shown]
-    low, high = (values[0], values[-1]) if values[0] < values[-1] else (values[0] - 1, values[0] + 1)  # all alike
-    paint = ScalarMappable(colors.Normalize(low, high), colormaps["cividis_r"])
-    places = range(len(varied))
-    beside = {"xytext": (-5, 0), "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7.5}
-    # Lines through the same values lie side by side, the best highest.
-    aside = {index: 0.04 * (rank / (len(shown) - 1) - 0.5) if len(shown) > 1 else 0.0 for rank, index in enumerate(shown)}
-    for index, job in enumerate(jobs):
-        heights = [parameter.share(parameter.places[index]) + aside.get(index, 0.0) for parameter in varied]
-        if index in aside:
-            value = 100 * job["score"]
-            drawn = {"color": paint.to_rgba(value), "linewidth": 1.6, "zorder": 2 + aside[index], "clip_on": False}
-            axes.plot([*places, len(varied)], [*heights, (value - low) / (high - low)], **drawn)
-        else:
-            dashed = {"color": "#999999", "linewidth": 0.8, "linestyle": "--", "zorder": 1, "clip_on": False}
-            axes.plot([*places, len(varied)], [*heights, _FOOT], **dashed)
-            axes.plot(len(varied), _FOOT, linestyle="", zorder=4, clip_on=False, **_LOOK_UNSCORED)
-    if len(shown) < len(jobs):
-        axes.annotate("no score", (len(varied), _FOOT), annotation_clip=False, **beside)
-    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
-    inch = width / (len(varied) + 1)
-    for place, parameter in zip(places, varied, strict=True):
-        axes.axvline(place, color="#333333", linewidth=0.8, zorder=3)
-        for tick in parameter.ticks(6 if parameter.numeric else 12):
-            at = (place, parameter.share(tick))
-            text = parameter.label(tick, max(round(9 * inch), 6))
-            axes.annotate(text, at, bbox=box, zorder=4, annotation_clip=False, **beside)
-    axes.set(xlim=(0, len(varied)), ylim=(0, 1))
-    headings = [axis.short(parameter.name, max(round(11 * inch), 8)) for parameter in varied]
-    axes.set_xticks(list(places), headings, fontsize=8)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0, pad=9)
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    ticks = None if values[0] < values[-1] else [values[0]]
-    part.colorbar(paint, ax=axes, label=_SCORE, pad=0.0, aspect=30, ticks=ticks)
