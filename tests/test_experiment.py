@@ -1,10 +1,12 @@
 """What a run itself makes and checks, in a small real DVC project; a whole run is test_end_to_end's."""
 
+import json
+
 import pytest
 
 from tests.checkout.test_integrity import flip
 from tests.checkout.test_worktree import STAGES, project
-from tunetrail import UserError, experiment
+from tunetrail import UserError, events, experiment
 from tunetrail.checkout import workspace
 
 pytestmark = pytest.mark.stage
@@ -49,3 +51,10 @@ def test_a_stage_that_ran_in_either_try_has_run_now(root):
     assert stages(root) == {"fetch", "train"}
     (root / "src" / "tunetrail" / "code.py").write_text("one = 3\n")
     assert stages(root) == {"train"}
+
+
+def test_a_job_that_waits_for_another_says_so_on_the_screen_and_in_its_events(root, capsys):
+    experiment._waiting(root, "contract")
+    assert capsys.readouterr().out == "contract: waits for another job that runs it\n"
+    (line,) = (root / events.FILE).read_text().splitlines()
+    assert json.loads(line).items() >= {"stage": "contract", "waiting": True}.items()

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunetrail import UserError, launch
+from tunetrail import UserError, events, launch
 
 BARS = """
 import sys, time
@@ -20,7 +21,7 @@ print("and that")
 
 
 def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(launch, "_SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setattr(events, "_SECONDS_BETWEEN_LINES", -1)
     launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert (tmp_path / "log").read_text().splitlines() == ["said this", "and that"]
     screen = capsys.readouterr()
@@ -32,6 +33,25 @@ def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, mon
 def test_where_nobody_watches_a_quick_bar_prints_nothing(tmp_path, capsys):
     launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert capsys.readouterr().err == ""
+
+
+STEPS = """
+import sys
+bars = ["Tokenizing: 100%|#| 9/9 [00:10<00:00, 900.00it/s]", " 50%|#| 4/8 [00:36<00:21, 8.00it/s]"]
+bars += [" 50%|#| 1/2 [00:02<00:02, 1.00it/s]", "100%|#| 8/8 [1:00:36<00:00, 20.00s/it]"]
+print("\\r".join(bars), file=sys.stderr)
+"""
+
+
+def test_the_stages_own_steps_are_events_and_not_those_of_a_bar_inside_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(events, "_SECONDS_BETWEEN_EVENTS", 0)
+    launch.run_tool([sys.executable, "-c", STEPS], tmp_path / "log", "train", offline=True)
+    lines = [json.loads(line) for line in events.FILE.read_text().splitlines()]
+    assert [(line["stage"], line["done"], line["total"], line["rate"]) for line in lines] == [
+        ("train", 4, 8, 8.0),
+        ("train", 8, 8, 0.05),
+    ]
 
 
 def test_a_failure_shows_the_end_of_the_log(tmp_path):

@@ -1,5 +1,6 @@
 """Composed parameters -> one tracked run in this checkout: what was asked for, DVC's stages, the record, the table."""
 
+import functools
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, answers, machine
+from tunetrail import UserError, answers, events, machine
 from tunetrail.checkout import cache, workspace, worktree
 from tunetrail.config import canonical, check, inputs, schema
 from tunetrail.data import sources
@@ -69,6 +70,7 @@ def run_experiment(
                 (root / PLAN).write_text(json.dumps(facts, indent=2) + "\n")
                 run.artifacts(root, PLAN)
                 run.tags({"plan.allowed": " ".join(values["plan"]["allow"])} if values["plan"]["allow"] else {})
+            (root / events.FILE).unlink(missing_ok=True)
             if not run.resumed:  # else what an earlier try ran is this run's own
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
@@ -175,9 +177,15 @@ def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> No
     if shared.is_symlink():  # in a worktree beside others
         for stage, sections in TURNS.items():
             what = json.dumps([values[name] for name in sections], sort_keys=True).encode()
-            with workspace.wait_for_lock(shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}", stage):
+            turn = shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}"
+            with workspace.wait_for_lock(turn, functools.partial(_waiting, root, stage)):
                 workspace.reproduce(root, held, stage)
     workspace.reproduce(root, held)
+
+
+def _waiting(root: Path, stage: str) -> None:
+    print(f"{stage}: waits for another job that runs it", flush=True)
+    events.add(root, stage, waiting=True)
 
 
 def _compare(root: Path, ran: set[str]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tunetrail import UserError, redaction
+from tunetrail import UserError, events, redaction
 
 # Each tool's own switch, off unless the person has set it otherwise.
 TELEMETRY_OFF = {
@@ -38,12 +38,6 @@ OF_A_REPOSITORY = (
     *("GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
     *("GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
 )
-
-# What tqdm draws: "label:  63%|######3   | 320/504 [00:36<00:21,  8.70it/s]".
-_BAR = re.compile(
-    r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>[\d:]+)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
-)
-_SECONDS_BETWEEN_LINES = 15.0
 
 
 def environment(offline: bool = False) -> dict[str, str]:
@@ -107,7 +101,7 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=15)
-    progress = _Progress(label)
+    bars = events.Bars(label)
     print(f"{label}: {shlex.join([Path(command[0]).name, *command[1:]])} (its output: {log})", flush=True)
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
@@ -117,9 +111,7 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
         while chunk := process.stdout.read1(65536):
             *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
             for line in (line.decode(errors="replace") for line in lines if line.strip()):
-                if bar := _BAR.search(line):
-                    progress.show(bar)
-                else:
+                if not bars.show(line):
                     line = redaction.shown(line)
                     file.write(line + "\n")
                     tail.append(line)
@@ -128,33 +120,9 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
             file.write(last + "\n")
             tail.append(last)
         code = process.wait()
-    progress.end()
+    bars.end()
     if code:
         raise UserError(f"{label} failed with code {code}. The end of {log}:\n" + "\n".join(tail))
-
-
-class _Progress:
-    """The newest bar of a child process, on one line."""
-
-    def __init__(self, label: str):
-        self.label, self.live, self.text, self.ended, self.printed = label, sys.stderr.isatty(), "", "", time.monotonic()
-
-    def show(self, bar: re.Match[str]) -> None:
-        label = f"{self.label}, {bar['step'].strip()}" if bar["step"] else self.label
-        self.text = f"{label}: {bar['count']}, {bar['spent']} gone, {bar['left']} left, {bar['rate']}"
-        if self.live:
-            print(f"\r\x1b[K{self.text}", end="", file=sys.stderr, flush=True)
-        elif bar["spent"] > "00:01" and "?" not in bar["left"]:  # not the many bars that are done at once
-            done, total = bar["count"].split("/")
-            ended = done == total and bar["spent"] >= "00:10" and self.ended != label + total
-            if ended or time.monotonic() - self.printed > _SECONDS_BETWEEN_LINES:
-                print(self.text, file=sys.stderr, flush=True)
-                self.printed = time.monotonic()
-                self.ended = label + total if ended else self.ended
-
-    def end(self) -> None:
-        if self.live and self.text:
-            print(file=sys.stderr)
 
 
 def run(

@@ -150,22 +150,20 @@ def test_each_name_is_a_hold_of_its_own(checkout):
             pass
 
 
-def test_who_comes_second_waits_for_its_turn_and_says_for_what(checkout, capsys):
-    order = []
+def test_who_comes_second_is_told_and_waits_for_its_turn(checkout):
+    order, turn = [], checkout / "work" / "turns" / "prepare"
 
     def second():
-        with workspace.wait_for_lock(checkout / "work" / "turns" / "prepare", "prepare"):
+        with workspace.wait_for_lock(turn, lambda: order.append("waiting")):
             order.append("second")
 
-    with workspace.wait_for_lock(checkout / "work" / "turns" / "prepare", "prepare"):
-        assert capsys.readouterr().out == ""
+    with workspace.wait_for_lock(turn, lambda: order.append("never")):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.3)
         order.append("first")
     thread.join()
-    assert order == ["first", "second"]
-    assert capsys.readouterr().out == "prepare: waits for another job that runs it\n"
+    assert order == ["waiting", "first", "second"]
 
 
 def test_a_turn_ends_with_an_exception_and_with_its_process(checkout):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tunetrail import events
 from tunetrail.sweep import progress
 from tunetrail.sweep.state import Job, Step
 from tunetrail.training import history
@@ -93,9 +94,9 @@ class Sweep:
         partial.write_text(json.dumps(held))
         partial.replace(self.folder / f"{number:010x}.json")
 
-    def say(self, number, text):
-        with (self.folder / f"{number:010x}.log").open("a") as file:
-            file.write(text + "\n")
+    def event(self, number, stage, **fields):
+        (self.folder / f"{number:010x}").mkdir(exist_ok=True)
+        events.add(self.folder / f"{number:010x}", stage, **fields)
 
     def step(self, number, step):
         history.append(self.folder / f"{number:010x}" / "work" / "train" / "history.jsonl", step, time.time(), {"loss": 1.0})
@@ -156,7 +157,7 @@ def test_where_nobody_watches_a_line_is_printed_when_a_state_or_stage_changes_an
         watching.until("0  waiting")
         sweep.state(0, "running")
         watching.until("0  running   starting")
-        sweep.say(0, "Running stage 'train':\ntrain: 3/504, 00:36 gone, 00:21 left, 8.70it/s")
+        sweep.event(0, "train", done=3, total=504, rate=8.7)
         watching.until("running   train ")
         for step in range(4, 10):
             sweep.step(0, step)
@@ -181,7 +182,7 @@ def test_a_job_that_runs_on_is_told_of_now_and_then(sweep, printed, monkeypatch)
     with Watching(sweep.folder, printed) as watching:
         watching.until("starting")
         time.sleep(0.3)  # nothing new to tell
-        sweep.say(0, "Running stage 'train':")
+        sweep.event(0, "train")
         for step in (4, 5):
             sweep.step(0, step)
             watching.until(f"train {step}")
@@ -201,7 +202,7 @@ def test_what_happens_to_the_files_does_not_end_the_watch(sweep, printed):
         sweep.state(0, "running")
         watching.until("0  running")
         (sweep.folder / "0000000000.json").write_bytes(b'{"number"')
-        (sweep.folder / "0000000000.log").mkdir()
+        (sweep.folder / "0000000000" / events.FILE).mkdir(parents=True)
         time.sleep(0.1)
         shutil.rmtree(sweep.folder)
         time.sleep(0.1)
@@ -238,7 +239,7 @@ def plain(text):
 
 def test_on_a_terminal_the_lines_are_redrawn_and_the_last_state_stays(sweep, terminal):
     sweep.state(0, "running")
-    sweep.say(0, "Running stage 'train':\ntrain: 3/504, 00:36 gone, 00:21 left, 8.70it/s")
+    sweep.event(0, "train", done=3, total=504, rate=8.7)
     sweep.step(0, 4)
     with Watching(sweep.folder, terminal, total=1) as watching:
         watching.until("train 4/504")

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,15 +166,14 @@ def exclusive_lock(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) 
 
 
 @contextlib.contextmanager
-def wait_for_lock(file: Path, what: str = "") -> Iterator[None]:
-    """Hold `file` while the body runs; who comes second waits, and says so if it is known for `what`."""
+def wait_for_lock(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold `file` while the body runs; who comes second calls `waiting`, and waits."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as hold:
         try:
             fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if what:
-                print(f"{what}: waits for another job that runs it", flush=True)
+            waiting()
             fcntl.flock(hold, fcntl.LOCK_EX)
         yield
 

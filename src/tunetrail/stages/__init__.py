@@ -10,15 +10,16 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tunetrail import UserError, redaction
+from tunetrail import UserError, events, redaction
 
 
 def run(main: Callable[..., None], *arguments: str) -> None:
-    """Call a stage's `main` and note its seconds in work/seconds.jsonl.
+    """Call a stage's `main` and note its start in work/progress.jsonl and its seconds in work/seconds.jsonl.
 
     What a person can fix ends the stage with a message and code 2, anything else with a traceback.
     """
-    started = time.monotonic()
+    started, stage = time.monotonic(), "_".join([Path(sys.argv[0]).stem, *arguments])
+    events.add(Path(), stage)
     try:
         main(*arguments)
     except UserError as error:
@@ -27,7 +28,6 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     except Exception:
         print(redaction.shown(traceback.format_exc()), file=sys.stderr)
         sys.exit(1)
-    stage = "_".join([Path(sys.argv[0]).stem, *arguments])
     Path("work").mkdir(exist_ok=True)
     with Path("work/seconds.jsonl").open("a") as file:
         file.write(json.dumps({"stage": stage, "seconds": round(time.monotonic() - started, 3)}) + "\n")

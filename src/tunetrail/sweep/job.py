@@ -59,10 +59,8 @@ def run_job(cfg: Any, sweep: Sweep) -> float | None:
     key = digest(values or {"overrides": overrides}, sweep)
     folder = sweep.folder / key[:10]
     # A sampler may draw the same job twice: the second waits, and is told what came of the first.
-    with (
-        workspace.wait_for_lock(folder.with_suffix(".turn")),
-        _record_outcome(state, folder.with_suffix(".json"), sweep.root),
-    ):
+    turn, file = folder.with_suffix(".turn"), folder.with_suffix(".json")
+    with workspace.wait_for_lock(turn), _record_outcome(state, file, sweep.root):
         from tunetrail.tracking import mlflow_run
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
@@ -77,10 +75,10 @@ def run_job(cfg: Any, sweep: Sweep) -> float | None:
         if fault:
             raise fault
         alone = hydra.runtime.choices["hydra/launcher"] in _SHARE_A_MACHINE
-        state.write(folder.with_suffix(".json"))
+        state.write(file)
         with _place(values["accelerate"], alone, sweep.root) as (place, holds):
             state.state, state.started = "running", time.time()
-            state.write(folder.with_suffix(".json"))
+            state.write(file)
             _run(sweep, folder, values, state, place, holds)
     return state.score
 

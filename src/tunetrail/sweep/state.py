@@ -1,7 +1,7 @@
 """A sweep's folder -> its jobs: what state each is in, in which stage and at which step.
 
 From files alone, so a job may run on any machine that shares the folder: `JOB.json` (its state, written whole by the job
-itself), `JOB.log` (its screen) and `JOB/work/train/history.jsonl`. What cannot be read is left out, and raises nothing.
+itself), `JOB/work/progress.jsonl` (`events`) and `JOB/work/train/history.jsonl`. What cannot be read is left out.
 Not covered: starting and ending jobs.
 """
 
@@ -14,22 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunetrail import events
+
 # waiting: for a GPU, or for a job that makes a stage which this one shares; stopped: killed; skipped: finished in an
 # earlier call. A summary names them in this order.
 STATES = ("finished", "skipped", "running", "failed", "stopped", "waiting")
 
-# The order in which dvc.yaml has the stages, and they run.
-STAGES = ("fetch", "prepare", "base", "contract", "evaluate_base", "train", "evaluate_tuned", "report")
-
-_BEGINS = re.compile(r"run \w+: .*, tracked in .*")  # experiment's words, at the beginning of a try
-# DVC's words, and what launch.py prints of a tool's bar: "train: 320/504, 00:36 gone, 00:21 left, 8.70it/s".
-_STAGE = re.compile(r"(?:Running stage|Stage) '(?P<stage>\w+)'(?P<how>:| is cached.*| didn't change.*)")
-_WAITS = re.compile(r"(?P<stage>\w+): waits for another job that runs it")  # workspace.turn's words
-_BAR = re.compile(
-    r"(?P<stage>\w+)(?:, (?P<part>.+))?: (?P<done>\d{1,12})/(?P<total>\d{1,12}), (?P<gone>[\d:]{1,12}) gone, .* left, "
-    r"(?P<pace>[\d.]{1,12}) ?(?P<unit>\w+/\w+)"
-)
-_LOG_TAIL = 16_384  # bytes: an hour of a log that has a line each 15 seconds
+_EVENTS_TAIL = 4_096  # bytes: some fifty events
 _HISTORY_TAIL = 8_192  # bytes: some twenty logged steps, enough for a rate that is neither jumpy nor old
 
 
@@ -136,7 +127,7 @@ def _job(file: Path) -> Job | None:
     figures["base"] = shares if len(shares) == 3 else None
     since, stage, step = figures["started"] or 0.0, "", None
     if state in ("running", "failed", "stopped"):
-        stage, step = _reached(_tail(file.with_suffix(".log"), _LOG_TAIL, since))
+        stage, step = _reached(_tail(file.with_suffix("") / events.FILE, _EVENTS_TAIL, since), since)
         if stage == "train":
             step = _trained(file.with_suffix("") / "work" / "train" / "history.jsonl", since, step)
     run, why = (_plain(held[key]) if held.get(key) else None for key in ("run", "why"))
@@ -167,45 +158,20 @@ def _tail(file: Path, size: int, since: float) -> list[str]:
     return lines[1:] if start else lines
 
 
-def _reached(log: list[str]) -> tuple[str, Step | None]:
-    """The stage that a job's screen came to, and its step: of the bar that has gone on longest, for the trainer draws
-    others inside its own, one for each validation. Bars of loading and tokenising are not the stage's steps. DVC, called
-    again for the next stage, names those that are done once more: they are passed over."""
-    stage, step, longest, place = "", None, -1, -1
-    for text in log:
-        if _BEGINS.fullmatch(text):
-            stage, step, longest, place = "", None, -1, -1
-        elif begun := _STAGE.fullmatch(text):
-            cached, at = begun["how"] != ":", _place(begun["stage"], place + 1)
-            if not cached or at > place:
-                stage, step, longest, place = begun["stage"] + ", cached" * cached, None, -1, at
-        elif waits := _WAITS.fullmatch(text):
-            stage, step, longest, place = f"{waits['stage']}, waits for another job", None, -1, _place(waits["stage"], 0) - 1
-        elif bar := _BAR.fullmatch(text):
-            if bar["stage"] != stage:  # its beginning is no longer in the tail
-                stage, step, longest, place = bar["stage"], None, -1, _place(bar["stage"], place)
-            gone = _seconds(bar["gone"])
-            if gone >= longest and (bar["part"] is None or bar["part"].startswith("Running ")):
-                step, longest = Step(int(bar["done"]), int(bar["total"]), _rate(bar["pace"], bar["unit"])), gone
+def _reached(lines: list[str], since: float) -> tuple[str, Step | None]:
+    """The stage of a job's newest event, and its step; events of an earlier attempt, before `since`, do not count."""
+    stage, step = "", None
+    for line in lines:
+        try:
+            event = json.loads(line)
+            if event["time"] < since:
+                continue
+            name, waits = _plain(event["stage"]), event.get("waiting")
+            step = Step(int(event["done"]), int(event["total"]), _number(event.get("rate"))) if "done" in event else None
+            stage = f"{name}, waits for another job" if waits else name
+        except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
+            continue
     return stage, step
-
-
-def _place(stage: str, other: int) -> int:
-    """Where in their order the stage is, or `other` where it is none of ours."""
-    return STAGES.index(stage) if stage in STAGES else other
-
-
-def _seconds(clock: str) -> int:
-    """Seconds of tqdm's "01:53" or "1:00:00"."""
-    return sum(int(part or 0) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
-
-
-def _rate(pace: str, unit: str) -> float | None:
-    """Steps a second of tqdm's "8.70it/s" or, of slow ones, "1.84s/it"."""
-    try:
-        return 1 / float(pace) if unit.startswith("s/") else float(pace) or None
-    except (ValueError, ZeroDivisionError):
-        return None
 
 
 def _trained(history: Path, since: float, step: Step | None) -> Step | None:
