@@ -18,6 +18,6 @@ its 95 % interval. Ends with code 1 where they do not.
 @click.command("reproduce", help=_HELP)
 @click.argument("run")
 def command(run: str) -> None:
-    from tunetrail.runs import lineage  # which imports MLflow, for seconds
+    from tunetrail.runs import reproduce  # which imports MLflow, for seconds
 
-    lineage.reproduce(workspace.root(), run)
+    reproduce.reproduce(workspace.root(), run)

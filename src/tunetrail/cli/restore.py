@@ -16,8 +16,8 @@ What the stages made here stays in DVC's cache, so the run that made it can be r
 @click.command("restore", help=_HELP)
 @click.argument("run")
 def command(run: str) -> None:
-    from tunetrail.runs import lineage  # which imports MLflow, for seconds
+    from tunetrail.runs import restore  # which imports MLflow, for seconds
 
     root = workspace.root()
-    name = lineage.restore(root, run)
+    name = restore.restore(root, run)
     click.echo(f"{root} holds {name} again: outputs/model, eval_results/, report/report.html, params.yaml, dvc.lock")

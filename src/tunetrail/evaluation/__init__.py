@@ -1,1 +1,1 @@
-"""lm-eval's task and checkers; results as scores with intervals."""
+"""lm-eval's IFEval task and checkers (ifeval/); results as scores with intervals."""

@@ -1,1 +1,1 @@
-"""What is done with finished runs: list, compare, chat, reproduce, restore, free their space."""
+"""Finished runs: list, compare, chat, reproduce, restore, free their disk space."""

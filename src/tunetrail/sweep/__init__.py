@@ -1,1 +1,1 @@
-"""Overrides with several values -> a parent run with a child for each job."""
+"""Overrides with several values -> one parent run, one child run for each job."""

@@ -50,7 +50,7 @@ def ordered(runs: list[Run], key: str) -> list[Run]:
             return 1, 0.0, value
         return (1, 0.0, "") if math.isnan(number) else (0, -number if metric else number, "")
 
-    return sorted(runs, key=sort_key)
+    return sorted(runs, key=place)
 
 
 def _unknown(key: str, metrics: set[str], params: set[str]) -> str:

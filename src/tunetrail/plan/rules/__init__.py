@@ -1,1 +1,1 @@
-"""What is wrong with a planned run, a function a rule, and how to fix it."""
+"""What is wrong with a planned run and how to fix it: a function a rule, judge.py decides."""

@@ -1,0 +1,49 @@
+"""A small checkout with real git, DVC and MLflow: run `one` had changes that no commit has, and run `two` came after it."""
+
+import pytest
+
+from tests.checkout.test_worktree import project, run
+from tunetrail.checkout import workspace, worktree
+from tunetrail.tracking import mlflow_run
+
+
+def change(root, value):
+    (root / "src" / "tunetrail" / "code.py").write_text(f"value = {value}\n")
+
+
+def finish_run(root, name):
+    """Run the stages and record them as `tunetrail run` does; returns the run's id."""
+    run(root, "dvc", "repro", "--quiet")
+    with mlflow_run.run(root, name) as kept:
+        code = workspace.code(root, root / "work" / "changes.patch")
+        kept.tags({"git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
+        kept.artifacts(root, *(["work/changes.patch"] if code.dirty else []))
+        kept.tags({"dvc.experiment": worktree.save(root, f"{name}-{kept.id[:8]}")})
+    return kept.id
+
+
+def made(folder, migrated):
+    """Such a checkout below `folder`."""
+    root = project(folder / "checkout")
+    (root / "mlflow.db").write_bytes(migrated.read_bytes())
+    (root / "work").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        change(root, 1)
+        (root / "conf" / "new.yaml").write_text("new: 1\n")
+        (root / "params.yaml").write_text("prepare: {path: conf/new.yaml}\n")
+        finish_run(root, "one")
+        (root / "conf" / "new.yaml").unlink()
+        run(root, "git", "checkout", "--quiet", "--", ".")
+        finish_run(root, "two")
+    return root
+
+
+def object_of(root, text):
+    """The file of DVC's cache that holds `text`."""
+    (found,) = [
+        file for file in (root / ".dvc" / "cache" / "files").rglob("*") if file.is_file() and file.read_text() == text
+    ]
+    return found

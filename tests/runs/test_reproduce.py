@@ -1,0 +1,160 @@
+"""A run compared with its record, number by number. Running one again whole is test_end_to_end's."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from tests import finished_runs
+from tests.checkout.test_integrity import flip
+from tests.finished_runs import object_of
+from tests.report.test_metrics import left_by_a_run
+from tunetrail import UserError
+from tunetrail.checkout import workspace
+from tunetrail.runs import reproduce
+from tunetrail.tracking import mlflow_run
+from tunetrail.training import history
+
+pytestmark = pytest.mark.stage
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, migrated):
+    return finished_runs.made(tmp_path_factory.mktemp("finished"), migrated)
+
+
+@pytest.fixture
+def root(finished, tmp_path, monkeypatch):
+    """A copy of it for each test, in a folder that has DVC in its name; artifacts are read where they were written."""
+    shutil.copytree(finished, tmp_path / "dvc-checkout", symlinks=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "dvc-checkout"
+
+
+def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):
+    with mlflow_run.run(root, "whole") as whole:
+        code = workspace.code(root, root / "work" / "changes.patch")
+        whole.tags({"git.commit": code.commit, "git.dirty": "false"})
+        (root / "metrics.json").write_text("{}")
+        for name, into in (("params.yaml", None), ("dvc.lock", None), ("metrics.json", "report")):
+            whole.artifacts(root, name, into=into)
+        (root / "history.jsonl").touch()
+        whole.artifacts(root, "history.jsonl")
+    rows = object_of(root, (root / "data" / "raw" / "rows").read_text())
+    flip(rows)
+    with pytest.raises(UserError, match=r"data/raw/rows: md5 \w{32} is recorded") as error:
+        reproduce.reproduce(root, whole.id)
+    assert f"rm -r -f {rows}\nThen: tunetrail reproduce {whole.id[:8]}" in str(error.value)
+
+
+def test_a_run_that_cannot_be_reproduced_leaves_no_lock_behind(root):
+    with mlflow_run.run(root, "half") as half:
+        pass
+    with pytest.raises(UserError, match=rf"its record has no params\.yaml\. .*tunetrail show {half.id[:8]}"):
+        reproduce.reproduce(root, "half")
+    assert list((root / "runs").iterdir()) == []
+
+
+def test_the_lock_of_a_run_that_is_reproduced_stays_while_another_has_it(root):
+    with mlflow_run.run(root, "half") as half:
+        pass
+    lock = root / "runs" / f"reproduce-{half.id[:8]}.lock"
+    (root / "runs").mkdir()
+    with workspace.exclusive_lock(lock.parent, lock.name):
+        with pytest.raises(workspace.Busy):
+            reproduce.reproduce(root, "half")
+        assert lock.exists()
+
+
+def record(folder, losses, score=0.5, low=0.4, high=0.6):
+    """A run's metrics and history as they are downloaded, by small figures."""
+    (folder / "report").mkdir(parents=True, exist_ok=True)
+    made = {"value": score, "low": low, "high": high}
+    counts = {"train": 1, "empty": 0, "duplicate": 0, "repeated_question": 0, "train_validation_overlap": 0}
+    metrics = {
+        "ifeval": {"tuned": {"prompt_strict": made}},
+        "ifeval_stopped": {},
+        "health": {"tuned": {"ended": 1.0, "looping": None}},
+        "data": {
+            "rows": counts,
+            "tokens": {"total": 9, "supervised": 5, "over_share": 0.0},
+            "contamination": {"seen": 0, "exact": 0},
+        },
+    }
+    (folder / "report" / "metrics.json").write_text(json.dumps(metrics))
+    for step, loss in enumerate(losses, 1):
+        history.append(folder / "history.jsonl", step, float(step), {"loss": loss})
+        history.append(folder / "outputs" / "train" / "history.jsonl", step, float(step), {"loss": loss})
+
+
+def verdict(tmp_path, old, new, moved=None, model=("md5", "md5")):
+    """What is said of two runs that left these figures."""
+    for folder, given in (("old", old), ("new", new)):
+        record(tmp_path / folder, **given)
+    tags = [{"model.md5": md5, "hardware.cpu": "2 x a", "versions.tunetrail": str(n)} for n, md5 in enumerate(model)]
+    tags[1] |= moved or {}
+    then, now = (SimpleNamespace(data=SimpleNamespace(tags=one)) for one in tags)
+    return reproduce._verdict(then, now, list(reproduce._numbers(tmp_path / "old", tmp_path / "new")))
+
+
+SAME = {"losses": [2.0, 1.0]}
+OTHER_MACHINE = {"hardware.cpu": "8 x b"}
+
+
+@pytest.mark.parametrize(
+    ("new", "moved", "model", "word"),
+    [
+        (SAME, None, ("md5", "md5"), "bit for bit"),
+        (SAME, OTHER_MACHINE, ("md5", "md5"), "bit for bit"),
+        (SAME, None, ("md5", "other"), "no"),
+        (SAME, OTHER_MACHINE, ("md5", "other"), "within the intervals"),
+        (SAME | {"score": 0.55}, None, ("md5", "md5"), "no"),
+        (SAME | {"score": 0.55}, OTHER_MACHINE, ("md5", "other"), "within the intervals"),
+        (SAME | {"score": 0.61}, OTHER_MACHINE, ("md5", "other"), "no"),
+        ({"losses": [2.0, 1.0000001]}, None, ("md5", "md5"), "no"),
+        ({"losses": [2.0, 1.0000001]}, OTHER_MACHINE, ("md5", "other"), "within the intervals"),
+        ({"losses": [2.0]}, None, ("md5", "md5"), "no"),
+    ],
+)
+def test_runs_agree_bit_for_bit_or_elsewhere_within_their_intervals(tmp_path, new, moved, model, word):
+    assert verdict(tmp_path, SAME, new, moved, model) == word
+
+
+def test_each_number_is_shown_with_what_became_of_it(tmp_path, capsys):
+    verdict(tmp_path, SAME, {"losses": [2.0, 1.5], "score": 0.55}, OTHER_MACHINE, ("one", "two"))
+    said = capsys.readouterr().out
+    for name, *words in (
+        ("ifeval/tuned/prompt_strict", "0.5", "0.55", "within its interval"),
+        ("train/loss at step 1", "2", "2", "equal"),
+        ("train/loss at step 2", "1", "1.5", "differs"),
+        ("model.md5", "one", "two", "differs"),
+    ):
+        (line,) = [line for line in said.splitlines() if line.startswith(name)]
+        assert line.split(maxsplit=len(words) - 1 + len(name.split()))[-len(words) :] == words
+    assert "hardware.cpu: 2 x a then, 8 x b now" in said
+    assert "versions.tunetrail" not in said
+    assert "health/tuned/looping" not in said
+
+
+def test_the_numbers_of_a_real_report_are_all_held_against_each_other(tmp_path):
+    for name in ("old", "new"):
+        left_by_a_run(tmp_path / name)
+        shutil.copy(tmp_path / name / "outputs" / "train" / "history.jsonl", tmp_path / name)
+    numbers = list(reproduce._numbers(tmp_path / "old", tmp_path / "new"))
+    assert all(then == now for _, then, now, _ in numbers)
+    assert all(within for name, _, _, within in numbers if name.startswith("ifeval/"))
+    names = {name for name, *_ in numbers}
+    assert {"ifeval/delta/inst_loose", "ifeval_stopped/tuned/prompt_strict", "data/tokens", "train/loss at step 1"} <= names
+
+
+def test_a_sweep_is_not_reproduced_and_its_best_job_is_named(root):
+    with mlflow_run.run(root, "sweep-1") as parent:
+        parent.tags({"sweep": "sweep-1"})
+    with mlflow_run.run(root, "seed=1") as job:
+        job.tags({"sweep": "sweep-1", "mlflow.parentRunId": parent.id})
+        job.metrics({"ifeval/tuned/prompt_strict": 0.5})
+    with pytest.raises(UserError, match=rf"\(sweep-1\) is a sweep.*as the best: {job.id[:8]}"):
+        reproduce.reproduce(root, "sweep-1")
