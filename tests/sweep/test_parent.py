@@ -188,7 +188,7 @@ class TestSweep:
         }
         assert {child.data.tags[store.PARENT] for child in children.values()} == {parent.info.run_id}
         assert {child.info.run_name for child in children.values()} == {f"train.learning_rate={rate}" for rate in children}
-        assert "no number" in children["1e+30"].data.tags["error"]
+        assert "is NaN" in children["1e+30"].data.tags["error"]
         assert parent.info.status == "FAILED"
         assert "1 of 3 jobs" in parent.data.tags["error"]
         assert "1 of 3 jobs did not finish" in ended.stdout + ended.stderr
