@@ -1,6 +1,8 @@
-"""This machine -> its tags in a run's record, its GPUs, and an account for the tools that ask for one."""
+"""This machine -> its tags in a run's record, its GPUs, torch's build with its lock file, and an account for the tools that
+ask for one."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -8,6 +10,7 @@ import pwd
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunetrail import UserError, launch
@@ -16,6 +19,36 @@ _LISTS_GPUS = {
     "nvidia-smi": ["--query-gpu=name,memory.total", "--format=csv,noheader"],
     "rocm-smi": ["--showproductname", "--csv"],
 }
+
+
+LOCK, ROCM_LOCK = "requirements/default.txt", "requirements/rocm.txt"
+
+
+@dataclass(frozen=True)
+class Build:
+    """torch as it is installed; `kind` is "cpu", "cuda" or "rocm", `told` says all of it."""
+
+    kind: str
+    told: str
+
+
+def build() -> Build | None:
+    """By torch's own version.py alone, for importing all of torch takes seconds; None where there is no torch."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    spec = importlib.util.spec_from_file_location("torch_version", Path(found.origin).with_name("version.py"))
+    version = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(version)
+    kind = "rocm" if version.hip else "cuda" if version.cuda else "cpu"
+    runtime = {"rocm": f"ROCm (HIP {version.hip})", "cuda": f"CUDA {version.cuda}", "cpu": "CPUs"}[kind]
+    return Build(kind, f"{version.__version__}, built for {runtime}")
+
+
+def lock() -> str:
+    """The lock file that this torch goes with, as a path in a checkout."""
+    installed = build()
+    return ROCM_LOCK if installed is not None and installed.kind == "rocm" else LOCK
 
 
 def tags() -> dict[str, str]:

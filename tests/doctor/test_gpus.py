@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from tunetrail import machine
 from tunetrail.doctor import gpus, lines
-from tunetrail.doctor.lines import Asked, Build
+from tunetrail.doctor.lines import Asked
+from tunetrail.machine import Build
 
 CARDS = """
 class cuda:
@@ -25,7 +27,7 @@ def told(monkeypatch, tmp_path):
     def line(kind, code="", expect=None, drivers=()):
         (tmp_path / "torch.py").write_text(code)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-        monkeypatch.setattr(gpus, "build", lambda: Build(kind, kind))
+        monkeypatch.setattr(machine, "build", lambda: Build(kind, kind))
         nodes = {name: (name.upper(), tmp_path / name) for name in ("cuda", "rocm")}
         monkeypatch.setattr(gpus, "_MAKERS", nodes)
         for name, (_, node) in nodes.items():
@@ -72,7 +74,7 @@ def test_a_torch_that_does_not_start_or_hangs_is_red(told, monkeypatch, tmp_path
     assert gpus.attention(Asked(tmp_path)).mark == "fail"
 
 
-@pytest.mark.skipif(lines.build().kind != "cpu", reason="torch is built for a GPU here")
+@pytest.mark.skipif(machine.build().kind != "cpu", reason="torch is built for a GPU here")
 def test_without_a_gpu_there_is_sdpa_and_nothing_is_started_to_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr(gpus, "_apart", None)
     line = gpus.attention(Asked(tmp_path))
@@ -91,14 +93,14 @@ def test_kernels_are_run_and_those_that_a_cpu_has_not_are_not_claimed(monkeypatc
         assert gpus.kernels("cuda")["varlen"]
     else:
         assert gpus.kernels("cuda") == {}
-        monkeypatch.setattr(gpus, "build", lambda: Build("cuda", "cuda"))
+        monkeypatch.setattr(machine, "build", lambda: Build("cuda", "cuda"))
         line = gpus.attention(Asked(tmp_path))  # this torch, asked in a process of its own
         assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
 
 
 @pytest.mark.parametrize(("varlen", "mark"), [(True, "ok"), (False, "warn")])
 def test_of_a_gpu_each_kernel_that_ran_is_told_and_packed_rows_want_varlen(monkeypatch, tmp_path, varlen, mark):
-    monkeypatch.setattr(gpus, "build", lambda: Build("cuda", "cuda"))
+    monkeypatch.setattr(machine, "build", lambda: Build("cuda", "cuda"))
     ran = {"flash": True, "cuDNN": False, "efficient": True, "varlen": varlen, "flash-attn": False}
     monkeypatch.setattr(gpus, "_apart", lambda _: dict(ran))
     line = gpus.attention(Asked(tmp_path))
@@ -108,12 +110,12 @@ def test_of_a_gpu_each_kernel_that_ran_is_told_and_packed_rows_want_varlen(monke
 
 
 def test_flash_attn_is_claimed_where_it_ran(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpus, "build", lambda: Build("cuda", "cuda"))
+    monkeypatch.setattr(machine, "build", lambda: Build("cuda", "cuda"))
     monkeypatch.setattr(gpus, "_apart", lambda _: {"varlen": True, "flash-attn": True})
     assert gpus.attention(Asked(tmp_path)).found.startswith("sdpa (varlen); flash_attention_2;")
 
 
 def test_without_torch_both_are_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpus, "build", lambda: None)
+    monkeypatch.setattr(machine, "build", lambda: None)
     assert gpus.attention(Asked(tmp_path)).mark == "fail"
     assert gpus.devices(Asked(tmp_path, "cuda")).mark == "fail"

@@ -15,13 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.conftest import ROOT
-from tunetrail import launch
+from tunetrail import launch, machine
 from tunetrail.doctor import lines
 from tunetrail.doctor.lines import Asked, Line
 
 COMMAND = [sys.executable, "-c", "from tunetrail.cli.doctor import command; command(prog_name='tunetrail doctor')"]
 OF_A_PERSON = re.compile(r"(?i)^(HF_|MLFLOW_|AWS_|NLTK_|TRANSFORMERS_)|_proxy$|TRACK$|ANALYTICS$")
-HERE = lines.build().kind
+HERE = machine.build().kind
 ELSEWHERE = "rocm" if HERE == "cpu" else "cpu"
 
 
@@ -168,14 +168,14 @@ def test_many_packages_that_differ_are_counted_and_the_first_named(checkout, lin
 
 def test_amds_torch_goes_with_its_own_lock_which_is_installed_without_resolving(checkout, line, monkeypatch):
     (checkout / "requirements" / "rocm.txt").write_text("no-such-package==1.0\n")
-    monkeypatch.setattr(lines, "build", lambda: lines.Build("rocm", ""))
+    monkeypatch.setattr(machine, "build", lambda: machine.Build("rocm", ""))
     assert line("lock").found.startswith("1 of 1 packages differ from requirements/rocm.txt")
     assert line("lock").fix.endswith("uv pip install --no-deps --requirement requirements/rocm.txt")
 
 
 def test_a_tool_or_a_torch_that_is_not_installed_is_red_with_the_command_that_brings_it(line, monkeypatch):
     monkeypatch.setattr(lines, "TOOLS", ("mlflow", "no-such-tool"))
-    monkeypatch.setattr(lines, "build", lambda: None)
+    monkeypatch.setattr(machine, "build", lambda: None)
     assert line("tools").mark == line("torch").mark == "fail"
     assert line("tools").found.endswith("no-such-tool missing")
     assert line("torch").fix == lines.BRINGS_TORCH["cpu"]

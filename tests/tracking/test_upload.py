@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.report.test_metrics import left_by_a_run
+from tunetrail import machine
 from tunetrail.report import metrics, page
 from tunetrail.tracking import upload
 
@@ -160,9 +161,13 @@ def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are
     assert len(kept.said["artifacts"]) == 2
 
 
-def test_the_environment_is_the_lock_file_by_its_digest(tmp_path):
+def test_the_environment_is_the_lock_file_of_this_torch_by_its_digest(tmp_path, monkeypatch):
     assert upload.environment(tmp_path) == {}
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "default.txt").write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
+    assert upload.environment(tmp_path) == {"lock.sha256": digest}
+    monkeypatch.setattr(machine, "build", lambda: machine.Build("rocm", ""))  # installed from another file
+    assert upload.environment(tmp_path) == {}
+    (tmp_path / "requirements" / "rocm.txt").write_bytes(b"abc")
     assert upload.environment(tmp_path) == {"lock.sha256": digest}

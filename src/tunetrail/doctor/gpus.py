@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, launch
-from tunetrail.doctor.lines import BRINGS_TORCH, PYTHON, Asked, Check, Line, build
+from tunetrail import UserError, launch, machine
+from tunetrail.doctor.lines import BRINGS_TORCH, PYTHON, Asked, Check, Line
 from tunetrail.units import GIB
 
 _WHY = f"{PYTHON} -c 'import torch; torch.cuda.init()' says why"
@@ -27,14 +27,14 @@ _PATIENCE = 60  # seconds for torch's import and the first touch of a GPU
 
 def devices(asked: Asked) -> Line:
     """The GPUs that torch sees; where its build can use none, those that it leaves unused."""
-    installed, wanted = build(), asked.expect in ("cuda", "rocm")
+    installed, wanted = machine.build(), asked.expect in ("cuda", "rocm")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    machine = f"{len(os.sched_getaffinity(0))} CPU cores, {memory:.0f} GiB"
+    here = f"{len(os.sched_getaffinity(0))} CPU cores, {memory:.0f} GiB"
     there = {kind: maker for kind, (maker, node) in _MAKERS.items() if node.exists()}
     if installed is None or installed.kind == "cpu":
         if not wanted and not there:
-            return Line("ok", machine)
-        found = f"no GPU that this torch can use ({', '.join(there.values()) or 'none'} here), {machine}"
+            return Line("ok", here)
+        found = f"no GPU that this torch can use ({', '.join(there.values()) or 'none'} here), {here}"
         return Line("fail" if wanted else "warn", found, BRINGS_TORCH[asked.expect if wanted else next(iter(there))])
     try:
         seen = _apart("cards()")
@@ -44,13 +44,13 @@ def devices(asked: Asked) -> Line:
         counted = Counter(f"{name}, {size / GIB:.0f} GiB" for name, size in seen)
         return Line("ok", "; ".join(f"{count} x {card}" for card, count in counted.items()))
     if wanted or installed.kind in there:
-        return Line("fail", f"torch sees no GPU, {machine}", _BRINGS_DEVICES[installed.kind])
-    return Line("ok", f"no GPU, so experiments with hardware=cpu; {machine}")
+        return Line("fail", f"torch sees no GPU, {here}", _BRINGS_DEVICES[installed.kind])
+    return Line("ok", f"no GPU, so experiments with hardware=cpu; {here}")
 
 
 def attention(_: Asked) -> Line:
     """By the names that `attn_implementation` takes; on a GPU the kernels behind them are run, forwards and backwards."""
-    installed = build()
+    installed = machine.build()
     if installed is None:
         return Line("fail", "torch is not installed", BRINGS_TORCH["cpu"])
     try:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunetrail import UserError, launch
+from tunetrail import UserError, launch, machine
 from tunetrail.units import GIB
 
 TOOLS = ("mlflow", "hydra-core", "torch", "transformers", "accelerate", "axolotl", "lm-eval")
@@ -146,7 +146,7 @@ def tools(_: Asked) -> Line:
 
 
 def torch(asked: Asked) -> Line:
-    installed = build()
+    installed = machine.build()
     if installed is None:
         return Line("fail", "not installed", BRINGS_TORCH[asked.expect or "cpu"])
     if asked.expect in (None, installed.kind):
@@ -200,33 +200,11 @@ _ALL = (python, git, lock, tools, punkt_tab, disk, telemetry, torch)
 CHECKS: dict[str, Check] = {check.__name__: check for check in _ALL}
 
 
-@dataclass(frozen=True)
-class Build:
-    """torch as it is installed; `kind` is "cpu", "cuda" or "rocm", `told` says all of it."""
-
-    kind: str
-    told: str
-
-
-def build() -> Build | None:
-    """By torch's own version.py alone, for importing all of torch takes seconds; None where there is no torch."""
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
-        return None
-    spec = importlib.util.spec_from_file_location("torch_version", Path(found.origin).with_name("version.py"))
-    version = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(version)
-    kind = "rocm" if version.hip else "cuda" if version.cuda else "cpu"
-    runtime = {"rocm": f"ROCm (HIP {version.hip})", "cuda": f"CUDA {version.cuda}", "cpu": "CPUs"}[kind]
-    return Build(kind, f"{version.__version__}, built for {runtime}")
-
-
 def _lock() -> tuple[str, str]:
     """The lock file that this torch goes with, and the command that brings what it has."""
-    installed = build()
-    amd = installed is not None and installed.kind == "rocm"  # nothing may resolve there: a CUDA torch would come
-    file = f"requirements/{'rocm' if amd else 'default'}.txt"
-    return file, f"{PYTHON} -m uv pip install {'--no-deps ' if amd else ''}--requirement {file}"
+    file = machine.lock()
+    apart = "--no-deps " if file == machine.ROCM_LOCK else ""  # nothing may resolve there: a CUDA torch would come
+    return file, f"{PYTHON} -m uv pip install {apart}--requirement {file}"
 
 
 def _project(root: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tunetrail import machine
 from tunetrail.checkout import workspace
 from tunetrail.data import sources, template
 from tunetrail.tracking.mlflow_run import Run, trained_in
@@ -72,7 +73,7 @@ def logs(run: Run, root: Path, since: float) -> None:
 
 def environment(root: Path) -> dict[str, str]:
     """Which lock file the packages should be from; `versions` says which they were."""
-    lock = root / "requirements" / "default.txt"
+    lock = root / machine.lock()
     return {"lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
 
 
