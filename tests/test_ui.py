@@ -59,9 +59,9 @@ def chromium():
 @contextlib.contextmanager
 def serving(uri, log):
     """The address of the UI on the record at `uri`, by the very command of the Makefile's word `ui`."""
-    line = re.search(r"^ui:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    line = re.search(r"^ui:.*\n\t@(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     port = str(free_port())
-    words = shlex.split(line.replace("$(MLFLOW_TRACKING_URI)", shlex.quote(uri)).replace("5000", port))
+    words = shlex.split(line.replace("$$MLFLOW_TRACKING_URI", uri).replace("5000", port))
     command = ["env", *words, "--workers", "1"]  # not MLflow's four: one person needs one
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -172,12 +172,13 @@ def loss(name, step):
 def sweep(root, composed, monkeypatch, tmp_path_factory):
     """The record of a sweep of three jobs, written as a sweep and its jobs write it; the runs' ids by their names."""
     ids = {}
-    with mlflow_run.run(root, SWEEP) as parent:
+    with mlflow_run.run(root, SWEEP, place=tmp_path_factory.mktemp("sweep")) as parent:
         parent.tags({"sweep": SWEEP, "sweep.overrides": "method=full,lora train.learning_rate=0.001,0.003"})
         for name, score in JOBS.items():
-            tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"of {name}"}
+            tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"{len(ids):010x}"}
             ids[name] = mlflow_run.child(root, parent.id, name, tags).info.run_id
-            folder = tmp_path_factory.mktemp("job")
+            folder = root / "runs" / SWEEP / tags["job.digest"]  # as a sweep has it
+            folder.mkdir(parents=True)
             left_by_a_run(folder)
             curve = folder / "outputs" / "train" / "history.jsonl"
             curve.unlink()
@@ -188,7 +189,7 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
             (folder / "report" / "metrics.json").write_text(json.dumps(metrics))
             values = composed("experiment=demo", *name.split())
             monkeypatch.setenv("MLFLOW_RUN_ID", ids[name])
-            with mlflow_run.run(root, "demo", place=folder) as run:
+            with mlflow_run.run(folder, "demo", params=check.flatten(values)) as run:
                 run.params(check.flatten(values))
                 upload.upload(run, folder, values)
         parent.metrics({"sweep/jobs": len(JOBS), "sweep/failed": 0})
