@@ -1,5 +1,7 @@
 """A small checkout with real git, DVC and MLflow: run `one` had changes that no commit has, and run `two` came after it."""
 
+import shutil
+
 import pytest
 
 from tests.checkout.test_worktree import project, run
@@ -39,6 +41,15 @@ def made(folder, migrated):
         run(root, "git", "checkout", "--quiet", "--", ".")
         finish_run(root, "two")
     return root
+
+
+def copied(finished, folder, monkeypatch):
+    """A copy for one test, in a folder that has DVC in its name; artifacts are read where they were written."""
+    shutil.copytree(finished, folder / "dvc-checkout", symlinks=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return folder / "dvc-checkout"
 
 
 def object_of(root, text):

@@ -16,8 +16,9 @@ from typing import Any
 FILE = Path("work/progress.jsonl")
 # What tqdm draws: "label:  63%|######3   | 320/504 [00:36<00:21,  8.70it/s]".
 _BAR = re.compile(
-    r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>[\d:]+)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
+    r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>\d[\d:]*)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
 )
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)(s/)?")  # "8.70it/s", or of slow steps "1.84s/it"; "?it/s" while it is not known
 _SECONDS_BETWEEN_LINES, _SECONDS_BETWEEN_EVENTS = 15.0, 1.0
 
 
@@ -63,12 +64,12 @@ class Bars:
     def _add(self, bar: re.Match[str]) -> None:
         """Add the event of a bar of the stage's own steps: not of loading and tokenising, and of several the one that has
         gone on longest, since the trainer draws others inside its own, one for each validation."""
-        spent = sum(int(part) * 60**place for place, part in enumerate(reversed(bar["spent"].split(":"))))
+        spent = sum(int(part or 0) * 60**place for place, part in enumerate(reversed(bar["spent"].split(":"))))
         own = not bar["step"] or bar["step"].strip().startswith("Running ")
         done, total = map(int, bar["count"].split("/"))
         if own and spent >= self.longest and (done == total or time.monotonic() - self.added >= _SECONDS_BETWEEN_EVENTS):
-            pace, unit = re.fullmatch(r"\s*([\d.]+|\?)\s*(.*)", bar["rate"]).groups()
-            number = float(pace) if pace != "?" else 0.0
-            rate = (1 / number if unit.startswith("s/") else number) if number else None
-            add(Path(), self.label, done=done, total=total, rate=rate)
+            pace = _RATE.match(bar["rate"])
+            number = float(pace[1]) if pace else 0.0
+            rate = 1 / number if number and pace[2] else number
+            add(Path(), self.label, done=done, total=total, rate=rate or None)
             self.longest, self.added = spent, time.monotonic()

@@ -125,10 +125,11 @@ def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any
     the tools refuse anyway.
 
     Raises:
-        UserError: the device is not known, or a tool cannot be asked.
+        UserError: the device is not known, a tool cannot be asked, or training would stop as it begins.
     """
     from tunetrail.plan import device
     from tunetrail.plan import facts as plan
+    from tunetrail.plan.estimate.known import NotKnown
     from tunetrail.plan.rules import judge
 
     chosen, origin = device.chosen(values)
@@ -137,7 +138,7 @@ def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any
         checkers = instructions.ask(values, root)
         facts = plan.make(values, root, chosen, origin)
         found = plan.judged(values, facts, dict(os.environ))
-    except UserError as error:
+    except NotKnown as error:
         facts, found = {"unknown": str(error)}, []
     tools = judge.tools_refuse(values, axolotl(), checkers() if checkers else "", origin == "this machine")
     found = sorted([*tools, *found], key=lambda one: one.level)

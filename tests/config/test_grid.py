@@ -124,7 +124,7 @@ def test_a_sweep_that_can_begin_passes(known, words):
 
 def test_how_many_jobs_are_checked_is_said_first_as_it_takes_seconds(known, capsys):
     grid.check_jobs(ROOT, ["seed=1,2,3", "method=full,lora"], known)
-    assert capsys.readouterr().out == "each value is checked before any job starts: 4 jobs\n"
+    assert capsys.readouterr().out == "checking every value before the first job starts: 4 plans\n"
     grid.check_jobs(ROOT, ["seed=choice(7)"], known)
     assert not capsys.readouterr().out
 

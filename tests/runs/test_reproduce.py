@@ -26,12 +26,7 @@ def finished(tmp_path_factory, migrated):
 
 @pytest.fixture
 def root(finished, tmp_path, monkeypatch):
-    """A copy of it for each test, in a folder that has DVC in its name; artifacts are read where they were written."""
-    shutil.copytree(finished, tmp_path / "dvc-checkout", symlinks=True)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "dvc-checkout"
+    return finished_runs.copied(finished, tmp_path, monkeypatch)
 
 
 def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):

@@ -126,8 +126,8 @@ def secrets(root: Path) -> list[str]:
             modify, place = ("remote modify", f"{shlex.quote(name)} {option}") if kind == "remote" else ("config", key)
             left = f"dvc {modify} {place} {shlex.quote(bare)}" if bare != value else f"dvc {modify} --unset {place}"
             found.append(
-                f"{root}/.dvc/config: {key} looks like a secret, in a file that git keeps. What of it is "
-                "committed already is in each run's experiment. "
+                f"{root}/.dvc/config: {key} looks like a secret, in a file that git keeps. If it is "
+                "committed, the saved experiment of every run has it. "
                 f"Keep it where git does not: dvc {modify} --local {place} VALUE && {left}"
             )
     return found

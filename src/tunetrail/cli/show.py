@@ -68,7 +68,7 @@ def _next(root: Path, run: dict[str, Any], every: list[dict[str, Any]], register
 
 
 def _again(root: Path, run: dict[str, Any], every: list[dict[str, Any]]) -> list[str]:
-    """What tries a run that did not finish once more."""
+    """The command that tries a run again that did not finish."""
     from tunetrail.tracking import mlflow_run, ranking
 
     sweep = next((one for one in every if one["id"] == run["parent"]), run)

@@ -72,7 +72,7 @@ def check_jobs(
         raise UserError("sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib.")
     checked = list(jobs(parsed))
     if len(checked) > _MANY:
-        print(f"each value is checked before any job starts: {len(checked)} jobs", flush=True)
+        print(f"checking every value before the first job starts: {len(checked)} plans", flush=True)
     for job in checked:
         try:
             values = canonical.read(check.resolve(compose(root, job)), schema)

@@ -16,7 +16,6 @@ from tunetrail.config import check, compose, grid
 from tunetrail.data import world
 
 _GIVEN = ("prepare.path", "prepare.hub", "evaluate.path", "base.base_model")
-_OPTIONS = ("prepare", "template", "model", "method", "hardware", "evaluate")  # the groups that an experiment chooses of
 _MISSING = "???"
 
 
@@ -88,7 +87,8 @@ def _of_job(root: Path, lines: list[str]) -> dict[str, list[str]]:
     of_file = _of_file(root, typed.get("experiment"))
     if any(key.startswith(_GIVEN) for key in of_file):
         chosen = compose.compose(root, groups, hydra=True).hydra.runtime.choices
-        options = [f"{group}={chosen[group]}" for group in _OPTIONS] + ["~experiment"]
+        folders = [group for group in chosen if (root / "conf" / group).is_dir() and group not in ("experiment", "sweep")]
+        options = [f"{group}={chosen[group]}" for group in folders] + ["~experiment"]
         sections = {key.partition(".")[0] for key in typed if key.startswith(_GIVEN)}
         more = _implied(root, of_file | typed, options)
         implied |= {key: words for key, words in more.items() if key.partition(".")[0] not in sections}

@@ -23,7 +23,8 @@ _OF_A_TOKENIZER = re.compile(
 # Whole tokens that say themselves what they are, under any key, and no part of a path or a name. `redaction` knows the
 # secrets of addresses.
 _VALUE = re.compile(
-    r"(?<![\w/.-])(hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*\d)(?=[\w-]*[A-Za-z\d]{16})[\w-]+|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16})"
+    r"(?<![\w/.-])(hf_[A-Za-z0-9]{30,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}|"
+    r"sk-(?=[\w-]*\d)(?=[\w-]*[A-Za-z\d]{16})[\w-]+)"  # names begin with sk- as well: of short words, or without a digit
     r"(?![\w/-]|\.\w)"
 )
 # What a misspelled name is compared with.

@@ -104,13 +104,13 @@ _VALUES = {
 def key(typed: str, known: Iterable[str]) -> str | None:
     """The one of the `known` dotted keys that means what `typed` does. A word without its section is looked for in each, and
     where it may mean several keys there is none."""
-    keys = _meant(typed, known, _SECTIONS)
+    keys = _all(typed, known)
     return keys[0] if len(keys) == 1 else None
 
 
 def unsure(typed: str, known: Iterable[str]) -> list[str]:
     """As `key`, those that it may mean."""
-    return _meant(typed, known, _SECTIONS) or _meant(typed, known, {"train": _UNSURE, "base.make.train": _UNSURE})
+    return _all(typed, known) or _meant(typed, known, {"train": _UNSURE, "base.make.train": _UNSURE})
 
 
 def value(key: str, typed: Any) -> Any:
@@ -119,12 +119,20 @@ def value(key: str, typed: Any) -> Any:
     return names.get(typed, typed) if isinstance(typed, str) else typed
 
 
+def _all(typed: str, known: Iterable[str]) -> list[str]:
+    """`_meant`, and for a word without a section the keys that have this name themselves, as train.eval_batch_size."""
+    keys = _meant(typed, known, _SECTIONS)
+    if not keys or "." in typed:
+        return keys
+    namesakes = {f"{name}.{typed}" for name in _SECTIONS if "." not in name}
+    return list(dict.fromkeys([*keys, *(key for key in known if key in namesakes)]))
+
+
 def _meant(typed: str, known: Iterable[str], tables: dict[str, dict[str, str]]) -> list[str]:
-    known = set(known)
     section = max((name for name in tables if typed.startswith(f"{name}.")), key=len, default=None)
     if section:
-        meant = tables[section].get(typed.removeprefix(f"{section}."))
-        return [key for key in (f"{section}.{meant}",) if meant and key in known]
-    meant = [f"{name}.{words[typed]}" for name, words in tables.items() if typed in words and "." not in name]
-    namesakes = [f"{name}.{typed}" for name in _SECTIONS if "." not in name] if tables is _SECTIONS and meant else []
-    return [key for key in dict.fromkeys(meant + namesakes) if key in known]
+        word = typed.removeprefix(f"{section}.")
+        keys = [f"{section}.{tables[section][word]}"] if word in tables[section] else []
+    else:
+        keys = [f"{name}.{words[typed]}" for name, words in tables.items() if typed in words and "." not in name]
+    return [key for key in dict.fromkeys(keys) if key in known]

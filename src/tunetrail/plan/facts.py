@@ -22,10 +22,11 @@ def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dic
     """The facts of the experiment `values` (what params.yaml would hold) on `device`; `origin` says who chose the device.
 
     Raises:
-        UserError: the data, the tokenizer or the model's shape are neither at hand nor on record.
+        NotKnown: the data, the tokenizer or the model's shape are neither at hand nor on record (`estimate.known`).
+        UserError: training would stop as it begins.
     """
     count = values["plan"]["num_gpus"]
-    # In the numbers that the device has: what it would be fixed to.
+    # With the precision that the device has, as the fix of NO_BF16 would set it.
     train = fit.with_supported_precision(values["train"], device.name, device.bf16)
     work = workload.read(values, root)
     shape, known = architecture.read(values["base"], root)

@@ -1,7 +1,7 @@
-"""What refuses a run -> overrides with which nothing does: the fixes of its errors, tried by planning it once more.
+"""The errors of a plan -> overrides that pass the plan: the fix of each error, applied and planned again.
 
-One fix may make another needed: longer sequences take more memory. Not covered: warnings, which are a person's to
-weigh, and fixes that only a person can fill in, as FILE.
+One fix may need another: longer sequences take more memory. Not covered: warnings, which a person must weigh, and fixes
+that only a person can fill in, such as FILE.
 """
 
 import shlex
@@ -12,19 +12,19 @@ from tunetrail.config import compose
 from tunetrail.plan.rules.finding import Finding
 
 _ROUNDS = 8
-# Fixed last, since what else is fixed may be all that it takes.
+# Fixed last: they often go away with the fixes of other errors.
 _EFFECTS = ("NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
 
 
 def also_to_fix(found: list[Finding]) -> list[Finding]:
-    """Of the warnings, what must be fixed too: a command for other devices than its plan's would not be what was tried."""
+    """The warnings that must be fixed as well: the command would run on other devices than it was planned for."""
     return [one for one in found if one.code == "PLANNED_OTHERWISE"]
 
 
 def find(words: list[str], wrong: list[Finding], again: Callable[[list[str]], list[Finding]]) -> list[str] | None:
-    """The words, fixed; None: it takes more than the fixes.
+    """The overrides `words` with fixes for `wrong`, their findings; None where the fixes are not enough.
 
-    `wrong`: what must be fixed in the run of `words`. `again` says the same of others, or raises UserError.
+    `again` plans other overrides and returns their findings to fix, or raises UserError.
     """
     from hydra.errors import HydraException
 

@@ -40,7 +40,7 @@ def findings(found: list[Finding], allowed: list[str]) -> str:
 
 
 def verdict(found: list[Finding], errors: list[Finding], fixed: list[str] | None) -> str:
-    """Whether the run is refused for these `errors` of all that was `found`, and the overrides `fixed` that are not."""
+    """Whether the run is refused for `errors`, some of the findings `found`, and the command with the overrides `fixed`."""
     if not errors:
         warned = any(one.level == "WARNING" for one in found)
         return "not refused; see the warnings" if warned else "not refused: allowed" if found else _WELL

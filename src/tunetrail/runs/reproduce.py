@@ -62,7 +62,7 @@ def reproduce(root: Path, word: str) -> None:
         )
         composed = checkout / "work" / "composed.yaml"
         params.write_yaml(composed, values)
-        typed = {name: tags[name] for name in ("overrides",) if name in tags}
+        typed = {"overrides": tags["overrides"]} if "overrides" in tags else {}
         run_id = mlflow_run.create(root, f"{old.info.run_name} again", {"reproduces": old.info.run_id} | typed)
         print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
         command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(composed)]

@@ -34,7 +34,7 @@ _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
 class Run:
     """An open MLflow run; `sent` holds the points of its curves that it already has, by name and step.
 
-    If the store fails later, warn once, stop logging, keep training.
+    If the store fails later: warn once, stop logging, keep training.
     """
 
     client: MlflowClient

@@ -13,6 +13,7 @@ import yaml
 
 from tunetrail import UserError
 from tunetrail.data import hub
+from tunetrail.plan.estimate.known import NotKnown
 from tunetrail.training import checkpoint
 
 _RECORDED = Path(__file__).with_name("recorded") / "models.yaml"
@@ -67,7 +68,8 @@ class Architecture:
         """Weights of a LoRA adapter as the Axolotl config `train` asks for it; 0 without one.
 
         Raises:
-            UserError: the adapter has no rank, or its modules are a pattern.
+            UserError: the adapter has no rank.
+            NotKnown: its modules are a pattern.
         """
         if not train.get("adapter"):
             return 0
@@ -75,7 +77,7 @@ class Architecture:
             raise UserError(f"train.adapter={train['adapter']} needs a rank. Add method=lora, or train.lora_r=16.")
         named = train.get("lora_target_modules") or ()
         if isinstance(named, str) and named != "all-linear":
-            raise UserError(f"train.lora_target_modules={named}: no plan is made of a pattern. Give a list of names.")
+            raise NotKnown(f"train.lora_target_modules={named}: no plan is made of a pattern. Give a list of names.")
         every = train.get("lora_target_linear") or named == "all-linear"
         pairs = [shape for name, shape in self.projections.items() if every or name in named]
         whole = {"embed_tokens", "lm_head"} & set(train.get("lora_modules_to_save") or ())
@@ -93,7 +95,7 @@ def from_config(config: dict[str, Any]) -> Architecture:
     """The shape that a transformers config states.
 
     Raises:
-        UserError: it is not a decoder of this build.
+        NotKnown: it is not a decoder of this build.
     """
     heads = config.get("num_attention_heads")
     found = {field.name: config.get(field.name) for field in dataclasses.fields(Architecture)}
@@ -102,7 +104,7 @@ def from_config(config: dict[str, Any]) -> Architecture:
     found["tie_word_embeddings"] = bool(found["tie_word_embeddings"])
     if lacking := [name for name, value in found.items() if value is None]:
         kind = config.get("model_type", "this model")
-        raise UserError(f"{kind} has no {lacking[0]} in its config: no plan can be made of it. Take a Llama-like model.")
+        raise NotKnown(f"{kind} has no {lacking[0]} in its config: no plan can be made of it. Take a Llama-like model.")
     return Architecture(**found)
 
 
@@ -115,7 +117,8 @@ def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
     """The shape of the model that the section `base` of params.yaml names, and where it stands.
 
     Raises:
-        UserError: nothing here has it and the hub does not give it, or it is of another build.
+        UserError: the folder has no config.
+        NotKnown: nothing here has it and the hub does not give it, or it is of another build.
     """
     if base["make"]:
         return from_config(base["make"]["llama"] | {"vocab_size": base["make"]["vocab_size"]}), "base.make"
@@ -130,5 +133,8 @@ def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
     recorded = yaml.safe_load(_RECORDED.read_text())
     if name in recorded:
         return from_config(recorded[name]), f"a record of {name}'s config"
-    file = hub.fetch(name, "config.json", base["revision_of_model"])
+    try:
+        file = hub.fetch(name, "config.json", base["revision_of_model"])
+    except UserError as error:  # without a network; the stage `base` asks again
+        raise NotKnown(str(error)) from error
     return from_config(json.loads(file.read_text())), "the hub"

@@ -11,6 +11,11 @@ import yaml
 
 from tunetrail import UserError
 
+
+class NotKnown(UserError):
+    """What a plan needs of the data or the model is neither here nor on record: a run may start without a plan."""
+
+
 _RECORDED = Path(__file__).with_name("recorded")
 
 
@@ -18,14 +23,14 @@ def of(source: dict[str, Any]) -> dict[str, Any]:
     """What recorded/ has of a file of the hub.
 
     Raises:
-        UserError: nothing is on record.
+        NotKnown: nothing is on record.
     """
     for file in _RECORDED.glob("*.yaml"):
         record = yaml.safe_load(file.read_text())
         if record.get("hub") == source:
             return record
     what = f"{source['repo_id']} {source['filename']} --revision {source['revision']}"
-    raise UserError(
+    raise NotKnown(
         f"{source['repo_id']} is not in the hub's cache, and nothing is recorded of how long its texts are. Fetch it once: "
         f"hf download --repo-type dataset {what}"
     )

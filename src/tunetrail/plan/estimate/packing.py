@@ -64,7 +64,7 @@ def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> 
     return np.array([filled for part in groups for filled in _first_fit(part, capacity, rows_at_most)], dtype=np.int64)
 
 
-@lru_cache(maxsize=2 * DRAWS)  # a run, fixed, is most often packed as it was before
+@lru_cache(maxsize=2 * DRAWS)  # a corrected run is usually packed as before
 def _first_fit(lengths: tuple[int, ...], capacity: int, rows_at_most: int) -> tuple[int, ...]:
     """Down a tree whose nodes know the most room below them; a pack not yet opened has all of its room."""
     # Of the packs that are not closed by their rows, any two hold more than one capacity.

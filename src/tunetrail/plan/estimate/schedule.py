@@ -17,6 +17,8 @@ from tunetrail import UserError, answers
 # Asked of Axolotl's trainer: few people use them, and each is twenty lines.
 _ASKED = ("cosine_with_restarts", "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _ASKED += ("warmup_stable_decay", "rex", "one_cycle")
+_ASKED_WITH = ("lr_scheduler", "lr_scheduler_kwargs", "learning_rate", "lr_quadratic_warmup", "cosine_min_lr_ratio")
+_ASKED_WITH += ("cosine_constant_lr_ratio",)
 
 
 def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int:
@@ -38,7 +40,7 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
     """The learning rate at each optimiser step, (total,); None: a scheduler that is not known. `counted`: see `warmup`.
 
     Raises:
-        UserError: the scheduler does not take the lr_scheduler_kwargs, or needs some that are not there.
+        UserError: Axolotl's trainer refuses the scheduler's lr_scheduler_kwargs, or this length of warm-up.
     """
     name, steps = train.get("lr_scheduler") or "cosine", warmup(train, total, counted)
     if train.get("jagged_restart_steps") or name not in (*_SHAPES, *_ASKED):
@@ -48,12 +50,14 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
     plain = name in ("constant", "constant_with_warmup") or not train.get("lr_scheduler_kwargs")
     if name in _SHAPES and plain:
         return float(train["learning_rate"]) * _SHAPES[name](np.arange(total), steps, total, train)
-    keys = ("lr_scheduler", "lr_scheduler_kwargs", "learning_rate", "cosine_min_lr_ratio", "lr_quadratic_warmup")
-    keys += ("cosine_constant_lr_ratio",)
-    question = {key: train[key] for key in keys if train.get(key) is not None} | {"warmup_steps": steps, "max_steps": total}
+    given = {key: train[key] for key in _ASKED_WITH if train.get(key) is not None}
+    question = given | {"warmup_steps": steps, "max_steps": total}
     told = answers.ask("plan.estimate.schedule", question, f"asking Axolotl for the rates of {name}")()
     if isinstance(told, str):
-        raise UserError(f"train.lr_scheduler_kwargs does not suit train.lr_scheduler={name}: {told}")
+        raise UserError(
+            f"train.lr_scheduler={name} with {steps:,} of {total:,} steps of warm-up: Axolotl's trainer stops with "
+            f"{told!r}. Change train.lr_scheduler_kwargs or the warm-up."
+        )
     return np.array(told)
 
 

@@ -1,7 +1,7 @@
 """One thing that is wrong with a planned run, and the overrides that fix it, written as they are typed.
 
 Overrides go to the end of the command that was given, a group's option (`hardware=...`) in place of another of its group.
-Not covered: what fixes what, which each rule knows itself.
+Not covered: which fix is right, which each rule knows.
 """
 
 import json
@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"\$\{[\w.]+\}|(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w.
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` names the numbers, `why` says in one sentence what comes of it, `fix` is a line to paste."""
+    """`what` names the numbers, `why` says the consequence in one sentence, `fix` is a line to paste."""
 
     code: str
     level: str  # ERROR: the run is refused; WARNING: it is said

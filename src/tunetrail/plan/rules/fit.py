@@ -1,7 +1,7 @@
 """A run that does not fit -> the settings that make room for it: dotted keys and values, of which none is on yet.
 
-What changes no result comes first. Not covered: whether the fixed run fits the disk too, or is refused for something
-else (`fixes`).
+What changes no result comes first. Not covered: whether the corrected run fits the disk too, or is refused for
+something else (`fixes`).
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _LIGER_KEYS = ("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_fu
 LORA = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_linear": True}  # as conf/method/lora.yaml
 _FSDP2 = {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": True}, "optimizer": "adamw_torch_fused"}
 ADAPTERS_RATE = {"train.learning_rate": 2e-4}  # as there; a rate that an experiment sets for all weights would stay
-_MARGIN = 0.95  # of the capacity is what a fix may fill, since an estimate may be a tenth beside
+_MARGIN = 0.95  # a fix may fill this share of the capacity: an estimate may be wrong by a tenth
 OTHER_ROWS = {"prepare": "file", "prepare.path": "FILE"}
 HELD_OUT = {"prepare.validation_rows": 0.05}  # of the rows, as in conf/prepare/file.yaml
 
