@@ -92,7 +92,7 @@ def keys_unused(values: Values, facts: Facts) -> Finding | None:
         "KEYS_UNUSED",
         ERROR,
         "; ".join(f"{key} has no effect without {name}" for key, name in loose.items()),
-        "Axolotl takes the keys in silence and trains as if they were not there.",
+        "Axolotl accepts the keys, says nothing, and trains as if they were not there.",
         overrides(values, dict.fromkeys(loose)),
     )
 
@@ -140,7 +140,7 @@ def key_overridden(values: Values, facts: Facts) -> Finding | None:
         "KEY_OVERRIDDEN",
         WARNING,
         "; ".join(lost.values()),
-        "Axolotl follows the first and says nothing of the second.",
+        "Axolotl follows the first and does not mention the second.",
         overrides(values, dict.fromkeys(lost)),
     )
 
@@ -183,8 +183,8 @@ def file_unrecorded(values: Values, facts: Facts) -> Finding | None:
         "FILE_UNRECORDED",
         WARNING,
         "; ".join(f"{key}={value}" for key, value in files.items()),
-        "No stage depends on what is there and no record has it: changed, it changes the run, and nothing tells. Write what "
-        "the file says under the key itself where the tool takes that, as conf/hardware/zero3.yaml does.",
+        "No stage depends on its content and no record has it: the run would change with it unnoticed. Where the tool takes "
+        "it, write the content under the key itself, as conf/hardware/zero3.yaml does.",
         overrides(values, dict.fromkeys(files)),
     )
 

@@ -38,7 +38,7 @@ def unknown_keys(refused: check.Refused, values: dict[str, Any], words: list[str
     """
     if not all(fault.unknown for fault in refused.faults):
         raise refused
-    why = "The tool that owns it would take it in silence and do as if it were not there. It cannot be allowed."
+    why = "The tool would ignore the key without a word. plan.allow does not apply."
     meant = [one.instead for one in refused.faults] + [word.partition("=")[0].lstrip("+") for word in words]
     fixes = [_in_its_place(one, values or refused.values, words, meant.count(one.instead)) for one in refused.faults]
     return [Finding(UNKNOWN_KEY, ERROR, one.says, why, fix) for one, fix in zip(refused.faults, fixes, strict=True)]
@@ -65,9 +65,7 @@ def tools_refuse(values: dict[str, Any], axolotl: dict[str, Any], checkers: str,
 
     A package that is missing where the run is only planned (`here` is false) is said and does not refuse.
     """
-    why = (
-        "Axolotl refuses its config as the stage begins, after the base model was made and evaluated. It cannot be allowed."
-    )
+    why = "Axolotl refuses its config when training starts, after the base was evaluated. plan.allow does not apply."
     found = []
     for section, refusal in axolotl.items():
         key = refusal["key"] and f"{section}.{refusal['key']}"
@@ -76,7 +74,9 @@ def tools_refuse(values: dict[str, Any], axolotl: dict[str, Any], checkers: str,
         level = WARNING if refusal["package"] and not here else ERROR
         found.append(Finding(AXOLOTL_REFUSES, level, f"{shown}: {refusal['message']}", why, fix))
     if checkers:
-        why = "The evaluation would stop when every prompt has been answered, or score something else. It cannot be allowed."
+        why = (
+            "The evaluation would fail after every prompt was answered, or score something else. plan.allow does not apply."
+        )
         found.append(Finding(CHECKERS_REFUSE, ERROR, checkers, why, "other rows, or evaluate.path=FILE"))
     return found
 
