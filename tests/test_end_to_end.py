@@ -72,12 +72,14 @@ def real(tmp_path_factory):
 def live(started):
     """What the tracking store said of the run while it was still open: (its status, points of the loss curve)."""
     process, folder = started
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client = None
     seen = []
     while process.poll() is None:
         time.sleep(1)
         if not (folder / "work" / "train" / "history.jsonl").is_file():
             continue
+        # Not before: a client that opens a store which `mlflow run` is just making would migrate it at the same time.
+        client = client or MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
         (found,) = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
         points = client.get_metric_history(found.info.run_id, "train/loss")
         seen.append((found.info.status, len(points)))
