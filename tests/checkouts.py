@@ -1,10 +1,12 @@
 """Checkouts of this repository in folders of their own, and commands in them; for the tests that really train."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -21,6 +23,64 @@ SHRUNKEN = [
     "evaluate.task.generation_kwargs.max_gen_toks=60",
     "accelerate.num_cpu_threads_per_process=1",
 ]
+# Names of modules that the tools import. A person's own files by these names, in the checkout's root, stand in for none.
+OWN = ("conftest", "datasets", "json", "mlflow", "random", "sitecustomize", "torch", "transformers", "yaml")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The shrunken demo, run by `mlflow run` as a person runs it.
+
+    `folder` is the checkout, `screen` what was printed, `seen` what the tracking store said each second while the run was
+    open: (its status, points of its loss curve). `cache` is DVC's cache as the run left it.
+    """
+
+    folder: Path
+    screen: str
+    seen: list[tuple[str, int]]
+    cache: Path
+
+
+def trained(folder):
+    """The demo in `folder`, run there unless that was done."""
+    checkout, cache, seen = folder / "checkout", folder / "cache", folder / "seen.json"
+    if not seen.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        checkout.mkdir(parents=True)
+        observed = _train(clone(checkout))
+        shutil.copytree(checkout / ".dvc" / "cache", cache)
+        seen.write_text(json.dumps(observed))
+    return Trained(checkout, (checkout / "screen.txt").read_text(), json.loads(seen.read_text()), cache)
+
+
+def _train(folder):
+    from mlflow import MlflowClient
+
+    for name in OWN:
+        (folder / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')\n")
+    words = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
+    process = start(folder, "mlflow", "run", ".", *words, "-P", f"overrides={' '.join(SHRUNKEN)}")
+    client, seen = None, []
+    try:
+        while process.poll() is None:
+            time.sleep(1)
+            if not (folder / "work" / "train" / "history.jsonl").is_file():
+                continue
+            # Not before: a client that opens a store which `mlflow run` is just making migrates it at the same time.
+            client = client or MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+            (run,) = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
+            seen.append((run.info.status, len(client.get_metric_history(run.info.run_id, "train/loss"))))
+        ended(process, folder)
+    finally:
+        process.terminate()
+    return seen
+
+
+def branch(trained, folder):
+    """A checkout of its own that has in DVC's cache what the trained one made: a stage that is unchanged is not run."""
+    clone(folder)
+    shutil.copytree(trained.cache, folder / ".dvc" / "cache", dirs_exist_ok=True)
+    return folder
 
 
 def begin(folder, monkeypatch):

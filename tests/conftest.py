@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import filelock
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -19,6 +20,18 @@ SHARED = Path(os.environ.get("TUNETRAIL_TEST_DATA", ROOT.parent / "shared" / "da
 def pytest_collection_modifyitems(items):
     """What really trains comes first: begun last, it would leave one of two workers idle for minutes."""
     items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The shrunken demo, really trained once for all workers, by the one whose test asks first."""
+    from tests import checkouts
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with filelock.FileLock(folder / "trained.lock"):
+        return checkouts.trained(folder / "trained")
 
 
 @pytest.fixture(scope="session")

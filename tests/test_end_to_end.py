@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
-from tests.checkouts import SHRUNKEN, clone, ended, left_running, run, start
+from tests.checkouts import SHRUNKEN, clone, left_running, run, start
 from tests.conftest import SHARED
 from tunetrail.checkout import workspace
 from tunetrail.config import check
@@ -40,22 +40,6 @@ REAL = [
 ]
 
 
-# A person's own files by these names, in the checkout's root, stand in for no module of any tool.
-OWN = ("conftest", "datasets", "json", "mlflow", "random", "sitecustomize", "torch", "transformers", "yaml")
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    """The demo as a person runs it, just started: its process and its folder."""
-    folder = clone(tmp_path_factory.mktemp("demo"))
-    for name in OWN:
-        (folder / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')\n")
-    words = ["--env-manager", "local", "--experiment-name", "tunetrail", "-P", "experiment=demo"]
-    process = start(folder, "mlflow", "run", ".", *words, "-P", f"overrides={' '.join(SHRUNKEN)}")
-    yield process, folder
-    process.terminate()
-
-
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The folder of a run of the real rows that has ended well, and what it printed."""
@@ -68,32 +52,13 @@ def real(tmp_path_factory):
     return folder, done.stdout
 
 
-@pytest.fixture(scope="module")
-def live(started):
-    """What the tracking store said of the run while it was still open: (its status, points of the loss curve)."""
-    process, folder = started
-    client = None
-    seen = []
-    while process.poll() is None:
-        time.sleep(1)
-        if not (folder / "work" / "train" / "history.jsonl").is_file():
-            continue
-        # Not before: a client that opens a store which `mlflow run` is just making would migrate it at the same time.
-        client = client or MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-        (found,) = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
-        points = client.get_metric_history(found.info.run_id, "train/loss")
-        seen.append((found.info.status, len(points)))
-    return seen
+@pytest.fixture
+def demo(trained):
+    """The demo's folder once its run has finished, and what it printed."""
+    return trained.folder, trained.screen
 
 
-@pytest.fixture(scope="module")
-def demo(started, live):
-    """The demo's folder once its run has ended well, and what it printed."""
-    process, folder = started
-    return folder, ended(process, folder)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tracked(demo):
     """The one MLflow run that the demo left, and a client of its store."""
     folder, _ = demo
@@ -186,9 +151,9 @@ def test_the_raw_data_are_shared_by_push_and_brought_back_by_checkout_and_pull(d
     (folder / ".dvc" / "config.local").unlink()
 
 
-def test_the_loss_curve_moved_while_training_went_on(live):
-    assert any(status == "RUNNING" and points > 0 for status, points in live)
-    assert len({points for status, points in live if status == "RUNNING"}) > 1
+def test_the_loss_curve_moved_while_training_went_on(trained):
+    assert any(status == "RUNNING" and points > 0 for status, points in trained.seen)
+    assert len({points for status, points in trained.seen if status == "RUNNING"}) > 1
 
 
 def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
