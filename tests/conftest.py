@@ -3,6 +3,7 @@
 import copy
 import functools
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def root(tmp_path, migrated, monkeypatch):
         monkeypatch.setenv(f"MLFLOW_{name}", "")  # what a test makes of them ends with it
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """Copy a small project with git and DVC to a folder: making it takes seconds."""
+    from tests import projects
+
+    made = projects.make(tmp_path_factory.mktemp("project") / "checkout")
+    return lambda folder: Path(shutil.copytree(made, folder, symlinks=True))
 
 
 @pytest.fixture

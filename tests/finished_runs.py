@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from tests.checkout.test_worktree import project, run
-from tunetrail.checkout import workspace, worktree
+from tests.projects import run
+from tunetrail.checkout import experiments, git
 from tunetrail.tracking import mlflow_run
 
 
@@ -17,14 +17,14 @@ def finish_run(root, name):
     """Run the stages and record them as `tunetrail run` does; returns the run's id."""
     run(root, "dvc", "repro", "--quiet")
     with mlflow_run.run(root, name) as kept:
-        code = workspace.code(root, root / "work" / "changes.patch")
+        code = git.read_code(root, root / "work" / "changes.patch")
         kept.tags({"git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
         kept.artifacts(root, *(["work/changes.patch"] if code.dirty else []))
-        kept.tags({"dvc.experiment": worktree.save(root, f"{name}-{kept.id[:8]}")})
+        kept.tags({"dvc.experiment": experiments.save(root, f"{name}-{kept.id[:8]}")})
     return kept.id
 
 
-def made(folder, migrated):
+def made(project, folder, migrated):
     """Such a checkout below `folder`."""
     root = project(folder / "checkout")
     (root / "mlflow.db").write_bytes(migrated.read_bytes())

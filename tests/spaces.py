@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tunetrail.checkout import workspace, worktree
+from tunetrail.checkout import dvc, experiments, git, worktree
 from tunetrail.tracking import mlflow_run
 
 # The base and the model are copied from made/, where git keeps them.
@@ -47,10 +47,10 @@ def finish(root, name, seed, base="base", experiment=True):
     command(root, "dvc", "repro", "--quiet")
     with mlflow_run.run(root, name) as run:
         run.artifacts(root, "params.yaml", "dvc.yaml", "dvc.lock")
-        model = workspace.md5(root, workspace.locked(root), "train", "outputs/model")
+        model = dvc.md5(root, dvc.locked_stages(root), "train", "outputs/model")
         run.tags({"git.commit": command(root, "git", "rev-parse", "HEAD").strip(), "model.md5": model})
         if experiment:
-            run.tags({"dvc.experiment": worktree.save(root, f"{name}-{run.id[:8]}")})
+            run.tags({"dvc.experiment": experiments.save(root, f"{name}-{run.id[:8]}")})
     return run.id
 
 
@@ -94,7 +94,7 @@ def failing(root, seed=9):
     folder = root / "runs" / "sweep-1" / "job"
     folder.parent.mkdir(parents=True)
     (folder.parent / "lock").touch()
-    checkout = worktree.make(root, folder, workspace.code(root, root / "runs" / "changes.patch"))
+    checkout = worktree.make(root, folder, git.read_code(root, root / "runs" / "changes.patch"))
     parameters(checkout, seed, "other")
     command(checkout, "dvc", "repro", "--quiet", "base")
     with pytest.raises(subprocess.CalledProcessError):

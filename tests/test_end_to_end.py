@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from tests.checkouts import SHRUNKEN, clone, left_running, run, start
 from tests.conftest import SHARED
-from tunetrail.checkout import workspace
+from tunetrail.checkout import dvc
 from tunetrail.config import check
 from tunetrail.data import records
 from tunetrail.evaluation import results
@@ -327,7 +327,7 @@ def test_the_real_rows_and_prompts_go_through_the_whole_chain(real):
     assert shown.endswith("\n\n### Response:\n")
     raw = folder / "data" / "raw" / "instructions" / "alpaca_en_demo.jsonl"
     assert raw.read_bytes() == (SHARED / "alpaca" / "alpaca_en_demo.jsonl").read_bytes()
-    assert workspace.md5(folder, workspace.locked(folder), "fetch", str(SHARED / "alpaca" / "alpaca_en_demo.jsonl"))
+    assert dvc.md5(folder, dvc.locked_stages(folder), "fetch", str(SHARED / "alpaca" / "alpaca_en_demo.jsonl"))
 
 
 @pytest.mark.slow

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from tests.checkout.test_integrity import flip
-from tests.checkout.test_worktree import STAGES, project
+from tests.projects import STAGES, flip
 from tunetrail import UserError, events, experiment
-from tunetrail.checkout import workspace
+from tunetrail.checkout import locks
 
 pytestmark = pytest.mark.stage
 
@@ -16,7 +15,7 @@ NOTED = 'mkdir -p work && printf \'{"stage": "NAME", "seconds": 1}\\n\' >> work/
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(project, tmp_path, monkeypatch):
     root = project(tmp_path / "checkout")
     stages = STAGES
     for name, command in (("fetch", "mkdir -p data/raw"), ("train", "mkdir -p outputs")):
@@ -29,7 +28,7 @@ def root(tmp_path, monkeypatch):
 
 def stages(root):
     """Bring the stages up to date as `tunetrail run` does; those that ran."""
-    with workspace.exclusive_lock(root) as held:
+    with locks.exclusive_lock(root) as held:
         return experiment._stages(root, held, {}, force=False)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, answers, events, machine
-from tunetrail.checkout import cache, workspace, worktree
+from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
 from tunetrail.config import canonical, check, inputs, schema
 from tunetrail.data import sources
 from tunetrail.evaluation import instructions
@@ -48,8 +48,8 @@ def run_experiment(
     inputs.check(values)
     for note in notes:
         print(note, flush=True)
-    with workspace.exclusive_lock(root) as held:
-        code = workspace.code(root, root / "work" / "changes.patch")
+    with locks.exclusive_lock(root) as held:
+        code = git.read_code(root, root / "work" / "changes.patch")
         facts = planned(values, root)
         answers.close()
         from tunetrail.data import contract  # MLflow takes seconds to import: not before the checks
@@ -171,17 +171,17 @@ def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> No
     shared = root / worktree.SHARED
     if force:
         if not sources.holds(root / RAW, values["fetch"]):
-            workspace.reproduce(root, held, RAW)
+            dvc.reproduce(root, held, RAW)
         # Not all of it once more, which would fetch data that have changed since.
-        workspace.reproduce(root, held, "--force", "--single-item", *workspace.stages(root, but=RAW))
+        dvc.reproduce(root, held, "--force", "--single-item", *dvc.stages_without(root, RAW))
         return
     if shared.is_symlink():  # in a worktree beside others
         for stage, sections in TURNS.items():
             what = json.dumps([values[name] for name in sections], sort_keys=True).encode()
             turn = shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}"
-            with workspace.wait_for_lock(turn, functools.partial(_waiting, root, stage)):
-                workspace.reproduce(root, held, stage)
-    workspace.reproduce(root, held)
+            with locks.wait_for_lock(turn, functools.partial(_waiting, root, stage)):
+                dvc.reproduce(root, held, stage)
+    dvc.reproduce(root, held)
 
 
 def _waiting(root: Path, stage: str) -> None:
@@ -195,16 +195,16 @@ def _compare(root: Path, ran: set[str]) -> None:
     Raises:
         UserError: it is not what dvc.lock records, so whatever was made of it would be recorded wrongly.
     """
-    cached = {name: stage for name, stage in workspace.locked(root).items() if name not in ran}
-    hashes, made = workspace.hashes(cached), workspace.outs(root)
+    cached = {name: stage for name, stage in dvc.locked_stages(root).items() if name not in ran}
+    hashes, made = dvc.hashes(cached), dvc.outputs(root)
     outs = {path: md5 for path, md5 in hashes.items() if path in made}
-    cache.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
+    integrity.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
 
 
 def _saved(root: Path, name: str) -> str | None:
     """The run as a DVC experiment; without one the run is recorded anyway."""
     try:
-        return worktree.save(root, name)
+        return experiments.save(root, name)
     except UserError as error:
         print(f"no DVC experiment was saved: {error}", flush=True)
         return None

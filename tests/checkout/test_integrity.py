@@ -1,13 +1,12 @@
 """Files and the hashes that DVC itself gave them, in a real project."""
 
 import json
-import os
 import shutil
 
 import pytest
 
-from tests.checkout.test_cache import dvc
-from tunetrail.checkout import integrity, workspace
+from tests.projects import flip, run
+from tunetrail.checkout import dvc, integrity
 
 pytestmark = pytest.mark.stage
 
@@ -26,8 +25,8 @@ def made(tmp_path_factory):
     for name in ("model/weights", "model/deep/größe/b", "model/deep.txt", "model/Z", "one"):
         (folder / "made" / name).write_text(f"this is {name}\r\n")
     (folder / "dvc.yaml").write_text(STAGES)
-    dvc(folder, "init", "--quiet", "--no-scm")
-    dvc(folder, "repro", "--quiet")
+    run(folder, "dvc", "init", "--quiet", "--no-scm")
+    run(folder, "dvc", "repro", "--quiet")
     return folder
 
 
@@ -38,7 +37,7 @@ def folder(made, tmp_path):
 
 
 def outs(folder):
-    return workspace.hashes(workspace.locked(folder))
+    return dvc.hashes(dvc.locked_stages(folder))
 
 
 def found(folder):
@@ -46,16 +45,6 @@ def found(folder):
     others = integrity.changed(folder, outs(folder))
     faults = integrity.faults(outs(folder), others, folder / ".dvc" / "cache" / "files" / "md5")
     return [(fault.path, fault.state) for fault in faults]
-
-
-def flip(file):
-    """Turn one bit; size, time of change and inode stay, by which DVC takes the file for unchanged."""
-    before, data = file.stat(), bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 4
-    file.chmod(0o644)
-    file.write_bytes(data)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    file.chmod(before.st_mode)
 
 
 def cached(folder, path):
@@ -71,9 +60,9 @@ def cached(folder, path):
 
 def test_files_have_the_hashes_that_dvc_gave_them(folder):
     assert set(outs(folder)) == {"model", "one", "empty"}
-    assert {path: integrity.digest(integrity.files(folder / path)) for path in outs(folder)} == outs(folder)
+    assert {path: integrity.digest(integrity.file_hashes(folder / path)) for path in outs(folder)} == outs(folder)
     assert integrity.changed(folder, outs(folder)) == {}
-    assert integrity.files(folder / "nothing") is integrity.digest(None) is None
+    assert integrity.file_hashes(folder / "nothing") is integrity.digest(None) is None
 
 
 def test_one_bit_is_seen_where_dvc_does_not_see_it(folder):
@@ -112,12 +101,12 @@ def test_a_truncated_object_is_damaged(folder):
     file.write_bytes(file.read_bytes()[:3])
     (folder / "model" / "weights").write_text("edited")
     assert found(folder) == [("model/weights", "damaged")]
-    assert integrity.whole(cached(folder, "one"), outs(folder)["one"])
+    assert integrity.is_whole(cached(folder, "one"), outs(folder)["one"])
 
 
 def test_many_are_said_by_the_first_and_their_count():
     faults = [integrity.Fault(f"f{number}", "a", None, None, "missing") for number in range(5)]
-    assert integrity.shown(faults).splitlines() == [
+    assert integrity.summary(faults).splitlines() == [
         "  f0: md5 a is recorded, no file is here",
         "  f1: md5 a is recorded, no file is here",
         "  f2: md5 a is recorded, no file is here",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.commands import tunetrail
 from tests.conftest import ROOT
-from tunetrail.checkout import workspace
+from tunetrail.checkout import locks
 
 ROW = {"instruction": "a", "input": "", "output": "b"}
 
@@ -226,7 +226,7 @@ def test_overrides_in_one_word_are_split_as_in_a_shell(checkout):
 
 
 def test_a_checkout_in_which_a_run_goes_on_is_said_before_a_plan_is_printed(checkout):
-    with workspace.exclusive_lock(checkout):
+    with locks.exclusive_lock(checkout):
         assert f"process {os.getpid()}, or what it started, is running here" in refused(checkout)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import dvc
 from tunetrail.config import contradictions
 from tunetrail.data import records
 
@@ -205,7 +205,7 @@ def test_an_adapter_that_no_stage_depends_on_is_refused(made, section):
 
 
 def test_what_the_stages_make_is_copied_out_before_it_is_read(made, tmp_path):
-    assert all(out.startswith(contradictions.OUTPUTS) for out in workspace.outs(ROOT))
+    assert all(out.startswith(contradictions.OUTPUTS) for out in dvc.outputs(ROOT))
     (tmp_path / "elsewhere").mkdir()
     values = made(*OWN)
     for place in ("data/raw/instructions", "data/prepared", "outputs/contract", "eval_results/base", "report"):

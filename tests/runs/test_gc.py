@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from tests import spaces
 from tests.spaces import command, failing, objects, weights
 from tunetrail import UserError, launch
-from tunetrail.checkout import workspace
+from tunetrail.checkout import locks
 from tunetrail.cli.gc import command as gc_command
 from tunetrail.runs import gc, usage
 from tunetrail.tracking import download, mlflow_run, store
@@ -178,7 +178,7 @@ def test_while_a_run_goes_on_nothing_is_freed(root, lock):
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
     before = objects(root)
     says = rf"process {os.getpid()} is running here, and nothing is freed meanwhile\. Wait for it, and ask again"
-    with workspace.exclusive_lock((root / lock).parent, (root / lock).name):
+    with locks.exclusive_lock((root / lock).parent, (root / lock).name):
         with pytest.raises(UserError, match=says):
             free(root, "one")
         with pytest.raises(UserError, match="nosuch: no run has this id or name"):
@@ -192,7 +192,7 @@ def test_while_a_run_goes_on_nothing_is_freed(root, lock):
 )
 def test_the_run_that_goes_on_is_named(root, lock, place):
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
-    held = workspace.exclusive_lock((root / lock).parent, (root / lock).name)
+    held = locks.exclusive_lock((root / lock).parent, (root / lock).name)
     with held, mlflow_run.run(root, "busy", root / place if place else None) as run, pytest.raises(UserError) as error:
         free(root, "one")
     assert f"process {os.getpid()}, run {run.id[:8]} (busy) is running here" in str(error.value)

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests import finished_runs
-from tests.checkout.test_integrity import flip
 from tests.finished_runs import object_of
+from tests.projects import flip
 from tests.report.test_metrics import left_by_a_run
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git, locks
 from tunetrail.runs import reproduce
 from tunetrail.tracking import mlflow_run
 from tunetrail.training import history
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.stage
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, migrated):
-    return finished_runs.made(tmp_path_factory.mktemp("finished"), migrated)
+def finished(tmp_path_factory, migrated, project):
+    return finished_runs.made(project, tmp_path_factory.mktemp("finished"), migrated)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def root(finished, tmp_path, monkeypatch):
 
 def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):
     with mlflow_run.run(root, "whole") as whole:
-        code = workspace.code(root, root / "work" / "changes.patch")
+        code = git.read_code(root, root / "work" / "changes.patch")
         whole.tags({"git.commit": code.commit, "git.dirty": "false"})
         (root / "metrics.json").write_text("{}")
         for name, into in (("params.yaml", None), ("dvc.lock", None), ("metrics.json", "report")):
@@ -58,8 +58,8 @@ def test_the_lock_of_a_run_that_is_reproduced_stays_while_another_has_it(root):
         pass
     lock = root / "runs" / f"reproduce-{half.id[:8]}.lock"
     (root / "runs").mkdir()
-    with workspace.exclusive_lock(lock.parent, lock.name):
-        with pytest.raises(workspace.Busy):
+    with locks.exclusive_lock(lock.parent, lock.name):
+        with pytest.raises(locks.Busy):
             reproduce.reproduce(root, "half")
         assert lock.exists()
 

@@ -9,11 +9,10 @@ import sys
 import pytest
 
 from tests import finished_runs
-from tests.checkout.test_integrity import flip
-from tests.checkout.test_worktree import commit, run
 from tests.finished_runs import change, object_of
+from tests.projects import commit, flip, run
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import dvc
 from tunetrail.runs import restore
 from tunetrail.tracking import mlflow_run
 
@@ -21,8 +20,8 @@ pytestmark = pytest.mark.stage
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, migrated):
-    return finished_runs.made(tmp_path_factory.mktemp("finished"), migrated)
+def finished(tmp_path_factory, migrated, project):
+    return finished_runs.made(project, tmp_path_factory.mktemp("finished"), migrated)
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_files_that_a_person_put_under_dvc_keep_their_changes(root):
     run(root, "dvc", "add", "notes/mine.txt")
     (root / "notes" / "mine.txt").write_text("second")
     restore.restore(root, "one")
-    workspace.put_back(root)
+    dvc.checkout_outputs(root)
     assert (root / "notes" / "mine.txt").read_text() == "second"
 
 
@@ -132,17 +131,17 @@ def test_a_file_that_dvc_takes_for_unchanged_is_restored_too(root):
 # Restores `one`, and is killed at the point that is named: while DVC brings the files, or while what was there is removed.
 KILLED = """
 import os, pathlib, sys
-from tunetrail.checkout import cache
+from tunetrail.checkout import integrity
 from tunetrail.runs import restore
 def half(*_):
     pathlib.Path("outputs").mkdir(exist_ok=True)
     pathlib.Path("outputs/model").write_text("half of it")
     os.kill(os.getpid(), 9)
-def removed(path, remove=cache.remove):
+def removed(path, remove=integrity.remove):
     if path.name.endswith("before-restore") and path.exists():
         os.kill(os.getpid(), 9)
     remove(path)
-cache.bring, cache.remove = (half, cache.remove) if sys.argv[1] == "bring" else (cache.bring, removed)
+integrity.restore, integrity.remove = (half, integrity.remove) if sys.argv[1] == "bring" else (integrity.restore, removed)
 restore.restore(pathlib.Path().resolve(), "one")
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunetrail import UserError, launch
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git, locks
 from tunetrail.sweep import job, state
 from tunetrail.sweep.state import State
 from tunetrail.tracking import mlflow_run, store
@@ -31,12 +31,12 @@ def sweep(tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text("rows")
     (tmp_path / "models" / "mine").mkdir(parents=True)
     (tmp_path / "models" / "mine" / "weights").write_text("weights")
-    code = workspace.Code("commit", tmp_path / "changes.patch", "digest")
+    code = git.Code("commit", tmp_path / "changes.patch", "digest")
     return job.Sweep(tmp_path, tmp_path / "runs" / "sweep-1", "parent", code, frozenset(), None)
 
 
 def changed(sweep, **fields):
-    code = workspace.Code(**{"commit": "commit", "patch": sweep.code.patch, "digest": "digest"} | fields)
+    code = git.Code(**{"commit": "commit", "patch": sweep.code.patch, "digest": "digest"} | fields)
     return job.Sweep(sweep.root, sweep.folder, sweep.parent, code, sweep.constant, sweep.total)
 
 
@@ -227,8 +227,8 @@ def test_a_job_that_goes_on_elsewhere_is_not_closed_and_another_is(root):
 
 HOLDER = """
 import pathlib, sys, time
-from tunetrail.checkout import workspace
-with workspace.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
+from tunetrail.checkout import git, locks
+with locks.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -274,7 +274,7 @@ def test_jobs_that_nobody_has_by_the_hand_any_more_are_ended_before_they_are_cal
 
 def test_a_job_is_an_orphan_when_who_launched_it_waits_for_it_no_more(sweep, orphan):
     root = sweep.root / "project"
-    with workspace.wait_for_lock(sweep.folder / "aaaaaaaaaa.turn"):
+    with locks.wait_for_lock(sweep.folder / "aaaaaaaaaa.turn"):
         assert job.orphaned_jobs(root, sweep.folder) == set()
     assert job.orphaned_jobs(root, sweep.folder) == {"aaaaaaaaaa"}
     job.terminate_jobs(root, sweep.folder, "bbbbbbbbbb")

@@ -67,8 +67,8 @@ def test_a_launcher_that_cannot_launch_is_an_error_of_one_line_and_leaves_nothin
 
 HOLDER = """
 import pathlib, sys, time
-from tunetrail.checkout import workspace
-with workspace.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
+from tunetrail.checkout import locks
+with locks.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
     print("held", flush=True)
     time.sleep(60)
 """

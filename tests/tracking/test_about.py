@@ -12,7 +12,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from tests.conftest import ROOT
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 from tunetrail.config import check
 from tunetrail.report import metrics
 from tunetrail.tracking import about, mlflow_run
@@ -82,7 +82,7 @@ def test_keys_of_one_name_that_change_together_stand_together(composed):
 
 def test_a_run_is_called_by_its_own_name_and_lies_where_the_stage_reads_it_only_while_it_goes_on(root, composed):
     (root / "conf").symlink_to(ROOT / "conf")
-    code = workspace.Code("c0ffee", Path("/dev/null"), "")
+    code = git.Code("c0ffee", Path("/dev/null"), "")
     with mlflow_run.run(root, "seed=7") as run:
         found = about.of(run, root, composed("seed=7"), code, ["seed=7", "train.val=a b"], {"hardware.cpu": "2 x cpu"})
     assert (found["id"], found["name"], found["overrides"]) == (run.id, "seed=7", "seed=7 'train.val=a b'")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.checkout.test_integrity import flip
 from tests.conftest import ROOT
+from tests.projects import flip
 from tunetrail import UserError
 from tunetrail.checkout import integrity
 from tunetrail.tracking import download, mlflow_run
@@ -215,9 +215,7 @@ def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(che
     assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in said
     assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in said
     dvc(checkout, "remote", "add", "--default", "Store", "../store")
-    with pytest.raises(
-        UserError, match=r"ask once more, which brings it from the remote\. Where that has it damaged too: tune"
-    ):
+    with pytest.raises(UserError, match=r"run this again, which gets it from the remote\. If it is damaged there too: tune"):
         download.bring(checkout, "one")
     shutil.copytree(checkout / ".dvc" / "cache", checkout.parent / "store")
     (pushed,) = (checkout.parent / "store").rglob(damaged.name)
@@ -324,7 +322,7 @@ def note_base(checkout, base):
     """Have the checkout's run name this base."""
     before = download._outs(checkout)["outputs/base"]
     (checkout / "outputs" / "base" / "base.json").write_text(json.dumps(base))
-    now = integrity.digest(integrity.files(checkout / "outputs" / "base"))
+    now = integrity.digest(integrity.file_hashes(checkout / "outputs" / "base"))
     (checkout / "dvc.lock").write_text((checkout / "dvc.lock").read_text().replace(before, now))
 
 

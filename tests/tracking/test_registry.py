@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from tests.runs.test_chat import LLAMA, TEMPLATE
 from tests.tracking import test_download
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import locks
 from tunetrail.cli import promote
 from tunetrail.evaluation import intervals, results
 from tunetrail.tracking import mlflow_run, registry, store
@@ -289,7 +289,7 @@ def command(finished, monkeypatch):
 def test_promote_registers_refuses_and_is_forced(command, finished):
     root, ids = finished
     client = MlflowClient(store.uri(root))
-    held = workspace.exclusive_lock(root)
+    held = locks.exclusive_lock(root)
     with held:
         assert re.search(
             r"is running here, and may replace the models .* promote the run then", str(command("one").exception)

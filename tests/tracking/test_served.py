@@ -18,8 +18,8 @@ import pandas
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tests.checkout import test_integrity
 from tests.conftest import ROOT
+from tests.projects import flip
 from tests.runs.test_chat import EVALUATE, TEMPLATE, folder  # noqa: F401 - a fixture
 from tests.tracking import test_download, test_registry
 from tunetrail.data import template
@@ -130,7 +130,7 @@ def test_weights_that_are_not_those_that_were_registered_are_not_served(root, fo
     (artifacts,) = (root / "mlartifacts").rglob("artifacts/tuned")
     weights = artifacts / "adapter_model.safetensors"
     if fault == "flipped":
-        test_integrity.flip(weights)
+        flip(weights)
     if fault == "truncated":
         weights.write_bytes(weights.read_bytes()[:-1])
     if fault == "missing":
@@ -139,7 +139,7 @@ def test_weights_that_are_not_those_that_were_registered_are_not_served(root, fo
         (artifacts / "adapter_model.bin").touch()
     if fault == "base":
         weights = artifacts.parent / "base" / "model.safetensors"
-        test_integrity.flip(weights)
+        flip(weights)
     name = "tuned/adapter_model.bin" if fault == "more" else f"{weights.parent.name}/{weights.name}"
     with pytest.raises(
         MlflowException, match=rf"the first {name} in .*: SHA-256 \w+ was registered, \w+ is here.*tunetrail promote"

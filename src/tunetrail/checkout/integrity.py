@@ -1,11 +1,13 @@
-"""What dvc.lock names -> whether the files hold it, by reading them.
+"""What dvc.lock records -> whether the files are that, by reading them; and outputs put back from DVC's cache or remotes.
 
-DVC trusts its cache, and goes by size, time of change and inode for a file that it has seen before: it does not notice a
-flipped bit. Not covered: bringing files out of the cache, which is `cache`'s.
+DVC trusts its cache and does not read a file again whose size, time of change and inode are the same: it does not notice a
+flipped bit.
 """
 
 import hashlib
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_LONG = 4 * 10**9  # bytes, which take seconds to read
-_SHOWN = 3  # files in a message
+from tunetrail import UserError
+from tunetrail.checkout import dvc
+
+_LARGE = 4 * 10**9  # bytes, which take seconds to read
+_FAULTS_IN_MESSAGE = 3
+
+
+class Changed(UserError):
+    """Files are not what was recorded."""
+
+
+class Missing(Changed):
+    """Neither DVC's cache nor a remote of this checkout has the files any more."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file whose md5 is `here` and not the `recorded` one: None where there is none, or should be none.
+    """A file whose md5 is `here` and not the `recorded` one; None where there is no file, or should be none.
 
-    `object` is where DVC's cache keeps the recorded file, and `state` what it keeps there.
+    `object` is where DVC's cache keeps the recorded file, and `state` what is there.
     """
 
     path: str
@@ -36,53 +49,55 @@ class Fault:
         return f"{self.path}: md5 {self.recorded} is recorded, {self.here or 'no file'} is here"
 
 
-def files(path: Path) -> dict[str, str] | None:
-    """The md5 of every file below `path` by its path there, or of the file `path` as "."; None where nothing is."""
+def file_hashes(path: Path) -> dict[str, str] | None:
+    """Return the md5 of every file below the folder `path`, by its path there, or of the file `path` as "."; None if there
+    is nothing."""
     if not path.exists():
         return None
-    found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    if (size := sum(file.stat().st_size for file in found)) > _LONG:
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if (size := sum(file.stat().st_size for file in files)) > _LARGE:
         print(f"{path}: {size / 1e9:.0f} GB are compared with the recorded md5", file=sys.stderr, flush=True)
-    with ThreadPoolExecutor() as threads:  # hashing holds no other thread up
-        return dict(zip((file.relative_to(path).as_posix() for file in found), threads.map(_md5, found), strict=True))
+    with ThreadPoolExecutor() as threads:  # hashing releases Python's lock
+        return dict(zip((file.relative_to(path).as_posix() for file in files), threads.map(_md5, files), strict=True))
 
 
-def digest(found: Mapping[str, str] | None) -> str | None:
-    """The md5 by which DVC knows the `files` of a path: for a folder that of its listing, and ".dir"."""
-    if found is None or "." in found:
-        return found and found["."]
-    listing = json.dumps([{"md5": found[name], "relpath": name} for name in sorted(found)], sort_keys=True)
+def digest(hashes: Mapping[str, str] | None) -> str | None:
+    """Return the md5 that DVC records for a path with these `file_hashes`: for a folder that of its listing, and ".dir"."""
+    if hashes is None or "." in hashes:
+        return hashes and hashes["."]
+    listing = json.dumps([{"md5": hashes[name], "relpath": name} for name in sorted(hashes)], sort_keys=True)
     return hashlib.md5(listing.encode()).hexdigest() + ".dir"
 
 
 def changed(folder: Path, outs: Mapping[str, str]) -> dict[str, dict[str, str] | None]:
-    """The paths of `outs` (path: recorded md5) that `folder` does not hold as recorded, each with its `files`."""
-    found = {path: files(folder / path) for path in outs}
-    return {path: of for path, of in found.items() if digest(of) != outs[path]}
+    """Return the paths of `outs` (path: recorded md5) that are not as recorded in `folder`, each with its `file_hashes`."""
+    hashes = {path: file_hashes(folder / path) for path in outs}
+    return {path: found for path, found in hashes.items() if digest(found) != outs[path]}
 
 
-def faults(outs: Mapping[str, str], found: Mapping[str, dict[str, str] | None], objects: Path) -> Iterator[Fault]:
-    """What is wrong with the paths that `changed` has found, file by file; `objects` is the folder of DVC's objects."""
-    for path, here in found.items():
+def faults(outs: Mapping[str, str], others: Mapping[str, dict[str, str] | None], objects: Path) -> Iterator[Fault]:
+    """Yield what is wrong, file by file, with `others`, the `changed` paths of `outs`; `objects` are `dvc.cache_objects`."""
+    for path, here in others.items():
         recorded = outs[path]
-        own = _fault(path, recorded, digest(here), objects)
-        if not recorded.endswith(".dir") or own.state != "whole":
-            yield own
+        fault = _fault(path, recorded, digest(here), objects)
+        if not recorded.endswith(".dir") or fault.state != "whole":
+            yield fault
             continue
-        entries = {entry["relpath"]: entry["md5"] for entry in json.loads(own.object.read_bytes())}
+        entries = {entry["relpath"]: entry["md5"] for entry in json.loads(fault.object.read_bytes())}
         for name in sorted(entries.keys() | (here or {}).keys()):
             if entries.get(name) != (here or {}).get(name):
                 yield _fault(f"{path}/{name}", entries.get(name), (here or {}).get(name), objects)
 
 
-def shown(found: list[Fault]) -> str:
-    """The first of them, a line each, and how many more there are."""
-    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return "\n".join(f"  {line}" for line in [*map(str, found[:_SHOWN]), *more])
+def summary(found: list[Fault]) -> str:
+    """Return the first of the faults, a line each, and how many more there are."""
+    lines = [f"  {fault}" for fault in found[:_FAULTS_IN_MESSAGE]]
+    more = len(found) - len(lines)
+    return "\n".join([*lines, *([f"  and {more} more"] if more else [])])
 
 
-def whole(file: Path, name: str) -> bool:
-    """Whether an object of DVC's cache is what its `name` says, an md5 with ".dir" at its end for a listing."""
+def is_whole(file: Path, name: str) -> bool:
+    """Return whether an object of DVC's cache has the content of its `name`, an md5, with ".dir" after that of a listing."""
     return _md5(file) == name.removesuffix(".dir")
 
 
@@ -90,10 +105,86 @@ def _fault(path: str, recorded: str | None, here: str | None, objects: Path) -> 
     if recorded is None:
         return Fault(path, None, here, None, "whole")
     file = objects / recorded[:2] / recorded[2:]
-    state = "missing" if not file.is_file() else "whole" if whole(file, recorded) else "damaged"
+    state = "missing" if not file.is_file() else "whole" if is_whole(file, recorded) else "damaged"
     return Fault(path, recorded, here, file, state)
 
 
 def _md5(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "md5").hexdigest()
+
+
+def verify(root: Path, folder: Path, outs: Mapping[str, str], name: str, again: str) -> None:
+    """Compare the paths `outs` of `folder` (path: recorded md5), whose objects are in the cache of `root`, with the record.
+
+    `name` is what recorded them, `again` the command that makes them again.
+
+    Raises:
+        Changed: they differ; the message has each file, both hashes, and the fix.
+    """
+    _compare(root, folder, outs, name, again, restoring=False)
+
+
+def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, again: str, restoring: bool) -> None:
+    """As `verify`; if `restoring`, the fix is to repeat the command, which removes what is in `folder` itself."""
+    others = changed(folder, outs)
+    if not others:
+        return
+    paths = shlex.join(others)
+    found = list(faults(outs, others, dvc.cache_objects(root)))
+    text = f"{name} recorded other files than these {len(found)} in {folder}:\n{summary(found)}\n"
+    damaged = list(dict.fromkeys(str(fault.object) for fault in found if fault.state == "damaged"))
+    to_remove = damaged if restoring else [*damaged, *(str(folder / path) for path in others)]
+    remove = f"rm -r -f {shlex.join(to_remove)}\nThen"
+    if damaged:
+        pull = "run this again" if restoring else f"dvc pull {paths}"
+        if dvc.remotes(root):
+            remove += f" {pull}, which gets it from the remote. If it is damaged there too"
+        raise Changed(f"{text}DVC's cache has it damaged. Remove it: {remove}: {again}")
+    if any(fault.state == "missing" for fault in found):
+        raise Missing(
+            f"{text}DVC's cache does not have it any more. If it was pushed, name the remote and run this again: "
+            f"dvc remote add --default NAME URL. Otherwise {'' if restoring else f'{remove}: '}{again}"
+        )
+    raise Changed(f"{text}DVC's cache has it as recorded. Put it back: rm -r -f {paths} && dvc checkout {paths}")
+
+
+def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, again: str) -> None:
+    """Put the paths `outs` (path: recorded md5), which `folder`/dvc.lock names, into `folder`, from the cache or else the
+    remotes of `root`, unless they are there. `name` and `again` as in `verify`.
+
+    Raises:
+        Changed: neither has them as recorded.
+        UserError: DVC failed otherwise; the message is its own.
+    """
+    if not changed(folder, outs):
+        return
+    for path in outs:  # DVC would leave a damaged file that it takes for unchanged
+        remove(folder / path)
+    try:
+        _checkout_or_pull(root, folder, outs)
+    except UserError as failure:
+        try:
+            _compare(root, folder, outs, name, again, restoring=True)
+        except Changed as error:
+            raise type(error)(f"{error}\n{failure}") from None
+        raise
+    _compare(root, folder, outs, name, again, restoring=True)
+
+
+def _checkout_or_pull(root: Path, folder: Path, outs: Mapping[str, str]) -> None:
+    try:
+        dvc.run(folder, "checkout", "--force", *outs)
+    except UserError:
+        if not dvc.remotes(root):
+            raise
+        print("not in the cache: DVC pulls them from the remote", file=sys.stderr, flush=True)
+        dvc.run(folder, "pull", "--force", *outs)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

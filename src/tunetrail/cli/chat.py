@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tunetrail import launch
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 
 _CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side while they are written.
 
@@ -34,7 +34,7 @@ def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> 
     from tunetrail.runs import chat
     from tunetrail.tracking import download
 
-    root = workspace.root()
+    root = git.root()
     os.chdir(root)
     found = download.bring(root, run) if run else download.here(root)
     click.echo(f"{found.name}, template {template.digest(found.params['template'])}", err=True)

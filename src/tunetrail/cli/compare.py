@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 
 _RECORD = ("report/metrics.json", "report/verdicts.json")
 _CURVES = ("train/loss", "validation/loss")
@@ -32,7 +32,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     from tunetrail.runs import compare, listing
     from tunetrail.tracking import store
 
-    root = workspace.root()
+    root = git.root()
     runs = [store.to_dict(store.single(root, word)) for word in words]
     ids = listing.short(store.every(root))
     compare.check(runs, ids)

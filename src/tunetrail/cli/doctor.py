@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 from tunetrail.doctor import gpus, lines, services
 
 _CHECKS = lines.CHECKS | gpus.CHECKS | services.CHECKS
@@ -38,7 +38,7 @@ def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
     from tunetrail.runs import listing  # which imports NumPy
 
     wanted = [*(names or _CHECKS), *(["torch"] if expect else [])]
-    checked = lines.examine({name: _CHECKS[name] for name in wanted}, lines.Asked(workspace.root(), expect))
+    checked = lines.examine({name: _CHECKS[name] for name in wanted}, lines.Asked(git.root(), expect))
     if machine:
         click.echo(json.dumps([{"check": name} | asdict(line) for name, line in checked.items()], indent=2))
     else:

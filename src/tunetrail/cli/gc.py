@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 from tunetrail.units import size
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ what was freed.
 def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool, dry: bool, yes: bool) -> None:
     from tunetrail.runs import gc, usage  # which import MLflow, for seconds
 
-    root = workspace.root()
+    root = git.root()
     if not (runs or sweep is not None or failed or copies or dry):
         click.echo(_table(usage.survey(root)))
         return

@@ -6,7 +6,7 @@ import sys
 import click
 
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 
 
 @click.command("ls")
@@ -26,7 +26,7 @@ def command(sweep: str | None, sort: str | None, machine: bool) -> None:
     from tunetrail.runs import listing
     from tunetrail.tracking import ranking, store
 
-    root = workspace.root()
+    root = git.root()
     every = store.every(root)
     if not every:
         raise UserError("the store has no run. Make one: tunetrail run")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tunetrail import UserError, experiment
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 from tunetrail.config import canonical, check, compose, implied, inputs, schema
 from tunetrail.units import size
 
@@ -39,7 +39,7 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
         click.echo(_devices())
         return
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    words, root = list(overrides), workspace.root()
+    words, root = list(overrides), git.root()
     compose.check_words(words)
     if alone := [word for word in words if word.startswith("-")]:
         raise UserError(f"{alone[0]}: no such option of `tunetrail plan`. It takes overrides, --json, --plot and --devices.")

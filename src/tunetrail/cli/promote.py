@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tunetrail import UserError, launch
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git, locks
 from tunetrail.units import size
 
 # MLflow's own switches: it tells of each step, and draws a bar for files that are copied at once.
@@ -36,10 +36,10 @@ PyTorch, Transformers and, for an adapter, PEFT, but not this package.
 @click.option("--name", help="The registered model; by default the run's experiment.")
 @click.option("--force", is_flag=True, help="Make it the champion though it should not be.")
 def command(run: str, name: str | None, force: bool) -> None:
-    root = workspace.root()
+    root = git.root()
     os.chdir(root)
     # A run would put other models under outputs/ while they are copied.
-    with workspace.exclusive_lock(
+    with locks.exclusive_lock(
         root, why="and may replace the models that are copied. Wait for it, and promote the run then."
     ):
         promote(root, run, name, force)

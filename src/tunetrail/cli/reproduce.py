@@ -2,7 +2,7 @@
 
 import click
 
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 
 _HELP = """Run a recorded run again, from its own commit, changes, data and parameters, and compare number by number.
 
@@ -20,4 +20,4 @@ its 95 % interval. Ends with code 1 where they do not.
 def command(run: str) -> None:
     from tunetrail.runs import reproduce  # which imports MLflow, for seconds
 
-    reproduce.reproduce(workspace.root(), run)
+    reproduce.reproduce(git.root(), run)

@@ -2,7 +2,7 @@
 
 import click
 
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 
 _HELP = """Put a run's models, parameters and results back into this checkout, out of its DVC experiment.
 
@@ -18,6 +18,6 @@ What the stages made here stays in DVC's cache, so the run that made it can be r
 def command(run: str) -> None:
     from tunetrail.runs import restore  # which imports MLflow, for seconds
 
-    root = workspace.root()
+    root = git.root()
     name = restore.restore(root, run)
     click.echo(f"{root} holds {name} again: outputs/model, eval_results/, report/report.html, params.yaml, dvc.lock")

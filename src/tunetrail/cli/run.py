@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tunetrail import UserError, answers, experiment
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 from tunetrail.config import check, compose, grid, implied, params, schema, secret
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
@@ -43,7 +43,7 @@ def command(overrides: tuple[str, ...], more: str, composed: Path | None, force:
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, lambda number, _: sys.exit(128 + number))
     click.get_current_context().parent.params["debug"] |= debug
-    words, root = [*overrides, *split(more)], workspace.root()
+    words, root = [*overrides, *split(more)], git.root()
     if composed:
         if not composed.is_file():
             raise UserError(f"--params {composed}: no such file. Give the params.yaml of a run.")

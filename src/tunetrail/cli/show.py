@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 
 
 @click.command("show")
@@ -24,7 +24,7 @@ def command(run: str, machine: bool) -> None:
     from tunetrail.runs import listing
     from tunetrail.tracking import store
 
-    root = workspace.root()
+    root = git.root()
     shown = store.to_dict(store.find(root, run))
     every, registered = store.every(root), store.registered(root)
     written = store.read_artifacts(root, shown["id"], ["report/metrics.json"]).get("report/metrics.json")

@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 from tunetrail import UserError
-from tunetrail.checkout import cache
+from tunetrail.checkout import dvc
 from tunetrail.data import hub
 from tunetrail.doctor.lines import PYTHON, Asked, Check, Line
 from tunetrail.redaction import address
@@ -154,7 +154,7 @@ def remote(asked: Asked) -> Line:
     if not importlib.util.find_spec("dvc"):
         return Line("fail", "not looked for: DVC is not installed", "see lock")
     try:
-        settings = cache.remotes(asked.root)
+        settings = dvc.remotes(asked.root)
     except UserError:
         return Line("fail", "DVC does not read its config", "dvc config --list says why")
     urls = {key[len("remote.") : -len(".url")]: url for key, url in settings.items() if key.endswith(".url")}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch
-from tunetrail.checkout import workspace, worktree
+from tunetrail.checkout import git, locks, worktree
 from tunetrail.runs import usage
 from tunetrail.tracking import connection, mlflow_run, ranking, store
 
@@ -73,17 +73,17 @@ def still(root: Path) -> Iterator[None]:
         UserError: a run goes on; the message says which.
     """
     with contextlib.ExitStack() as held:
-        held.enter_context(workspace.wait_for_lock(worktree.lock(root)))  # nor can a worktree be made
+        held.enter_context(locks.wait_for_lock(git.repository_lock(root)))  # nor can a worktree be made
         for place, lock in _locks(root):
             try:
-                held.enter_context(workspace.exclusive_lock(lock.parent, lock.name))
-            except workspace.Busy as busy:
+                held.enter_context(locks.exclusive_lock(lock.parent, lock.name))
+            except locks.Busy as busy:
                 raise UserError(_busy(root, place, busy.process)) from None
         yield
 
 
 def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
-    """Where something may be running, and the file by which it is held (`workspace.exclusive_lock`)."""
+    """Where something may be running, and the file by which it is held (`locks.exclusive_lock`)."""
     yield root, root / "work" / "lock"
     for lock in (root / "runs").glob("*/lock"):  # of a sweep
         yield lock.parent, lock

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch
-from tunetrail.checkout import cache, workspace, worktree
+from tunetrail.checkout import dvc, git, integrity, locks, worktree
 from tunetrail.config import params
 from tunetrail.tracking import upload
 from tunetrail.training import history
@@ -55,7 +55,7 @@ def reproduce(root: Path, word: str) -> None:
             if tags.get("git.dirty") == "true":
                 print(f"run {short} was made from uncommitted changes that its record does not have", flush=True)
             patch.write_bytes(b"")
-        checkout = worktree.make(root, folder, workspace.Code(tags["git.commit"], patch, ""))
+        checkout = worktree.make(root, folder, git.Code(tags["git.commit"], patch, ""))
         values = params.load(kept / params.FILE)
         _bring_data(
             root, checkout, kept, values, f"run {old.info.run_id} ({old.info.run_name})", f"tunetrail reproduce {short}"
@@ -87,12 +87,12 @@ def reproduce(root: Path, word: str) -> None:
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[int]:
-    """`workspace.exclusive_lock` by a file that goes with the hold, unless a process that was left behind still has it."""
+    """`locks.exclusive_lock` by a file that goes with the hold, unless a process that was left behind still has it."""
     try:
-        with workspace.exclusive_lock(lock.parent, lock.name) as held:
+        with locks.exclusive_lock(lock.parent, lock.name) as held:
             yield held
     finally:
-        with contextlib.suppress(workspace.Busy), workspace.exclusive_lock(lock.parent, lock.name):
+        with contextlib.suppress(locks.Busy), locks.exclusive_lock(lock.parent, lock.name):
             lock.unlink()
 
 
@@ -100,11 +100,11 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any], 
     """Put the raw data as they were into `checkout`, and files that git does not keep where the parameters look for them."""
     (checkout / "dvc.lock").write_bytes((kept / "dvc.lock").read_bytes())
     params.write_yaml(checkout / params.FILE, values)
-    recorded = workspace.hashes(workspace.locked(kept))
+    recorded = dvc.hashes(dvc.locked_stages(kept))
     try:
-        cache.bring(root, checkout, {path: recorded[path] for path in (_RAW,) if path in recorded}, title, again)
-    except cache.Missing:
-        cache.remove(checkout / _RAW)  # what of it was there
+        integrity.restore(root, checkout, {path: recorded[path] for path in (_RAW,) if path in recorded}, title, again)
+    except integrity.Missing:
+        integrity.remove(checkout / _RAW)  # what of it was there
         print("the raw data are in DVC's cache no more: they are fetched again", flush=True)
     worktree.link_all_untracked(root, checkout, values)
     for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
@@ -114,7 +114,7 @@ def _bring_data(root: Path, checkout: Path, kept: Path, values: dict[str, Any], 
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(files[0])
             values[section]["path"] = str(place.relative_to(checkout))
-    worktree.follow(values)
+    worktree.update_fetch(values)
 
 
 def _numbers(kept: Path, checkout: Path) -> Iterator[tuple[str, float, float, bool]]:

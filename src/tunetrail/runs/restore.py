@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunetrail import UserError, launch
-from tunetrail.checkout import cache, integrity, workspace, worktree
+from tunetrail import UserError
+from tunetrail.checkout import dvc, experiments, git, integrity, locks
 from tunetrail.config import params
 
 _FILES = (str(params.FILE), "dvc.lock")  # what is replaced besides the outputs
@@ -39,22 +39,22 @@ def restore(root: Path, word: str) -> str:
         ended = run.info.status == "FINISHED"
         fix = "Make it again: tunetrail reproduce" if ended else "What tries it again is in: tunetrail show"
         raise UserError(f"{title}, {run.info.status}: no DVC experiment was saved of it. {fix} {run.info.run_id[:8]}")
-    commit = worktree.commit(root, name)
-    with workspace.exclusive_lock(root, why="and its files would be written over. Wait for it, and restore the run then."):
+    commit = experiments.commit(root, name)
+    with locks.exclusive_lock(root, why="and its files would be written over. Wait for it, and restore the run then."):
         with _undone(root):
             before = {name: (root / name).read_bytes() for name in _FILES if (root / name).is_file()}
-            launch.output(["git", "-C", str(root), "restore", "--source", commit, "--worktree", "--", *_FILES])
-            recorded, wanted = workspace.hashes(workspace.locked(root)), workspace.outs(root)
+            git.run(root, "restore", "--source", commit, "--worktree", "--", *_FILES)
+            recorded, wanted = dvc.hashes(dvc.locked_stages(root)), dvc.outputs(root)
             outs = {path: recorded[path] for path in wanted if path in recorded}
             others = {path: outs[path] for path in integrity.changed(root, outs)}
             for path in others:
                 if (root / path).exists():
                     (root / path).rename(_aside(root / path))
-            cache.bring(root, root, others, title, f"tunetrail reproduce {run.info.run_id[:8]}")
+            integrity.restore(root, root, others, title, f"tunetrail reproduce {run.info.run_id[:8]}")
         replaced = [name for name in before if (root / name).read_bytes() != before[name]]
         if replaced:
             print(f"{' and '.join(replaced)} were another run's or your own, and are replaced by this run's")
-        code = workspace.code(root, root / "work" / _PATCH)
+        code = git.read_code(root, root / "work" / _PATCH)
     if code.digest != run.data.tags.get("code.digest"):
         print("the code is another than the run's: `dvc status` shows which stages that concerns")
     return f"{run.info.run_name} ({run.info.run_id[:8]})"
@@ -68,7 +68,7 @@ def _undone(root: Path) -> Iterator[None]:
     if kept.is_dir():
         print("a restore was killed here: what it had replaced is put back first", flush=True)
     _undo(root)
-    cache.remove(partial)
+    integrity.remove(partial)
     partial.mkdir(parents=True)
     for name in _FILES:
         if (root / name).is_file():
@@ -81,7 +81,7 @@ def _undone(root: Path) -> Iterator[None]:
         raise
     kept.rename(partial)  # whole: from here on nothing is undone
     _undo(root)
-    cache.remove(partial)
+    integrity.remove(partial)
 
 
 def _aside(path: Path) -> Path:
@@ -92,15 +92,15 @@ def _aside(path: Path) -> Path:
 def _undo(root: Path) -> None:
     """Put back what a restore that did not finish has replaced; remove what one that did has left aside."""
     kept, partial = root / _BEFORE, (root / _BEFORE).with_suffix(".partial")
-    paths = [root / path for path in workspace.outs(root) if _aside(root / path).exists()]
+    paths = [root / path for path in dvc.outputs(root) if _aside(root / path).exists()]
     if kept.is_dir():
         for path in paths:
-            cache.remove(path)
+            integrity.remove(path)
             _aside(path).rename(path)
         for name in _FILES:
-            shutil.copy2(kept / name, root / name) if (kept / name).is_file() else cache.remove(root / name)
-        cache.remove(partial)
+            shutil.copy2(kept / name, root / name) if (kept / name).is_file() else integrity.remove(root / name)
+        integrity.remove(partial)
         kept.rename(partial)
-        cache.remove(partial)
+        integrity.remove(partial)
     for path in paths:
-        cache.remove(_aside(path))
+        integrity.remove(_aside(path))

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch
-from tunetrail.checkout import integrity
-from tunetrail.checkout.cache import objects as cached
+from tunetrail.checkout import dvc, integrity
 from tunetrail.tracking import mlflow_run, store
 from tunetrail.training import token_cache
 
@@ -99,7 +98,7 @@ def survey(root: Path) -> Space:
     root, others = root.resolve(), worktrees(root)
     if any(root.is_relative_to(checkout / "runs") for _, checkout in others):
         raise UserError(f"{root}: a run's worktree. Change into the checkout that started it.")
-    cache = cached(root)
+    cache = dvc.cache_objects(root)
     # What is not yet whole has a name with a dot before it.
     sizes = {f"{file.parent.name}{file.name}": file.stat().st_size for file in cache.glob("??/[!.]*")}
     named = functools.partial(_named, cache, sizes)
@@ -145,7 +144,7 @@ def _inside(folder: Path) -> frozenset[str]:
     Raises:
         UserError: its content is another by now, so nobody knows which objects are the folder's.
     """
-    if not integrity.whole(folder, f"{folder.parent.name}{folder.name}"):
+    if not integrity.is_whole(folder, f"{folder.parent.name}{folder.name}"):
         raise UserError(
             f"{folder}: this listing in DVC's cache is damaged, so what it names is not known, and nothing is freed. Remove "
             f"it (rm -f {shlex.quote(str(folder))}) and pull it again; without a remote its files cannot be had any more."

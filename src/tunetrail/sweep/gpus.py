@@ -4,15 +4,14 @@ Only for jobs that share a machine with each other; a cluster's scheduler hands 
 """
 
 import contextlib
-import fcntl
 import os
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from tunetrail import UserError
+from tunetrail.checkout import locks
 
 _SECONDS_BETWEEN_TRIES = 2.0
 
@@ -41,23 +40,16 @@ def taken(count: int, variable: str, devices: list[str], folder: Path) -> Iterat
         raise UserError(
             f"accelerate.num_processes={count} GPUs a job, and this machine has {len(devices)} ({variable}). Ask for fewer."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     while True:
         with contextlib.ExitStack() as holds:
             free: dict[str, int] = {}
             for device in devices:
-                lock = holds.enter_context((folder / f"{socket.gethostname()}-{device}").open("a"))
-                if len(free) < count and _held(lock):
-                    free[device] = lock.fileno()
+                lock_fd = holds.enter_context(locks.try_lock(folder / f"{socket.gethostname()}-{device}"))
+                if lock_fd is not None:
+                    free[device] = lock_fd
+                if len(free) == count:
+                    break
             if len(free) == count:
                 yield {variable: ",".join(free)}, list(free.values())
                 return
         time.sleep(_SECONDS_BETWEEN_TRIES)
-
-
-def _held(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -5,7 +5,6 @@ file beside it, which `progress` reads. Not covered: which jobs there are, and w
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch, redaction
-from tunetrail.checkout import workspace, worktree
+from tunetrail.checkout import git, locks, worktree
 from tunetrail.config import check, params
 from tunetrail.sweep import gpus, state
 from tunetrail.sweep.state import State
@@ -42,7 +41,7 @@ class Sweep:
     root: Path
     folder: Path
     parent: str
-    code: workspace.Code
+    code: git.Code
     constant: frozenset[str]
     total: int | None
 
@@ -60,7 +59,7 @@ def run_job(cfg: Any, sweep: Sweep) -> float | None:
     folder = sweep.folder / key[:10]
     # A sampler may draw the same job twice: the second waits, and is told what came of the first.
     turn, file = folder.with_suffix(".turn"), folder.with_suffix(".json")
-    with workspace.wait_for_lock(turn), _record_outcome(state, file, sweep.root):
+    with locks.wait_for_lock(turn), _record_outcome(state, file, sweep.root):
         from tunetrail.tracking import mlflow_run
 
         tags = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
@@ -91,18 +90,18 @@ def terminate_jobs(root: Path, folder: Path, name: str = "*") -> None:
     )
     # A process that ends gives its locks back after its files are no longer listed. Other machines' jobs keep theirs.
     deadline = time.monotonic() + _SECONDS_TO_GIVE_BACK
-    while any(map(_held, _holds(root, folder, name, "job.lock"))) and time.monotonic() < deadline:
+    while any(map(locks.is_locked, _holds(root, folder, name, "job.lock"))) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
 def running_jobs(root: Path, folder: Path) -> set[str]:
     """The names of the jobs of the sweep in `folder` that still run, be it on another machine that shares the disk."""
-    return {lock.relative_to(folder).parts[0] for lock in _holds(root, folder, "*", "job.lock") if _held(lock)}
+    return {lock.relative_to(folder).parts[0] for lock in _holds(root, folder, "*", "job.lock") if locks.is_locked(lock)}
 
 
 def orphaned_jobs(root: Path, folder: Path) -> set[str]:
     """Those of them whose launcher's process is dead, so that nobody will tell what becomes of them."""
-    return {name for name in running_jobs(root, folder) if not _held(folder / f"{name}.turn")}
+    return {name for name in running_jobs(root, folder) if not locks.is_locked(folder / f"{name}.turn")}
 
 
 def mark_stopped(root: Path, folder: Path) -> list[str]:
@@ -116,17 +115,8 @@ def mark_stopped(root: Path, folder: Path) -> list[str]:
 
 
 def _holds(root: Path, folder: Path, name: str, lock: str) -> list[Path]:
-    inside = launch.output(["git", "-C", str(root), "rev-parse", "--show-prefix"])
+    inside = git.run(root, "rev-parse", "--show-prefix")
     return list(folder.glob(f"{name}/{inside}work/{lock}"))
-
-
-def _held(lock: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError), lock.open() as file:  # its worktree has gone with it
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 class StillRunning(UserError):
@@ -238,7 +228,7 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
 def _alone(checkout: Path) -> Iterator[int]:
     with contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(workspace.exclusive_lock(checkout, "work/job.lock"))
+            held = stack.enter_context(locks.exclusive_lock(checkout, "work/job.lock"))
         except UserError as error:
             raise StillRunning(str(error)) from None
         yield held

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, redaction
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git, locks
 from tunetrail.config.grid import constant, logarithmic, total
 from tunetrail.report import plots
 from tunetrail.sweep import job, plot, progress
@@ -48,12 +48,12 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
     words = sorted(word for word in overrides if word not in ("-m", "--multirun"))
     count, scratch = total(root, words), root / "work" / f"changes-{os.getpid()}.patch"
     scratch.parent.mkdir(exist_ok=True)
-    code = workspace.code(root, scratch)
+    code = git.read_code(root, scratch)
     name = f"sweep-{hashlib.sha256(json.dumps([words, code.digest]).encode()).hexdigest()[:8]}"
     folder = root / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with workspace.exclusive_lock(folder, "lock"):
-        code = workspace.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
+    with locks.exclusive_lock(folder, "lock"):
+        code = git.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
         job.mark_stopped(root, folder)
         earlier, opened = os.environ.get("MLFLOW_RUN_ID") or mlflow_run.sweep(root, name), None
         if earlier:

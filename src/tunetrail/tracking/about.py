@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError
-from tunetrail.checkout import workspace
+from tunetrail.checkout import git
 from tunetrail.config import check, compose
 from tunetrail.report import metrics
 from tunetrail.tracking import store
@@ -23,7 +23,7 @@ _NOT_SET = "not set"
 
 
 def of(
-    run: Any, root: Path, values: dict[str, Any], code: workspace.Code, overrides: list[str] | None, hardware: dict[str, str]
+    run: Any, root: Path, values: dict[str, Any], code: git.Code, overrides: list[str] | None, hardware: dict[str, str]
 ) -> dict[str, Any]:
     """All of it, as JSON holds it. `overrides` are the person's words, None where they are not known; `hardware` is
     `machine.tags`."""

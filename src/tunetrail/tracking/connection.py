@@ -7,7 +7,6 @@ Not covered: finding runs, which is `store`'s, and how a store can fail, which i
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -24,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError
+from tunetrail.checkout import locks
 from tunetrail.tracking import outage
 
 EXPERIMENT = "tunetrail"
@@ -156,18 +156,15 @@ def _made(file: Path) -> None:
     MLflow makes its tables one by one, and several processes at once make the same ones.
     """
     file = file.resolve()  # a link stays one
-    while not (file.is_file() and file.stat().st_size) and not file.is_dir():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock, partial = (file.with_name(f"{file.name}.{word}") for word in ("lock", "partial"))
-        with lock.open("a") as hold:
-            fcntl.flock(hold, fcntl.LOCK_EX)
-            if not os.fstat(hold.fileno()).st_nlink:  # who held it before has made the file, and removed the lock
-                continue
-            if not (file.is_file() and file.stat().st_size):
-                partial.unlink(missing_ok=True)  # of one that was killed
-                MlflowClient(f"sqlite:///{partial}").search_experiments()
-                partial.replace(file)
-            lock.unlink()
+    if file.is_dir() or (file.is_file() and file.stat().st_size):
+        return
+    lock, partial = (file.with_name(f"{file.name}.{suffix}") for suffix in ("lock", "partial"))
+    with locks.wait_for_lock(lock):
+        if not (file.is_file() and file.stat().st_size):  # else another process has made it meanwhile
+            partial.unlink(missing_ok=True)  # of one that was killed
+            MlflowClient(f"sqlite:///{partial}").search_experiments()
+            partial.replace(file)
+        lock.unlink()
 
 
 def asked_for(client: MlflowClient) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError
-from tunetrail.checkout import cache, integrity, workspace
+from tunetrail.checkout import dvc, integrity
 from tunetrail.config import params
 from tunetrail.training import checkpoint
 
@@ -37,13 +37,13 @@ def here(root: Path) -> Recorded:
             its models are not those that dvc.lock records.
     """
     missing = [path for path in (*RECORD, *OUTPUTS.values()) if not (root / path).exists()]
-    trained = workspace.locked(root).get("train", {}).get("params", {}).get(str(params.FILE), {}).get("train")
+    trained = dvc.locked_stages(root).get("train", {}).get("params", {}).get(str(params.FILE), {}).get("train")
     if missing or not isinstance(trained, dict) or None in _outs(root).values():
         what = missing[0] if missing else "model in dvc.lock"
         raise UserError(
             f"{root}: no finished run here (no {what}). Make one: tunetrail run, or name one: tunetrail chat RUN"
         )
-    cache.verify(root, root, _outs(root), f"{root}/dvc.lock", "tunetrail run")
+    integrity.verify(root, root, _outs(root), f"{root}/dvc.lock", "tunetrail run")
     found = _read("this checkout's run", root, record=root, models=root)
     if trained.get("datasets") != found.params["train"].get("datasets"):
         raise UserError(
@@ -83,21 +83,21 @@ def bring(root: Path, word: str) -> Recorded:
 
 def checkout(root: Path, folder: Path, name: str = "the run", again: str = "tunetrail reproduce RUN") -> None:
     """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`;
-    `name` and `again` as in `cache.verify`.
+    `name` and `again` as in `integrity.verify`.
 
     Raises:
         UserError: they are not to be had as they were recorded.
     """
     # Git ignores work/, and DVC takes no stage from an ignored file.
-    cache.write_shared_cache_config(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
+    dvc.write_shared_cache_config(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
     print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
-    cache.bring(root, folder, _outs(folder), name, again)
+    integrity.restore(root, folder, _outs(folder), name, again)
 
 
 def _outs(folder: Path) -> dict[str, str | None]:
     """The md5 of each of OUTPUTS, as `folder`/dvc.lock records it."""
-    stages = workspace.locked(folder)
-    return {path: workspace.md5(folder, stages, stage, path) for stage, path in OUTPUTS.items()}
+    stages = dvc.locked_stages(folder)
+    return {path: dvc.md5(folder, stages, stage, path) for stage, path in OUTPUTS.items()}
 
 
 def _read(name: str, root: Path, record: Path, models: Path) -> Recorded:

@@ -135,7 +135,7 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
 
     FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, which its tag `error` tells. A run of `place` (the
     checkout, if not given) that is still RUNNING was left by kill -9, since one runs there at a time
-    (`workspace.exclusive_lock`): it is closed as KILLED first.
+    (`locks.exclusive_lock`): it is closed as KILLED first.
 
     Raises:
         UserError: the tracking server cannot be reached; or it has no such run, or the run is another's to write or has

@@ -1,7 +1,7 @@
 """MLFLOW_RUN_ID -> the run that it names, if it may be written: a fresh one, or an earlier try of the same.
 
 `mlflow run` hands on a fresh run, a sweep those of its jobs. A run that has ended, or is another's, is refused before
-anything of it is changed. Not covered: two processes that write one run in one checkout, which `workspace.exclusive_lock`
+anything of it is changed. Not covered: two processes that write one run in one checkout, which `locks.exclusive_lock`
 prevents.
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import machine
-from tunetrail.checkout import workspace
+from tunetrail.checkout import dvc
 from tunetrail.data import sources, template
 from tunetrail.tracking.mlflow_run import Run, trained_in
 from tunetrail.training import history
@@ -22,9 +22,9 @@ HEADED = Path("work/report.html")
 
 def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
     """Log all that the stages left in `root` for the composed `values`; returns the file with the run's report."""
-    stages = workspace.locked(root)
+    stages = dvc.locked_stages(root)
     steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
-    model = workspace.md5(root, stages, "train", "outputs/model")
+    model = dvc.md5(root, stages, "train", "outputs/model")
     times = seconds(root)
     if "time/train_s" not in times:
         run.tags({"train.cached": "true", "train.trained_in": trained_in(run, model)})

@@ -1,0 +1,89 @@
+"""Locks on files, which end with the last process that has the file open, however that ends.
+
+Not covered: Axolotl's own lock on its tokenised rows (`training.token_cache`).
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from tunetrail import UserError
+
+_TWO_RUNS = "and two runs would write the same files. Wait for it, or run in a clone of your own."
+
+
+class Busy(UserError):
+    """Another process has locked the folder; `process` is its id, "" where it is not known."""
+
+    def __init__(self, folder: Path, process: str, why: str):
+        super().__init__(f"{folder}: process {process}, or what it started, is running here, {why}")
+        self.process = process
+
+
+@contextlib.contextmanager
+def exclusive_lock(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) -> Iterator[int]:
+    """Lock `folder` by the file `name` in it while the body runs; yield the descriptor of the open file.
+
+    A child that inherits the descriptor keeps the lock as long as it lives. The holder may remove the file. `why` ends the
+    message: why nobody else may run here, and what to do.
+
+    Raises:
+        Busy: another process has the lock.
+    """
+    with _locked(folder / name) as (file, locked):
+        if not locked:
+            file.seek(0)
+            raise Busy(folder, file.read().strip(), why)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file.fileno()
+
+
+@contextlib.contextmanager
+def wait_for_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lock the file `path` while the body runs. If another process has the lock, call `waiting`, then wait. The holder may
+    remove the file."""
+    with _locked(path, waiting):
+        yield
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[int | None]:
+    """Lock the file `path` while the body runs and yield its descriptor; yield None if another process has the lock."""
+    with _locked(path) as (file, locked):
+        yield file.fileno() if locked else None
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process has locked the file `path`. The file is not made."""
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
+        return not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[tuple[TextIO, bool]]:
+    """Open `path` and lock it; yield the file and whether it is locked, which it always is where `waiting` is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a+") as file:
+            locked = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not locked and waiting:
+                waiting()
+                locked = _flock(file, fcntl.LOCK_EX)
+            # If the file was removed after it was opened, the next process would lock another file of this name.
+            if not locked or os.fstat(file.fileno()).st_nlink:
+                yield file, locked
+                return
+
+
+def _flock(file: TextIO, operation: int) -> bool:
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        return False
+    return True

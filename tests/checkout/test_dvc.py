@@ -1,0 +1,130 @@
+"""What DVC's files say, and the settings of one folder, written for another and read there by DVC itself."""
+
+import subprocess
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.projects import commit, run
+from tunetrail import UserError
+from tunetrail.checkout import dvc
+
+
+def test_stages_are_those_of_dvc_yaml_in_their_order_without_the_one_that_makes_a_path():
+    names = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    assert dvc.stages_without(ROOT, "data/raw") == names[1:]
+    assert dvc.stages_without(ROOT, "outputs/train") == [name for name in names if name != "train"]
+    assert names[0] == "fetch"
+
+
+def test_md5s_are_those_of_dvc_lock(checkout):
+    assert dvc.locked_stages(checkout) == {}
+    (checkout / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  train:\n    deps: [{path: data, md5: one}]\n    outs: [{path: model, md5: two}]\n"
+    )
+    stages = dvc.locked_stages(checkout)
+    assert [dvc.md5(checkout, stages, "train", path) for path in ("data", "./data", f"{checkout}/model", "none")] == [
+        "one",
+        "one",
+        "two",
+        None,
+    ]
+    assert dvc.md5(checkout, stages, "nothing", "data") is None
+
+
+BROKEN = {
+    "a list": "- a\n",
+    "a number": "7\n",
+    "stages are a list": "stages: [train]\n",
+    "a stage is text": "stages: {train: text}\n",
+    "a stage is empty": "stages: {train: }\n",
+    "outs are text": "stages: {train: {outs: model}}\n",
+    "an output without its md5": "stages: {train: {outs: [{path: model}]}}\n",
+    "an output is text": "stages: {train: {outs: [model]}}\n",
+    "params are a list": "stages: {train: {params: [train]}}\n",
+    "no YAML": "stages: {\n",
+    "no text": "\ud800",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_dvc_lock_that_is_not_as_dvc_writes_it_is_an_error_with_its_name(checkout, name):
+    (checkout / "dvc.lock").write_bytes(BROKEN[name].encode("utf-8", "surrogatepass"))
+    with pytest.raises(
+        UserError, match=rf"^{checkout}/dvc\.lock: not as DVC writes it \(.+\)\. Resolve it, or: git checkout"
+    ):
+        dvc.locked_stages(checkout)
+
+
+@pytest.mark.parametrize("text", ["", "schema: '2.0'\n", "# nothing\n", "stages: {}\n", "stages: {train: {cmd: a}}\n"])
+def test_a_dvc_lock_that_names_no_output_records_none(checkout, text):
+    (checkout / "dvc.lock").write_text(text)
+    assert dvc.hashes(dvc.locked_stages(checkout)) == {}
+
+
+def test_a_dvc_lock_with_a_merges_conflict_is_resolved_by_the_command_that_the_error_names(checkout):
+    lock = checkout / "dvc.lock"
+    for branch, md5 in (("start", "zero"), ("theirs", "one"), ("ours", "two")):
+        subprocess.run(["git", "checkout", "-q", *(["start"] if branch != "start" else ["-b", "start"])], check=True)
+        if branch != "start":
+            subprocess.run(["git", "checkout", "-q", "-b", branch], check=True)
+        lock.write_text(f"stages:\n  train:\n    outs: [{{path: model, md5: {md5}}}]\n")
+        commit(checkout)
+    subprocess.run(["git", "merge", "-q", "theirs"], capture_output=True)
+    assert "<<<<<<<" in lock.read_text()
+    with pytest.raises(UserError) as error:
+        dvc.locked_stages(checkout)
+    subprocess.run(str(error.value).partition("or: ")[2], shell=True, check=True, capture_output=True)
+    assert dvc.hashes(dvc.locked_stages(checkout)) == {"model": "two"}
+
+
+@pytest.fixture(scope="module")
+def without_git(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache") / "checkout"
+    folder.mkdir()
+    run(folder, "dvc", "init", "--quiet", "--no-scm")
+    return folder
+
+
+def lent(without_git, tmp_path, **more):
+    """What DVC itself reads of the file that is written for another folder."""
+    file = tmp_path / "other" / ".dvc" / "config"
+    file.parent.parent.mkdir()
+    dvc.write_shared_cache_config(without_git, file, {"core.no_scm": "true"} | more)
+    assert file.stat().st_mode & 0o077 == 0
+    return dict(line.split("=", 1) for line in run(tmp_path / "other", "dvc", "config", "--list").splitlines())
+
+
+def test_without_settings_the_cache_is_the_checkouts_own(without_git, tmp_path):
+    found = lent(without_git, tmp_path)
+    assert found["cache.dir"] == str(without_git / ".dvc" / "cache")
+    assert found["cache.type"].startswith("reflink,hardlink")
+    assert dvc.remotes(without_git) == {}
+
+
+def test_the_cache_and_the_remotes_come_with_absolute_paths_and_whatever_is_in_them(without_git, tmp_path):
+    settings = {
+        "cache.dir": "../shared cache",
+        "core.remote": "my.store",
+        "remote.my.store.url": "../store",
+        "remote.other.url": "s3://bucket/a,b #c",
+        "remote.other.password": "it's; a secret",
+        "remote.third.url": 'ssh://host/say "hello"',
+    }
+    sections = "[cache]\n  dir = ../../shared cache\n[core]\n  remote = my.store\n"
+    sections += "['remote \"my.store\"']\n  url = ../../store\n"
+    sections += '[\'remote "other"\']\n  url = "s3://bucket/a,b #c"\n  password = "it\'s; a secret"\n'
+    sections += "['remote \"third\"']\n  url = 'ssh://host/say \"hello\"'\n"
+    (without_git / ".dvc" / "config.local").write_text(sections)
+    try:
+        found = lent(without_git, tmp_path)
+        remotes = dvc.remotes(without_git)
+    finally:
+        (without_git / ".dvc" / "config.local").unlink()
+    settings |= {
+        "cache.dir": str(without_git.parent / "shared cache"),
+        "remote.my.store.url": str(without_git.parent / "store"),
+    }
+    assert found.items() >= settings.items()
+    assert remotes == {key: value for key, value in settings.items() if key != "cache.dir"}
