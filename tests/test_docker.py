@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tunetrail import launch
+from tunetrail import launch, telemetry
 
 pytestmark = pytest.mark.stage
 
@@ -105,7 +105,7 @@ def test_a_container_is_not_root_keeps_weights_and_data_in_volumes_and_trains_th
     assert volumes | {*of(kind, "WORKDIR")} <= set(made)  # else they would be root's
     environment = dict(word.split("=", 1) for line in of(kind, "ENV") for word in line.split())
     assert {environment["HF_HOME"], "/tunetrail/data", "/tunetrail/outputs"} <= volumes
-    assert environment.items() >= launch.TELEMETRY_OFF.items()
+    assert environment.items() >= telemetry.OFF.items()
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
     assert not volumes & {f"/tunetrail/{out}" for stage in stages for out in stage["outs"]}  # DVC could not remove them
     assert json.loads(of(kind, "ENTRYPOINT")[0])[-1] == "tunetrail"

@@ -175,10 +175,10 @@ def test_every_word_of_the_makefile_says_what_it_does():
 
 
 def test_telemetry_is_off_in_every_way_in():
-    from tunetrail import launch
+    from tunetrail import telemetry
 
     makefile = (ROOT / "Makefile").read_text()
-    for name in launch.TELEMETRY_OFF:
+    for name in telemetry.OFF:
         assert f"export {name} ?=" in makefile
         assert name in DOCS
     assert "analytics = false" in (ROOT / ".dvc" / "config").read_text()

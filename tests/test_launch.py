@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunetrail import UserError, events, launch
+from tunetrail import UserError, events, launch, telemetry
 
 BARS = """
 import sys, time
@@ -64,9 +64,9 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path):
 
 
 def test_telemetry_is_off_unless_the_person_turned_it_on(monkeypatch):
-    for name in launch.TELEMETRY_OFF:
+    for name in telemetry.OFF:
         monkeypatch.delenv(name, raising=False)
-    assert launch.environment().items() >= launch.TELEMETRY_OFF.items()
+    assert launch.environment().items() >= telemetry.OFF.items()
     monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "0")
     assert launch.environment()["AXOLOTL_DO_NOT_TRACK"] == "0"
 

@@ -16,16 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tunetrail import UserError, events, redaction
-
-# Each tool's own switch, off unless the person has set it otherwise.
-TELEMETRY_OFF = {
-    "AXOLOTL_DO_NOT_TRACK": "1",
-    "DO_NOT_TRACK": "1",
-    "DVC_NO_ANALYTICS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+from tunetrail import UserError, events, redaction, telemetry
 
 # How long OpenMP's threads spin for each other before they sleep. By default it is so long that on a machine that does
 # anything else they hold the core that the other waits for; 10,000 turns cost nothing where the machine is free.
@@ -50,7 +41,7 @@ def environment(offline: bool = False) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if name not in (*OF_A_REPOSITORY, "PYTHONPATH")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     ours = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
-    return TELEMETRY_OFF | OPENMP_SPIN | hub | given | ours | importing()
+    return telemetry.OFF | OPENMP_SPIN | hub | given | ours | importing()
 
 
 def importing(*folders: Path) -> dict[str, str]:
@@ -72,7 +63,7 @@ def settle() -> None:
         sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
     for name in (*OF_A_REPOSITORY, "PYTHONPATH"):
         os.environ.pop(name, None)
-    os.environ.update({name: found[name] for name in (*TELEMETRY_OFF, "PYTHONSAFEPATH", "PYTHONPATH") if name in found})
+    os.environ.update({name: found[name] for name in (*telemetry.OFF, "PYTHONSAFEPATH", "PYTHONPATH") if name in found})
 
 
 def accelerate_launch(words: list[str], accelerate: dict[str, Any], log: Path, label: str, offline: bool) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tunetrail import telemetry
 from tunetrail.config import check
 from tunetrail.plan.rules import fit
 from tunetrail.plan.rules.finding import WARNING, Finding, overrides
@@ -20,16 +21,6 @@ Facts = dict[str, Any]
 _OTHER_MODEL = {"model": "hub", "base.base_model": "ORG/NAME", "base.revision_of_model": "COMMIT", "base.license": "ID"}
 _NON_COMMERCIAL = re.compile(r"(^|-)nc(-|$)|non-?commercial|research", re.IGNORECASE)  # in Hugging Face's names of licences
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# What each tool reads, and what it takes for "off" there: axolotl/telemetry/manager.py, huggingface_hub/constants.py,
-# mlflow/telemetry/utils.py. DVC's is off in .dvc/config, whatever its variable says.
-SWITCHES = {
-    "Axolotl": {"AXOLOTL_DO_NOT_TRACK": ("1", "true"), "DO_NOT_TRACK": ("1", "true")},
-    "the Hugging Face hub": {
-        "HF_HUB_DISABLE_TELEMETRY": ("1", "true", "yes", "on"),
-        "DO_NOT_TRACK": ("1", "true", "yes", "on"),
-    },
-    "MLflow": {"MLFLOW_DISABLE_TELEMETRY": ("1", "true"), "DO_NOT_TRACK": ("true",)},
-}
 
 
 def planned_otherwise(values: Values, facts: Facts) -> Finding | None:
@@ -113,21 +104,16 @@ def remote_code(values: Values, facts: Facts) -> Finding | None:
 
 def telemetry_on(environ: Mapping[str, str]) -> Finding | None:
     """A switch is set so that a tool sends telemetry. One that is not set is off: `launch` sets it."""
-    tools = [tool for tool, switches in SWITCHES.items() if not any(_off(environ, *switch) for switch in switches.items())]
+    tools = telemetry.senders(environ)
     if not tools:
         return None
-    names = sorted({name for tool in tools for name in SWITCHES[tool] if name != "DO_NOT_TRACK"})
     return Finding(
         "TELEMETRY_ON",
         WARNING,
         f"telemetry of {', '.join(tools)} is on by the environment",
         "Settings and failures are told to the tools' makers; without a network Axolotl's exit then hangs for minutes.",
-        f"unset {' '.join(names)}",
+        telemetry.fix(tools),
     )
-
-
-def _off(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> bool:
-    return environ.get(name, "1").strip().lower() in words
 
 
 RULES = (planned_otherwise, checkpoints_kept, unpinned, non_commercial, remote_code)

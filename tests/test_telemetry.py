@@ -1,0 +1,72 @@
+"""Each tool's switch, read as the tool itself reads it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tunetrail import telemetry
+
+ON = [
+    ({"AXOLOTL_DO_NOT_TRACK": "0", "DO_NOT_TRACK": "0"}, ["Axolotl"]),
+    ({"HF_HUB_DISABLE_TELEMETRY": "false", "DO_NOT_TRACK": ""}, ["the Hugging Face hub"]),
+    ({"MLFLOW_DISABLE_TELEMETRY": "false"}, ["MLflow"]),  # for MLflow alone DO_NOT_TRACK=1 is not off
+    ({"AXOLOTL_DO_NOT_TRACK": "yes", "HF_HUB_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "yes"}, ["Axolotl"]),
+]
+OFF = [
+    {},
+    {"AXOLOTL_DO_NOT_TRACK": "0"},  # DO_NOT_TRACK, which launch sets, turns it off anyway
+    {"HF_HUB_DISABLE_TELEMETRY": "0"},
+    {"MLFLOW_DISABLE_TELEMETRY": "false", "DO_NOT_TRACK": "true"},
+    {"DO_NOT_TRACK": "0"},
+    {"DVC_NO_ANALYTICS": ""},  # .dvc/config has it off
+]
+
+
+@pytest.mark.parametrize(("environ", "tools"), ON)
+def test_a_tool_whose_switch_is_not_off_sends_until_that_is_unset(environ, tools):
+    assert telemetry.senders(environ) == tools
+    fixed = {name: value for name, value in environ.items() if name not in telemetry.fix(tools).split()}
+    assert telemetry.senders(telemetry.OFF | fixed) == []
+
+
+@pytest.mark.parametrize("environ", OFF)
+def test_one_switch_of_a_tools_is_enough(environ):
+    assert telemetry.senders(environ) == telemetry.senders(telemetry.OFF | environ) == []
+
+
+def test_every_switch_is_set_to_off():
+    named = {name for switches in telemetry._VALUES_FOR_OFF.values() for name in switches}
+    assert named == set(telemetry.OFF) - {"DVC_NO_ANALYTICS"}
+
+
+# Everything is imported while all is off, so that nothing is sent.
+ASK = """
+import importlib, json, os, sys
+from huggingface_hub import constants
+from mlflow.telemetry.utils import is_telemetry_disabled
+from axolotl.telemetry.manager import TelemetryManager
+for given in json.loads(sys.argv[1]):
+    os.environ.update(given)
+    importlib.reload(constants)
+    on = {
+        "Axolotl": TelemetryManager._check_telemetry_enabled(object.__new__(TelemetryManager)),
+        "the Hugging Face hub": not constants.HF_HUB_DISABLE_TELEMETRY,
+        "MLflow": not is_telemetry_disabled(),
+    }
+    print("on:", json.dumps([tool for tool, sends in on.items() if sends]))
+"""
+
+
+@pytest.mark.stage
+def test_the_tools_themselves_read_the_switches_so():
+    """As `launch` starts them, and away from CI, where MLflow sends nothing whatever is set."""
+    ours = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    environs = [environ for environ, _ in ON] + OFF
+    given = json.dumps([telemetry.OFF | environ for environ in environs])
+    command = [sys.executable, "-c", ASK, given]
+    printed = subprocess.run(command, env=ours | telemetry.OFF, capture_output=True, text=True, check=True).stdout
+    on = [json.loads(line.removeprefix("on: ")) for line in printed.splitlines() if line.startswith("on: ")]
+    assert on == [tools for _, tools in ON] + [[]] * len(OFF)
