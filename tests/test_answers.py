@@ -21,13 +21,16 @@ for line in sys.stdin:
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     """The processes that were started; the cache is empty, and in a folder of the test's own."""
-    begin, found = launch.beside, []
+    start, processes = launch.start_interactive, []
+
+    def stand_in(_, errors):
+        processes.append(start([sys.executable, "-c", ANSWERING], errors))
+        return processes[-1]
+
     answers.close()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(
-        launch, "beside", lambda _, errors: found.append(begin([sys.executable, "-c", ANSWERING], errors)) or found[-1]
-    )
-    yield found
+    monkeypatch.setattr(launch, "start_interactive", stand_in)
+    yield processes
     answers.close()
 
 

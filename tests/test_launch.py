@@ -86,8 +86,8 @@ def test_no_child_works_on_another_repository_than_that_of_its_folder(tmp_path, 
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
     listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True).stdout.split()
     settings = {"GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
-    assert set(listed) - settings <= set(launch.OF_A_REPOSITORY)
-    for name in launch.OF_A_REPOSITORY:
+    assert set(listed) - settings <= set(launch.GIT_VARIABLES)
+    for name in launch.GIT_VARIABLES:
         monkeypatch.setenv(name, str(tmp_path / "other" / ".git"))
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "a.b")
@@ -97,8 +97,8 @@ def test_no_child_works_on_another_repository_than_that_of_its_folder(tmp_path, 
     assert launch.output([*git, "config", "a.b"]) == "kept"
     other = {"GIT_DIR": str(tmp_path / "other" / ".git")}
     assert launch.output([*git, "rev-parse", "--git-dir"], other) == other["GIT_DIR"]  # which is asked for
-    launch.settle()
-    assert not set(launch.OF_A_REPOSITORY) & set(os.environ)
+    launch.clean_environment()
+    assert not set(launch.GIT_VARIABLES) & set(os.environ)
 
 
 STANDING_IN = ("datasets", "json", "torch", "random", "mlflow", "yaml", "sitecustomize", "transformers/__init__")
@@ -122,16 +122,16 @@ def test_no_child_imports_a_module_from_the_current_folder(tmp_path, monkeypatch
         assert str(tmp_path) not in launch.output(code)
         assert "json.tool" in launch.output(module)
         assert launch.environment()["PYTHONPATH"] == str(tmp_path / "kept")
-    assert launch.importing(tmp_path) == {"PYTHONPATH": f"{tmp_path}{os.pathsep}{tmp_path / 'kept'}"}
+    assert launch.python_path(tmp_path) == {"PYTHONPATH": f"{tmp_path}{os.pathsep}{tmp_path / 'kept'}"}
     monkeypatch.setenv("PYTHONPATH", os.curdir)
     assert "PYTHONPATH" not in launch.environment()
-    launch.settle()
+    launch.clean_environment()
     assert (os.environ.get("PYTHONPATH"), os.environ["PYTHONSAFEPATH"]) == (None, "1")
 
 
 def test_a_current_folder_in_pythonpath_is_left_out_of_this_process_too(tmp_path):
     (tmp_path / "datasets.py").touch()
-    code = "import sys; from tunetrail import launch; launch.settle(); print(sys.path)"
+    code = "import sys; from tunetrail import launch; launch.clean_environment(); print(sys.path)"
     for given in (os.pathsep, ".", "./"):
         path = os.pathsep.join([given, str(Path(launch.__file__).parents[1])])
         words = [sys.executable, "-P", "-c", code]
@@ -167,7 +167,7 @@ def test_a_stopped_run_leaves_no_process_behind(tmp_path):
 import signal, sys
 from tunetrail import launch
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-launch.run([sys.executable, "-c", {child!r}], held=[1])
+launch.run([sys.executable, "-c", {child!r}], fds=[1])
 """
     process = subprocess.Popen([sys.executable, "-c", runner])
     deadline = time.monotonic() + 30
@@ -229,7 +229,7 @@ def test_a_run_with_a_log_is_stopped_whole_as_well(tmp_path):
 import pathlib
 from tunetrail import launch
 with open({str(tmp_path / "held")!r}, "w") as held:
-    launch.run(["sh", "-c", "{sys.executable} -c \\"$CHILD\\"; true"], [held.fileno()], more={{"CHILD": {child!r}}},
+    launch.run(["sh", "-c", "{sys.executable} -c \\"$CHILD\\"; true"], [held.fileno()], variables={{"CHILD": {child!r}}},
                log=pathlib.Path({str(tmp_path / "log")!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", runner], stderr=subprocess.DEVNULL)
@@ -277,7 +277,7 @@ def test_a_second_signal_leaves_no_process_behind_either(tmp_path):
 import signal, sys
 from tunetrail import launch
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + {child!r}], held=[1])
+launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + {child!r}], fds=[1])
 """
     process = subprocess.Popen([sys.executable, "-c", runner])
     (deaf,) = appeared(tmp_path / "deaf")

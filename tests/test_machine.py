@@ -6,7 +6,7 @@ from tunetrail import machine
 
 
 def test_the_processor_is_named_and_pythons_version(monkeypatch):
-    found = machine.tags()
+    found = machine.hardware_tags()
     assert found["versions.python"] == platform.python_version()
     count, _, name = found["hardware.cpu"].partition(" x ")
     assert int(count) > 0
@@ -18,13 +18,13 @@ def test_gpus_are_what_their_driver_lists(tool):
         "nvidia-smi",
         '[ "$1" = --query-gpu=name,memory.total ] && printf "NVIDIA H200, 143771 MiB\\nNVIDIA H200, 143771 MiB\\n"',
     )
-    assert machine.tags()["hardware.gpu"] == "NVIDIA H200, 143771 MiB\nNVIDIA H200, 143771 MiB"
+    assert machine.hardware_tags()["hardware.gpu"] == "NVIDIA H200, 143771 MiB\nNVIDIA H200, 143771 MiB"
 
 
 def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
     tool("nvidia-smi", "echo NVIDIA-SMI has failed because it cannot communicate with the NVIDIA driver; exit 9")
     tool("rocm-smi", "exit 2")
-    found = machine.tags()
+    found = machine.hardware_tags()
     assert "hardware.gpu" not in found
     assert found["hardware.cpu"]
 
@@ -32,20 +32,20 @@ def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
 def test_a_user_that_the_system_does_not_list_has_a_name_and_a_home_of_its_own(tmp_path, monkeypatch):
     nobody = 1_234_567
     name = f"tunetrail-{nobody}"
-    assert machine.account() == {}
+    assert machine.account_variables() == {}
     monkeypatch.setattr(os, "getuid", lambda: nobody)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("USER", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert machine.account() == {"USER": name}
+    assert machine.account_variables() == {"USER": name}
     monkeypatch.setenv("USER", "ann")
-    assert machine.account() == {"USER": "ann"}
+    assert machine.account_variables() == {"USER": "ann"}
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
     (tmp_path / name).mkdir()  # made by the one who really runs this, and so another user's
-    given = machine.account()
+    given = machine.account_variables()
     assert given["USER"] == "ann"
     assert given["HOME"].startswith(f"{tmp_path / name}-")
     assert os.access(given["HOME"], os.W_OK)
     if os.geteuid() == 0:  # only root gives folders away
         os.chown(tmp_path / name, nobody, -1)
-        assert machine.account()["HOME"] == str(tmp_path / name)
+        assert machine.account_variables()["HOME"] == str(tmp_path / name)

@@ -24,7 +24,7 @@ from tunetrail import UserError, redaction
     ],
 )
 def test_of_an_address_only_what_is_no_secret_is_told(url, told):
-    assert redaction.address(url) == told
+    assert redaction.host(url) == told
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_of_an_address_only_what_is_no_secret_is_told(url, told):
     ],
 )
 def test_of_a_text_all_is_shown_but_users_passwords_and_secrets_of_queries(text, shown):
-    assert redaction.shown(text) == shown
-    assert redaction.shown(shown) == shown
+    assert redaction.redact(text) == shown
+    assert redaction.redact(shown) == shown
     assert str(UserError(text)) == shown
 
 
@@ -95,7 +95,7 @@ def test_of_a_text_all_is_shown_but_users_passwords_and_secrets_of_queries(text,
     ],
 )
 def test_of_one_whole_address_white_space_and_quotes_belong_to_the_password(address, shown):
-    assert redaction.whole(address) == shown
+    assert redaction.redact_address(address) == shown
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_of_one_whole_address_white_space_and_quotes_belong_to_the_password(addr
     ],
 )
 def test_an_address_whose_password_has_no_clear_end_is_told_from_others(address, ambiguous):
-    assert redaction.ambiguous(address) is ambiguous
+    assert redaction.is_ambiguous(address) is ambiguous
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_an_address_whose_password_has_no_clear_end_is_told_from_others(address,
 )
 def test_a_long_text_takes_time_linear_in_its_length(part):
     started = time.process_time()
-    redaction.shown(part * (200_000 // len(part)))
+    redaction.redact(part * (200_000 // len(part)))
     assert time.process_time() - started < 5

@@ -9,4 +9,4 @@ class UserError(Exception):
     code = 2
 
     def __init__(self, message: str):
-        super().__init__(redaction.shown(message))  # it may quote an address, or a tool that does
+        super().__init__(redaction.redact(message))  # it may quote an address, or a tool that does

@@ -81,7 +81,7 @@ class _Tools:
 
     def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = launch.beside([sys.executable, "-m", "tunetrail.answers"], self.errors)
+        self.process = launch.start_interactive([sys.executable, "-m", "tunetrail.answers"], self.errors)
         self.turn, self.announced, self.fault = threading.Lock(), False, ""
         atexit.register(self.process.kill)
 

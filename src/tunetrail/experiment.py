@@ -63,7 +63,7 @@ def run_experiment(
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
             run.tags({"code.digest": code.digest})
             run.tags({} if overrides is None else {"overrides": shlex.join(overrides) or "none"})
-            hardware = machine.tags()
+            hardware = machine.hardware_tags()
             run.tags(hardware | upload.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
             if facts:

@@ -1,5 +1,4 @@
-"""This machine -> its tags in a run's record, its GPUs, torch's build with its lock file, and an account for the tools that
-ask for one."""
+"""This machine: its CPU and GPUs, the build of torch and its lock file, and an account for users that it does not list."""
 
 import contextlib
 import importlib.util
@@ -15,25 +14,23 @@ from pathlib import Path
 
 from tunetrail import UserError, launch
 
-_LISTS_GPUS = {
+_LIST_GPUS = {
     "nvidia-smi": ["--query-gpu=name,memory.total", "--format=csv,noheader"],
     "rocm-smi": ["--showproductname", "--csv"],
 }
-
-
 LOCK, ROCM_LOCK = "requirements/default.txt", "requirements/rocm.txt"
 
 
 @dataclass(frozen=True)
 class Build:
-    """torch as it is installed; `kind` is "cpu", "cuda" or "rocm", `told` says all of it."""
+    """torch as installed; `kind` is "cpu", "cuda" or "rocm", `description` has the version and the runtime."""
 
     kind: str
-    told: str
+    description: str
 
 
-def build() -> Build | None:
-    """By torch's own version.py alone, for importing all of torch takes seconds; None where there is no torch."""
+def torch_build() -> Build | None:
+    """Read torch's version.py alone, since importing torch takes seconds; return None if torch is not installed."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
         return None
@@ -45,33 +42,33 @@ def build() -> Build | None:
     return Build(kind, f"{version.__version__}, built for {runtime}")
 
 
-def lock() -> str:
-    """The lock file that this torch goes with, as a path in a checkout."""
-    installed = build()
-    return ROCM_LOCK if installed is not None and installed.kind == "rocm" else LOCK
+def lock_file() -> str:
+    """Return the path in a checkout of the lock file that goes with the installed torch."""
+    build = torch_build()
+    return ROCM_LOCK if build is not None and build.kind == "rocm" else LOCK
 
 
-def tags() -> dict[str, str]:
-    """Processors, GPUs as their own driver lists them, and Python's version."""
-    found = {"hardware.cpu": f"{os.cpu_count()} x {_processor()}", "versions.python": platform.python_version()}
-    for tool, words in _LISTS_GPUS.items():
+def hardware_tags() -> dict[str, str]:
+    """Return a run's tags for the processor, the GPUs as their driver lists them, and Python's version."""
+    tags = {"hardware.cpu": f"{os.cpu_count()} x {_processor()}", "versions.python": platform.python_version()}
+    for tool, options in _LIST_GPUS.items():
         if shutil.which(tool):
             with contextlib.suppress(UserError):  # without a driver
-                found["hardware.gpu"] = launch.output([tool, *words])
-    return found
+                tags["hardware.gpu"] = launch.output([tool, *options])
+    return tags
 
 
 def _processor() -> str:
-    """Its model, since two of one architecture may round otherwise."""
+    """Return the processor's model: two of one architecture may round differently."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
-def account() -> dict[str, str]:
-    """USER for a user id that the system does not list, as in a container, and HOME where its own cannot be written to:
-    DVC, MLflow, PyTorch and caches ask for them. Nothing for anybody else.
+def account_variables() -> dict[str, str]:
+    """Return USER, and HOME if its folder cannot be written to, for a user id that the system does not list, as in a
+    container: DVC, MLflow, PyTorch and caches need them. Return nothing for any other user.
     """
     try:
         pwd.getpwuid(os.getuid())
@@ -91,10 +88,10 @@ def account() -> dict[str, str]:
 
 
 def gpus() -> list[tuple[str, int, str]]:
-    """(the driver's name, memory in bytes, maker) of each GPU of this machine whose memory is known."""
+    """Return the driver's name, the memory in bytes and the maker of each GPU of this machine whose memory is known."""
     with contextlib.suppress(UserError, ValueError, AttributeError):
         if shutil.which("nvidia-smi"):
-            lines = launch.output(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]).splitlines()
+            lines = launch.output(["nvidia-smi", *_LIST_GPUS["nvidia-smi"]]).splitlines()
             cards = [re.fullmatch(r"(.*), (\d+) MiB", line.strip()) for line in lines]
             return [(card[1], int(card[2]) * 2**20, "NVIDIA") for card in cards if card]
         if shutil.which("rocm-smi"):

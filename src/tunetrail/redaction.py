@@ -40,20 +40,20 @@ def _query(character: str) -> re.Pattern[str]:
 _OF_A_TEXT, _OF_AN_ADDRESS = _query(r"[^\s&\"]"), _query(r"[^&]")
 
 
-def shown(text: str) -> str:
+def redact(text: str) -> str:
     """The text without the user, password and query secrets (`?password=`, `&X-Amz-Signature=`) of each address in it."""
     text = _RUN.sub(lambda run: _without_user(run[0]), _ENCODED.sub(_decoded, text))
     return _OF_A_TEXT.sub(rf"\1\2{HIDDEN}", text)
 
 
-def whole(address: str) -> str:
-    """As `shown`, of a text that is one address and nothing else: white space, quotes and commas belong to it too."""
+def redact_address(address: str) -> str:
+    """As `redact`, of a text that is one address and nothing else: white space, quotes and commas belong to it too."""
     if "://" not in address:  # its scheme was left out
         address = re.sub(r"^[^/:@]+:[^/].*@", "", address, flags=re.DOTALL)
     return _OF_AN_ADDRESS.sub(rf"\1\2{HIDDEN}", _without_user(_ENCODED.sub(_decoded, address)))
 
 
-def ambiguous(address: str) -> bool:
+def is_ambiguous(address: str) -> bool:
     """Whether a server's address has an @ after its host, as where a / in a password was not written as %2F: then neither
     its host nor its password is known."""
     return bool(re.match(r"https?://[^/?#]*[/?#].*@", address, re.DOTALL)) and ":" in address[6 : address.rindex("@")]
@@ -79,11 +79,11 @@ def _without_user(run: str) -> str:
 def _decoded(encoded: re.Match[str]) -> str:
     """An address that is written with %3A and %2F, as the value of a query; as it was where it holds no secret."""
     plain = urllib.parse.unquote(encoded[0])
-    hidden = whole(plain)
+    hidden = redact_address(plain)
     return encoded[0] if hidden == plain else urllib.parse.quote(hidden, safe="'")
 
 
-def address(url: str) -> str:
+def host(url: str) -> str:
     """Of an address its scheme, host and port, or a folder. Users, passwords, paths and queries may be secrets.
 
     Of one that is not well formed, such as `https://me:pass/word@host`, these cannot be told apart: "...".

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tunetrail import machine
-from tunetrail.doctor import gpus, lines
+from tunetrail.doctor import environment, gpus
 from tunetrail.doctor.lines import Asked
 from tunetrail.machine import Build
 
@@ -27,12 +27,12 @@ def told(monkeypatch, tmp_path):
     def line(kind, code="", expect=None, drivers=()):
         (tmp_path / "torch.py").write_text(code)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-        monkeypatch.setattr(machine, "build", lambda: Build(kind, kind))
+        monkeypatch.setattr(machine, "torch_build", lambda: Build(kind, kind))
         nodes = {name: (name.upper(), tmp_path / name) for name in ("cuda", "rocm")}
         monkeypatch.setattr(gpus, "_MAKERS", nodes)
         for name, (_, node) in nodes.items():
             node.touch() if name in drivers else node.unlink(missing_ok=True)
-        return gpus.devices(Asked(tmp_path, expect))
+        return gpus.check_devices(Asked(tmp_path, expect))
 
     return line
 
@@ -59,7 +59,7 @@ def test_a_gpu_build_that_sees_none_is_red_where_one_is_expected_or_its_driver_i
 def test_a_cpu_build_is_not_asked_and_a_gpu_that_it_leaves_unused_is_said(told, expect, drivers, mark):
     line = told("cpu", "raise SystemExit('asked')", expect, drivers)
     assert line.mark == mark
-    assert line.fix == ("" if mark == "ok" else lines.BRINGS_TORCH["cuda"])
+    assert line.fix == ("" if mark == "ok" else environment.INSTALL_TORCH["cuda"])
     assert ("(CUDA here)" in line.found) is bool(drivers)
 
 
@@ -71,13 +71,13 @@ def test_a_torch_that_does_not_start_or_hangs_is_red(told, monkeypatch, tmp_path
     started = time.monotonic()
     assert told("cuda", "import time; time.sleep(60)").mark == "fail"
     assert time.monotonic() - started < 20
-    assert gpus.attention(Asked(tmp_path)).mark == "fail"
+    assert gpus.check_attention(Asked(tmp_path)).mark == "fail"
 
 
-@pytest.mark.skipif(machine.build().kind != "cpu", reason="torch is built for a GPU here")
+@pytest.mark.skipif(machine.torch_build().kind != "cpu", reason="torch is built for a GPU here")
 def test_without_a_gpu_there_is_sdpa_and_nothing_is_started_to_say_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpus, "_apart", None)
-    line = gpus.attention(Asked(tmp_path))
+    monkeypatch.setattr(gpus, "_in_own_process", None)
+    line = gpus.check_attention(Asked(tmp_path))
     assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
 
 
@@ -93,29 +93,29 @@ def test_kernels_are_run_and_those_that_a_cpu_has_not_are_not_claimed(monkeypatc
         assert gpus.kernels("cuda")["varlen"]
     else:
         assert gpus.kernels("cuda") == {}
-        monkeypatch.setattr(machine, "build", lambda: Build("cuda", "cuda"))
-        line = gpus.attention(Asked(tmp_path))  # this torch, asked in a process of its own
+        monkeypatch.setattr(machine, "torch_build", lambda: Build("cuda", "cuda"))
+        line = gpus.check_attention(Asked(tmp_path))  # this torch, asked in a process of its own
         assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
 
 
 @pytest.mark.parametrize(("varlen", "mark"), [(True, "ok"), (False, "warn")])
 def test_of_a_gpu_each_kernel_that_ran_is_told_and_packed_rows_want_varlen(monkeypatch, tmp_path, varlen, mark):
-    monkeypatch.setattr(machine, "build", lambda: Build("cuda", "cuda"))
+    monkeypatch.setattr(machine, "torch_build", lambda: Build("cuda", "cuda"))
     ran = {"flash": True, "cuDNN": False, "efficient": True, "varlen": varlen, "flash-attn": False}
-    monkeypatch.setattr(gpus, "_apart", lambda _: dict(ran))
-    line = gpus.attention(Asked(tmp_path))
+    monkeypatch.setattr(gpus, "_in_own_process", lambda _: dict(ran))
+    line = gpus.check_attention(Asked(tmp_path))
     assert line.mark == mark
     assert line.found.startswith(f"sdpa (flash, efficient{', varlen' if varlen else ''}); no flash_attention_2")
     assert "flex_attention not tried" in line.found
 
 
 def test_flash_attn_is_claimed_where_it_ran(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "build", lambda: Build("cuda", "cuda"))
-    monkeypatch.setattr(gpus, "_apart", lambda _: {"varlen": True, "flash-attn": True})
-    assert gpus.attention(Asked(tmp_path)).found.startswith("sdpa (varlen); flash_attention_2;")
+    monkeypatch.setattr(machine, "torch_build", lambda: Build("cuda", "cuda"))
+    monkeypatch.setattr(gpus, "_in_own_process", lambda _: {"varlen": True, "flash-attn": True})
+    assert gpus.check_attention(Asked(tmp_path)).found.startswith("sdpa (varlen); flash_attention_2;")
 
 
 def test_without_torch_both_are_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "build", lambda: None)
-    assert gpus.attention(Asked(tmp_path)).mark == "fail"
-    assert gpus.devices(Asked(tmp_path, "cuda")).mark == "fail"
+    monkeypatch.setattr(machine, "torch_build", lambda: None)
+    assert gpus.check_attention(Asked(tmp_path)).mark == "fail"
+    assert gpus.check_devices(Asked(tmp_path, "cuda")).mark == "fail"

@@ -1,6 +1,8 @@
 """The checks against servers, stores and DVC configs that are really there."""
 
 import base64
+import importlib.metadata
+import importlib.util
 import json
 import shutil
 import socket
@@ -16,11 +18,11 @@ import pytest
 from huggingface_hub import constants
 
 from tests.conftest import ROOT
-from tunetrail.doctor import lines, services
+from tunetrail.doctor import services
 from tunetrail.doctor.lines import Asked
 from tunetrail.tracking import outage
 
-MLFLOW = {"/health": (200, "OK"), "/version": (200, lines._version("mlflow"))}
+MLFLOW = {"/health": (200, "OK"), "/version": (200, importlib.metadata.version("mlflow"))}
 REVISION = "a" * 40
 
 
@@ -77,13 +79,13 @@ def tracked(monkeypatch, tmp_path):
     def line(uri=None):
         if uri:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        return services.tracking(Asked(tmp_path))
+        return services.check_tracking(Asked(tmp_path))
 
     return line
 
 
 def test_a_tracking_server_is_told_with_its_version_and_the_one_here(tracked, serve):
-    server, here = serve(MLFLOW), lines._version("mlflow")
+    server, here = serve(MLFLOW), importlib.metadata.version("mlflow")
     line = tracked(f"http://{server.place}/")
     assert (line.mark, line.found) == ("ok", f"http://{server.place} answers: MLflow {here} (here {here})")
     server.answers["/version"] = (200, "2.22.0")
@@ -120,7 +122,7 @@ def test_white_space_around_an_address_is_none_of_it(tracked, serve):
         (
             {"/health": (403, "")},
             "refuses (403)",
-            "give it MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN",
         ),
     ],
 )
@@ -189,7 +191,7 @@ def test_a_certificate_that_python_does_not_know_is_yellow(tracked, serve, tmp_p
     server = serve(MLFLOW)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     line = tracked(f"https://{server.place}")
-    assert (line.mark, line.found) == ("warn", f"https://{server.place}: its certificate is not known to this Python")
+    assert (line.mark, line.found) == ("warn", f"https://{server.place}: its certificate is not trusted by this Python")
 
 
 def test_a_store_that_is_not_asked_is_said(tracked):
@@ -206,27 +208,27 @@ def test_the_checkouts_own_store_is_made_by_the_first_run(tracked, tmp_path):
 @pytest.mark.stage
 def test_a_store_of_this_mlflow_is_well_and_one_of_another_is_red_with_the_way_out(root):
     file, newest = root / "mlflow.db", outage.schemas()[0]
-    line = services.tracking(Asked(root))
+    line = services.check_tracking(Asked(root))
     assert (line.mark, line.found) == ("ok", f"{file}, 0 runs, schema {newest}")
     for version, fix in (
         ("0584bdc529eb", f"mlflow db upgrade sqlite:///{file}"),  # of 2024
-        ("of-a-later-mlflow", "bring the environment in step with the lock"),
+        ("of-a-later-mlflow", "install the packages of the lock: see lock"),
     ):
         with closing(sqlite3.connect(file)) as store, store:
             store.execute("UPDATE alembic_version SET version_num = ?", [version])
-        line = services.tracking(Asked(root))
+        line = services.check_tracking(Asked(root))
         assert (line.mark, line.fix) == ("fail", fix)
         assert version in line.found
 
 
 def test_a_file_that_is_no_store_and_a_folder_that_is_not_there_are_red(tracked, tmp_path):
     (tmp_path / "mlflow.db").write_text("no database at all, but long enough to look at")
-    assert "is no MLflow store" in tracked().found
+    assert "is not an MLflow store" in tracked().found
     with closing(sqlite3.connect(tmp_path / "other.db")) as store, store:
         store.execute("CREATE TABLE runs (id TEXT)")
-    assert "is no MLflow store" in tracked("sqlite:///other.db").found
+    assert "is not an MLflow store" in tracked("sqlite:///other.db").found
     line = tracked(f"sqlite:///{tmp_path}/nowhere/mlflow.db")
-    assert (line.mark, line.found) == ("fail", f"{tmp_path}/nowhere is no folder that can be written to")
+    assert (line.mark, line.found) == ("fail", f"{tmp_path}/nowhere is not a folder that can be written to")
 
 
 @pytest.fixture
@@ -237,7 +239,7 @@ def hub(monkeypatch, tmp_path, serve):
     monkeypatch.setattr(constants, "ENDPOINT", f"http://{server.place}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return lambda: (server, services.hub_reached(Asked(tmp_path)))
+    return lambda: (server, services.check_hub(Asked(tmp_path)))
 
 
 def keep(folder, repo_id, revision, files):
@@ -284,20 +286,20 @@ def test_offline_the_hub_is_not_asked_and_what_its_cache_has_whole_is_named(hub,
 
 def test_tokens_are_there_or_not_and_a_pair_is_of_use_together_only(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    line = services.tokens(Asked(tmp_path))
+    line = services.check_tokens(Asked(tmp_path))
     assert line.mark == "warn"
     assert line.found.startswith("there: none; not there: HF_TOKEN, ")
     assert "hf auth login" in line.fix
     (tmp_path / "token").write_text("\n")
-    assert services.tokens(Asked(tmp_path)).mark == "warn"
+    assert services.check_tokens(Asked(tmp_path)).mark == "warn"
     (tmp_path / "token").write_text("hf_x\n")
-    line = services.tokens(Asked(tmp_path))
+    line = services.check_tokens(Asked(tmp_path))
     assert (line.mark, line.found.split(";")[0]) == ("ok", "there: the hub's token file")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
-    line = services.tokens(Asked(tmp_path))
+    line = services.check_tokens(Asked(tmp_path))
     assert (line.mark, "AWS_SECRET_ACCESS_KEY" in line.fix) == ("warn", True)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    assert services.tokens(Asked(tmp_path)).mark == "ok"
+    assert services.check_tokens(Asked(tmp_path)).mark == "ok"
 
 
 @pytest.fixture
@@ -308,7 +310,7 @@ def remote(tmp_path):
 
     def line(config):
         (tmp_path / ".dvc" / "config").write_text(config)
-        return services.remote(Asked(tmp_path))
+        return services.check_remote(Asked(tmp_path))
 
     return line
 
@@ -319,7 +321,7 @@ def test_a_checkout_without_a_remote_is_told_how_to_add_one_by_which_dvc_then_ha
     words = line.fix.partition(" s3://")[0].split()
     assert words == ["dvc", "remote", "add", "--default", "storage"]
     subprocess.run([*words, str(tmp_path / "far")], cwd=tmp_path, check=True, capture_output=True)
-    assert services.remote(Asked(tmp_path)).found == f"storage ({tmp_path / 'far'}), by default storage"
+    assert services.check_remote(Asked(tmp_path)).found == f"storage ({tmp_path / 'far'}), by default storage"
 
 
 def test_remotes_are_named_without_their_passwords_and_one_should_be_the_default(remote):
@@ -333,11 +335,11 @@ def test_remotes_are_named_without_their_passwords_and_one_should_be_the_default
 
 def test_a_remote_that_dvc_has_no_package_for_is_red(remote):
     package = "dvc_oss"
-    assert not services.importlib.util.find_spec(package)
+    assert not importlib.util.find_spec(package)
     line = remote("['remote \"far\"']\n    url = oss://bucket/path\n")
     assert (line.mark, line.fix.endswith("uv pip install dvc-oss")) == ("fail", True)
 
 
 def test_a_config_that_dvc_does_not_read_is_red_and_none_of_it_is_told(remote):
     line = remote("['remote \"far\"']\n    url = secret\n    url = secret\n")
-    assert (line.mark, line.found) == ("fail", "DVC does not read its config")
+    assert (line.mark, line.found) == ("fail", "DVC cannot read its config")

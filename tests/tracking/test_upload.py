@@ -167,7 +167,7 @@ def test_the_environment_is_the_lock_file_of_this_torch_by_its_digest(tmp_path, 
     (tmp_path / "requirements" / "default.txt").write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
     assert upload.environment(tmp_path) == {"lock.sha256": digest}
-    monkeypatch.setattr(machine, "build", lambda: machine.Build("rocm", ""))  # installed from another file
+    monkeypatch.setattr(machine, "torch_build", lambda: machine.Build("rocm", ""))  # installed from another file
     assert upload.environment(tmp_path) == {}
     (tmp_path / "requirements" / "rocm.txt").write_bytes(b"abc")
     assert upload.environment(tmp_path) == {"lock.sha256": digest}

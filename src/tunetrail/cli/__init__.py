@@ -35,9 +35,9 @@ def main(debug: bool) -> None:
 
     Start with `tunetrail run --help`.
     """
-    sys.excepthook = lambda *fault: print(redaction.shown("".join(traceback.format_exception(*fault))), file=sys.stderr)
-    launch.settle()
-    os.environ.update(machine.account())
+    sys.excepthook = lambda *fault: print(redaction.redact("".join(traceback.format_exception(*fault))), file=sys.stderr)
+    launch.clean_environment()
+    os.environ.update(machine.account_variables())
 
 
 for word in (run, plan, doctor, score, chat, ls, show, compare, reproduce, restore, promote, gc):

@@ -1,4 +1,4 @@
-"""`tunetrail doctor`: this machine -> a line a check, and what to do where it is not well."""
+"""`tunetrail doctor`: checks of this machine -> a line each, and the fixes."""
 
 import json
 import shutil
@@ -8,12 +8,12 @@ from dataclasses import asdict
 import click
 
 from tunetrail.checkout import git
-from tunetrail.doctor import gpus, lines, services
+from tunetrail.doctor import environment, gpus, lines, services
 
-_CHECKS = lines.CHECKS | gpus.CHECKS | services.CHECKS
+_CHECKS = environment.CHECKS | gpus.CHECKS | services.CHECKS
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
-_HELP = f"""Check whether this machine can run experiments, and say what to do where it cannot. Nothing is changed.
+_HELP = f"""Check whether this machine can run experiments, and how to fix it if it cannot. Nothing is changed.
 
 \b
   tunetrail doctor                   every check, in a few seconds
@@ -37,8 +37,8 @@ CHECK is one of: {", ".join(_CHECKS)}.
 def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
     from tunetrail.runs import listing  # which imports NumPy
 
-    wanted = [*(names or _CHECKS), *(["torch"] if expect else [])]
-    checked = lines.examine({name: _CHECKS[name] for name in wanted}, lines.Asked(git.root(), expect))
+    chosen = [*(names or _CHECKS), *(["torch"] if expect else [])]
+    checked = lines.examine({name: _CHECKS[name] for name in chosen}, lines.Asked(git.root(), expect))
     if machine:
         click.echo(json.dumps([{"check": name} | asdict(line) for name, line in checked.items()], indent=2))
     else:

@@ -68,7 +68,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
         found = download.bring(root, run.info.run_id)
         weights = registry.Weights(found.tuned, found.base, found.revision)
         card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
-        address = redaction.whole(connection.uri(root))
+        address = redaction.redact_address(connection.uri(root))
         click.echo(f"{size(weights.size())} go from {found.tuned} into the artifact store of {address}")
         version = registry.register(root, name, run, found.params, weights, card)
         if not force and (late := registry.against(root, name, run, scores)):  # another became the champion meanwhile
@@ -85,7 +85,7 @@ def serve(name: str, root: Path) -> str:
     from tunetrail import redaction
     from tunetrail.tracking import connection, registry
 
-    address = shlex.quote(redaction.whole(connection.uri(root)))
+    address = shlex.quote(redaction.redact_address(connection.uri(root)))
     model = f"models:/{name}@{registry.CHAMPION}"
     return f"MLFLOW_TRACKING_URI={address} mlflow models serve -m {model} --env-manager local --port 5001 --timeout 600"
 

@@ -55,7 +55,7 @@ def refuse(values: Mapping[str, Any]) -> None:
                 f"{key} takes the secret {taken[1]}, which params.yaml would publish. The tools read it themselves."
             )
         text = value if "://" in value else re.sub(r"[?&#]", " ", value)  # a ?key= outside an address is text
-        if has(key) or _VALUE.search(value) or redaction.shown(text) != text:
+        if has(key) or _VALUE.search(value) or redaction.redact(text) != text:
             raise UserError(f"{key} holds a secret, which params.yaml would publish. Put it into the environment instead.")
 
 

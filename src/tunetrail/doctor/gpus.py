@@ -1,7 +1,7 @@
-"""PyTorch as it is installed -> for `doctor`: the GPUs that it sees, and the attention kernels that run on them.
+"""PyTorch as installed -> for `doctor`: the GPUs that it sees, and the attention kernels that run on them.
 
-Each is asked in a process of its own, since a driver can hang and importing torch takes seconds; a build for CPUs is not
-asked at all. Not covered: kernels of packages other than PyTorch and flash-attn.
+Each is asked in a process of its own, since a driver can hang and importing torch takes seconds; a CPU build is not asked at
+all. Not checked: kernels of packages other than PyTorch and flash-attn.
 """
 
 import json
@@ -13,90 +13,89 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, launch, machine
-from tunetrail.doctor.lines import BRINGS_TORCH, PYTHON, Asked, Check, Line
+from tunetrail.doctor.environment import INSTALL_TORCH
+from tunetrail.doctor.lines import PYTHON, Asked, Check, Line
 from tunetrail.units import GIB
 
 _WHY = f"{PYTHON} -c 'import torch; torch.cuda.init()' says why"
-_BRINGS_DEVICES = {
-    "cuda": "nvidia-smi says whether the driver is well; a container needs --gpus all",
-    "rocm": "rocm-smi says whether the driver is well; a container needs /dev/kfd, /dev/dri and the groups video and render",
+_FIX_DRIVER = {
+    "cuda": "nvidia-smi shows whether the driver works; a container needs --gpus all",
+    "rocm": "rocm-smi shows whether the driver works; a container needs /dev/kfd, /dev/dri and the groups video and render",
 }
-_MAKERS = {"cuda": ("NVIDIA", Path("/dev/nvidiactl")), "rocm": ("AMD", Path("/dev/kfd"))}  # and what its driver makes
+_MAKERS = {"cuda": ("NVIDIA", Path("/dev/nvidiactl")), "rocm": ("AMD", Path("/dev/kfd"))}  # and their driver's file
 _PATIENCE = 60  # seconds for torch's import and the first touch of a GPU
 
 
-def devices(asked: Asked) -> Line:
-    """The GPUs that torch sees; where its build can use none, those that it leaves unused."""
-    installed, wanted = machine.build(), asked.expect in ("cuda", "rocm")
+def check_devices(asked: Asked) -> Line:
+    """The GPUs that torch sees; if its build can use none, those that it leaves unused."""
+    build, gpu_expected = machine.torch_build(), asked.expect in ("cuda", "rocm")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    here = f"{len(os.sched_getaffinity(0))} CPU cores, {memory:.0f} GiB"
-    there = {kind: maker for kind, (maker, node) in _MAKERS.items() if node.exists()}
-    if installed is None or installed.kind == "cpu":
-        if not wanted and not there:
-            return Line("ok", here)
-        found = f"no GPU that this torch can use ({', '.join(there.values()) or 'none'} here), {here}"
-        return Line("fail" if wanted else "warn", found, BRINGS_TORCH[asked.expect if wanted else next(iter(there))])
+    cpu = f"{len(os.sched_getaffinity(0))} CPU cores, {memory:.0f} GiB"
+    drivers = {kind: maker for kind, (maker, file) in _MAKERS.items() if file.exists()}
+    if build is None or build.kind == "cpu":
+        if not gpu_expected and not drivers:
+            return Line("ok", cpu)
+        found = f"no GPU that this torch can use ({', '.join(drivers.values()) or 'none'} here), {cpu}"
+        kind = asked.expect if gpu_expected else next(iter(drivers))
+        return Line("fail" if gpu_expected else "warn", found, INSTALL_TORCH[kind])
     try:
-        seen = _apart("cards()")
+        seen = _in_own_process("cards()")
     except UserError:
         return Line("fail", f"torch does not start, or not within {_PATIENCE} s", _WHY)
     if seen:
-        counted = Counter(f"{name}, {size / GIB:.0f} GiB" for name, size in seen)
-        return Line("ok", "; ".join(f"{count} x {card}" for card, count in counted.items()))
-    if wanted or installed.kind in there:
-        return Line("fail", f"torch sees no GPU, {here}", _BRINGS_DEVICES[installed.kind])
-    return Line("ok", f"no GPU, so experiments with hardware=cpu; {here}")
+        counts = Counter(f"{name}, {size / GIB:.0f} GiB" for name, size in seen)
+        return Line("ok", "; ".join(f"{count} x {card}" for card, count in counts.items()))
+    if gpu_expected or build.kind in drivers:
+        return Line("fail", f"torch sees no GPU, {cpu}", _FIX_DRIVER[build.kind])
+    return Line("ok", f"no GPU, so experiments with hardware=cpu; {cpu}")
 
 
-def attention(_: Asked) -> Line:
+def check_attention(_: Asked) -> Line:
     """By the names that `attn_implementation` takes; on a GPU the kernels behind them are run, forwards and backwards."""
-    installed = machine.build()
-    if installed is None:
-        return Line("fail", "torch is not installed", BRINGS_TORCH["cpu"])
+    build = machine.torch_build()
+    if build is None:
+        return Line("fail", "torch is not installed", INSTALL_TORCH["cpu"])
     try:
-        ran = _apart("kernels('cuda')") if installed.kind != "cpu" else {}
+        ran = _in_own_process("kernels('cuda')") if build.kind != "cpu" else {}
     except UserError:
         return Line("fail", f"torch does not start, or not within {_PATIENCE} s", _WHY)
     if not ran:
         return Line("ok", "sdpa; flash_attention_2 and flex_attention train on a GPU only")
-    flash = (
-        "flash_attention_2" if ran.pop("flash-attn") else "no flash_attention_2 (package flash-attn, which is not needed)"
-    )
-    own = ", ".join(name for name, well in ran.items() if well) or "none of its fast kernels"
-    told = f"sdpa ({own}); {flash}; flex_attention not tried, for Triton compiles it when it is first used"
+    flash = "flash_attention_2" if ran.pop("flash-attn") else "no flash_attention_2 (package flash-attn; not needed)"
+    fast = ", ".join(name for name, works in ran.items() if works) or "none of its fast kernels"
+    found = f"sdpa ({fast}); {flash}; flex_attention not tried: Triton compiles it when it is first used"
     if ran["varlen"]:
-        return Line("ok", told)
-    return Line(
-        "warn", f"{told}. Packed rows cost the square of their length", "train.sample_packing=false, or another torch"
-    )
+        return Line("ok", found)
+    fix = "train.sample_packing=false, or another torch"
+    return Line("warn", f"{found}. Attention over packed rows costs the square of their length", fix)
 
 
-CHECKS: dict[str, Check] = {"devices": devices, "attention": attention}
+CHECKS: dict[str, Check] = {"devices": check_devices, "attention": check_attention}
 
 
-def _apart(call: str) -> Any:
-    """What `call`, of a function of this module, returns in a process of its own, which is stopped if it hangs.
+def _in_own_process(call: str) -> Any:
+    """Return what `call`, of a function of this module, returns in a process of its own, which is stopped if it hangs.
 
     Raises:
         UserError: it failed.
     """
     script = f"import json; from tunetrail.doctor import gpus; print(json.dumps(gpus.{call}))"
-    said = launch.output(["timeout", str(_PATIENCE), sys.executable, "-c", script])
-    return json.loads(said.splitlines()[-1])
+    printed = launch.output(["timeout", str(_PATIENCE), sys.executable, "-c", script])
+    return json.loads(printed.splitlines()[-1])
 
 
 def cards() -> list[tuple[str, int]]:
-    """The name and the bytes of memory of each GPU that torch sees."""
+    """Return the name and the memory, in bytes, of each GPU that torch sees."""
     from torch import cuda
 
-    found = [cuda.get_device_properties(number) for number in range(cuda.device_count())]
-    return [(card.name, card.total_memory) for card in found]
+    properties = [cuda.get_device_properties(number) for number in range(cuda.device_count())]
+    return [(card.name, card.total_memory) for card in properties]
 
 
 def kernels(device: str) -> dict[str, bool]:
-    """Whether PyTorch's attention kernels and flash-attn's run in bfloat16 on `device`, forwards and backwards, by name.
+    """Return by name whether PyTorch's attention kernels and flash-attn's run in bfloat16 on `device`, in both directions.
 
-    Empty where `device` is "cuda" and there is no GPU. `varlen` is the one that packed rows take (Axolotl's sdpa_varlen.py).
+    Empty if `device` is "cuda" and there is no GPU. `varlen` is the one for packed rows (Axolotl's sdpa_varlen.py).
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -123,17 +122,17 @@ def kernels(device: str) -> dict[str, bool]:
 
         return flash_attn_func(rows, rows, rows, causal=True)
 
-    def well(kernel: Callable[..., torch.Tensor], *given: Any) -> bool:
+    def works(kernel: Callable[..., torch.Tensor], *arguments: Any) -> bool:
         try:
-            (slope,) = torch.autograd.grad(kernel(*given).sum(), tokens)
-        except Exception:  # each kernel has its own for a device, a number format or a package that it does not have
+            (gradient,) = torch.autograd.grad(kernel(*arguments).sum(), tokens)
+        except Exception:  # each kernel has its own type for a missing device, number format or package
             return False
-        return bool(slope.isfinite().all())
+        return bool(gradient.isfinite().all())
 
     return {
-        "flash": well(sdpa, SDPBackend.FLASH_ATTENTION),
-        "cuDNN": well(sdpa, SDPBackend.CUDNN_ATTENTION),
-        "efficient": well(sdpa, SDPBackend.EFFICIENT_ATTENTION),
-        "varlen": well(varlen),
-        "flash-attn": well(flash_attn),
+        "flash": works(sdpa, SDPBackend.FLASH_ATTENTION),
+        "cuDNN": works(sdpa, SDPBackend.CUDNN_ATTENTION),
+        "efficient": works(sdpa, SDPBackend.EFFICIENT_ATTENTION),
+        "varlen": works(varlen),
+        "flash-attn": works(flash_attn),
     }

@@ -69,7 +69,7 @@ def reproduce(root: Path, word: str) -> None:
         ended = None
         try:
             ended = launch.run(
-                command, [held], checkout, launch.importing(checkout / "src") | {"MLFLOW_RUN_ID": run_id}, patience=60
+                command, [held], checkout, launch.python_path(checkout / "src") | {"MLFLOW_RUN_ID": run_id}, patience=60
             )
         finally:
             if ended != 0:

@@ -23,10 +23,10 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     try:
         main(*arguments)
     except UserError as error:
-        print(f"error: {redaction.shown(str(error))}", file=sys.stderr)
+        print(f"error: {redaction.redact(str(error))}", file=sys.stderr)
         sys.exit(2)
     except Exception:
-        print(redaction.shown(traceback.format_exc()), file=sys.stderr)
+        print(redaction.redact(traceback.format_exc()), file=sys.stderr)
         sys.exit(1)
     Path("work").mkdir(exist_ok=True)
     with Path("work/seconds.jsonl").open("a") as file:

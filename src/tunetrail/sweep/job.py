@@ -143,9 +143,9 @@ def _record_outcome(state: State, file: Path, root: Path) -> Iterator[None]:
     except UserError as error:
         state.state, state.why = "failed", str(error)
     except Exception as error:
-        state.state, state.why = "failed", redaction.shown(f"{type(error).__name__}: {error}")
+        state.state, state.why = "failed", redaction.redact(f"{type(error).__name__}: {error}")
         with file.with_suffix(".log").open("a") as log:
-            log.write(redaction.shown(traceback.format_exc()))
+            log.write(redaction.redact(traceback.format_exc()))
     except BaseException:  # Ctrl-C or a signal ends the sweep
         state.state, status = "stopped", "KILLED"
         raise
@@ -210,7 +210,7 @@ def _run(sweep: Sweep, folder: Path, values: dict[str, Any], state: State, place
     with _alone(checkout) as held:
         start = log.stat().st_size if log.is_file() else 0
         command = [sys.executable, "-m", "tunetrail", "run", "--params", str(composed)]
-        environment = launch.importing(checkout / "src") | {"MLFLOW_RUN_ID": state.run} | place
+        environment = launch.python_path(checkout / "src") | {"MLFLOW_RUN_ID": state.run} | place
         # More patience than that process has with its own, so that it ends first and leaves none behind.
         ended = launch.run(command, [held, *holds], checkout, environment, log, patience=60)
     if ended < 0 or ended > _SIGNALLED:

@@ -94,7 +94,7 @@ def _run_jobs(sweep: job.Sweep, multirun: Callable[..., None]) -> None:
                 f"no job started: {type(error).__name__}: {str(error).rstrip('.')}. Fix hydra.sweeper or hydra.launcher, "
                 "which the options in conf/sweep/ set."
             ) from error
-        print(redaction.shown(f"{sweep.folder.name}: {type(error).__name__}: {error}"), file=sys.stderr)
+        print(redaction.redact(f"{sweep.folder.name}: {type(error).__name__}: {error}"), file=sys.stderr)
         while job.running_jobs(sweep.root, sweep.folder):  # elsewhere, as on a cluster
             for name in job.orphaned_jobs(sweep.root, sweep.folder):
                 job.terminate_jobs(sweep.root, sweep.folder, name)

@@ -26,7 +26,7 @@ def of(
     run: Any, root: Path, values: dict[str, Any], code: git.Code, overrides: list[str] | None, hardware: dict[str, str]
 ) -> dict[str, Any]:
     """All of it, as JSON holds it. `overrides` are the person's words, None where they are not known; `hardware` is
-    `machine.tags`."""
+    `machine.hardware_tags`."""
     name = values["name"]
     with contextlib.suppress(UserError):  # a store that fails now costs the record, not the run
         name = store.find(root, run.id).info.run_name  # a sweep's job is called after what varies in it

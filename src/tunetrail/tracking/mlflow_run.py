@@ -18,7 +18,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from tunetrail.redaction import shown, whole
+from tunetrail.redaction import redact, redact_address
 from tunetrail.tracking import connection, reopening, store
 from tunetrail.tracking.reopening import CHECKOUT as CHECKOUT
 from tunetrail.training import history
@@ -54,7 +54,7 @@ class Run:
         except connection.FAULTS as error:
             self.store_failed = True
             print(
-                f"tracking: {self.address} does not take the record ({shown(str(error))[:300]}). The run goes on, and "
+                f"tracking: {self.address} does not take the record ({redact(str(error))[:300]}). The run goes on, and "
                 "its files are kept here. The same command, given again later, trains nothing and uploads all of it.",
                 flush=True,
             )
@@ -89,7 +89,7 @@ class Run:
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Name the data that the run was trained on."""
-        data = Dataset(name=name, digest=digest[:36], source_type="local", source=shown(path), profile=profile)
+        data = Dataset(name=name, digest=digest[:36], source_type="local", source=redact(path), profile=profile)
         self._call("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, root: Path, *paths: str, into: str | None = None) -> None:
@@ -154,7 +154,7 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
         if found:
             info = found.info
             client.update_run(given, status="RUNNING", name=name if reopening.PROJECT in found.data.tags else None)
-            clean = {key: shown(value) for key, value in found.data.tags.items() if shown(value) != value}
+            clean = {key: redact(value) for key, value in found.data.tags.items() if redact(value) != value}
             client.log_batch(given, tags=[RunTag(key, value) for key, value in (here | clean).items()])
             if _ERROR in found.data.tags:
                 client.delete_tag(given, _ERROR)
@@ -163,7 +163,7 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
             sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
         else:
             info = client.create_run(connection.experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, whole(client.tracking_uri), sent, resumed=resumed)
+        opened = Run(client, info.run_id, info.experiment_id, redact_address(client.tracking_uri), sent, resumed=resumed)
     status = "FAILED"
     try:
         yield opened
@@ -201,7 +201,7 @@ def create(root: Path, name: str, tags: dict[str, str]) -> str:
 def tag(root: Path, run_id: str, tags: dict[str, str]) -> None:
     """Set tags of a run that has ended."""
     with connection.open_client(root) as client:
-        client.log_batch(run_id, tags=[RunTag(key, shown(value)) for key, value in tags.items()])
+        client.log_batch(run_id, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
 
 
 def sweep(root: Path, name: str) -> str | None:
@@ -244,5 +244,5 @@ def trained_in(run: Run, model_md5: str) -> str | None:
 
 
 def _cut(value: Any, length: int) -> str:
-    text = shown(str(value))
+    text = redact(str(value))
     return text if len(text) <= length else text[: length - 1] + "…"

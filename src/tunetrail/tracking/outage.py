@@ -27,7 +27,7 @@ _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
 def named(address: str) -> str:
     """What a message calls the store."""
-    return f"tracking store {redaction.whole(' '.join(address.split()))}"
+    return f"tracking store {redaction.redact_address(' '.join(address.split()))}"
 
 
 def check_address(address: str) -> None:
@@ -36,7 +36,7 @@ def check_address(address: str) -> None:
     Raises:
         UserError: with nothing of a password.
     """
-    if redaction.ambiguous(address):
+    if redaction.is_ambiguous(address):
         raise UserError(
             "tracking store MLFLOW_TRACKING_URI: an @ stands after a /, ? or #, so where its password ends is not known, "
             "and nothing was asked. A / in a password is written %2F, a ? %3F, a # %23: correct MLFLOW_TRACKING_URI."
@@ -158,5 +158,5 @@ def _text(error: Exception, address: str) -> str:
     """A tool's message on one line, without the address's password, the SQL, and where to read more."""
     text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
     text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
-    text = " ".join(redaction.shown(text).split()).rstrip(". ")
+    text = " ".join(redaction.redact(text).split()).rstrip(". ")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -136,8 +136,8 @@ def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: W
             status = LoggedModelStatus.READY
         except OSError as error:
             raise UserError(
-                f"run {run.info.run_id}: the store does not take its model ({redaction.shown(str(error))[:300]}). It is not "
-                "registered: fix that, and promote it again."
+                f"run {run.info.run_id}: the store does not take its model ({redaction.redact(str(error))[:300]}). "
+                "It is not registered: fix that, and promote it again."
             ) from None
         finally:
             client.finalize_logged_model(logged.model_id, status)

@@ -14,7 +14,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tunetrail import UserError
-from tunetrail.redaction import shown as shown
+from tunetrail.redaction import redact
 from tunetrail.tracking import ranking
 from tunetrail.tracking.connection import EXPERIMENT as EXPERIMENT
 from tunetrail.tracking.connection import open_client as reached
@@ -78,7 +78,7 @@ def to_dict(run: Any) -> dict[str, Any]:
         "started": time(info.start_time),
         "ended": time(info.end_time),
         "parent": data.tags.get(PARENT),
-        "artifacts": shown(info.artifact_uri),
+        "artifacts": redact(info.artifact_uri),
         "params": dict(data.params),
         "metrics": dict(data.metrics),
         "tags": dict(data.tags),
@@ -208,4 +208,4 @@ def attach(root: Path, run_id: str, files: Iterable[Path], place: str) -> None:
             for file in files:
                 client.log_artifact(run_id, str(file), place)
         except OSError as error:
-            raise UserError(f"run {run_id}: the store does not take its files ({shown(str(error))[:300]})") from None
+            raise UserError(f"run {run_id}: the store does not take its files ({redact(str(error))[:300]})") from None

@@ -73,7 +73,7 @@ def logs(run: Run, root: Path, since: float) -> None:
 
 def environment(root: Path) -> dict[str, str]:
     """Which lock file the packages should be from; `versions` says which they were."""
-    lock = root / machine.lock()
+    lock = root / machine.lock_file()
     return {"lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock.is_file() else {}
 
 

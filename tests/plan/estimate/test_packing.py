@@ -439,7 +439,7 @@ def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_th
     configs.write_text(json.dumps(trained))
     words = f"from tests.plan.estimate.test_packing import axolotl_trains; axolotl_trains({str(configs)!r}, {str(found)!r})"
     command = [sys.executable, "-c", words]
-    here = launch.environment(offline=True) | launch.importing(ROOT)
+    here = launch.environment(offline=True) | launch.python_path(ROOT)
     ended = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
     assert not ended.returncode, ended.stderr[-3000:]
     for train, real in zip(trained, json.loads(found.read_text()), strict=True):

@@ -1,0 +1,135 @@
+"""The checks of what is installed, in a checkout of their own; torch is this machine's, or a package that stands for it."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.doctor.conftest import run
+from tunetrail import machine, telemetry
+from tunetrail.doctor import environment
+from tunetrail.doctor.lines import Asked, Line
+
+
+@pytest.fixture
+def line(checkout):
+    """The line of one check, in this process."""
+    return lambda name: environment.CHECKS[name](Asked(checkout))
+
+
+def standing_for_torch(folder, **version):
+    """A folder for PYTHONPATH with a package that has torch's version.py and nothing else."""
+    (folder / "torch").mkdir(parents=True)
+    (folder / "torch" / "__init__.py").touch()
+    given = {"__version__": "2.13.0+of.somebody", "cuda": None, "hip": None} | version
+    (folder / "torch" / "version.py").write_text("".join(f"{name} = {value!r}\n" for name, value in given.items()))
+    return os.pathsep.join([str(folder), str(ROOT / "src")])
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "told"),
+    [
+        ({"cuda": "13.0"}, "cuda", "2.13.0+of.somebody, built for CUDA 13.0"),
+        ({"hip": "7.15.2"}, "rocm", "2.13.0+of.somebody, built for ROCm (HIP 7.15.2)"),
+        ({}, "cpu", "2.13.0+of.somebody, built for CPUs"),
+    ],
+)
+def test_a_build_is_known_by_torchs_version_file(checkout, tmp_path, version, kind, told):
+    path = standing_for_torch(tmp_path / "other", **version)
+    done = run(checkout, "torch", "--expect", kind, PYTHONPATH=path)
+    assert (done.returncode, done.stdout) == (0, f"ok    torch  {told}\n")
+
+
+def test_a_package_that_is_not_the_locks_is_yellow_and_named_and_one_that_the_project_cannot_use_is_red(checkout, line):
+    lock, project = checkout / "requirements" / "default.txt", checkout / "pyproject.toml"
+    assert line("lock").mark != "fail"
+    lock.write_text("# pins\nmatplotlib==0.1\nno-such-package==1.0\npyyaml==0.1 ; python_version < '3'\n")
+    found = line("lock")
+    assert found.mark == "warn"
+    assert found.found == (
+        "2 of 2 packages differ from requirements/default.txt: "
+        f"matplotlib {importlib.metadata.version('matplotlib')} (==0.1), no-such-package missing (==1.0)"
+    )
+    assert found.fix.endswith("uv pip install --requirement requirements/default.txt")
+    project.write_text(re.sub(r"mlflow==[\d.]+", "mlflow==0.1", project.read_text()))
+    assert line("lock").mark == "fail"
+    mlflow = importlib.metadata.version("mlflow")
+    assert line("lock").found.startswith(f"not what pyproject.toml asks for: mlflow {mlflow} (==0.1)")
+
+
+def test_many_packages_that_differ_are_counted_and_the_first_named(checkout, line):
+    (checkout / "requirements" / "default.txt").write_text("".join(f"no-such-{number}==1\n" for number in range(9)))
+    found = line("lock").found
+    assert found.startswith("9 of 9 packages differ")
+    assert found.endswith("no-such-4 missing (==1) and 4 more")
+
+
+def test_amds_torch_goes_with_its_own_lock_which_is_installed_without_resolving(checkout, line, monkeypatch):
+    (checkout / "requirements" / "rocm.txt").write_text("no-such-package==1.0\n")
+    monkeypatch.setattr(machine, "torch_build", lambda: machine.Build("rocm", ""))
+    assert line("lock").found.startswith("1 of 1 packages differ from requirements/rocm.txt")
+    assert line("lock").fix.endswith("uv pip install --no-deps --requirement requirements/rocm.txt")
+
+
+def test_a_tool_or_a_torch_that_is_not_installed_is_red_with_the_command_that_brings_it(line, monkeypatch):
+    monkeypatch.setattr(environment, "TOOLS", ("mlflow", "no-such-tool"))
+    monkeypatch.setattr(machine, "torch_build", lambda: None)
+    assert line("tools").mark == line("torch").mark == "fail"
+    assert line("tools").found.endswith("no-such-tool missing")
+    assert line("torch").fix == environment.INSTALL_TORCH["cpu"]
+
+
+def test_a_python_that_the_project_does_not_take_is_red(checkout, line):
+    assert line("python").mark == "ok"
+    project = checkout / "pyproject.toml"
+    project.write_text(re.sub(r'requires-python = ".*"', 'requires-python = ">=3.99"', project.read_text()))
+    assert (line("python").mark, line("python").fix) == ("fail", "make PYTHON=python3.12 setup")
+    assert line("python").found.endswith("asks for >=3.99")
+
+
+def test_a_checkout_without_a_commit_is_red(checkout, line):
+    assert line("git").mark == "ok"
+    shutil.rmtree(checkout / ".git")
+    subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
+    assert line("git").mark == "fail"
+    asks = line("git").fix.removesuffix(" says why")
+    assert "does not have any commits" in subprocess.run(asks, shell=True, capture_output=True, text=True).stderr
+
+
+def test_telemetry_that_a_person_switched_on_is_yellow_and_named(line, monkeypatch):
+    for name in telemetry.OFF:
+        monkeypatch.delenv(name, raising=False)
+    assert line("telemetry").mark == "ok"
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    told = "telemetry of MLflow is on by the environment"
+    assert line("telemetry") == Line("warn", told, "unset MLFLOW_DISABLE_TELEMETRY")
+
+
+def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NLTK_DATA", f"/nowhere{os.pathsep}{tmp_path / 'nltk'}")
+    if line("punkt_tab").mark == "warn":  # unless the whole machine has it
+        assert "nltk.downloader punkt_tab" in line("punkt_tab").fix
+        assert f"in NLTK_DATA ({os.environ['NLTK_DATA']})" in line("punkt_tab").found
+    (tmp_path / "nltk" / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    assert line("punkt_tab") == Line("ok", str(tmp_path / "nltk"))
+
+
+@pytest.mark.stage
+def test_the_folders_of_nltk_are_those_that_nltk_has(monkeypatch, tmp_path):
+    monkeypatch.setenv("NLTK_DATA", f"~/mine{os.pathsep}{tmp_path}")
+    script = "import nltk; print(*nltk.data.path, sep='\\n')"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split("\n")
+    assert [str(folder) for folder in environment.nltk_folders()] == found[:-1]
+
+
+@pytest.mark.parametrize(("little", "gib", "mark"), [(2**60, 1, "warn"), (2**60, 2**60, "fail"), (1, 1, "ok")])
+def test_little_room_is_yellow_and_hardly_any_red(monkeypatch, tmp_path, little, gib, mark):
+    monkeypatch.setattr(environment, "_LITTLE", little)
+    monkeypatch.setattr(environment, "GIB", gib)
+    assert environment.check_disk(Asked(tmp_path)).mark == mark
