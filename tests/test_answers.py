@@ -56,16 +56,16 @@ def test_an_answer_that_is_not_to_be_kept_is_asked_for_again(started):
 
     for number in (1, 2):
         assert answers.ask("config.schema", number, "asking", keep)() == ["config.schema", number]
-        assert answers.kept("config.schema", number).is_file() == (number == 2)
+        assert answers.cache_file("config.schema", number).is_file() == (number == 2)
 
 
 @pytest.mark.parametrize(
     ("module", "name"), [("config.schema", "axolotl_schema.py"), ("evaluation.instructions", "checkers.py")]
 )
 def test_another_text_of_what_a_module_answers_with_is_another_question(monkeypatch, module, name):
-    before, read = answers.kept(module, 1), Path.read_text
+    before, read = answers.cache_file(module, 1), Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda file: read(file) + " " * (file.name == name))
-    assert answers.kept(module, 1) != before
+    assert answers.cache_file(module, 1) != before
 
 
 def test_two_questions_may_wait_at_once_and_each_gets_its_own_answer(started):
@@ -80,7 +80,7 @@ def test_another_source_or_another_package_is_another_question(started, monkeypa
         monkeypatch.setattr(Path, "read_text", lambda file, read=Path.read_text: f"{read(file)} ")
     else:
         monkeypatch.setattr(answers, "_installed", lambda: ["axolotl-1000.dist-info"])
-    assert not answers.kept("config.schema", 1).is_file()
+    assert not answers.cache_file("config.schema", 1).is_file()
 
 
 def test_a_tool_that_cannot_be_imported_gives_no_answer_and_the_next_question_another_process(started):
@@ -92,7 +92,7 @@ def test_a_tool_that_cannot_be_imported_gives_no_answer_and_the_next_question_an
 
 def test_a_damaged_answer_is_asked_for_again(started):
     answers.ask("config.schema", 1, "asking")()
-    answers.kept("config.schema", 1).write_text('["sch')
+    answers.cache_file("config.schema", 1).write_text('["sch')
     assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
 
 

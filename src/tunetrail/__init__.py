@@ -4,7 +4,7 @@ from tunetrail import redaction
 
 
 class UserError(Exception):
-    """What a person can fix: the message names the thing that is wrong and the fix. Ends the command with its code."""
+    """A problem that a person can fix: the message names what is wrong and the fix. Ends the command with its code."""
 
     code = 2
 

@@ -1,16 +1,15 @@
-"""Text that may hold an address with a password in it -> the same text without the password.
+"""Removes passwords from the addresses in a text: for all that is printed, logged or recorded.
 
-For all that is printed, logged or recorded. Where a password and what follows it cannot be told apart, more is left out
-rather than less, except after a port: `http://host:8080/data@v2/rows`. Takes time linear in the text. Not covered: a
-password that stands nowhere near an address.
+If a password cannot be told from what follows it, more is removed rather than less, except after a port:
+`http://host:8080/data@v2/rows`. Takes time linear in the text. Not covered: a password that is not part of an address.
 """
 
 import re
 import urllib.parse
 
-HIDDEN = "..."  # what stands in its place; in a text that has it nothing is hidden twice
-_RUN = re.compile(r'[^\s",]+')  # what one address of a text may hold; JSON writes its slashes as \/
-# A database's address has a user before each @, so that digits and a slash are a password and no port.
+HIDDEN = "..."  # in its place; redacting a text again changes nothing
+_RUN = re.compile(r'[^\s",]+')  # the characters of one address in a text; JSON may write its slashes as \/
+# In a database's address a user precedes each @, so digits and a slash before it are a password, not a port.
 _START = re.compile(
     r"(?P<database>\b(?:postgres|mysql|mariadb|mssql|oracle|redis|mongodb|amqp)[\w+]{0,30})?:(?:\\{0,2}/){2}"
 )
@@ -18,7 +17,7 @@ _PORT = re.compile(r"(?:\[[\da-f:.]+\](?::\d+)?|[^/:@?#\\]*:\d+)(?=\\{0,2}/|$)",
 _PASSWORD = re.compile(r"[^/:@?#]*:")
 _USER = re.compile(r"[^/?#]*@")  # before the path: hf://datasets/NAME@REVISION has no user in it
 _ENCODED = re.compile(r'(?<![a-z+])[a-z+]{0,20}%3a%2f%2f[^\s",&]*', re.IGNORECASE)
-# Hidden before, also where a message goes on after it: `?password=...: refused`.
+# Already hidden, also if a message continues after it: `?password=...: refused`.
 _ALREADY = r"(?!\.\.\.(?:[\s&;#'\"]|[:;,.)\]}>]+(?:\s|$)|$))"
 _KEY = (
     r"(?:[^\s=&;#?]*[-_.])?(?:access|account|api|auth|bearer|client|id|private|refresh|secret|session|shared|ssl|user)?"
@@ -27,7 +26,7 @@ _KEY = (
 
 
 def _query(character: str) -> re.Pattern[str]:
-    """The secrets of a query, `?password=`; their values, of such characters, may hold what should have been escaped."""
+    """Return the pattern of a query's secrets, `?password=`, whose values consist of `character`, escaped or not."""
     return re.compile(
         rf"([?&#]{_KEY}=){_ALREADY}(?:(?!#{_KEY}=){character})+"
         # Of a connection string: `;PWD={a;b};`
@@ -41,27 +40,28 @@ _OF_A_TEXT, _OF_AN_ADDRESS = _query(r"[^\s&\"]"), _query(r"[^&]")
 
 
 def redact(text: str) -> str:
-    """The text without the user, password and query secrets (`?password=`, `&X-Amz-Signature=`) of each address in it."""
+    """Return the text without the user, password and query secrets (`?password=`, `&X-Amz-Signature=`) of its addresses."""
     text = _RUN.sub(lambda run: _without_user(run[0]), _ENCODED.sub(_decoded, text))
     return _OF_A_TEXT.sub(rf"\1\2{HIDDEN}", text)
 
 
 def redact_address(address: str) -> str:
-    """As `redact`, of a text that is one address and nothing else: white space, quotes and commas belong to it too."""
+    """As `redact`, for a text that is one address: white space, quotes and commas belong to it too."""
     if "://" not in address:  # its scheme was left out
         address = re.sub(r"^[^/:@]+:[^/].*@", "", address, flags=re.DOTALL)
     return _OF_AN_ADDRESS.sub(rf"\1\2{HIDDEN}", _without_user(_ENCODED.sub(_decoded, address)))
 
 
 def is_ambiguous(address: str) -> bool:
-    """Whether a server's address has an @ after its host, as where a / in a password was not written as %2F: then neither
-    its host nor its password is known."""
+    """Return whether a server's address has an @ after its host, for example because a / in a password is not written as
+    %2F: then neither its host nor its password is known."""
     return bool(re.match(r"https?://[^/?#]*[/?#].*@", address, re.DOTALL)) and ":" in address[6 : address.rindex("@")]
 
 
 def _without_user(run: str) -> str:
-    """The text, which has no separators, without what stands before the @ of its addresses."""
-    last, kept, at = run.rfind("@"), "", 0
+    """Return the text, which has no separators, without what precedes the @ of its addresses."""
+    last = run.rfind("@")
+    kept, at = "", 0
     for start in _START.finditer(run):
         if not at <= start.end() <= last:
             continue
@@ -77,16 +77,16 @@ def _without_user(run: str) -> str:
 
 
 def _decoded(encoded: re.Match[str]) -> str:
-    """An address that is written with %3A and %2F, as the value of a query; as it was where it holds no secret."""
+    """Redact an address that is written with %3A and %2F, as the value of a query."""
     plain = urllib.parse.unquote(encoded[0])
     hidden = redact_address(plain)
     return encoded[0] if hidden == plain else urllib.parse.quote(hidden, safe="'")
 
 
 def host(url: str) -> str:
-    """Of an address its scheme, host and port, or a folder. Users, passwords, paths and queries may be secrets.
+    """Return the scheme, host and port of an address, or a folder as it is: all else may be a secret.
 
-    Of one that is not well formed, such as `https://me:pass/word@host`, these cannot be told apart: "...".
+    Return "..." if the address is not well formed, such as `https://me:pass/word@host`.
     """
     scheme, _, rest = url.rpartition("://")
     if not scheme:

@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.commands import tunetrail
+from tests.conftest import ROOT
 from tests.doctor.conftest import COMMAND, environment, run
 from tunetrail import machine
+from tunetrail.cli import doctor
 from tunetrail.doctor import lines
 from tunetrail.doctor.lines import Asked, Line
 
@@ -40,6 +42,11 @@ def test_a_machine_that_can_run_the_demo_has_no_red_line_and_every_line_is_told(
     assert all(line["found"] for line in found.values())
     assert all(line["fix"] for line in found.values() if line["mark"] == "warn")
     assert f"mlflow {importlib.metadata.version('mlflow')}," in found["tools"]["found"]
+
+
+def test_the_docs_name_every_check_and_every_mark():
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [*doctor._CHECKS, *doctor._COLOURS]
 
 
 def test_the_table_has_a_line_a_check_and_ends_with_the_fixes(checkout, without_settings):

@@ -1,1 +1,1 @@
-"""This machine and its services, a line a check."""
+"""Checks of this machine and its services."""
