@@ -34,7 +34,7 @@ def started(tmp_path, monkeypatch):
     answers.close()
 
 
-def test_an_answer_is_kept_and_another_question_asked_of_the_same_process(started, capsys):
+def test_an_answer_is_cached_and_another_question_asks_the_same_process(started, capsys):
     assert (
         answers.ask("config.schema", {"a": 1}, "asking")()
         == answers.ask("config.schema", {"a": 1}, "asking")()
@@ -50,7 +50,7 @@ def test_an_answer_is_kept_and_another_question_asked_of_the_same_process(starte
     assert capsys.readouterr().err == ""
 
 
-def test_an_answer_that_is_not_to_be_kept_is_asked_for_again(started):
+def test_an_answer_that_may_not_be_cached_is_asked_for_again(started):
     def keep(answer):
         return answer[1] != 1
 
@@ -62,19 +62,19 @@ def test_an_answer_that_is_not_to_be_kept_is_asked_for_again(started):
 @pytest.mark.parametrize(
     ("module", "name"), [("config.schema", "axolotl_schema.py"), ("evaluation.instructions", "checkers.py")]
 )
-def test_another_text_of_what_a_module_answers_with_is_another_question(monkeypatch, module, name):
+def test_an_answer_is_asked_for_again_after_a_change_of_what_the_module_depends_on(monkeypatch, module, name):
     before, read = answers.cache_file(module, 1), Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda file: read(file) + " " * (file.name == name))
     assert answers.cache_file(module, 1) != before
 
 
-def test_two_questions_may_wait_at_once_and_each_gets_its_own_answer(started):
+def test_two_questions_at_once_each_get_their_own_answer(started):
     first, second = (answers.ask("config.schema", number, "asking") for number in (1, 2))
     assert (second(), first()) == (["config.schema", 2], ["config.schema", 1])
 
 
 @pytest.mark.parametrize("change", ["source", "installed"])
-def test_another_source_or_another_package_is_another_question(started, monkeypatch, change):
+def test_an_answer_is_asked_for_again_after_a_change_of_source_or_packages(started, monkeypatch, change):
     answers.ask("config.schema", 1, "asking")()
     if change == "source":
         monkeypatch.setattr(Path, "read_text", lambda file, read=Path.read_text: f"{read(file)} ")
@@ -83,7 +83,7 @@ def test_another_source_or_another_package_is_another_question(started, monkeypa
     assert not answers.cache_file("config.schema", 1).is_file()
 
 
-def test_a_tool_that_cannot_be_imported_gives_no_answer_and_the_next_question_another_process(started):
+def test_after_a_failed_import_the_next_question_starts_another_process(started):
     with pytest.raises(UserError, match=r"tunetrail.config.schema: ImportError: no such tool$"):
         answers.ask("config.schema", "crash", "asking")()
     assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
@@ -96,13 +96,13 @@ def test_a_damaged_answer_is_asked_for_again(started):
     assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
 
 
-def test_a_user_without_a_home_has_answers_too(started, monkeypatch):
+def test_a_user_without_a_home_gets_answers_too(started, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
 
 
-def test_the_process_ends_when_nobody_asks_any_more(started):
+def test_closing_ends_the_process(started):
     answers.ask("config.schema", 1, "asking")()
     answers.close()
     assert started[0].poll() != 0

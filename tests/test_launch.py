@@ -30,7 +30,7 @@ def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, mon
     assert str(tmp_path / "log") in screen.out
 
 
-def test_where_nobody_watches_a_quick_bar_prints_nothing(tmp_path, capsys):
+def test_without_a_terminal_a_quick_bar_prints_nothing(tmp_path, capsys):
     launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert capsys.readouterr().err == ""
 
@@ -44,7 +44,7 @@ print("\\r".join(bars), file=sys.stderr)
 """
 
 
-def test_the_stages_own_steps_are_events_and_not_those_of_a_bar_inside_them_whatever_else_a_bar_says(tmp_path, monkeypatch):
+def test_only_the_stages_own_steps_are_events_whatever_else_a_bar_has(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(events, "_SECONDS_BETWEEN_EVENTS", 0)
     launch.run_tool([sys.executable, "-c", STEPS], tmp_path / "log", "train", offline=True)
@@ -80,7 +80,7 @@ def environ():
     os.environ.update(before)
 
 
-def test_no_child_works_on_another_repository_than_that_of_its_folder(tmp_path, monkeypatch, environ):
+def test_a_child_works_on_the_repository_of_its_folder(tmp_path, monkeypatch, environ):
     """As in a hook, where git sets these, and in a shell where somebody set GIT_DIR."""
     for name in ("other", "own"):
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
@@ -129,7 +129,7 @@ def test_no_child_imports_a_module_from_the_current_folder(tmp_path, monkeypatch
     assert (os.environ.get("PYTHONPATH"), os.environ["PYTHONSAFEPATH"]) == (None, "1")
 
 
-def test_a_current_folder_in_pythonpath_is_left_out_of_this_process_too(tmp_path):
+def test_the_current_folder_in_pythonpath_is_removed_from_this_process_too(tmp_path):
     (tmp_path / "datasets.py").touch()
     code = "import sys; from tunetrail import launch; launch.clean_environment(); print(sys.path)"
     for given in (os.pathsep, ".", "./"):
@@ -152,7 +152,7 @@ def test_the_command_itself_imports_none_either(tmp_path, command):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_model_that_is_here_needs_no_hub(monkeypatch):
+def test_a_local_model_needs_no_hub(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert launch.environment(offline=True)["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in launch.environment()
@@ -199,7 +199,7 @@ def test_accelerate_gets_its_own_options(tmp_path, monkeypatch):
     ]
 
 
-def test_a_command_runs_in_a_folder_with_more_in_its_environment_and_its_screen_goes_to_the_end_of_a_log(tmp_path, capfd):
+def test_a_command_runs_in_a_folder_with_variables_and_appends_to_a_log(tmp_path, capfd):
     log = tmp_path / "job.log"
     log.write_text("earlier\n")
     script = "import os, sys; print(os.getcwd(), os.environ['MORE']); print(sys.stdin.read() == '', file=sys.stderr)"
@@ -211,18 +211,18 @@ def test_a_command_runs_in_a_folder_with_more_in_its_environment_and_its_screen_
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_log_a_command_has_this_screen(tmp_path, capfd):
+def test_without_a_log_a_command_writes_to_this_screen(tmp_path, capfd):
     with (tmp_path / "held").open("w") as held:
         assert launch.run([sys.executable, "-c", "print('said')"], [held.fileno()]) == 0
     assert capfd.readouterr().out == "said\n"
 
 
-def test_a_command_that_a_signal_ended_says_which(tmp_path):
+def test_the_code_of_a_killed_command_is_its_signal(tmp_path):
     with (tmp_path / "held").open("w") as held:
         assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], [held.fileno()]) == -9
 
 
-def test_a_run_with_a_log_is_stopped_whole_as_well(tmp_path):
+def test_a_stopped_run_with_a_log_leaves_no_process_behind(tmp_path):
     """Ctrl-C here ends what the command started, though it has a session of its own."""
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     runner = f"""
@@ -288,7 +288,7 @@ launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, 
     assert gone(deaf)
 
 
-def test_who_holds_a_file_is_ended_with_its_group_though_its_parent_is_dead(tmp_path):
+def test_the_holder_of_a_file_is_terminated_with_its_group_though_its_parent_is_dead(tmp_path):
     """As a job is whose worker a signal has taken: in a session of its own."""
     leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"
     words = [sys.executable, "-c", leader, str(tmp_path / "leader"), str(tmp_path / "trainer")]
@@ -307,7 +307,7 @@ def test_who_holds_a_file_is_ended_with_its_group_though_its_parent_is_dead(tmp_
         beside.wait()
 
 
-def test_who_holds_a_file_and_does_not_listen_is_ended_by_force(tmp_path):
+def test_the_holder_of_a_file_that_ignores_sigterm_is_killed(tmp_path):
     with (tmp_path / "held").open("w") as held:
         words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
         process = subprocess.Popen(words, pass_fds=[held.fileno()], start_new_session=True)
@@ -329,17 +329,17 @@ def test_ctrl_c_just_as_the_command_ends_stays_ctrl_c(tmp_path, monkeypatch):
         launch.run([sys.executable, "-c", ""], [held.fileno()])
 
 
-def test_what_a_command_prints_comes_back_without_the_space_around_it():
+def test_output_is_stripped():
     script = "import os; print(f\"\\n {os.environ['MORE']} größer \\n\")"
     assert launch.output([sys.executable, "-c", script], {"MORE": "given"}) == "given größer"
 
 
-def test_a_command_that_fails_says_why_and_one_that_is_not_here_how_to_have_it():
+def test_the_error_of_a_failed_command_is_its_own_and_of_a_missing_one_says_so():
     with pytest.raises(UserError, match=r"-c .*failed: the reason$"):
         launch.output([sys.executable, "-c", "raise SystemExit('the reason')"])
     with pytest.raises(UserError, match="no-such-tool is not installed"):
         launch.output(["no-such-tool"])
 
 
-def test_what_is_no_text_in_a_commands_output_breaks_nothing():
+def test_invalid_utf8_in_a_commands_output_is_replaced():
     assert launch.output([sys.executable, "-c", "import sys; sys.stdout.buffer.write(b'gr\\xf6sse')"]).startswith("gr")

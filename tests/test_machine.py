@@ -5,7 +5,7 @@ import tempfile
 from tunetrail import machine
 
 
-def test_the_processor_is_named_and_pythons_version(monkeypatch):
+def test_the_tags_have_the_processor_and_pythons_version(monkeypatch):
     found = machine.hardware_tags()
     assert found["versions.python"] == platform.python_version()
     count, _, name = found["hardware.cpu"].partition(" x ")
@@ -13,7 +13,7 @@ def test_the_processor_is_named_and_pythons_version(monkeypatch):
     assert name
 
 
-def test_gpus_are_what_their_driver_lists(tool):
+def test_the_tags_have_the_gpus_that_the_driver_lists(tool):
     tool(
         "nvidia-smi",
         '[ "$1" = --query-gpu=name,memory.total ] && printf "NVIDIA H200, 143771 MiB\\nNVIDIA H200, 143771 MiB\\n"',
@@ -21,7 +21,7 @@ def test_gpus_are_what_their_driver_lists(tool):
     assert machine.hardware_tags()["hardware.gpu"] == "NVIDIA H200, 143771 MiB\nNVIDIA H200, 143771 MiB"
 
 
-def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
+def test_a_drivers_tool_without_a_driver_is_ignored(tool):
     tool("nvidia-smi", "echo NVIDIA-SMI has failed because it cannot communicate with the NVIDIA driver; exit 9")
     tool("rocm-smi", "exit 2")
     found = machine.hardware_tags()
@@ -29,7 +29,7 @@ def test_a_drivers_tool_that_finds_no_driver_stops_no_run(tool):
     assert found["hardware.cpu"]
 
 
-def test_a_user_that_the_system_does_not_list_has_a_name_and_a_home_of_its_own(tmp_path, monkeypatch):
+def test_an_unlisted_user_gets_a_name_and_a_home(tmp_path, monkeypatch):
     nobody = 1_234_567
     name = f"tunetrail-{nobody}"
     assert machine.account_variables() == {}

@@ -23,7 +23,7 @@ from tunetrail import UserError, redaction
         ("/mnt/store", "/mnt/store"),
     ],
 )
-def test_of_an_address_only_what_is_no_secret_is_told(url, told):
+def test_only_scheme_host_and_port_of_an_address_are_returned(url, told):
     assert redaction.host(url) == told
 
 
@@ -77,7 +77,7 @@ def test_of_an_address_only_what_is_no_secret_is_told(url, told):
         ("me@example.com, model@champion, a=b, sqlite:////x/mlflow.db",) * 2,
     ],
 )
-def test_of_a_text_all_is_shown_but_users_passwords_and_secrets_of_queries(text, shown):
+def test_users_passwords_and_query_secrets_are_removed_from_a_text(text, shown):
     assert redaction.redact(text) == shown
     assert redaction.redact(shown) == shown
     assert str(UserError(text)) == shown
@@ -94,7 +94,7 @@ def test_of_a_text_all_is_shown_but_users_passwords_and_secrets_of_queries(text,
         ("models:/a@champion",) * 2,
     ],
 )
-def test_of_one_whole_address_white_space_and_quotes_belong_to_the_password(address, shown):
+def test_white_space_and_quotes_belong_to_the_password_of_a_single_address(address, shown):
     assert redaction.redact_address(address) == shown
 
 
@@ -111,7 +111,7 @@ def test_of_one_whole_address_white_space_and_quotes_belong_to_the_password(addr
         ("postgresql://me:hun/ter2@host/db", False),
     ],
 )
-def test_an_address_whose_password_has_no_clear_end_is_told_from_others(address, ambiguous):
+def test_an_address_whose_password_has_no_clear_end_is_ambiguous(address, ambiguous):
     assert redaction.is_ambiguous(address) is ambiguous
 
 

@@ -26,14 +26,14 @@ OFF = [
 
 
 @pytest.mark.parametrize(("environ", "tools"), ON)
-def test_a_tool_whose_switch_is_not_off_sends_until_that_is_unset(environ, tools):
+def test_a_tool_sends_unless_its_switch_is_off(environ, tools):
     assert telemetry.senders(environ) == tools
     fixed = {name: value for name, value in environ.items() if name not in telemetry.fix(tools).split()}
     assert telemetry.senders(telemetry.OFF | fixed) == []
 
 
 @pytest.mark.parametrize("environ", OFF)
-def test_one_switch_of_a_tools_is_enough(environ):
+def test_one_switch_per_tool_is_enough(environ):
     assert telemetry.senders(environ) == telemetry.senders(telemetry.OFF | environ) == []
 
 
@@ -61,7 +61,7 @@ for given in json.loads(sys.argv[1]):
 
 
 @pytest.mark.stage
-def test_the_tools_themselves_read_the_switches_so():
+def test_the_tools_read_the_switches_in_the_same_way():
     """As `launch` starts them, and away from CI, where MLflow sends nothing whatever is set."""
     ours = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     environs = [environ for environ, _ in ON] + OFF

@@ -14,10 +14,10 @@ from tunetrail import units
         (2**44, "16,384.0 GiB"),
     ],
 )
-def test_bytes_are_said_in_powers_of_1024(number, said):
+def test_bytes_are_in_powers_of_1024(number, said):
     assert units.size(number) == said
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")])
-def test_seconds_are_said_in_one_unit(seconds, said):
+def test_seconds_are_in_one_unit(seconds, said):
     assert units.duration(seconds) == said

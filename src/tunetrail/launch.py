@@ -5,7 +5,6 @@ Every child has the tools' telemetry switched off. Nothing is retried: a tool th
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -94,22 +93,15 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
     tail: deque[str] = deque(maxlen=15)
     bars = events.Bars(label)
     print(f"{label}: {shlex.join([Path(command[0]).name, *command[1:]])} (its output: {log})", flush=True)
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(offline)
-        )
-        rest = b""
-        while chunk := process.stdout.read1(65536):
-            *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
-            for line in (line.decode(errors="replace") for line in lines if line.strip()):
-                if not bars.show(line):
-                    line = redaction.redact(line)
-                    file.write(line + "\n")
-                    tail.append(line)
-            file.flush()
-        if last := redaction.redact(rest.decode(errors="replace").strip()):
-            file.write(last + "\n")
-            tail.append(last)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with log.open("w", encoding="utf-8", buffering=1) as file:
+        # As text, in which a progress bar's \r ends a line too.
+        process = subprocess.Popen(command, **pipes, env=environment(offline), encoding="utf-8", errors="replace")
+        for line in map(str.rstrip, process.stdout):
+            if line and not bars.show(line):
+                line = redaction.redact(line)
+                file.write(line + "\n")
+                tail.append(line)
         code = process.wait()
     bars.end()
     if code:

@@ -11,14 +11,14 @@ from tunetrail import UserError
 from tunetrail.checkout import dvc
 
 
-def test_stages_are_those_of_dvc_yaml_in_their_order_without_the_one_that_makes_a_path():
+def test_stages_are_listed_in_the_order_of_dvc_yaml_without_the_one_that_makes_an_output():
     names = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
     assert dvc.stages_without(ROOT, "data/raw") == names[1:]
     assert dvc.stages_without(ROOT, "outputs/train") == [name for name in names if name != "train"]
     assert names[0] == "fetch"
 
 
-def test_md5s_are_those_of_dvc_lock(checkout):
+def test_md5s_are_read_from_dvc_lock(checkout):
     assert dvc.locked_stages(checkout) == {}
     (checkout / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  train:\n    deps: [{path: data, md5: one}]\n    outs: [{path: model, md5: two}]\n"
@@ -49,7 +49,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_dvc_lock_that_is_not_as_dvc_writes_it_is_an_error_with_its_name(checkout, name):
+def test_a_malformed_dvc_lock_is_an_error_that_names_the_file(checkout, name):
     (checkout / "dvc.lock").write_bytes(BROKEN[name].encode("utf-8", "surrogatepass"))
     with pytest.raises(
         UserError, match=rf"^{checkout}/dvc\.lock: not as DVC writes it \(.+\)\. Resolve it, or: git checkout"
@@ -58,12 +58,12 @@ def test_a_dvc_lock_that_is_not_as_dvc_writes_it_is_an_error_with_its_name(check
 
 
 @pytest.mark.parametrize("text", ["", "schema: '2.0'\n", "# nothing\n", "stages: {}\n", "stages: {train: {cmd: a}}\n"])
-def test_a_dvc_lock_that_names_no_output_records_none(checkout, text):
+def test_a_dvc_lock_without_outputs_records_none(checkout, text):
     (checkout / "dvc.lock").write_text(text)
     assert dvc.hashes(dvc.locked_stages(checkout)) == {}
 
 
-def test_a_dvc_lock_with_a_merges_conflict_is_resolved_by_the_command_that_the_error_names(checkout):
+def test_the_error_of_a_dvc_lock_with_a_merge_conflict_names_the_command_that_resolves_it(checkout):
     lock = checkout / "dvc.lock"
     for branch, md5 in (("start", "zero"), ("theirs", "one"), ("ours", "two")):
         subprocess.run(["git", "checkout", "-q", *(["start"] if branch != "start" else ["-b", "start"])], check=True)
@@ -96,14 +96,14 @@ def lent(without_git, tmp_path, **more):
     return dict(line.split("=", 1) for line in run(tmp_path / "other", "dvc", "config", "--list").splitlines())
 
 
-def test_without_settings_the_cache_is_the_checkouts_own(without_git, tmp_path):
+def test_without_settings_the_shared_cache_is_the_checkouts(without_git, tmp_path):
     found = lent(without_git, tmp_path)
     assert found["cache.dir"] == str(without_git / ".dvc" / "cache")
     assert found["cache.type"].startswith("reflink,hardlink")
     assert dvc.remotes(without_git) == {}
 
 
-def test_the_cache_and_the_remotes_come_with_absolute_paths_and_whatever_is_in_them(without_git, tmp_path):
+def test_the_shared_config_has_cache_and_remotes_with_absolute_paths_and_special_characters(without_git, tmp_path):
     settings = {
         "cache.dir": "../shared cache",
         "core.remote": "my.store",

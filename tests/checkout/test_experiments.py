@@ -14,7 +14,7 @@ from tunetrail.checkout import dvc, experiments
 pytestmark = pytest.mark.stage
 
 
-def test_an_experiment_holds_params_lock_file_and_code_and_what_is_staged_stays_so(root):
+def test_an_experiment_has_parameters_lock_file_and_code_and_leaves_staged_files_staged(root):
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
     (root / "conf" / "new.yaml").write_text("new: 1\n")
     (root / "conf" / "größe new.yaml").write_text("new: 2\n")
@@ -56,7 +56,7 @@ CONFIG = """['remote "store"']
 
 
 @pytest.mark.parametrize("tracked", ["committed", "staged", "new"])
-def test_a_password_in_dvcs_config_is_in_no_experiment_and_the_file_stays(root, tracked, capsys):
+def test_no_experiment_has_the_password_of_dvcs_config_and_the_file_is_not_changed(root, tracked, capsys):
     config = root / ".dvc" / "config"
     before = config.read_text()
     if tracked != "committed":
@@ -82,7 +82,7 @@ def test_a_password_in_dvcs_config_is_in_no_experiment_and_the_file_stays(root, 
     assert keys == ["remote.store.url", "remote.store.password", "studio.token"]
 
 
-def test_what_is_said_of_a_password_in_dvcs_config_puts_it_where_git_does_not_look(root):
+def test_the_commands_printed_for_a_password_in_dvcs_config_move_it_out_of_git(root):
     config = root / ".dvc" / "config"
     config.write_text(config.read_text() + CONFIG)
     for line in dvc.secrets(root):
@@ -95,7 +95,7 @@ def test_what_is_said_of_a_password_in_dvcs_config_puts_it_where_git_does_not_lo
     assert b"CANARY" not in objects(root)
 
 
-def test_an_experiment_is_one_that_dvc_knows_and_applies(root):
+def test_dvc_lists_applies_and_removes_an_experiment(root):
     before = files(root)
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
     run(root, "dvc", "repro", "--quiet")
@@ -118,13 +118,13 @@ def test_a_run_may_have_any_name(root, name):
     assert experiments.commit(root, saved)
 
 
-def test_why_dvc_could_not_save_is_told(root):
+def test_an_experiment_with_a_missing_output_is_not_saved_and_the_error_says_why(root):
     shutil.rmtree(root / "data" / "raw")
     with pytest.raises(UserError, match="output 'data/raw' does not exist"):
         experiments.save(root, "one")
 
 
-def test_an_experiment_is_saved_where_git_has_no_name_for_who_commits(root, monkeypatch, tmp_path):
+def test_an_experiment_is_saved_without_a_git_identity(root, monkeypatch, tmp_path):
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.delenv(f"GIT_{role}_NAME")
         monkeypatch.delenv(f"GIT_{role}_EMAIL")
@@ -140,7 +140,7 @@ def test_an_experiment_is_saved_where_git_has_no_name_for_who_commits(root, monk
     assert run(root, "git", "show", f"{found}:conf/config.yaml") == "a: 2"
 
 
-def test_two_worktrees_save_at_once(root):
+def test_two_worktrees_save_experiments_at_once(root):
     checkouts = [copy(root, name) for name in ("one", "two")]
     for number, checkout in enumerate(checkouts):
         run(checkout, "dvc", "checkout", "--quiet")
@@ -159,6 +159,6 @@ def test_two_worktrees_save_at_once(root):
         assert run(root, "git", "show", f"{found}:src/tunetrail/code.py") == f"number = {number}"
 
 
-def test_an_experiment_that_is_not_here_is_said_with_where_to_get_it(root):
+def test_the_error_of_a_missing_experiment_says_where_to_get_it(root):
     with pytest.raises(UserError, match=r"gone-1: this repository has no such DVC experiment.*dvc exp pull origin gone-1"):
         experiments.commit(root, "gone-1")

@@ -7,18 +7,18 @@ from tunetrail import UserError
 from tunetrail.checkout import git
 
 
-def test_the_root_is_found_from_below(checkout, monkeypatch):
+def test_the_root_is_found_from_a_folder_below(checkout, monkeypatch):
     monkeypatch.chdir(checkout / "conf")
     assert git.root() == checkout
 
 
-def test_elsewhere_the_message_says_where_to_go(tmp_path, monkeypatch):
+def test_outside_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no tunetrail checkout"):
         git.root()
 
 
-def test_without_git_the_message_says_how_to_have_it(checkout, monkeypatch):
+def test_without_git_the_error_says_how_to_start_it(checkout, monkeypatch):
     (checkout / ".git").rename(checkout / "git-no-more")
     with pytest.raises(UserError, match=r"not a git checkout.*git init"):
         git.root()
@@ -30,7 +30,7 @@ def code(checkout):
     return git.read_code(checkout, checkout / "work" / "changes.patch")
 
 
-def test_the_commit_and_whether_code_differs_from_it(checkout):
+def test_code_has_its_commit_and_whether_it_differs_from_it(checkout):
     found = code(checkout)
     assert len(found.commit) == 40
     assert (found.dirty, found.patch.read_bytes()) == (False, b"")
@@ -48,7 +48,7 @@ def test_the_commit_and_whether_code_differs_from_it(checkout):
     assert [file.name for file in found.patch.parent.iterdir()] == ["changes.patch"]
 
 
-def test_code_is_known_by_src_and_dvc_yaml_whichever_commit_they_are_in(checkout):
+def test_the_digest_depends_on_src_and_dvc_yaml_and_not_on_the_commit(checkout):
     (checkout / "src").mkdir()
     nothing = code(checkout).digest
     (checkout / "src" / "new.py").write_text("new = 1\n")
@@ -64,7 +64,7 @@ def test_code_is_known_by_src_and_dvc_yaml_whichever_commit_they_are_in(checkout
     assert code(checkout).digest != new.digest
 
 
-def test_to_look_at_the_code_leaves_what_is_staged_as_it_was(checkout):
+def test_reading_the_code_does_not_change_the_index(checkout):
     (checkout / "dvc.yaml").write_text("staged: 1\n")
     (checkout / "conf" / "new.yaml").touch()
     subprocess.run(["git", "add", "dvc.yaml"], cwd=checkout, check=True)
@@ -74,7 +74,7 @@ def test_to_look_at_the_code_leaves_what_is_staged_as_it_was(checkout):
     assert (checkout / ".git" / "index").read_bytes() == before
 
 
-def test_a_file_that_is_staged_is_tracked_though_no_commit_has_it_yet(checkout):
+def test_a_staged_new_file_is_in_the_patch(checkout):
     (checkout / "Makefile").write_text("all:\n")
     subprocess.run(["git", "add", "Makefile"], cwd=checkout, check=True)
     assert b"+all:" in code(checkout).patch.read_bytes()
@@ -89,7 +89,7 @@ def refused(checkout):
     return str(error.value)
 
 
-def test_git_without_a_commit_is_said_with_what_makes_one(checkout):
+def test_the_error_of_a_repository_without_a_commit_says_how_to_make_one(checkout):
     run(checkout, "git", "update-ref", "-d", "HEAD")
     said = refused(checkout)
     assert "git has no commit yet" in said
@@ -99,19 +99,19 @@ def test_git_without_a_commit_is_said_with_what_makes_one(checkout):
     assert len(code(checkout).commit) == 40
 
 
-def test_a_commit_that_git_has_lost_is_said(checkout):
+def test_a_lost_commit_is_an_error(checkout):
     lost = "1" * 40
     (checkout / ".git" / "HEAD").write_text(f"{lost}\n")
     assert f"git does not have its commit {lost}. Get it: git fetch --all" in refused(checkout)
 
 
-def test_a_folder_that_is_another_users_is_said_in_gits_words(checkout, monkeypatch):
+def test_another_users_folder_is_an_error_in_gits_words(checkout, monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     assert f"git config --global --add safe.directory {checkout}" in refused(checkout)
 
 
-def test_a_checkout_that_the_repository_around_it_does_not_track_is_said(checkout, tmp_path):
+def test_a_checkout_that_the_repository_around_it_does_not_track_is_an_error(checkout, tmp_path):
     inner = tmp_path / "inner"
     (inner / "conf").mkdir(parents=True)
     for name in ("dvc.yaml", "conf/config.yaml"):
@@ -121,7 +121,7 @@ def test_a_checkout_that_the_repository_around_it_does_not_track_is_said(checkou
     assert said.endswith("git init && git add --all && git commit -m start")
 
 
-def test_a_head_that_is_no_branch_a_shallow_clone_and_a_merge_with_conflicts_are_fine(checkout, tmp_path):
+def test_a_detached_head_a_shallow_clone_and_a_merge_with_conflicts_are_fine(checkout, tmp_path):
     run(checkout, "git", "branch", "side")
     (checkout / "dvc.yaml").write_text("ours: 1\n")
     commit(checkout)
@@ -140,7 +140,7 @@ def test_a_head_that_is_no_branch_a_shallow_clone_and_a_merge_with_conflicts_are
     assert "UU dvc.yaml" in run(checkout, "git", "status", "--porcelain")
 
 
-def test_a_lock_that_git_left_behind_and_a_lost_index_are_fine(checkout):
+def test_a_stale_index_lock_and_a_lost_index_are_fine(checkout):
     (checkout / ".git" / "index.lock").touch()
     assert not code(checkout).dirty
     (checkout / ".git" / "index.lock").unlink()
@@ -149,7 +149,7 @@ def test_a_lock_that_git_left_behind_and_a_lost_index_are_fine(checkout):
 
 
 @pytest.mark.parametrize("tracked", ["committed", "staged", "neither"])
-def test_dvcs_config_is_in_no_patch_and_no_object_of_git(checkout, tracked):
+def test_neither_a_patch_nor_a_git_object_has_dvcs_config(checkout, tracked):
     (checkout / ".dvc").mkdir()
     (checkout / ".dvc" / "config").write_text("[core]\n")
     if tracked == "committed":

@@ -65,13 +65,13 @@ def test_files_have_the_hashes_that_dvc_gave_them(folder):
     assert integrity.file_hashes(folder / "nothing") is integrity.digest(None) is None
 
 
-def test_one_bit_is_seen_where_dvc_does_not_see_it(folder):
+def test_one_flipped_bit_is_noticed_that_dvc_does_not_notice(folder):
     for path in ("model/weights", "one"):
         flip(folder / path)
     assert found(folder) == [("model/weights", "whole"), ("one", "whole")]
 
 
-def test_every_other_difference_is_seen_and_what_the_cache_has_is_said(folder):
+def test_every_other_difference_is_found_with_the_state_of_the_cached_object(folder):
     (folder / "model" / "weights").unlink()
     (folder / "model" / "Z").write_text("edited by hand")
     (folder / "model" / "more").touch()
@@ -86,7 +86,7 @@ def test_every_other_difference_is_seen_and_what_the_cache_has_is_said(folder):
     ]
 
 
-def test_a_folder_that_is_gone_is_every_file_of_it_and_a_damaged_listing_is_said_by_itself(folder):
+def test_a_missing_folder_is_listed_file_by_file_unless_its_listing_is_damaged(folder):
     shutil.rmtree(folder / "model")
     assert [path for path, _ in found(folder)] == ["model/Z", "model/deep.txt", "model/deep/größe/b", "model/weights"]
     flip(cached(folder, "model"))
@@ -104,7 +104,7 @@ def test_a_truncated_object_is_damaged(folder):
     assert integrity.is_whole(cached(folder, "one"), outs(folder)["one"])
 
 
-def test_many_are_said_by_the_first_and_their_count():
+def test_a_summary_has_the_first_faults_and_counts_the_rest():
     faults = [integrity.Fault(f"f{number}", "a", None, None, "missing") for number in range(5)]
     assert integrity.summary(faults).splitlines() == [
         "  f0: md5 a is recorded, no file is here",

@@ -16,7 +16,7 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
+def test_two_runs_at_once_are_refused_and_a_later_one_is_not(checkout):
     with (
         locks.exclusive_lock(checkout),
         pytest.raises(UserError, match=r"process \d+, or what it started, is running here"),
@@ -27,13 +27,13 @@ def test_two_runs_at_once_are_refused_and_the_next_one_is_not(checkout):
         pass
 
 
-def test_who_is_refused_is_told_by_whom(checkout):
+def test_a_busy_error_has_the_id_of_the_holder(checkout):
     with locks.exclusive_lock(checkout), pytest.raises(locks.Busy) as error, locks.exclusive_lock(checkout):
         pass
     assert error.value.process == str(os.getpid())
 
 
-def test_a_hold_on_a_file_that_was_removed_meanwhile_is_none(checkout, monkeypatch):
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_again(checkout, monkeypatch):
     """Who held the file removes it between the moment that the next one opens it and the moment that it holds it."""
     real, lock = locks.fcntl.flock, checkout / "work" / "lock"
 
@@ -49,7 +49,7 @@ def test_a_hold_on_a_file_that_was_removed_meanwhile_is_none(checkout, monkeypat
             pass
 
 
-def test_each_name_is_a_hold_of_its_own(checkout):
+def test_each_name_is_a_lock_of_its_own(checkout):
     with (
         locks.exclusive_lock(checkout),
         locks.exclusive_lock(checkout, "work/job.lock"),
@@ -63,7 +63,7 @@ def test_each_name_is_a_hold_of_its_own(checkout):
             pass
 
 
-def test_who_comes_second_is_told_and_waits_for_its_turn(checkout):
+def test_the_second_process_is_told_and_waits(checkout):
     order, turn = [], checkout / "work" / "turns" / "prepare"
 
     def second():
@@ -79,7 +79,7 @@ def test_who_comes_second_is_told_and_waits_for_its_turn(checkout):
     assert order == ["waiting", "first", "second"]
 
 
-def test_a_turn_ends_with_an_exception_and_with_its_process(checkout):
+def test_a_lock_ends_with_an_exception_and_with_its_process(checkout):
     with contextlib.suppress(ValueError), locks.wait_for_lock(checkout / "turn"):
         raise ValueError
     script = (
@@ -91,7 +91,7 @@ def test_a_turn_ends_with_an_exception_and_with_its_process(checkout):
         pass
 
 
-def test_the_hold_lasts_as_long_as_what_the_run_started(checkout):
+def test_a_lock_lasts_as_long_as_a_child_that_inherits_it(checkout):
     with locks.exclusive_lock(checkout) as held:
         child = subprocess.Popen(["sleep", "30"], pass_fds=[held])
     with pytest.raises(UserError, match="is running here"), locks.exclusive_lock(checkout):
@@ -102,7 +102,7 @@ def test_the_hold_lasts_as_long_as_what_the_run_started(checkout):
         pass
 
 
-def test_a_lock_is_tried_and_asked_after_without_waiting(checkout):
+def test_try_lock_and_is_locked_do_not_wait(checkout):
     path = checkout / "folder" / "lock"
     assert not locks.is_locked(path)
     assert not path.parent.exists()
@@ -113,7 +113,7 @@ def test_a_lock_is_tried_and_asked_after_without_waiting(checkout):
     assert not locks.is_locked(path)
 
 
-def test_who_waited_for_a_file_that_its_holder_removed_locks_the_new_one(checkout):
+def test_after_waiting_for_a_file_that_its_holder_removed_the_new_file_is_locked(checkout):
     path, order = checkout / "turn", []
 
     def second():

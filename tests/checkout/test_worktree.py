@@ -20,7 +20,7 @@ from tunetrail.checkout import experiments, git, locks, worktree
 pytestmark = pytest.mark.stage
 
 
-def test_a_worktree_is_the_checkout_as_it_is_and_leaves_it_so(root):
+def test_a_worktree_has_the_uncommitted_changes_and_does_not_change_the_checkout(root):
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2")  # without an end of line
     (root / "docs" / "text.md").write_bytes("größer\r\n".encode("latin-1"))
     (root / "conf" / "old.yaml").unlink()
@@ -48,7 +48,7 @@ def test_a_worktree_is_the_checkout_as_it_is_and_leaves_it_so(root):
     assert run(checkout, "git", "rev-parse", "HEAD") == run(root, "git", "rev-parse", "HEAD")
 
 
-def test_params_and_lock_file_are_a_runs_own_and_no_change_of_the_code(root):
+def test_params_yaml_and_dvc_lock_are_not_part_of_the_code(root):
     (root / "params.yaml").write_text("prepare: {path: other}\n")
     code = git.read_code(root, root / "changes.patch")
     assert not code.dirty
@@ -59,7 +59,7 @@ def test_params_and_lock_file_are_a_runs_own_and_no_change_of_the_code(root):
 @pytest.mark.parametrize(
     "settings", [{"diff.noprefix": "true"}, {"diff.mnemonicPrefix": "true", "color.ui": "always"}, {"diff.external": "echo"}]
 )
-def test_how_a_person_likes_diffs_shown_changes_nothing(root, settings):
+def test_a_persons_diff_settings_change_nothing(root, settings):
     for key, value in settings.items():
         run(root, "git", "config", key, value)
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
@@ -87,7 +87,7 @@ def test_a_checkout_may_be_a_folder_of_a_repository(tmp_path, monkeypatch):
     assert "one = 2" in run(root, "git", "show", f"{found}:part/src/tunetrail/code.py")
 
 
-def test_a_second_call_takes_the_worktree_as_it_is_and_one_that_was_removed_or_half_made_is_made_anew(root):
+def test_an_existing_worktree_is_kept_and_a_removed_or_half_made_one_is_made_again(root):
     checkout = copy(root)
     (checkout / "work").mkdir()
     (checkout / "work" / "checkpoint").touch()
@@ -109,7 +109,7 @@ def test_a_second_call_takes_the_worktree_as_it_is_and_one_that_was_removed_or_h
     assert "runs/one" not in run(root, "git", "worktree", "list")
 
 
-def test_of_two_that_make_the_same_worktree_the_second_waits_and_takes_it_as_it_is(root, monkeypatch):
+def test_two_threads_that_make_the_same_worktree_make_it_once(root, monkeypatch):
     code = git.read_code(root, root / "changes.patch")
     removed, remove = [], worktree.remove
     monkeypatch.setattr(worktree, "remove", lambda root, folder: removed.append(folder) or remove(root, folder))
@@ -124,7 +124,7 @@ def test_of_two_that_make_the_same_worktree_the_second_waits_and_takes_it_as_it_
     assert len(removed) == 1
 
 
-def test_worktrees_are_made_side_by_side(root):
+def test_two_processes_make_two_worktrees_at_once(root):
     script = f"""
 import sys
 from pathlib import Path
@@ -138,13 +138,13 @@ worktree.make(root, root / "runs" / name, git.read_code(root, root / "runs" / (n
     assert files(root / "runs" / "one") == files(root / "runs" / "two") == files(root)
 
 
-def test_a_commit_that_git_does_not_have_is_said_with_where_to_get_it(root):
+def test_the_error_of_a_missing_commit_says_where_to_get_it(root):
     (root / "empty").touch()
     with pytest.raises(UserError, match=r"commit 0123456789.* is not in this repository\. Get it: git fetch --all"):
         worktree.make(root, root / "runs" / "one", git.Code("0123456789" * 4, root / "empty", ""))
 
 
-def test_a_patch_that_does_not_fit_leaves_no_worktree_to_be_taken_for_whole(root):
+def test_a_patch_that_does_not_apply_leaves_no_worktree_that_looks_complete(root):
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
     code = git.read_code(root, root / "changes.patch")
     code.patch.write_text(code.patch.read_text().replace("-one = 1", "-one = 7"))
@@ -153,7 +153,7 @@ def test_a_patch_that_does_not_fit_leaves_no_worktree_to_be_taken_for_whole(root
             worktree.make(root, root / "runs" / "one", code)
 
 
-def test_a_worktree_uses_the_cache_and_the_runs_of_the_checkout(root):
+def test_a_worktree_and_its_checkout_share_cached_stages(root):
     checkout = copy(root)
     assert "is cached - skipping" in run(checkout, "dvc", "repro")
     assert (checkout / "outputs" / "model").read_text() == (root / "outputs" / "model").read_text()
@@ -165,7 +165,7 @@ def test_a_worktree_uses_the_cache_and_the_runs_of_the_checkout(root):
     assert "is cached - skipping" in run(root, "dvc", "repro")
 
 
-def test_what_is_shared_is_the_checkouts(root):
+def test_work_shared_of_a_worktree_is_the_checkouts(root):
     checkout = copy(root)
     for _ in range(2):
         worktree.share(root, checkout)
@@ -218,7 +218,7 @@ def test_every_file_that_dvc_yaml_takes_from_the_parameters_is_linked():
 
 
 @pytest.mark.parametrize("path", ["rows.jsonl", "../outside.jsonl"])
-def test_dvc_takes_such_a_link_for_the_file_and_sees_it_change(root, tmp_path, path):
+def test_dvc_follows_such_a_link_and_notices_a_change(root, tmp_path, path):
     (root / path).write_text("rows\n")
     checkout = copy(root)
     section = {"path": path}

@@ -39,13 +39,13 @@ def standing_for_torch(folder, **version):
         ({}, "cpu", "2.13.0+of.somebody, built for CPUs"),
     ],
 )
-def test_a_build_is_known_by_torchs_version_file(checkout, tmp_path, version, kind, told):
+def test_the_build_is_read_from_torchs_version_file(checkout, tmp_path, version, kind, told):
     path = standing_for_torch(tmp_path / "other", **version)
     done = run(checkout, "torch", "--expect", kind, PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (0, f"ok    torch  {told}\n")
 
 
-def test_a_package_that_is_not_the_locks_is_yellow_and_named_and_one_that_the_project_cannot_use_is_red(checkout, line):
+def test_another_version_than_the_locks_is_yellow_and_than_pyprojects_is_red(checkout, line):
     lock, project = checkout / "requirements" / "default.txt", checkout / "pyproject.toml"
     assert line("lock").mark != "fail"
     lock.write_text("# pins\nmatplotlib==0.1\nno-such-package==1.0\npyyaml==0.1 ; python_version < '3'\n")
@@ -62,21 +62,21 @@ def test_a_package_that_is_not_the_locks_is_yellow_and_named_and_one_that_the_pr
     assert line("lock").found.startswith(f"not what pyproject.toml asks for: mlflow {mlflow} (==0.1)")
 
 
-def test_many_packages_that_differ_are_counted_and_the_first_named(checkout, line):
+def test_of_many_packages_that_differ_the_first_are_named_and_all_are_counted(checkout, line):
     (checkout / "requirements" / "default.txt").write_text("".join(f"no-such-{number}==1\n" for number in range(9)))
     found = line("lock").found
     assert found.startswith("9 of 9 packages differ")
     assert found.endswith("no-such-4 missing (==1) and 4 more")
 
 
-def test_amds_torch_goes_with_its_own_lock_which_is_installed_without_resolving(checkout, line, monkeypatch):
+def test_a_rocm_torch_is_compared_with_its_own_lock_which_is_installed_without_resolving(checkout, line, monkeypatch):
     (checkout / "requirements" / "rocm.txt").write_text("no-such-package==1.0\n")
     monkeypatch.setattr(machine, "torch_build", lambda: machine.Build("rocm", ""))
     assert line("lock").found.startswith("1 of 1 packages differ from requirements/rocm.txt")
     assert line("lock").fix.endswith("uv pip install --no-deps --requirement requirements/rocm.txt")
 
 
-def test_a_tool_or_a_torch_that_is_not_installed_is_red_with_the_command_that_brings_it(line, monkeypatch):
+def test_a_missing_tool_or_torch_is_red_with_the_command_that_installs_it(line, monkeypatch):
     monkeypatch.setattr(environment, "TOOLS", ("mlflow", "no-such-tool"))
     monkeypatch.setattr(machine, "torch_build", lambda: None)
     assert line("tools").mark == line("torch").mark == "fail"
@@ -84,7 +84,7 @@ def test_a_tool_or_a_torch_that_is_not_installed_is_red_with_the_command_that_br
     assert line("torch").fix == environment.INSTALL_TORCH["cpu"]
 
 
-def test_a_python_that_the_project_does_not_take_is_red(checkout, line):
+def test_a_python_that_the_project_does_not_support_is_red(checkout, line):
     assert line("python").mark == "ok"
     project = checkout / "pyproject.toml"
     project.write_text(re.sub(r'requires-python = ".*"', 'requires-python = ">=3.99"', project.read_text()))
@@ -101,7 +101,7 @@ def test_a_checkout_without_a_commit_is_red(checkout, line):
     assert "does not have any commits" in subprocess.run(asks, shell=True, capture_output=True, text=True).stderr
 
 
-def test_telemetry_that_a_person_switched_on_is_yellow_and_named(line, monkeypatch):
+def test_telemetry_that_a_person_turned_on_is_yellow(line, monkeypatch):
     for name in telemetry.OFF:
         monkeypatch.delenv(name, raising=False)
     assert line("telemetry").mark == "ok"
@@ -121,7 +121,7 @@ def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path)
 
 
 @pytest.mark.stage
-def test_the_folders_of_nltk_are_those_that_nltk_has(monkeypatch, tmp_path):
+def test_nltks_folders_are_the_same_as_in_nltk_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("NLTK_DATA", f"~/mine{os.pathsep}{tmp_path}")
     script = "import nltk; print(*nltk.data.path, sep='\\n')"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split("\n")
@@ -129,7 +129,7 @@ def test_the_folders_of_nltk_are_those_that_nltk_has(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("little", "gib", "mark"), [(2**60, 1, "warn"), (2**60, 2**60, "fail"), (1, 1, "ok")])
-def test_little_room_is_yellow_and_hardly_any_red(monkeypatch, tmp_path, little, gib, mark):
+def test_little_free_space_is_yellow_and_almost_none_is_red(monkeypatch, tmp_path, little, gib, mark):
     monkeypatch.setattr(environment, "_LITTLE", little)
     monkeypatch.setattr(environment, "GIB", gib)
     assert environment.check_disk(Asked(tmp_path)).mark == mark

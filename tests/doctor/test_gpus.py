@@ -46,7 +46,7 @@ def test_gpus_are_counted_with_their_memory(told):
 @pytest.mark.parametrize(
     ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("rocm", (), "fail"), (None, ("rocm",), "fail")]
 )
-def test_a_gpu_build_that_sees_none_is_red_where_one_is_expected_or_its_driver_is_loaded(told, expect, drivers, mark):
+def test_a_gpu_build_without_a_gpu_is_red_if_one_is_expected_or_its_driver_is_loaded(told, expect, drivers, mark):
     line = told("rocm", CARDS.format(count=0), expect, drivers)
     assert line.mark == mark
     assert "CPU cores" in line.found
@@ -56,7 +56,7 @@ def test_a_gpu_build_that_sees_none_is_red_where_one_is_expected_or_its_driver_i
 @pytest.mark.parametrize(
     ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("cuda", (), "fail"), (None, ("cuda",), "warn")]
 )
-def test_a_cpu_build_is_not_asked_and_a_gpu_that_it_leaves_unused_is_said(told, expect, drivers, mark):
+def test_a_cpu_build_is_not_asked_and_an_unused_gpu_is_reported(told, expect, drivers, mark):
     line = told("cpu", "raise SystemExit('asked')", expect, drivers)
     assert line.mark == mark
     assert line.fix == ("" if mark == "ok" else environment.INSTALL_TORCH["cuda"])
@@ -75,14 +75,14 @@ def test_a_torch_that_does_not_start_or_hangs_is_red(told, monkeypatch, tmp_path
 
 
 @pytest.mark.skipif(machine.torch_build().kind != "cpu", reason="torch is built for a GPU here")
-def test_without_a_gpu_there_is_sdpa_and_nothing_is_started_to_say_so(monkeypatch, tmp_path):
+def test_a_cpu_build_has_sdpa_and_starts_no_process(monkeypatch, tmp_path):
     monkeypatch.setattr(gpus, "_in_own_process", None)
     line = gpus.check_attention(Asked(tmp_path))
     assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
 
 
 @pytest.mark.stage
-def test_kernels_are_run_and_those_that_a_cpu_has_not_are_not_claimed(monkeypatch, tmp_path):
+def test_kernels_are_run_and_a_cpu_has_none_of_a_gpus(monkeypatch, tmp_path):
     import torch
 
     ran = gpus.kernels("cpu")
@@ -99,7 +99,7 @@ def test_kernels_are_run_and_those_that_a_cpu_has_not_are_not_claimed(monkeypatc
 
 
 @pytest.mark.parametrize(("varlen", "mark"), [(True, "ok"), (False, "warn")])
-def test_of_a_gpu_each_kernel_that_ran_is_told_and_packed_rows_want_varlen(monkeypatch, tmp_path, varlen, mark):
+def test_each_kernel_that_ran_on_a_gpu_is_listed_and_packed_rows_need_varlen(monkeypatch, tmp_path, varlen, mark):
     monkeypatch.setattr(machine, "torch_build", lambda: Build("cuda", "cuda"))
     ran = {"flash": True, "cuDNN": False, "efficient": True, "varlen": varlen, "flash-attn": False}
     monkeypatch.setattr(gpus, "_in_own_process", lambda _: dict(ran))
@@ -109,13 +109,13 @@ def test_of_a_gpu_each_kernel_that_ran_is_told_and_packed_rows_want_varlen(monke
     assert "flex_attention not tried" in line.found
 
 
-def test_flash_attn_is_claimed_where_it_ran(monkeypatch, tmp_path):
+def test_flash_attn_is_listed_if_it_ran(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "torch_build", lambda: Build("cuda", "cuda"))
     monkeypatch.setattr(gpus, "_in_own_process", lambda _: {"varlen": True, "flash-attn": True})
     assert gpus.check_attention(Asked(tmp_path)).found.startswith("sdpa (varlen); flash_attention_2;")
 
 
-def test_without_torch_both_are_said(monkeypatch, tmp_path):
+def test_without_torch_both_checks_fail(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "torch_build", lambda: None)
     assert gpus.check_attention(Asked(tmp_path)).mark == "fail"
     assert gpus.check_devices(Asked(tmp_path, "cuda")).mark == "fail"

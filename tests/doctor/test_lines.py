@@ -30,7 +30,7 @@ def checked(done):
     return {line.pop("check"): line for line in json.loads(done.stdout)}
 
 
-def test_a_machine_that_can_run_the_demo_has_no_red_line_and_every_line_is_told(checkout):
+def test_a_machine_that_can_run_the_demo_has_every_line_and_no_red_one(checkout):
     done = run(checkout, "--json")
     found = checked(done)
     assert list(found) == [
@@ -77,13 +77,13 @@ def test_marks_are_coloured_on_a_terminal_alone(checkout):
     assert "\x1b" not in run(checkout, "telemetry").stdout
 
 
-def test_a_check_that_is_not_there_is_refused_with_those_that_are(checkout):
+def test_an_unknown_check_is_refused_with_the_known_ones(checkout):
     done = tunetrail(checkout, "doctor", "trackign")
     assert done.returncode == 2
     assert "'tracking'" in done.stderr
 
 
-def test_the_build_that_is_here_may_be_expected_and_no_other(checkout):
+def test_only_the_installed_build_may_be_expected(checkout):
     assert checked(tunetrail(checkout, "doctor", "torch", "--json", "--expect", HERE))["torch"]["mark"] == "ok"
     done = tunetrail(checkout, "doctor", "torch", "--expect", ELSEWHERE)
     assert done.returncode == 1
@@ -91,13 +91,13 @@ def test_the_build_that_is_here_may_be_expected_and_no_other(checkout):
 
 
 @pytest.mark.skipif(HERE != "cpu", reason="torch is built for a GPU here")
-def test_a_gpu_that_is_expected_and_not_here_is_a_red_line(checkout):
+def test_an_expected_gpu_that_is_missing_is_red(checkout):
     done = run(checkout, "--expect", "cuda", "--json")
     assert done.returncode == 1
     assert [name for name, line in checked(done).items() if line["mark"] == "fail"] == ["torch", "devices"]
 
 
-def test_a_check_that_breaks_is_a_red_line_with_the_exceptions_name_and_nothing_of_its_message(checkout):
+def test_a_check_that_raises_is_a_red_line_with_the_exceptions_type_and_not_its_message(checkout):
     def odd(_):
         raise LookupError("sesame")
 
@@ -167,7 +167,7 @@ def refusing():
     ],
 )
 @pytest.mark.stage
-def test_no_secret_is_ever_told(checkout, refusing, shape):
+def test_no_secret_is_ever_printed(checkout, refusing, shape):
     url = shape.format(refusing)
     (checkout.parent / "hub").mkdir(exist_ok=True)
     (checkout.parent / "hub" / "token").write_text("hf_Zyzzyva9")

@@ -84,7 +84,7 @@ def tracked(monkeypatch, tmp_path):
     return line
 
 
-def test_a_tracking_server_is_told_with_its_version_and_the_one_here(tracked, serve):
+def test_the_line_of_a_tracking_server_has_its_version_and_the_one_here(tracked, serve):
     server, here = serve(MLFLOW), importlib.metadata.version("mlflow")
     line = tracked(f"http://{server.place}/")
     assert (line.mark, line.found) == ("ok", f"http://{server.place} answers: MLflow {here} (here {here})")
@@ -102,14 +102,14 @@ def test_a_tracking_server_is_told_with_its_version_and_the_one_here(tracked, se
         ("sqlite:///:memory:", "in memory"),
     ],
 )
-def test_what_can_be_no_stores_address_is_red_and_nothing_is_asked(tracked, serve, address, says):
+def test_an_impossible_store_address_is_red_and_nothing_is_asked(tracked, serve, address, says):
     line = tracked(address.format(serve(MLFLOW).place))
     assert line.mark == "fail"
     assert says in line.found
     assert "s3cret" not in line.found
 
 
-def test_white_space_around_an_address_is_none_of_it(tracked, serve):
+def test_white_space_around_an_address_is_ignored(tracked, serve):
     assert tracked(f" http://{serve(MLFLOW).place}\n").mark == "ok"
 
 
@@ -126,7 +126,7 @@ def test_white_space_around_an_address_is_none_of_it(tracked, serve):
         ),
     ],
 )
-def test_what_is_no_tracking_server_or_lets_nobody_in_is_red(tracked, serve, answers, told, fix):
+def test_another_server_or_one_that_refuses_is_red(tracked, serve, answers, told, fix):
     line = tracked(f"http://{serve(answers).place}")
     assert line.mark == "fail"
     assert told in line.found
@@ -181,7 +181,7 @@ def test_credentials_do_not_follow_a_redirection_to_another_server(tracked, serv
     assert set(other.given) == {None}
 
 
-def test_a_certificate_that_python_does_not_know_is_yellow(tracked, serve, tmp_path):
+def test_an_untrusted_certificate_is_yellow(tracked, serve, tmp_path):
     if not shutil.which("openssl"):
         pytest.skip("no openssl to make a certificate with")
     words = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 -keyout key.pem -out cert.pem"
@@ -194,7 +194,7 @@ def test_a_certificate_that_python_does_not_know_is_yellow(tracked, serve, tmp_p
     assert (line.mark, line.found) == ("warn", f"https://{server.place}: its certificate is not trusted by this Python")
 
 
-def test_a_store_that_is_not_asked_is_said(tracked):
+def test_the_line_of_a_database_server_says_that_it_is_not_asked(tracked):
     line = tracked("postgresql://me:secret@host/mlflow")
     assert (line.mark, line.fix) == ("warn", "tunetrail ls asks it")
 
@@ -206,7 +206,7 @@ def test_the_checkouts_own_store_is_made_by_the_first_run(tracked, tmp_path):
 
 
 @pytest.mark.stage
-def test_a_store_of_this_mlflow_is_well_and_one_of_another_is_red_with_the_way_out(root):
+def test_a_store_of_another_mlflow_is_red_with_the_fix(root):
     file, newest = root / "mlflow.db", outage.schemas()[0]
     line = services.check_tracking(Asked(root))
     assert (line.mark, line.found) == ("ok", f"{file}, 0 runs, schema {newest}")
@@ -221,7 +221,7 @@ def test_a_store_of_this_mlflow_is_well_and_one_of_another_is_red_with_the_way_o
         assert version in line.found
 
 
-def test_a_file_that_is_no_store_and_a_folder_that_is_not_there_are_red(tracked, tmp_path):
+def test_a_file_that_is_not_a_store_and_a_missing_folder_are_red(tracked, tmp_path):
     (tmp_path / "mlflow.db").write_text("no database at all, but long enough to look at")
     assert "is not an MLflow store" in tracked().found
     with closing(sqlite3.connect(tmp_path / "other.db")) as store, store:
@@ -251,13 +251,13 @@ def keep(folder, repo_id, revision, files):
 
 
 @pytest.mark.parametrize(("status", "mark"), [(200, "ok"), (401, "ok"), (404, "ok"), (403, "warn"), (502, "warn")])
-def test_a_hub_that_answers_is_reached_unless_something_before_it_refuses(hub, status, mark):
+def test_a_hub_that_answers_is_ok_unless_a_proxy_refuses(hub, status, mark):
     server, _ = hub()
     server.answers["/"] = server.answers[""] = (status, "")
     assert hub()[1].mark == mark
 
 
-def test_a_hub_that_is_gone_is_yellow_with_what_can_be_done_without(hub, monkeypatch):
+def test_an_unreachable_hub_is_yellow_with_what_works_without_it(hub, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setattr(constants, "ENDPOINT", "http://{}:{}".format(*listener.getsockname()))
     line = hub()[1]
@@ -266,7 +266,7 @@ def test_a_hub_that_is_gone_is_yellow_with_what_can_be_done_without(hub, monkeyp
     assert "model=local" in line.fix
 
 
-def test_offline_the_hub_is_not_asked_and_what_its_cache_has_whole_is_named(hub, monkeypatch, tmp_path):
+def test_offline_the_hub_is_not_asked_and_what_is_complete_in_its_cache_is_listed(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     server, line = hub()
     assert (line.mark, server.given) == ("warn", [])
@@ -284,7 +284,7 @@ def test_offline_the_hub_is_not_asked_and_what_its_cache_has_whole_is_named(hub,
     assert "model=llama3_8b, model=smollm2_135m" in hub()[1].found
 
 
-def test_tokens_are_there_or_not_and_a_pair_is_of_use_together_only(monkeypatch, tmp_path):
+def test_tokens_are_set_or_not_and_a_pair_only_together(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     line = services.check_tokens(Asked(tmp_path))
     assert line.mark == "warn"
@@ -315,7 +315,7 @@ def remote(tmp_path):
     return line
 
 
-def test_a_checkout_without_a_remote_is_told_how_to_add_one_by_which_dvc_then_has_it(remote, tmp_path):
+def test_the_fix_of_a_missing_remote_adds_one(remote, tmp_path):
     line = remote("")
     assert line.mark == "warn"
     words = line.fix.partition(" s3://")[0].split()
@@ -324,7 +324,7 @@ def test_a_checkout_without_a_remote_is_told_how_to_add_one_by_which_dvc_then_ha
     assert services.check_remote(Asked(tmp_path)).found == f"storage ({tmp_path / 'far'}), by default storage"
 
 
-def test_remotes_are_named_without_their_passwords_and_one_should_be_the_default(remote):
+def test_remotes_are_listed_without_passwords_and_one_should_be_the_default(remote):
     far = "['remote \"far.away\"']\n    url = https://me:secret@host/secret\n    password = secret\n"
     line = remote(far)
     assert (line.mark, line.found) == ("warn", "far.away (https://host), none of them the default")
@@ -333,13 +333,13 @@ def test_remotes_are_named_without_their_passwords_and_one_should_be_the_default
     assert (line.mark, line.found) == ("ok", "far.away (https://host), by default far.away")
 
 
-def test_a_remote_that_dvc_has_no_package_for_is_red(remote):
+def test_a_remote_whose_package_is_missing_is_red(remote):
     package = "dvc_oss"
     assert not importlib.util.find_spec(package)
     line = remote("['remote \"far\"']\n    url = oss://bucket/path\n")
     assert (line.mark, line.fix.endswith("uv pip install dvc-oss")) == ("fail", True)
 
 
-def test_a_config_that_dvc_does_not_read_is_red_and_none_of_it_is_told(remote):
+def test_a_config_that_dvc_cannot_read_is_red_and_none_of_it_is_printed(remote):
     line = remote("['remote \"far\"']\n    url = secret\n    url = secret\n")
     assert (line.mark, line.found) == ("fail", "DVC cannot read its config")

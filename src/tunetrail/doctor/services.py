@@ -42,11 +42,11 @@ def check_hub(asked: Asked) -> Line:
     """Whether it answers, and which models and files that conf/ pins are in its cache here."""
     from huggingface_hub import constants
 
-    cached = f"in its cache: {', '.join(_pinned_and_cached(asked.root)) or 'nothing that conf/ pins'}"
+    pinned = _pinned_and_cached(asked.root)
+    cached = f"in its cache: {', '.join(pinned) or 'nothing that conf/ pins'}"
     if constants.HF_HUB_OFFLINE:
-        mark = "warn" if cached.endswith("nothing that conf/ pins") else "ok"
         fix = "unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE, or copy the cache from another machine: HF_HOME=FOLDER"
-        return Line(mark, f"not asked (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE); {cached}", fix)
+        return Line("ok" if pinned else "warn", f"not asked (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE); {cached}", fix)
     ((status, answer),) = _get(constants.ENDPOINT)
     if 0 < status < 500 and status not in (403, 407):  # a mirror may have nothing at its root
         return Line("ok", f"{host(constants.ENDPOINT)} answers; {cached}")
