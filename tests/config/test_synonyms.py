@@ -49,15 +49,15 @@ def test_a_batch_may_be_one_devices_or_all_devices(keys):
 def test_a_word_without_a_section_that_means_several_keys_is_a_hint_and_no_command(keys, typed, meanings):
     assert synonyms.unsure(typed, keys) == meanings
     assert synonyms.key(typed, keys) == (meanings[0] if len(meanings) == 1 else None)
-    assert f"Did you mean {' or '.join(meanings)}?" in check.unknown_key(typed, keys)
+    assert f"Did you mean {' or '.join(meanings)}?" in check.unknown(typed, keys).message
 
 
 def test_every_word_of_the_tables_leads_to_a_key_and_is_none_itself(known, keys):
-    for section, words in synonyms._SECTIONS.items():
+    for section, words in synonyms.SECTIONS.items():
         for word, name in words.items():
             assert f"{section}.{name}" in keys, name
             assert word == name.rpartition(".")[2] or f"{section}.{word}" not in keys, word
-    for name, values in synonyms._VALUES.items():
+    for name, values in synonyms.VALUES.items():
         choices = known["properties"]["train"]["properties"][name]["enum"]
         assert set(values.values()) <= set(choices)
         assert not set(values) & set(choices)
