@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from tunetrail.config import check, compose
+from tunetrail.config import check, overrides
 from tunetrail.plan.estimate import architecture, hardware, memory
 from tunetrail.plan.rules import fit
 from tunetrail.units import GIB
@@ -85,7 +85,7 @@ def on(values, name, count=1):
 
 def fixed(composed, known, finding, *words):
     """The values of the command `words`, fixed, each key of them known to its tool."""
-    values = composed(*compose.retyped(list(words), shlex.split(finding.fix)))
+    values = composed(*overrides.replace(list(words), shlex.split(finding.fix)))
     check.check(values, known)
     return values
 

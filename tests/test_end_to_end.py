@@ -19,6 +19,7 @@ from tests.checkouts import SHRUNKEN, clone, left_running, run, start
 from tests.conftest import SHARED
 from tunetrail.checkout import dvc
 from tunetrail.config import check
+from tunetrail.config.params import write as write_params
 from tunetrail.data import records
 from tunetrail.evaluation import results
 from tunetrail.plan.estimate import measured
@@ -204,7 +205,7 @@ def changed(folder, *, params=None, append=None):
         values = yaml.safe_load(before)
         for section, keys in params.items():
             values[section] |= keys
-        check.write(values, folder)
+        write_params(values, folder)
     elif append:
         file.write_text(before + "\n# changed\n")
     said = run(folder, "dvc", "repro", "--dry").stdout

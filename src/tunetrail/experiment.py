@@ -12,7 +12,7 @@ from typing import Any
 
 from tunetrail import UserError, answers, events, machine
 from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
-from tunetrail.config import canonical, check, inputs, schema
+from tunetrail.config import canonical, check, inputs, params, schema
 from tunetrail.data import sources
 from tunetrail.evaluation import instructions
 from tunetrail.plan import acceptance
@@ -58,7 +58,7 @@ def run_experiment(
         with mlflow_run.run(root, values["name"], params=check.flatten(values)) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
-            check.write(values, root)
+            params.write(values, root)
             run.params(check.flatten(values))
             run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
             run.tags({"code.digest": code.digest})

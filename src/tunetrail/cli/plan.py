@@ -13,6 +13,7 @@ import click
 from tunetrail import UserError, experiment
 from tunetrail.checkout import git
 from tunetrail.config import canonical, check, compose, implied, inputs, schema
+from tunetrail.config.overrides import validate
 from tunetrail.units import size
 
 _HELP = """Predict what a run will take before it costs anything, and refuse one that would be wasted.
@@ -40,7 +41,7 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
         return
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     words, root = list(overrides), git.root()
-    compose.check_words(words)
+    validate(words)
     if alone := [word for word in words if word.startswith("-")]:
         raise UserError(f"{alone[0]}: no such option of `tunetrail plan`. It takes overrides, --json, --plot and --devices.")
     place, known = plot.resolve() if plot else None, schema.params()

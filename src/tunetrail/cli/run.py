@@ -13,6 +13,7 @@ import click
 from tunetrail import UserError, answers, experiment
 from tunetrail.checkout import git
 from tunetrail.config import check, compose, grid, implied, params, schema, secret
+from tunetrail.config.overrides import validate
 
 _RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
 
@@ -35,45 +36,32 @@ the checkout's root. Groups and their options are the folders and files in conf/
 @click.command("run", help=_RUN_HELP, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @click.option("--overrides", "more", default="", help="More overrides in one word, as `mlflow run -P` hands them on.")
-@click.option("--params", "composed", type=click.Path(path_type=Path), help="Compose nothing; run this params.yaml.")
+@click.option("--params", "file", type=click.Path(path_type=Path), help="Compose nothing; run this params.yaml.")
 @click.option("--force", is_flag=True, help="Run every stage, also one that has not changed, on the data that are here.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def command(overrides: tuple[str, ...], more: str, composed: Path | None, force: bool, debug: bool) -> None:
-    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(stop, lambda number, _: sys.exit(128 + number))
+def command(overrides: tuple[str, ...], more: str, file: Path | None, force: bool, debug: bool) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     click.get_current_context().parent.params["debug"] |= debug
-    words, root = [*overrides, *split(more)], git.root()
-    if composed:
-        if not composed.is_file():
-            raise UserError(f"--params {composed}: no such file. Give the params.yaml of a run.")
-        if words:
-            secret.refuse_text(words[0])
-            raise UserError(f"--params {composed} is composed already. Leave out {words[0]}, or change the file.")
-        experiment.run_experiment(params.load(composed), root, force)
+    root = git.root()
+    words = [*overrides, *_split(more)]
+    if file:
+        _run_file(file, words, root, force)
     elif {"-m", "--multirun"} & set(words):
-        from tunetrail.sweep import parent  # MLflow takes seconds to import
-
-        compose.check_words(words, multirun=True)
-        alone = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
-        if alone:
-            raise UserError(f"{alone[0]} is for one experiment, and -m for many. Leave out one of them.")
-        known = schema.params()
-        os.chdir(root)
-        words, notes = implied.complete(root, words)
-        with compose.explained(root, words, known):
-            grid.check_jobs(root, words, known, lambda values: experiment.refuse(values, root))
-        click.echo("".join(f"{note}\n" for note in notes), nl=False)
-        answers.close()
-        parent.run(root, words, lambda place, job: run_composed([*words, f"hydra.sweep.dir={place}"], root, job))
+        _run_sweep(words, root, force)
     else:
-        compose.check_words(words)
-        whole, notes = implied.complete(root, words)
-        run_composed(whole, root, lambda cfg: experiment.run_experiment(check.resolve(cfg), root, force, words, notes))
+        validate(words)
+        completed, notes = implied.complete(root, words)
+
+        def run(cfg: Any) -> None:
+            experiment.run_experiment(check.resolve(cfg), root, force, words, notes)
+
+        compose.run_composed(root, completed, schema.params(), run)
 
 
-def split(overrides: str) -> list[str]:
-    """Overrides in one word, taken apart as a shell would."""
+def _split(overrides: str) -> list[str]:
+    """Split overrides in one word as a shell would."""
     try:
         return shlex.split(overrides)
     except ValueError as error:
@@ -81,22 +69,31 @@ def split(overrides: str) -> list[str]:
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
-def run_composed(overrides: list[str], root: Path, job: Callable[[Any], float | None]) -> None:
-    """Have Hydra compose the experiment and call `job` with it: once, or with -m for each job, where its launcher will."""
-    import hydra
+def _run_file(file: Path, words: list[str], root: Path, force: bool) -> None:
+    if not file.is_file():
+        raise UserError(f"--params {file}: no such file. Give the params.yaml of a run.")
+    if words:
+        secret.refuse_text(words[0])
+        raise UserError(f"--params {file} is composed already. Leave out {words[0]}, or change the file.")
+    experiment.run_experiment(params.load(file), root, force)
 
+
+def _run_sweep(words: list[str], root: Path, force: bool) -> None:
+    from tunetrail.sweep import parent  # MLflow takes seconds to import
+
+    validate(words, multirun=True)
+    options = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
+    if options:
+        raise UserError(f"{options[0]} is for one experiment, and -m for many. Leave out one of them.")
+    known = schema.params()
     os.chdir(root)
-    sys.argv = ["tunetrail run", *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving with code 1
-    fault: list[UserError] = []
+    words, notes = implied.complete(root, words)
+    with compose.explained(root, words, known):
+        grid.check_jobs(root, words, known, lambda values: experiment.refuse(values, root))
+    click.echo("".join(f"{note}\n" for note in notes), nl=False)
+    answers.close()
 
-    def call(cfg: Any) -> float | None:
-        try:
-            return job(cfg)
-        except UserError as error:  # Hydra would print a heading of its own over it
-            fault.append(error)
+    def run_jobs(folder: Path, job: Callable[[Any], float | None]) -> None:
+        compose.run_composed(root, [*words, f"hydra.sweep.dir={folder}"], known, job)
 
-    with compose.explained(root, overrides, schema.params()):
-        hydra.main(config_path=str(root / "conf"), config_name="config")(call)()
-    if fault:
-        raise fault[0]
+    parent.run(root, words, run_jobs)

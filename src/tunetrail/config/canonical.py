@@ -1,15 +1,14 @@
-"""Values as a person may write them -> as the tool that reads them has them: today's names, numbers that are numbers.
+"""Values as a person may write them -> as the tool will read them: current names, numbers instead of text.
 
-Pydantic takes "2e-5" for a number and true for 1, and a field by an older name. What this package computes from a section,
-and what it records, is what the tool will have. The schema marks where that holds: with `lenient` a section that pydantic
-reads, with `same_as` a second name (`axolotl_schema`).
+Pydantic takes "2e-5" as a number, true as 1, and a field by an older name. This package computes and records what the tool
+will read. The schema says where: `lenient` marks a section that pydantic reads, `same_as` a second name (`axolotl_schema`).
 """
 
 import re
 from typing import Any
 
 Schema = dict[str, Any]
-# Names of this package's own that conf/ had before, and a params.yaml or a record of then still has.
+# Names of this package's own in a params.yaml or a record of an earlier version.
 _EARLIER = {
     "tunetrail.live.HistoryPlugin": "tunetrail.training.plugin.HistoryPlugin",
     "src/tunetrail/world.py": "src/tunetrail/data/world.py",
@@ -22,12 +21,12 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def read(values: Any, schema: Schema) -> Any:
-    """`values` anew, as the tools will have them. What does not agree with the schema stays as it is, for `config.check`."""
+    """Return a copy of `values` as the tools will read them. What does not fit the schema is left for `check`."""
     return _read(renamed(values), schema, schema.get("$defs", {}), False)
 
 
 def renamed(values: Any) -> Any:
-    """`values` anew, with today's names for what an earlier version of this package called otherwise."""
+    """Return a copy of `values` with the current names of what an earlier version of this package called otherwise."""
     if isinstance(values, dict):
         return {key: renamed(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -36,46 +35,49 @@ def renamed(values: Any) -> Any:
 
 
 def options(schema: Schema, definitions: Schema) -> list[Schema]:
-    """The alternatives of a schema, or it alone, with what they refer to in place of the reference."""
+    """Return the alternatives of a schema, or the schema alone, with references resolved."""
     if "$ref" in schema:
         return options(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
-        return [one for part in schema["anyOf"] for one in options(part, definitions)]
+        return [option for part in schema["anyOf"] for option in options(part, definitions)]
     return [schema]
 
 
 def _read(value: Any, schema: Schema, definitions: Schema, lenient: bool) -> Any:
-    found = options(schema, definitions)
-    lenient = lenient or any(one.get("lenient") for one in found)
+    alternatives = options(schema, definitions)
+    lenient = lenient or any(option.get("lenient") for option in alternatives)
     if isinstance(value, dict):
-        return _section(value, [one["properties"] for one in found if "properties" in one], definitions, lenient)
+        declared = [option["properties"] for option in alternatives if "properties" in option]
+        return _section(value, declared, definitions, lenient)
     if isinstance(value, list):
-        items = {"anyOf": [one["items"] for one in found if isinstance(one.get("items"), dict)]}
+        items = {"anyOf": [option["items"] for option in alternatives if isinstance(option.get("items"), dict)]}
         return [_read(part, items, definitions, lenient) if items["anyOf"] else part for part in value]
-    return _scalar(value, found) if lenient else value
+    return _scalar(value, alternatives) if lenient else value
 
 
 def _section(values: dict[str, Any], declared: list[Schema], definitions: Schema, lenient: bool) -> dict[str, Any]:
-    """The keys by today's names; where both names have a value, which differ, both stay."""
-    made: dict[str, Any] = {}
+    """Return the section with current names. Two names of one key with different values both stay, for `check`."""
+    result: dict[str, Any] = {}
     for key, value in values.items():
         part = next((properties[key] for properties in declared if key in properties), None)
         value = _read(value, part, definitions, lenient) if part is not None else value
         name = part.get("same_as", key) if part else key
-        other = made.get(name) if name in made else values.get(name) if name != key else None
         if name == key:
-            made[key] = value if value is not None or key not in made else made[key]
-        elif other is None or value is None or other == value:
-            made[name] = value if other is None else other
+            if value is not None or key not in result:
+                result[key] = value
+            continue
+        other = result[name] if name in result else values.get(name)
+        if other is None or value is None or other == value:
+            result[name] = value if other is None else other
         else:
-            made[key] = value
-    return made
+            result[key] = value
+    return result
 
 
-def _scalar(value: Any, found: list[Schema]) -> Any:
-    """The value as one of the types that `found` has, where it is of none and pydantic would make it one."""
-    types = {one.get("type") for one in found}
-    if any(not one or _has(value, one) for one in found):
+def _scalar(value: Any, alternatives: list[Schema]) -> Any:
+    """Convert the value to a type of the alternatives as pydantic would, if it has none of their types."""
+    types = {option.get("type") for option in alternatives}
+    if any(not option or _fits(value, option) for option in alternatives):
         return value
     if isinstance(value, str):
         text = value.strip()
@@ -94,8 +96,8 @@ def _scalar(value: Any, found: list[Schema]) -> Any:
     return value
 
 
-def _has(value: Any, schema: Schema) -> bool:
-    """Whether a scalar is what an alternative takes, as far as its type, or the list of its values, says."""
+def _fits(value: Any, schema: Schema) -> bool:
+    """Return whether a scalar has the type of an alternative, or is one of its listed values."""
     if "enum" in schema or "const" in schema:
         return value in schema.get("enum", [schema.get("const")])
     kinds = {"string": (str,), "boolean": (bool,), "null": (type(None),), "integer": (int,), "number": (int, float)}

@@ -1,6 +1,6 @@
-"""What Hydra composed -> params.yaml: resolved, every key known to the tool that owns it, no secret in it.
+"""A composed config -> plain values, and every key that is unknown, missing, of a wrong type or a secret.
 
-Not covered: whether the tools accept the values together; each says so itself when its stage begins.
+Not covered: whether the values go together (`inputs`, `contradictions`), which each tool checks itself as well.
 """
 
 import difflib
@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,60 +15,57 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from tunetrail import UserError
-from tunetrail.config import canonical, params, secret, synonyms
+from tunetrail.config import canonical, secret, synonyms
+from tunetrail.config.canonical import Schema
 
-Schema = dict[str, Any]
-
-# JSON Schema takes 8.0 for an integer; the tools slice and count with it.
-_WHOLE = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-_VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_WHOLE)
-
-HEADING = "# Composed by `tunetrail run` from conf/; the stages read it, DVC compares it. Edit conf/, not this file.\n"
+# JSON Schema takes 8.0 as an integer; the tools slice and count with it.
+_STRICT = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+_VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_STRICT)
+_LISTED = 20  # keys of a section that an error lists
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One key that is wrong, in a sentence or two. Where nobody reads it: `unknown`, and `instead` the key that means the
-    same, which is no guess."""
+    """One key that is wrong. `unknown`: no tool reads it; `instead` is then the key with the same meaning, if there is one
+    for certain."""
 
     key: str
-    says: str
+    message: str
     unknown: bool = False
     instead: str | None = None
 
 
 class Refused(UserError):
-    """Every fault of a config, a line each; `values` is what was composed of the rest, where that is known."""
+    """Every fault of a config, a line each; `values` is what the rest composes to, if known."""
 
     def __init__(self, faults: list[Fault], values: dict[str, Any] | None = None) -> None:
-        super().__init__("\n".join(fault.says for fault in faults))
-        self.faults, self.values = faults, values or {}
+        super().__init__("\n".join(fault.message for fault in faults))
+        self.faults = faults
+        self.values = values or {}
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The composed config as plain values.
+    """Return the composed config as plain values.
 
     Raises:
-        UserError: a value that must be given is not, an interpolation cannot be resolved, or one takes a secret.
+        UserError: a mandatory value is missing, an interpolation cannot be resolved, or one takes a secret.
     """
     secret.refuse(flatten(OmegaConf.to_container(cfg)))
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        key = error.full_key
-        raise UserError(f"{key} has no value. Give one on the command line: {key}=...") from None
     except OmegaConfBaseException as error:
-        if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
-            raise UserError(f"{missing[1]} has no value. Give one on the command line: {missing[1]}=...") from None
+        missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+        key = error.full_key if isinstance(error, MissingMandatoryValue) else missing and missing[1]
+        if key:
+            raise UserError(f"{key} has no value. Give one on the command line: {key}=...") from None
         raise UserError(str(error).partition("\n")[0]) from None
 
 
 def check(values: dict[str, Any], schema: Schema) -> None:
-    """Check every key and type against the schema, as the tools will have them (`canonical`).
+    """Check every key and type against the schema, as the tools will read them (`canonical`).
 
     Raises:
-        Refused: naming each key that is unknown (with the one that was meant, where that is known, or the nearest), missing
-            or of a wrong type, or that is no finite number.
+        Refused: naming each key that is unknown, missing, of a wrong type or not a finite number.
         UserError: naming a key that holds a secret.
     """
     flat = flatten(values)
@@ -84,7 +80,7 @@ def check(values: dict[str, Any], schema: Schema) -> None:
 
 
 def _causes(error: jsonschema.ValidationError) -> list[jsonschema.ValidationError]:
-    """Of the alternatives of an anyOf, what is wrong with the one of the right kind that finds the least wrong."""
+    """Return the errors of that alternative of an anyOf that fits best: of the right type, with the fewest errors."""
     if not error.context:
         return [error]
     alternatives: dict[int, list[jsonschema.ValidationError]] = {}
@@ -92,145 +88,117 @@ def _causes(error: jsonschema.ValidationError) -> list[jsonschema.ValidationErro
         alternatives.setdefault(cause.relative_schema_path[0], []).append(cause)
 
     def misfit(causes: list[jsonschema.ValidationError]) -> tuple[bool, int]:
-        wrong_kind = any(one.validator == "type" and one.absolute_path == error.absolute_path for one in causes)
-        return wrong_kind, sum(len(_unknown(one)) or 1 for one in causes)
+        wrong_type = any(cause.validator == "type" and cause.absolute_path == error.absolute_path for cause in causes)
+        return wrong_type, sum(len(_undeclared(cause)) or 1 for cause in causes)
 
     return [part for cause in min(alternatives.values(), key=misfit) for part in _causes(cause)]
 
 
-def _unknown(error: jsonschema.ValidationError) -> list[str]:
-    extra = error.validator == "additionalProperties"
-    return sorted(set(error.instance) - set(error.schema["properties"])) if extra else []
+def _undeclared(error: jsonschema.ValidationError) -> list[str]:
+    """Return the names of a section that its schema does not declare, if that is the error."""
+    if error.validator != "additionalProperties":
+        return []
+    return sorted(set(error.instance) - set(error.schema["properties"]))
 
 
 def _faults(error: jsonschema.ValidationError, schema: Schema) -> Iterator[Fault]:
-    place = ".".join(map(str, error.absolute_path))
+    path = ".".join(map(str, error.absolute_path))
     if error.validator == "additionalProperties":
-        # A list's items are no keys of the whole, and their own are known here alone.
-        known = known_keys(schema) + [f"{place}.{key}".strip(".") for key in error.schema["properties"]]
-        for key in _unknown(error):
-            yield unknown(f"{place}.{key}".strip("."), known)
+        # The keys of a list's items are not among `known_keys`; the error has them.
+        known = known_keys(schema) + [f"{path}.{key}".strip(".") for key in error.schema["properties"]]
+        for key in _undeclared(error):
+            yield unknown(f"{path}.{key}".strip("."), known)
     elif error.schema.get("retired"):
-        meant = synonyms.key(place, known_keys(schema))
-        hint = f"Did you mean {meant}?" if meant else "Leave it out."
-        yield Fault(place, f"{place}: no such key. Axolotl read it once and does no more. {hint}", True, meant)
+        instead = synonyms.key(path, known_keys(schema))
+        hint = f"Did you mean {instead}?" if instead else "Leave it out."
+        yield Fault(path, f"{path}: no such key. Earlier versions of Axolotl had it. {hint}", True, instead)
     else:
-        yield Fault(place, _explain(error, place))
+        yield Fault(path, _explain(error, path))
 
 
-def _explain(error: jsonschema.ValidationError, place: str) -> str:
-    if error.validator in ("contains", "not"):
+def _explain(error: jsonschema.ValidationError, path: str) -> str:
+    if error.validator in ("contains", "not"):  # a condition of `axolotl_schema` on another key
         key = error.schema_path[error.schema_path.index("dependentSchemas") + 1]
     if error.validator == "contains":
         plugin = error.validator_value["enum"][0]
-        return f"{place} lacks {plugin}, without which {key} does nothing. Add it to the list."
+        return f"{path} lacks {plugin}, without which {key} does nothing. Add it to the list."
     if error.validator == "not":
-        both = [f"{place}.{name}" for name in (key, *error.validator_value["required"])]
+        both = [f"{path}.{name}" for name in (key, *error.validator_value["required"])]
         return f"{' and '.join(both)}: two names of one key, with two values. Leave out {both[0]}."
-    if error.validator == "pattern" and place.endswith("hub.revision"):
-        return f"{place}: {error.instance!r} may be another file tomorrow. Give the commit, 40 hexadecimal digits."
+    if error.validator == "pattern" and path.endswith("hub.revision"):
+        return f"{path}: {error.instance!r} is not a commit, so the file may change. Give 40 hexadecimal digits."
     if error.validator == "enum" and isinstance(error.instance, str):
-        choices = [one for one in error.validator_value if one]
-        meant = synonyms.value(place, error.instance)
-        near = [meant] if meant in choices else difflib.get_close_matches(error.instance, choices, n=1)
+        choices = [choice for choice in error.validator_value if choice]
+        synonym = synonyms.value(path, error.instance)
+        near = [synonym] if synonym in choices else difflib.get_close_matches(error.instance, choices, n=1)
         if near:
-            return f"{place}: {error.instance!r} is not known. Did you mean {near[0]}?"
+            return f"{path}: {error.instance!r} is not known. Did you mean {near[0]}?"
     if error.validator == "required":
-        return f"{place}: {error.message}. Set it in conf/ or on the command line."
+        return f"{path}: {error.message}. Set it in conf/ or on the command line."
     if error.validator == "type" and error.validator_value == "array":
-        return f"{place}: {error.instance!r} is no list. Write {place}=[{error.instance}]."
+        return f"{path}: {error.instance!r} is not a list. Write {path}=[{error.instance}]."
     fix = "a value of that type" if error.validator == "type" else "another value"
-    return f"{place}: {error.message}. Give {fix}."
+    return f"{path}: {error.message}. Give {fix}."
 
 
 def unknown(key: str, known: list[str]) -> Fault:
-    """A key that nobody reads."""
-    return Fault(key, unknown_key(key, known), True, synonyms.key(key, known))
+    """Return the fault of a key that no tool reads.
+
+    The message names the keys with the same meaning, or else the nearest one, or else those of its section; never one that
+    holds a secret.
+    """
+    instead = synonyms.key(key, known)
+    known = [name for name in known if not secret.has(name)]
+    section, _, name = key.rpartition(".")
+    # In an existing section only last parts are compared: with a long prefix in common all of its keys are alike.
+    by_name = {other.rpartition(".")[2]: other for other in _inside(section, known)}
+    meant = synonyms.unsure(key, known)
+    spelled = difflib.get_close_matches(name, [*by_name, *secret.NAMES], n=1)
+    if not meant and spelled and spelled[0] not in by_name:
+        hint = "If it holds a secret, put that into the environment: params.yaml would publish it."
+        return Fault(key, f"{key}: no such key. {hint}", True, instead)
+    meant = meant or [by_name[spelling] for spelling in spelled]
+    if not meant and not (section and by_name):
+        meant = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    hint = f"Did you mean {' or '.join(meant)}?" if meant else _listing(section, known)
+    return Fault(key, f"{key}: no such key. {hint}", True, instead)
 
 
-def unknown_key(key: str, known: list[str]) -> str:
-    """The message for a key that nobody reads: with the one that means the same, or the nearest one that somebody does read,
-    or those of its section; never with one that holds a secret."""
-    known = [one for one in known if not secret.has(one)]
-    place, _, name = key.rpartition(".")
-    # In a section that there is by the last word alone: the longer the section's name, the more alike are all of its keys.
-    last = {one.rpartition(".")[2]: one for one in _inside(place, known)}
-    near = synonyms.unsure(key, known)
-    spelled = difflib.get_close_matches(name, [*last, *secret.NAMES], n=1)
-    if not near and spelled and spelled[0] in secret.NAMES and spelled[0] not in last:
-        return f"{key}: no such key. If it holds a secret, put that into the environment: params.yaml would publish it."
-    near = near or [last[word] for word in spelled]
-    if not near and not (place and last):
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    while place and not _inside(place, known):
-        place = place.rpartition(".")[0]
-    inside = _inside(place, known)
-    more = f" and {len(inside) - 20} more" if len(inside) > 20 else ""
-    listed = f"{place or 'The top level'} has: {', '.join(inside[:20])}{more}."
-    return f"{key}: no such key. " + (f"Did you mean {' or '.join(near)}?" if near else listed)
+def _listing(section: str, known: list[str]) -> str:
+    """List the keys of the section, or of the nearest one around it that exists."""
+    while section and not _inside(section, known):
+        section = section.rpartition(".")[0]
+    names = _inside(section, known)
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{section or 'The top level'} has: {', '.join(names[:_LISTED])}{more}."
 
 
-def _inside(place: str, known: list[str]) -> list[str]:
-    """The known keys of a section, or of the top level, not those of its own sections; of two spellings the one with _."""
-    prefix = f"{place}." if place else ""
-    found = {prefix + key.removeprefix(prefix).partition(".")[0] for key in known if key.startswith(prefix)}
-    return sorted(key for key in found if key == key.replace("-", "_") or key.replace("-", "_") not in found)
+def _inside(section: str, known: list[str]) -> list[str]:
+    """Return the known keys directly in a section ("" is the top level); of two spellings the one with _."""
+    prefix = f"{section}." if section else ""
+    keys = {prefix + key.removeprefix(prefix).partition(".")[0] for key in known if key.startswith(prefix)}
+    return sorted(key for key in keys if key == key.replace("-", "_") or key.replace("-", "_") not in keys)
 
 
 def known_keys(schema: Schema) -> list[str]:
-    """Every dotted key that the schema declares, lists left out."""
+    """Return every dotted key that the schema declares, except inside lists."""
     return list(dict.fromkeys(_declared(schema, schema.get("$defs", {}), "")))
 
 
-def _declared(schema: Schema, definitions: Schema, place: str) -> Iterator[str]:
+def _declared(schema: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
     for option in canonical.options(schema, definitions):
         for name, part in option.get("properties", {}).items():
             if not part.get("retired"):
-                yield f"{place}{name}"
-                yield from _declared(part, definitions, f"{place}{name}.")
+                yield f"{prefix}{name}"
+                yield from _declared(part, definitions, f"{prefix}{name}.")
 
 
-def flatten(values: Any, place: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys: {"train": {"seed": 1}} gives {"train.seed": 1}; list items are numbered."""
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested sections with dotted keys: {"train": {"seed": 1}} gives {"train.seed": 1}; list items are numbered."""
     if isinstance(values, dict):
         items = values.items()
     elif isinstance(values, list):
         items = enumerate(values)
     else:
-        return {place: values}
-    return {key: value for name, part in items for key, value in flatten(part, f"{place}.{name}".strip(".")).items()}
-
-
-def write(values: dict[str, Any], root: Path) -> None:
-    """Write params.yaml, of which DVC compares what it says and not when it was written."""
-    params.write_yaml(root / params.FILE, values, HEADING)
-
-
-def composition_fault(error: Exception, known: list[str]) -> str:
-    """What Hydra or OmegaConf has against an override, with the nearest known key where a key is unknown.
-
-    Hydra itself lists the options of a group; `known` has the keys of the tools that conf/ does not set, too.
-    """
-    message = str(error)
-    if merged := re.fullmatch(r"Error merging override ([^=]+)=(.*)", message):
-        why = str(error.__cause__).partition("\n")[0]
-        typed = re.fullmatch(r"Value (.*) of type '\w+' could not be converted to (\w+)", why)
-        why = f"{typed[1]} is not of type '{typed[2].lower()}'" if typed else why
-        return f"{merged[1].lstrip('+')}: {why}. Give a value of that type."
-    if "Could not find 'hydra/launcher/ray'" in message:
-        return (
-            "sweep=ray: its plug-in is not installed. Install the extra that has it: uv pip install --constraint "
-            "requirements/default.txt --editable '.[ray]'"
-        )
-    key = not_composed(error)
-    if not key:
-        return message.partition("\nConfig search path")[0].strip()
-    if key in known:
-        return f"{key}: conf/ does not set this key yet. Add it with a plus: +{key}=..."
-    return unknown_key(key, known)
-
-
-def not_composed(error: Exception) -> str | None:
-    """The key that Hydra or OmegaConf does not find in conf/, where that is what it has against the overrides."""
-    key = re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct\s+full_key: (\S+)", str(error))
-    return key and (key[1] or key[2])
+        return {prefix: values}
+    return {key: value for name, part in items for key, value in flatten(part, f"{prefix}.{name}".strip(".")).items()}

@@ -13,6 +13,7 @@ import yaml
 
 from tunetrail import UserError
 from tunetrail.config import check, compose, grid
+from tunetrail.config.overrides import parse
 from tunetrail.data import world
 
 _GIVEN = ("prepare.path", "prepare.hub", "evaluate.path", "base.base_model")
@@ -32,7 +33,7 @@ def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
 
     try:
         # What is left out are options of Hydra's and their values, as `--cfg job`.
-        parsed = compose.parse([word for word in words if "=" in word or word.startswith("~")])
+        parsed = parse([word for word in words if "=" in word or word.startswith("~")])
         experiments = [value for one in parsed if one.key_or_group == "experiment" for value in _choices(one)]
         given = {one.key_or_group for one in parsed}.union(*(_of_file(root, name) for name in experiments))
         if not any(key.startswith(_GIVEN) for key in given):
@@ -80,7 +81,7 @@ def _composed(root: Path, words: list[str]) -> Any:
 def _of_job(root: Path, lines: list[str]) -> dict[str, list[str]]:
     """What the overrides of one job imply, by the key that implies it; and its experiment's file, where nothing was typed
     over what that gives."""
-    parsed = compose.parse(lines)
+    parsed = parse(lines)
     groups = [one.input_line for one in parsed if (root / "conf" / one.key_or_group).is_dir()]
     typed = {one.key_or_group: None if one.is_delete() else one.value() for one in parsed}
     implied = _implied(root, typed, groups) if any(key.startswith(_GIVEN) for key in typed) else {}

@@ -1,4 +1,4 @@
-"""params.yaml <-> the sections that the stages read. Composing and checking them is `compose`'s and `check`'s work."""
+"""params.yaml: written from a checked config, read by the stages section by section."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,11 @@ import yaml
 from tunetrail import UserError
 
 FILE = Path("params.yaml")
+_HEADING = "# Composed by `tunetrail run` from conf/; the stages read it, DVC compares it. Edit conf/, not this file.\n"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Several lines of text stay several lines."""
+    """Write text of several lines as a block."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
@@ -22,27 +23,32 @@ _Dumper.add_representer(str, _text)
 
 
 def read(section: str) -> dict[str, Any]:
-    """One section of params.yaml, as `config.check` wrote it: interpolations resolved, every key known."""
+    """Return one section of params.yaml: interpolations resolved, every key known."""
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))[section]
 
 
 def load(file: Path) -> dict[str, Any]:
-    """All sections of a params.yaml.
+    """Return all sections of a params.yaml.
 
     Raises:
-        UserError: there is no such file, or it holds no sections.
+        UserError: the file cannot be read, or has no sections.
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{file}: cannot be read as YAML ({error}). Give the params.yaml of a run.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{file}: holds no sections. Give the params.yaml of a run.")
+        raise UserError(f"{file}: no sections in it. Give the params.yaml of a run.")
     return values
 
 
+def write(values: dict[str, Any], root: Path) -> None:
+    """Write params.yaml. DVC compares its content, not its time."""
+    write_yaml(root / FILE, values, _HEADING)
+
+
 def write_yaml(path: Path, content: dict[str, Any], heading: str = "") -> None:
-    """Write `content` as YAML in its own order; made whole beside its place and moved there, so none reads half a file."""
+    """Write `content` as YAML in its own order; atomically, so that nobody reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     partial = path.with_suffix(".partial")

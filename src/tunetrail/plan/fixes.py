@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 
 from tunetrail import UserError
-from tunetrail.config import compose
+from tunetrail.config import overrides
 from tunetrail.plan.rules.finding import Finding
 
 _ROUNDS = 8
@@ -33,7 +33,7 @@ def find(words: list[str], wrong: list[Finding], again: Callable[[list[str]], li
             break
         causes = [one for one in wrong if one.code not in _EFFECTS]
         try:
-            words = compose.retyped(words, [word for one in causes or wrong[:1] for word in shlex.split(one.fix)])
+            words = overrides.replace(words, [word for one in causes or wrong[:1] for word in shlex.split(one.fix)])
             wrong = again(words)
         except (UserError, HydraException, ValueError):  # ValueError: what is no shell's word
             return None

@@ -16,6 +16,7 @@ from typing import Any
 from tunetrail import UserError
 from tunetrail.checkout import git
 from tunetrail.config import check, compose
+from tunetrail.config.overrides import parse
 from tunetrail.report import metrics
 from tunetrail.tracking import store
 
@@ -60,7 +61,7 @@ def differs(root: Path, values: dict[str, Any], overrides: list[str] | None) -> 
         known = (root / "conf" / "experiment" / f"{values['name']}.yaml").is_file()
         overrides = [f"experiment={values['name']}"] if known else []
     try:
-        chosen = [override.input_line for override in compose.parse(overrides) if override.key_or_group == "experiment"]
+        chosen = [override.input_line for override in parse(overrides) if override.key_or_group == "experiment"]
         composed = compose.compose(root, chosen, hydra=True)
         experiment = composed.hydra.runtime.choices.get("experiment") or "null"
         default = check.flatten(_preset(composed))

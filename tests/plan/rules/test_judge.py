@@ -4,7 +4,7 @@ import pytest
 
 from tests.planned import facts, fixed
 from tunetrail import UserError
-from tunetrail.config import check, compose
+from tunetrail.config import check, overrides
 from tunetrail.plan import fixes, table
 from tunetrail.plan.rules import judge
 from tunetrail.plan.rules.finding import ERROR, WARNING, Finding
@@ -175,7 +175,7 @@ def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_sa
     (found,) = unknown(composed, known, word)
     assert (found.code, found.level) == ("UNKNOWN_KEY", ERROR)
     assert found.what == f"{word[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
-    fixed = composed(*compose.retyped([word], shlex.split(found.fix)))
+    fixed = composed(*overrides.replace([word], shlex.split(found.fix)))
     check.check(fixed, known)
     assert fixed["train"][key] == value
 

@@ -41,7 +41,7 @@ def unknown_keys(refused: check.Refused, values: dict[str, Any], words: list[str
     why = "The tool would ignore the key without a word. plan.allow does not apply."
     meant = [one.instead for one in refused.faults] + [word.partition("=")[0].lstrip("+") for word in words]
     fixes = [_in_its_place(one, values or refused.values, words, meant.count(one.instead)) for one in refused.faults]
-    return [Finding(UNKNOWN_KEY, ERROR, one.says, why, fix) for one, fix in zip(refused.faults, fixes, strict=True)]
+    return [Finding(UNKNOWN_KEY, ERROR, one.message, why, fix) for one, fix in zip(refused.faults, fixes, strict=True)]
 
 
 def _in_its_place(fault: check.Fault, values: dict[str, Any], words: list[str], claims: int) -> str:

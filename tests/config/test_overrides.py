@@ -1,0 +1,95 @@
+"""Overrides as a person types them, over the real conf tree."""
+
+import pytest
+
+from tests.conftest import ROOT
+from tunetrail import UserError
+from tunetrail.config import check, compose, overrides
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "result"),
+    [
+        (["experiment=demo", "seed=1"], ["seed=2", "name=x"], ["experiment=demo", "seed=2", "name=x"]),
+        (["hardware=cuda"], ["hardware=[cuda,fsdp2]"], ["hardware=[cuda,fsdp2]"]),
+        (["+train.max_steps=5"], ["train.max_steps=9"], ["+train.max_steps=9"]),
+        (["+train.lerning_rate=1"], ["~train.lerning_rate", "train.learning_rate=1"], ["train.learning_rate=1"]),
+        (["~train.weight_decay"], ["+train.weight_decay=0"], ["~train.weight_decay", "+train.weight_decay=0"]),
+        (["++train.max_steps=5"], ["train.max_steps=9"], ["++train.max_steps=9"]),
+        (["+train.max_steps=5"], ["++train.max_steps=9"], ["++train.max_steps=9"]),
+        (["~train.seed", "+train.seed=5"], ["train.seed=9"], ["~train.seed", "+train.seed=9"]),
+        (["~seed", "+seed=5"], ["name=x"], ["~seed", "+seed=5", "name=x"]),
+        ([], ["seed=1", "seed=2"], ["seed=2"]),
+        (["train.lr=1", "seed=1"], ["~train.lr", "train.learning_rate=1"], ["seed=1", "train.learning_rate=1"]),
+    ],
+)
+def test_a_change_replaces_the_override_of_the_same_key(words, changes, result):
+    assert overrides.replace(words, changes) == result
+    check.resolve(compose.compose(ROOT, result))
+
+
+def test_an_unknown_option_is_refused_and_one_of_hydras_is_not():
+    with pytest.raises(UserError, match=r"An override has no dashes: seed=VALUE"):
+        overrides.validate(["--cfg", "--seed=1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-q"], "-q: no such option. See tunetrail run --help."),
+        (["-x=1"], "-x=1: no such option."),
+        (
+            ["seed=1,2"],
+            "seed=1,2: several values, and this is one run. Give one, or run a sweep: tunetrail run -m seed=1,2.",
+        ),
+        (["hardware=cuda,fsdp2"], "A list is written in brackets: hardware=[...]"),
+        (["+train.ddp=choice(true,false)"], "run a sweep: tunetrail run -m '+train.ddp=choice(true,false)'."),
+        (["seed=range(1,3)"], "seed=range(1,3): several values"),
+        (["train.num_epochs=1 seed=7"], "several overrides in one word. Separate them: train.num_epochs=1 seed=7"),
+        (["name=a +train.max_steps=5 ~b seed=1"], "Separate them: name=a '+train.max_steps=5 ~b' seed=1"),
+        (["seed"], "seed: no value. An override is KEY=VALUE: seed=VALUE; ~seed removes the key."),
+        (["seed=7", "job"], "job: no value."),
+        (["=1"], "=1: no key. An override is KEY=VALUE."),
+        (["seed==1"], "seed==1: Hydra cannot read this. Quote a value that has special characters: 'seed=\"=1\"'"),
+        (["prepare.path=my (1).jsonl"], "'prepare.path=\"my (1).jsonl\"'"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_an_override_of_one_run_is_refused_with_how_to_write_it(words, says):
+    with pytest.raises(UserError) as error:
+        overrides.validate(words)
+    assert says in str(error.value)
+
+
+def test_overrides_and_hydras_options_pass():
+    overrides.validate(["--cfg", "job", "-p", "train", "seed=7", "~train.seed", "hardware=[cuda,fsdp2]", "name='1,2'"])
+    overrides.validate(['prepare.path="my (1).jsonl"', "prepare.path=two words.jsonl", "name='a b=c'"])
+    overrides.validate(["-m", "seed=1,2", "train.learning_rate=interval(1,2)"], multirun=True)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("+train.hub_token=hunter2", "train.comet_api_key=hunter2", "wandb_api_key=hunter2", "--hf_token=hunter2"),
+        *("+train.x=https://me:hunter2@host/", "prepare.path=s3://me:hunter2@bucket/a", "++x.password=a(hunter2"),
+        *("accelerate.aws-secret-access-key=hunter2", "seed=1 train.hf_token=hunter2", "+train.x={wandb_api_key: hunter2"),
+        *("+train.x={wandb_api_key: hunter2}", "+x={'a':{'db_password':'hunter2'", "+train.x=[{hf_token:hunter2},"),
+        *("train.x=hf_token=hunter2", "--foo={hf_token: hunter2}", "seed https://me:hunter2@host", "=hf_token: hunter2("),
+        *("seed=1, hf_token = hunter2", "hf_token hunter2", "~train.hf_token=hunter2", "+train.hub_token=a,hunter2"),
+        *("+x={hub_token: a},{hub_token: hunter2}", 'name=(x "hf_token":"hunter2', "hf_token:\nhunter2"),
+        "https://me:hunter2@host/?token=b",
+    ],
+)
+def test_a_secret_is_refused_before_anything_prints_it(word):
+    for several in (False, True):
+        with pytest.raises(UserError, match="holds a secret") as error:
+            overrides.validate([word], several)
+        assert "hunter2" not in str(error.value)
+
+
+def test_what_only_looks_like_a_secret_passes():
+    overrides.validate(["+train.hf_use_auth_token=true", "train.comet_api_key=null", "~train.comet_api_key"])
+    overrides.validate(["+train.hf_use_auth_token=true,false", "template.with_input='its token: {input}'"], multirun=True)
+    overrides.validate(
+        ["+train.special_tokens.pad_token=x", "+evaluate.model_args.add_bos_token=true", "name=https://host/a@b"]
+    )
