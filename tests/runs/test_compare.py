@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from matplotlib.image import imread
 
 from tests.checkouts import begin
-from tests.evaluation.test_results import evaluation
+from tests.stage_outputs import evaluation
 from tunetrail import UserError
 from tunetrail.cli import compare as word
 from tunetrail.evaluation import intervals, results
@@ -20,7 +20,6 @@ from tunetrail.runs import compare
 from tunetrail.tracking import mlflow_run, store
 
 pytestmark = pytest.mark.stage
-SAMPLING = {"resamples": 10_000, "seed": 42}
 FIRST = [[True, False], [True], [False], [True], [False], [False], [True], [False]]
 BETTER = [[True, True], [True], [True], [True], [True], [False], [True], [True]]
 PARAMS = {"train.learning_rate": 0.001, "seed": 1, "train.seed": 1, "train.num_epochs": 4}
@@ -39,8 +38,8 @@ def finish(root, name, followed, batch_size=8, verdicts=True, **params):
     for model, met in (("base", [[False] * len(prompt) for prompt in followed]), ("tuned", followed)):
         file = next(evaluation(made / model, met).glob("*/results_*"))
         file.write_text(file.read_text().replace('"batch_size": 8', f'"batch_size": {batch_size}'))
-        found[model] = results.read(made / model, **SAMPLING)
-    scored = results.compare(found["base"], found["tuned"], **SAMPLING)
+        found[model] = results.read(made / model, **intervals.SAMPLING)
+    scored = results.compare(found["base"], found["tuned"], **intervals.SAMPLING)
     one = found["tuned"]
     told = {"task": one.task, "size": results.size(one), "evaluation_digest": one.digest, "ifeval": scored}
     (made / "report").mkdir()
@@ -84,7 +83,7 @@ def test_scores_are_held_against_the_first_by_the_paired_tests(checkout):
     assert (by_prompt["value"], by_prompt["low"], by_prompt["high"]) == (expected.value, expected.low, expected.high)
     assert by_prompt["value"] == 4 / 8
     assert by_prompt["p"] == intervals.mcnemar(*prompts) == 2 / 2**4  # four gained, none lost
-    expected = intervals.paired_bootstrap(*each, **SAMPLING)
+    expected = intervals.paired_bootstrap(*each, **intervals.SAMPLING)
     assert (by_instruction["value"], by_instruction["low"], by_instruction["high"]) == (
         expected.value,
         expected.low,

@@ -27,7 +27,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated differently are
     shown without a test. The page and figures are kept with each of the runs as well, below compare/.
     """
-    from tunetrail.evaluation import results
+    from tunetrail.evaluation import intervals, results
     from tunetrail.report import page
     from tunetrail.runs import compare, listing
     from tunetrail.tracking import store
@@ -41,8 +41,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
         written = store.read_artifacts(root, run["id"], _RECORD)
         verdicts = json.loads(written[_RECORD[1]]) if _RECORD[1] in written else None
         records.append(compare.Record(run, results.recorded(written.get(_RECORD[0])), verdicts))
-    sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
-    found = compare.compare(records, ids, **sampling)
+    found = compare.compare(records, ids, **intervals.SAMPLING)
     folder = out or root / "work" / "compare" / "-".join(run["id"] for run in found["runs"])
     try:
         files = page.write_compared(folder, found, [store.curves(root, run["id"], _CURVES) for run in runs])

@@ -31,7 +31,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
     Each prompt of the prompt file must have one response, word for word to the prompt.
     """
     from tunetrail.data import records
-    from tunetrail.evaluation import instructions, results, scoring
+    from tunetrail.evaluation import instructions, intervals, results, scoring
     from tunetrail.report import metrics, page
 
     if not stop:
@@ -41,9 +41,8 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
     given = scoring.read_responses(responses, asked)
     answers = [answer or "" for answer in given]
     inputs.punkt(asked)
-    sampling = {"resamples": 10_000, "seed": 42}  # of the bootstrap, as conf/config.yaml has it
-    found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **sampling)}
-    measured = metrics.measure(found, stop, **sampling) | {"null_responses": given.count(None)}
+    found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **intervals.SAMPLING)}
+    measured = metrics.measure(found, stop, **intervals.SAMPLING) | {"null_responses": given.count(None)}
     if null := given.count(None):
         click.echo(f"{null:,} of {len(given):,} responses are null, and count as empty answers", err=machine)
     if folder or not machine:
