@@ -25,7 +25,7 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
-from tests.report.test_metrics import left_by_a_run
+from tests.stage_outputs import left_by_a_run
 from tunetrail import UserError, launch
 from tunetrail.config import check
 from tunetrail.tracking import connection, mlflow_run, upload

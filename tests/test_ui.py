@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Error, expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.report.test_metrics import left_by_a_run
+from tests.stage_outputs import left_by_a_run
 from tests.test_server import free_port
 from tunetrail import launch
 from tunetrail.config import check

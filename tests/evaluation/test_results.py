@@ -2,55 +2,9 @@ import json
 
 import pytest
 
+from tests.stage_outputs import KINDS, evaluation
 from tunetrail import UserError
 from tunetrail.evaluation import results
-
-KINDS = ["punctuation:no_comma", "startend:quotation", "change_case:english_capital"]
-KEYS = [key for key, _ in results.SCORES.values()]
-
-
-def evaluation(folder, followed, loose=None):
-    """A folder as lm-eval leaves it, for prompts of which `followed` says which instructions were followed."""
-    loose = loose or followed
-    inside = folder / "outputs__model"
-    inside.mkdir(parents=True)
-    lines, totals = [], {key: [] for key in KEYS}
-    for number, (strict, lenient) in enumerate(zip(followed, loose, strict=True)):
-        values = dict(zip(KEYS, (all(strict), all(lenient), strict, lenient), strict=True))
-        kinds = KINDS[: len(strict)]
-        doc = {"key": number, "prompt": f"prompt {number}", "instruction_id_list": kinds, "kwargs": [{}] * len(kinds)}
-        told = {
-            "doc_hash": f"of doc {number}",
-            "prompt_hash": f"of prompt {number}",
-            "tokens": 10 * number,
-            "ended": int(number != 1),
-        }
-        lines.append({"doc_id": number, "doc": doc, "filtered_resps": [f"answer\u2028 {number}"], **told, **values})
-        for key, value in values.items():
-            totals[key] += value if isinstance(value, list) else [value]
-    reported = {f"{key},none": sum(values) / len(values) for key, values in totals.items()}
-    seeds = dict.fromkeys(("random_seed", "numpy_seed", "torch_seed"), 1)
-    written = {
-        "results": {"ifeval": {"alias": "ifeval", **reported}},
-        "lm_eval_version": "0.4.11",
-        "transformers_version": "5",
-        "max_length": 64,
-        "config": {
-            "model": "hf",
-            "model_dtype": "torch.float32",
-            "batch_size": 8,
-            "batch_sizes": [],
-            "device": "cpu",
-            **seeds,
-        }
-        | {"model_args": {"pretrained": str(folder)}},
-        "configs": {"ifeval": {"doc_to_text": "{{prompt}}", "generation_kwargs": {"max_gen_toks": 40}}},
-        "versions": {"ifeval": 4.0},
-    }
-    (inside / "results_2026.json").write_text(json.dumps(written))
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in reversed(lines))
-    (inside / "samples_ifeval_2026.jsonl").write_text(text)
-    return folder
 
 
 def test_scores_counts_and_samples_are_read(tmp_path):
@@ -69,7 +23,7 @@ def test_loose_below_strict_is_refused(tmp_path):
 def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
     file = next(evaluation(tmp_path, [[True]]).glob("*/results_*.json"))
     file.write_text(file.read_text().replace("1.0", "0.9"))
-    with pytest.raises(ValueError, match="not what its samples give"):
+    with pytest.raises(ValueError, match="not the score of its samples"):
         results.read(tmp_path, resamples=10, seed=0)
 
 
@@ -99,7 +53,7 @@ def test_models_that_were_asked_otherwise_are_not_compared(tmp_path, other):
     for key, value in other.items():
         written[key] = written[key] | value if isinstance(value, dict) else value
     file.write_text(json.dumps(written))
-    with pytest.raises(UserError, match=r"not evaluated alike.*dvc repro --force evaluate_base"):
+    with pytest.raises(UserError, match=r"evaluated differently.*dvc repro --force evaluate_base"):
         results.compare(base, results.read(tmp_path / "tuned", 10, 0), 10, 0)
 
 
@@ -109,7 +63,7 @@ def test_other_prompts_or_other_instructions_are_not_compared(tmp_path):
     file = next(evaluation(tmp_path / "other", [[True], [True]]).glob("*/samples_*"))
     file.write_text(file.read_text().replace("of doc 1", "of another"))
     for tuned in (fewer, results.read(tmp_path / "other", 10, 0)):
-        with pytest.raises(UserError, match="not evaluated alike"):
+        with pytest.raises(UserError, match="evaluated differently"):
             results.compare(base, tuned, 10, 0)
 
 

@@ -32,12 +32,12 @@ def test_a_stop_scores_again_only_what_it_cuts():
 
 
 def test_the_same_answer_gets_the_same_scores_every_time(shared, monkeypatch):
-    """langdetect draws, and so does the checker of a sign that is no letter: 540 prompts, three times."""
+    """langdetect draws random numbers, and so does the checker that counts a sign other than a letter."""
     prompts = records.read_prompts(shared("ifeval/input_data.jsonl"))
     monkeypatch.setattr(nltk.data, "path", [str(shared("nltk_data"))])
     answers = ["Here it is! My ANSWER, in short; with a # and some words in it.\n" * 3 for _ in prompts]
-    first, *others = (scoring.score(prompts, answers) for _ in range(3))
-    assert others == [first, first]
+    first, second = (scoring.score(prompts, answers) for _ in range(2))
+    assert first == second
     for sample in first:
         for strict, loose in zip(sample["inst_level_strict_acc"], sample["inst_level_loose_acc"], strict=True):
             assert loose >= strict, sample["doc"]

@@ -5,73 +5,25 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-import yaml
 
-from tests.evaluation.test_results import evaluation
-from tunetrail.config import params
-from tunetrail.data import contract
-from tunetrail.evaluation import results
-from tunetrail.report import metrics
+from tests.stage_outputs import left_by_a_run
+from tunetrail.report import metrics, plots
 from tunetrail.stages import report as stage
-from tunetrail.training import history
 
 pytestmark = pytest.mark.stage
 
 
-def left_by_a_run(folder):
-    """The files below `folder` that a run of three prompts leaves."""
-    evaluation(folder / "eval_results" / "base", [[False], [False, True], [False]])
-    evaluation(folder / "eval_results" / "tuned", [[True], [True, True], [False]])
-    steps = folder / "outputs" / "train" / "history.jsonl"
-    history.append(steps, 0, 1.0, {"eval_loss": 3})
-    history.append(steps, 1, 2.0, {"loss": 2, "learning_rate": 1e-3})
-    history.append(steps, 2, 3.0, {"loss": 1, "learning_rate": 5e-4})
-    (folder / "outputs" / "train" / "versions.json").write_text('{"axolotl": "0.1"}')
-    (folder / "outputs" / "base").mkdir()
-    base = {"base_model": "outputs/base/model", "revision": None, "license": None, "sha256": "of the base"}
-    (folder / "outputs" / "base" / "base.json").write_text(json.dumps(base))
-    (folder / "data" / "raw" / "instructions").mkdir(parents=True)
-    (folder / "data" / "raw" / "instructions" / "rows.jsonl").write_text("{}\n{}\n")
-    row = {"instruction": "prompt 0", "input": "", "output": "a"}
-    data = {
-        "source": {"file": "rows.jsonl", "md5": "of the rows", "bytes": 6, "path": "my/rows.jsonl"},
-        "rows": contract.rows([row, row], [row], []),
-        "tokens": contract.tokens([(8, 4)], 100),
-        "contamination": contract.contamination(["prompt 0"], [row], 8),
-    }
-    (folder / "outputs" / "contract").mkdir()
-    (folder / "outputs" / "contract" / "contract.json").write_text(json.dumps(data))
-    (folder / "work").mkdir()
-    (folder / "work" / "seconds.jsonl").write_text('{"stage": "train", "seconds": 5.0}\n')
-    lock = {
-        "train": {"outs": [{"path": "outputs/model", "md5": "model"}]},
-    }
-    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
-    rules = {"expected_rows": 3, "sequence_len": 100, "excess_length_strategy": "drop", "license": "mit", "ngram": 8}
-    sections = {
-        "name": "three_prompts",
-        "report": {"stop": "### Instruction:", "samples": 2, "resamples": 50, "seed": 0},
-        "prepare": {"path": "rows.jsonl", "hub": None, "generate": None, "take": None},
-        "base": {},
-        "contract": rules,
-        "train": {},
-        "evaluate": {"limit": None},
-    }
-    params.write_yaml(folder / "params.yaml", sections)
-    (folder / "report").mkdir()
-    found = [results.read(folder / "eval_results" / model, 50, 0) for model in ("base", "tuned")]
-    measured = metrics.measure(dict(zip(("base", "tuned"), found, strict=True)), "### Instruction:", 50, 0) | {"data": data}
-    (folder / "report" / "metrics.json").write_text(json.dumps(measured))
-
-
-@pytest.fixture
-def reported(tmp_path, monkeypatch):
-    left_by_a_run(tmp_path)
-    samples = next((tmp_path / "eval_results" / "tuned").glob("*/samples_*"))
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The report of a run without an MLflow run; tests only read it."""
+    folder = tmp_path_factory.mktemp("run")
+    left_by_a_run(folder)
+    samples = next((folder / "eval_results" / "tuned").glob("*/samples_*"))
     samples.write_text(samples.read_text().replace("answer\u2028 0", "<script>alert(1)</script> | two\\nlines"))
-    monkeypatch.chdir(tmp_path)
-    stage.main()
-    return tmp_path / "report"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stage.main()
+    return folder / "report"
 
 
 def test_metrics_hold_both_models_their_difference_and_n(reported):
@@ -164,23 +116,24 @@ def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(r
 
 
 @pytest.fixture
-def running_on(tmp_path, monkeypatch):
-    """Report a run whose base answers prompt `number` with `text` instead; gives the metrics."""
+def report_with(tmp_path, monkeypatch):
+    """Report a run whose base answers prompt `number` with `text` instead, without drawing; returns the metrics."""
 
     def write(number, text):
         left_by_a_run(tmp_path)
         file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
-        file.write_text(file.read_text().replace(f"answer\u2028 {number}", text))
+        file.write_text(re.sub(f"answer\u2028 {number}", lambda _: text, file.read_text()))
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(plots, "save", lambda figure, path: path.with_suffix(".svg").write_text("<svg></svg>"))
         stage.main()
         return json.loads((tmp_path / "report" / "metrics.json").read_text())
 
     return write
 
 
-def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(running_on, tmp_path):
+def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(report_with, tmp_path):
     """Of three answers one goes on: cut, it has no comma any more."""
-    measured = running_on(0, "none\\n### Instruction:\\none, two")
+    measured = report_with(0, "none\\n### Instruction:\\none, two")
     assert measured["ifeval"]["base"]["prompt_strict"]["value"] == 0
     assert measured["ifeval_stopped"]["base"]["prompt_strict"]["value"] == pytest.approx(1 / 3)
     assert measured["ifeval_stopped"]["tuned"] == measured["ifeval"]["tuned"]
@@ -189,25 +142,25 @@ def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(running
     assert "cut at ### Instruction:" in metrics.table(measured)
 
 
-def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(running_on, tmp_path):
-    measured = running_on(2, "one, two\\n### Instruction:\\nthree")
+def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(report_with, tmp_path):
+    measured = report_with(2, "one, two\\n### Instruction:\\nthree")
     assert measured["ifeval"] == measured["ifeval_stopped"]
-    assert "No answer goes on" not in metrics.table(measured)
+    assert "No answer starts a new" not in metrics.table(measured)
     assert "cut at ### Instruction:" in metrics.table(measured)
-    assert "No answer goes on" not in (tmp_path / "report" / "report.html").read_text()
+    assert "No answer starts a new" not in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_health(reported):
     lines = metrics.table(json.loads((reported / "metrics.json").read_text())).splitlines()
     assert lines[0].startswith("ifeval: 3 prompts, 4 instructions (the published IFEval has 541 and 834)")
     assert any(re.match(r"Prompt Strict +0\.0 \[.*\] +66\.7 \[.*\] +\+66\.7 \[.*\] p = 0\.500", line) for line in lines)
-    assert "No answer goes on into a new ### Instruction: block: a stop there changes nothing." in lines
+    assert "No answer starts a new ### Instruction: block: a stop there changes nothing." in lines
     assert any(re.match(r"ended before the token cap +66\.7% +66\.7%", line) for line in lines)
     assert max(map(len, lines)) <= 120
 
 
-def test_answers_that_say_nothing_are_said_above_every_table_of_scores(running_on, tmp_path):
-    measured = running_on(0, "." * 256)
+def test_answers_that_say_nothing_are_said_above_every_table_of_scores(report_with, tmp_path):
+    measured = report_with(0, "." * 256)
     assert measured["health"]["base"]["says_nothing"] == pytest.approx(1 / 3)
     sentence = "Of the answers of base 33.3% say nothing (no letter or digit), 33.3% never end"
     text = metrics.table(measured)
@@ -218,19 +171,14 @@ def test_answers_that_say_nothing_are_said_above_every_table_of_scores(running_o
     assert page.index("Of the answers of base 33.3% say nothing") < page.index("<table>")
 
 
-def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table(tmp_path, monkeypatch):
-    left_by_a_run(tmp_path)
-    file = next((tmp_path / "eval_results" / "base").glob("*/samples_*"))
-    file.write_text(re.sub(r"answer\u2028 \d", " ", file.read_text()))
-    monkeypatch.chdir(tmp_path)
-    stage.main()
+def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table(report_with, tmp_path):
     sentence = "Every answer of base is empty: its scores mean nothing."
-    assert sentence in metrics.table(json.loads((tmp_path / "report" / "metrics.json").read_text()))
+    assert sentence in metrics.table(report_with(r"\d", " "))
     assert sentence in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("train", "processes", "said"),
+    ("train", "processes", "described"),
     [
         (
             {"adapter": None, "learning_rate": 2e-5, "num_epochs": 3, "micro_batch_size": 2},
@@ -253,24 +201,23 @@ def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table
         ),
     ],
 )
-def test_how_was_trained_is_told_of_a_config_and_of_mlflows_text_alike(train, processes, said):
-    assert metrics.training(train, processes) == said
+def test_the_training_method_is_described_from_a_config_and_from_mlflows_text_alike(train, processes, described):
+    assert metrics.training(train, processes) == described
     as_text = {key: str(value) for key, value in train.items()}
-    assert metrics.training(as_text, str(processes)) == said
+    assert metrics.training(as_text, str(processes)) == described
 
 
-def test_the_page_begins_with_the_run_and_what_differs_from_the_defaults_and_figures_carry_its_name(tmp_path, monkeypatch):
+def test_a_page_that_is_made_outside_of_a_run_says_so(reported):
+    assert "Made by the stage <code>report</code> alone, outside of a run." in (reported / "report.html").read_text()
+
+
+def test_the_page_starts_with_the_run_and_what_differs_from_the_defaults_and_figures_have_its_name(tmp_path, monkeypatch):
     left_by_a_run(tmp_path)
     monkeypatch.chdir(tmp_path)
-    stage.main()
-    text = (tmp_path / "report" / "report.html").read_text()
-    assert "Made by the stage <code>report</code> alone, outside of a run." in text
     run = {"id": "0a1b", "name": "seed=7 <b>", "started": "2026-01-01 10:00", "commit": "c0ffee", "dirty": True}
     run |= {"machine": "host", "training": {"method": "lora"}, "overrides": "seed=7", "experiment": "demo"}
     (tmp_path / "work" / "run.json").write_text(json.dumps(run | {"differs": [[["seed", "train.seed"], "7", "42"]]}))
-    stage.main()
-    text = (tmp_path / "report" / "report.html").read_text()
-    assert "outside of a run." in text  # what a killed run left
+    assert metrics.about(tmp_path) is None  # a killed run left the file
     monkeypatch.setenv(metrics.RUN, "0a1b")
     stage.main()
     text = (tmp_path / "report" / "report.html").read_text()

@@ -9,7 +9,7 @@ import pytest
 from tests import finished_runs
 from tests.finished_runs import object_of
 from tests.projects import flip
-from tests.report.test_metrics import left_by_a_run
+from tests.stage_outputs import left_by_a_run
 from tunetrail import UserError
 from tunetrail.checkout import git, locks
 from tunetrail.runs import reproduce

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.report.test_metrics import left_by_a_run
+from tests.stage_outputs import left_by_a_run
 from tunetrail import machine
 from tunetrail.report import metrics, page
 from tunetrail.tracking import upload

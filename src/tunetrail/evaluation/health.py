@@ -1,4 +1,4 @@
-"""A model's answers -> what is wrong with them as text, whatever the checkers say of them.
+"""A model's answers -> shares of them that are empty, loop or never end, independent of IFEval's checkers.
 
 Not covered: whether an answer is right or good.
 """
@@ -11,15 +11,15 @@ import numpy as np
 
 from tunetrail.evaluation import results
 
-# An answer loops when it says the same over and over: a long run of characters, about ten words, a few times anywhere, or
-# a short piece many times in a row. Characters, since a weak model may write "TheTheThe"; rules and blanks do not count.
+# An answer loops if a long run of characters (about ten words) occurs a few times anywhere, or a short one many times in a
+# row. Characters, not words, since a weak model may write "TheTheThe"; runs without a letter or digit do not count.
 LOOP_LENGTH, LOOP_TIMES = 50, 3
-ROW_TIMES, ROW_LENGTH = 8, 24  # the length in all: "100000000" is no loop
+ROW_TIMES, ROW_LENGTH = 8, 24  # the length in all: "100000000" does not loop
 RULE = (
     f"a run of {LOOP_LENGTH} characters {LOOP_TIMES} times, or a shorter one {ROW_TIMES} times in a row, {ROW_LENGTH} in all"
 )
 _IN_A_ROW = re.compile(rf"(.{{1,{LOOP_LENGTH}}}?)\1{{{ROW_TIMES - 1},}}", re.DOTALL)
-# Our name for a figure: the words that people read.
+# Figures and their labels.
 FIGURES = {
     "ended": "ended before the token cap",
     "empty": "empty",
@@ -28,20 +28,20 @@ FIGURES = {
     "unusable": "says nothing, loops or never ends",
     "runs_on": "starts a new instruction block",
 }
-ALARMING = 0.1  # a larger share of such answers makes the scores doubtful
+ALARMING = 0.1  # with a larger share of such answers the scores are doubtful
 
 
 def loops(answer: str) -> bool:
-    """Whether the answer repeats itself (`RULE`)."""
-    if any(len(found[0]) >= ROW_LENGTH and _says_something(found[1]) for found in _IN_A_ROW.finditer(answer)):
+    """Return whether the answer repeats itself (`RULE`)."""
+    if any(len(match[0]) >= ROW_LENGTH and _says_something(match[1]) for match in _IN_A_ROW.finditer(answer)):
         return True
     times: Counter[str] = Counter()
-    free: dict[str, int] = {}  # where a run may begin again without overlapping itself
-    for place in range(len(answer) - LOOP_LENGTH + 1):
-        run = answer[place : place + LOOP_LENGTH]
-        if place >= free.get(run, 0) and _says_something(run):
+    free: dict[str, int] = {}  # where a run may start again without overlapping itself
+    for start in range(len(answer) - LOOP_LENGTH + 1):
+        run = answer[start : start + LOOP_LENGTH]
+        if start >= free.get(run, 0) and _says_something(run):
             times[run] += 1
-            free[run] = place + LOOP_LENGTH
+            free[run] = start + LOOP_LENGTH
     return max(times.values(), default=0) >= LOOP_TIMES
 
 
@@ -50,14 +50,14 @@ def _says_something(text: str) -> bool:
 
 
 def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]:
-    """Shares of the answers between 0 and 1, and their mean length.
+    """Return shares of the answers between 0 and 1, and their mean length.
 
-    `samples` are scored answers (see `scoring`); `stop` begins a new instruction block. Lengths in tokens, and whether an
-    answer ended, are known only for answers that were generated here; else they are None.
+    `samples` are scored answers (see `scoring`); `stop` starts a new instruction block. `ended` and `mean_tokens` are None
+    for answers that were not generated here.
     """
     answers = list(map(results.answer, samples))
     counted = all("tokens" in sample for sample in samples)
-    ended = np.array([bool(sample["ended"]) for sample in samples]) if counted else np.ones(len(samples), bool)
+    ended = np.array([bool(sample["ended"]) if counted else True for sample in samples])
     silent = np.array([not _says_something(answer) for answer in answers])
     looping = np.array([loops(answer) for answer in answers])
     return {
@@ -73,24 +73,24 @@ def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]
 
 
 def alerts(health: dict[str, dict[str, float | None]]) -> list[str]:
-    """A sentence for each model of whose answers more than a tenth (`ALARMING`) say nothing, loop or never end, taken
-    together: checkers may pass such.
+    """Return a sentence for each model more than `ALARMING` of whose answers say nothing, loop or never end.
 
-    `health` has each model's `figures`; those of an older run lack some, which are then not judged.
+    Checkers may pass such answers. `health` has each model's `figures`; an earlier run lacks some of them.
     """
     sentences = []
-    for model, of in health.items():
-        empty, ended = of.get("empty") or 0.0, of.get("ended")
+    for model, shares_of in health.items():
+        empty = shares_of.get("empty") or 0.0
+        ended = shares_of.get("ended")
         if empty == 1:
             sentences.append(f"Every answer of {model} is empty: its scores mean nothing.")
             continue
         detail = f"no letter or digit{f'; {empty:.1%} are empty' if empty else ''}"
         shares = {
-            f"say nothing ({detail})": of.get("says_nothing", empty),
-            "loop": of.get("looping") or 0.0,
+            f"say nothing ({detail})": shares_of.get("says_nothing", empty),
+            "loop": shares_of.get("looping") or 0.0,
             "never end (the token cap cuts them)": 0.0 if ended is None else 1 - ended,
         }
-        if round(of.get("unusable") or max(shares.values()), 9) > ALARMING:
+        if round(shares_of.get("unusable") or max(shares.values()), 9) > ALARMING:
             kinds = [f"{share:.1%} {kind}" for kind, share in shares.items() if share]
             sentences.append(f"Of the answers of {model} {', '.join(kinds)}: read some before you trust its scores.")
     return sentences

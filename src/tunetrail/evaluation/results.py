@@ -1,7 +1,7 @@
-"""lm-eval's results file and samples -> the four IFEval scores with 95 % intervals, their differences, and each type's.
+"""lm-eval's results file and samples -> the four IFEval scores with 95 % intervals, their differences, scores by type.
 
-A sample is lm-eval's own: the prompt (`doc`), the answer (`filtered_resps`), and for each score what was followed. What was
-followed, without the texts, are the verdicts: all that a later comparison of two runs needs.
+A sample is lm-eval's own: the prompt (`doc`), the answer (`filtered_resps`), and for each score what was followed. The
+verdicts are what was followed, without the texts: all that a later comparison of two runs needs.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from tunetrail import UserError
 from tunetrail.evaluation import intervals
 from tunetrail.evaluation.intervals import Score
 
-# Our name for a score: (lm-eval's name, the label that people know it by).
+# Our name for a score: (lm-eval's name, the usual label).
 SCORES = {
     "prompt_strict": ("prompt_level_strict_acc", "Prompt Strict"),
     "prompt_loose": ("prompt_level_loose_acc", "Prompt Loose"),
@@ -25,17 +25,17 @@ SCORES = {
     "inst_loose": ("inst_level_loose_acc", "Inst Loose"),
 }
 PUBLISHED = (541, 834)  # prompts and instructions of the published IFEval (arXiv:2311.07911, github.com/google-research)
-# What lm-eval is told of the model: two models are compared on all but these.
+# Arguments of lm-eval that name the model; two evaluations are compared on all others.
 _THE_MODEL = {"pretrained", "peft", "revision"}
-# A score's name: for each prompt 0 or 1 at prompt level, a list of them at instruction level.
+# By score: for each prompt 0 or 1 at prompt level, a list of them at instruction level.
 Verdicts = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
 class Results:
-    """What one evaluation found; the samples stand in the order of the prompts.
+    """The results of one evaluation; samples in the order of the prompts.
 
-    `digest` tells evaluations apart, `asked` is what it is taken over (see `asked`).
+    `digest` is over `asked` (see there): evaluations with the same digest compare.
     """
 
     task: str
@@ -48,10 +48,10 @@ class Results:
 
 
 def read(folder: Path, resamples: int, seed: int) -> Results:
-    """Read the one evaluation below `folder`; `resamples` and `seed` are the bootstrap's.
+    """Read the only evaluation below `folder`; `resamples` and `seed` are the bootstrap's.
 
     Raises:
-        ValueError: not exactly one results file, or scores that its samples do not give; or as `gather`.
+        ValueError: not exactly one results file, or its scores are not those of its samples; or as `gather`.
     """
     (file,) = folder.glob("*/results_*.json")
     written = json.loads(file.read_text(encoding="utf-8"))
@@ -59,20 +59,20 @@ def read(folder: Path, resamples: int, seed: int) -> Results:
     (samples_file,) = folder.glob(f"*/samples_{task}_*.jsonl")
     samples = [json.loads(line) for line in samples_file.read_text(encoding="utf-8").split("\n") if line]
     samples.sort(key=lambda sample: sample["doc_id"])
-    how = asked(written, samples)
-    found = replace(gather(task, samples, resamples, seed, digest(how)), asked=how)
+    settings = asked(written, samples)
+    results = replace(gather(task, samples, resamples, seed, digest(settings)), asked=settings)
     for name, (key, _) in SCORES.items():
-        if abs(found.scores[name].value - reported[f"{key},none"]) > 1e-9:
-            raise ValueError(f"{file}: {key} is not what its samples give ({found.scores[name].value})")
-    return found
+        if abs(results.scores[name].value - reported[f"{key},none"]) > 1e-9:
+            raise ValueError(f"{file}: {key} is not the score of its samples ({results.scores[name].value})")
+    return results
 
 
 def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, evaluation: str = "") -> Results:
-    """The scores of `samples` with their intervals.
+    """Return the scores of `samples` with their intervals.
 
     Raises:
-        ValueError: a loose verdict below its strict one, which lm-eval's definition (the strict response is among the loose
-            ones) excludes.
+        ValueError: a loose verdict is below its strict one; by lm-eval's definition the strict response is one of the loose
+            ones.
     """
     scores = {
         name: intervals.wilson(_followed(samples, name))
@@ -82,20 +82,19 @@ def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, 
     }
     for level in ("prompt", "inst"):
         pairs = zip(_followed(samples, f"{level}_strict"), _followed(samples, f"{level}_loose"), strict=True)
-        for place, (strict, loose) in enumerate(pairs):
+        for number, (strict, loose) in enumerate(pairs):
             if (loose < strict).any():
-                raise ValueError(f"{task}: {level} loose is below {level} strict at prompt {place}")
+                raise ValueError(f"{task}: {level} loose is below {level} strict at prompt {number}")
     instructions = sum(len(sample["doc"]["instruction_id_list"]) for sample in samples)
     return Results(task, scores, len(samples), instructions, samples, evaluation)
 
 
 def asked(written: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """All that an evaluation is but the model: runs in which it differs do not compare.
+    """Return everything that decides an evaluation except the model; evaluations that differ in it do not compare.
 
-    That is the backend and its arguments (add_bos_token, attention), the dtype, the batch size, the device, the seeds, the
-    longest context, the task with its version, template and generation, the tools' versions, and the prompts with what they
-    ask for (`prompts`: lm-eval's hash of each row and of its prompt as the model reads it). Not among them, since lm-eval
-    does not say it: over how many processes the prompts were spread.
+    These are the backend and its arguments (add_bos_token, attention), dtype, batch size, device, seeds, the longest
+    context, the task with its version, template and generation settings, the tools' versions, and the prompts (lm-eval's
+    hash of each row, and of its prompt as the model reads it). Not the number of processes, which lm-eval does not record.
     """
     config, ((task, settings),) = written["config"], written["configs"].items()
     return {
@@ -113,99 +112,103 @@ def asked(written: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, A
 
 
 def digest(asked: dict[str, Any]) -> str:
-    """12 hexadecimal digits over how was asked."""
+    """Return the first 12 hexadecimal digits of the SHA-256 over `asked`."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def compare(base: Results, tuned: Results, resamples: int, seed: int) -> dict[str, Any]:
-    """The scores of both, and their paired difference: shares between 0 and 1, with 95 % intervals.
+    """Return the scores of both and their paired differences: shares between 0 and 1, with 95 % intervals.
 
-    At prompt level with McNemar's exact p-value, at instruction level without (the instructions of a prompt are not
-    independent).
+    McNemar's exact p-value is given at prompt level only: the instructions of a prompt are not independent.
 
     Raises:
-        UserError: they were not asked the same in the same way.
+        UserError: they were not evaluated in the same way.
     """
     if base.digest != tuned.digest:
         raise UserError(
-            f"{base.task}: base and tuned were not evaluated alike ({base.digest}, {tuned.digest}); a tool may have another "
-            "version by now. Evaluate both again: dvc repro --force evaluate_base evaluate_tuned"
+            f"{base.task}: base and tuned were evaluated differently ({base.digest}, {tuned.digest}), perhaps with another "
+            "version of a tool. Evaluate both again: dvc repro --force evaluate_base evaluate_tuned"
         )
     delta = differences(verdicts(base.samples), verdicts(tuned.samples), resamples, seed)
     return scores({"base": base, "tuned": tuned}) | {"delta": delta}
 
 
-def differences(was: Verdicts, now: Verdicts, resamples: int, seed: int) -> dict[str, dict[str, float]]:
-    """`now` less `was` for each score, paired by prompt, with McNemar's p at prompt level: as `compare` returns `delta`."""
+def differences(base: Verdicts, tuned: Verdicts, resamples: int, seed: int) -> dict[str, dict[str, float]]:
+    """Return `tuned` minus `base` for each score, paired by prompt, with McNemar's p-value at prompt level."""
     delta: dict[str, dict[str, float]] = {}
     for name in SCORES:
-        before, after = _arrays(was[name]), _arrays(now[name])
+        pair = _arrays(base[name]), _arrays(tuned[name])
         if name.startswith("prompt"):
-            delta[name] = asdict(intervals.newcombe(before, after)) | {"p": intervals.mcnemar(before, after)}
+            delta[name] = asdict(intervals.newcombe(*pair)) | {"p": intervals.mcnemar(*pair)}
         else:
-            delta[name] = asdict(intervals.paired_bootstrap(before, after, resamples, seed))
+            delta[name] = asdict(intervals.paired_bootstrap(*pair, resamples, seed))
     return delta
 
 
 def verdicts(samples: list[dict[str, Any]]) -> Verdicts:
-    """What was followed, as JSON holds it."""
-    return {
-        name: [list(map(int, met)) if isinstance(met, list) else int(met) for met in (sample[key] for sample in samples)]
-        for name, (key, _) in SCORES.items()
-    }
+    """Return which prompts and instructions were followed, as JSON."""
+
+    def numbers(followed: Any) -> Any:
+        return list(map(int, followed)) if isinstance(followed, list) else int(followed)
+
+    return {name: [numbers(sample[key]) for sample in samples] for name, (key, _) in SCORES.items()}
 
 
-def comparable(found: dict[str, Results]) -> dict[str, Any]:
-    """What verdicts.json holds: how was asked, and each model's verdicts. Two runs' are compared without their models."""
-    one = next(iter(found.values()))
-    return {"evaluation_digest": one.digest, "asked": one.asked} | {
-        model: verdicts(of.samples) for model, of in found.items()
-    }
+def comparable(by_model: dict[str, Results]) -> dict[str, Any]:
+    """Return the content of verdicts.json, by which runs are compared: `asked` and each model's verdicts."""
+    first = next(iter(by_model.values()))
+    settings = {"evaluation_digest": first.digest, "asked": first.asked}
+    return settings | {model: verdicts(results.samples) for model, results in by_model.items()}
 
 
 def recorded(text: str | None) -> dict[str, Any] | None:
-    """A run's metrics.json; None where it has none, or one of the first versions, without intervals."""
+    """Parse a run's metrics.json; None if it has none, or one of the first versions, which had no intervals."""
     metrics = json.loads(text) if text else {}
     return metrics if "evaluation_digest" in metrics else None
 
 
 def listed(metrics: dict[str, Any]) -> dict[str, float]:
-    """What scores.json holds, for `dvc exp show`: scores, differences and the last losses, by the names MLflow has."""
-    shares = {f"ifeval/{model}/{name}": one["value"] for model, of in metrics["ifeval"].items() for name, one in of.items()}
+    """Return the content of scores.json, for `dvc exp show`: scores, differences and last losses, named as in MLflow."""
+    shares = {
+        f"ifeval/{model}/{name}": score["value"]
+        for model, scores in metrics["ifeval"].items()
+        for name, score in scores.items()
+    }
     losses = {"train/loss": metrics["train"]["loss"], "validation/loss": metrics["train"]["validation_loss"]}
     return {name: round(value, 4) for name, value in (shares | losses).items() if value is not None}
 
 
-def scores(found: dict[str, Results]) -> dict[str, Any]:
-    """What metrics.json says of each model's scores."""
-    return {model: {name: asdict(score) for name, score in of.scores.items()} for model, of in found.items()}
+def scores(by_model: dict[str, Results]) -> dict[str, Any]:
+    """Return each model's scores as metrics.json has them."""
+    return {model: {name: asdict(score) for name, score in results.scores.items()} for model, results in by_model.items()}
 
 
-def by_type(found: dict[str, Results]) -> list[dict[str, Any]]:
-    """For each instruction type, in the order of their names: how often it was asked, and each model's shares followed."""
+def by_type(by_model: dict[str, Results]) -> list[dict[str, Any]]:
+    """Return for each instruction type, sorted, how often it was asked, and the shares that each model followed."""
     followed: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for model, of in found.items():
-        for sample in of.samples:
+    for model, results in by_model.items():
+        for sample in results.samples:
             for level in ("strict", "loose"):
                 kinds = sample["doc"]["instruction_id_list"]
-                for kind, met in zip(kinds, sample[f"inst_level_{level}_acc"], strict=True):
-                    followed[kind][f"{model}_{level}"].append(met)
-    return [
-        {"type": kind, "n": len(next(iter(met.values()))), **{name: float(np.mean(one)) for name, one in met.items()}}
-        for kind, met in sorted(followed.items())
-    ]
+                for kind, verdict in zip(kinds, sample[f"inst_level_{level}_acc"], strict=True):
+                    followed[kind][f"{model}_{level}"].append(verdict)
+    rows = []
+    for kind, columns in sorted(followed.items()):
+        shares = {name: float(np.mean(column)) for name, column in columns.items()}
+        rows.append({"type": kind, "n": len(next(iter(columns.values())))} | shares)
+    return rows
 
 
-def size(found: Results) -> str:
-    """How much was asked, and whether that is the published benchmark."""
-    told = f"{found.prompts} prompts, {found.instructions} instructions"
-    if found.task != "ifeval" or (found.prompts, found.instructions) == PUBLISHED:
-        return told
-    return f"{told} (the published IFEval has {PUBLISHED[0]} and {PUBLISHED[1]})"
+def size(results: Results) -> str:
+    """Say how much was asked, and whether that is the published benchmark."""
+    text = f"{results.prompts} prompts, {results.instructions} instructions"
+    if results.task != "ifeval" or (results.prompts, results.instructions) == PUBLISHED:
+        return text
+    return f"{text} (the published IFEval has {PUBLISHED[0]} and {PUBLISHED[1]})"
 
 
 def answer(sample: dict[str, Any]) -> str:
-    """What the model wrote, as it was scored."""
+    """Return the model's answer as it was scored."""
     return sample["filtered_resps"][0]
 
 
@@ -213,5 +216,5 @@ def _followed(samples: list[dict[str, Any]], name: str) -> intervals.Followed:
     return _arrays([sample[SCORES[name][0]] for sample in samples])
 
 
-def _arrays(met: list[Any]) -> intervals.Followed:
-    return [np.atleast_1d(one).astype(int) for one in met]
+def _arrays(verdicts: list[Any]) -> intervals.Followed:
+    return [np.atleast_1d(verdict).astype(int) for verdict in verdicts]

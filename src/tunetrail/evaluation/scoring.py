@@ -1,7 +1,7 @@
-"""IFEval prompts and answers -> samples, scored by lm-eval's own checkers in the shape that lm-eval writes them.
+"""IFEval prompts and answers -> samples as lm-eval writes them, scored by lm-eval's own checkers.
 
-For answers that come from elsewhere, and for answers cut at a stop string. What a model of ours answers is scored in
-lm-eval's own run, by the same checkers.
+For answers from elsewhere, and for answers cut at a stop string. The answers of our models are scored within lm-eval's run,
+by the same checkers.
 """
 
 from pathlib import Path
@@ -15,10 +15,10 @@ Sample = dict[str, Any]
 
 
 def score(prompts: list[records.Row], answers: list[str]) -> list[Sample]:
-    """One sample a prompt, in the order of the prompts. Importing the checkers takes seconds.
+    """Return a sample for each prompt, in order. Importing the checkers takes seconds.
 
     Raises:
-        UserError: a prompt asks for what lm-eval's checkers do not know, or in a way that they do not take.
+        UserError: the checkers do not know an instruction of a prompt, or do not take its arguments.
     """
     from tunetrail.evaluation.ifeval import checkers
 
@@ -36,9 +36,9 @@ def score(prompts: list[records.Row], answers: list[str]) -> list[Sample]:
 
 
 def missed(sample: Sample) -> list[tuple[str, str]]:
-    """The instructions that the answer does not follow (strict), each with what its checker wants.
+    """Return the instructions that the answer does not follow (strict), each with what its checker wants.
 
-    Importing the checkers takes seconds; it is left out where nothing is missed.
+    Imports the checkers, which takes seconds, only if there are any.
     """
     followed = sample["inst_level_strict_acc"]
     if all(followed):
@@ -46,30 +46,30 @@ def missed(sample: Sample) -> list[tuple[str, str]]:
     from tunetrail.evaluation.ifeval import checkers
 
     asked = zip(sample["doc"]["instruction_id_list"], checkers.wanted(sample["doc"]), followed, strict=True)
-    return [(kind, wanted) for kind, wanted, met in asked if not met]
+    return [(kind, wanted) for kind, wanted, is_followed in asked if not is_followed]
 
 
 def stopped(samples: list[Sample], stop: str) -> list[Sample]:
-    """The same answers as the stop string `stop` would have left them, scored again where that cuts them.
+    """Return the samples with each answer cut at the string `stop`, and scored again if that shortens it.
 
-    Greedy decoding makes the cut answer the one that generation with that stop string gives.
+    With greedy decoding these are the answers that generation with that stop string gives.
     """
-    cut = [results.answer(sample).partition(stop)[0] for sample in samples]
-    places = [place for place, sample in enumerate(samples) if stop in results.answer(sample)]
-    if not places:
+    longer = [sample for sample in samples if stop in results.answer(sample)]
+    if not longer:
         return samples
-    again = score([samples[place]["doc"] for place in places], [cut[place] for place in places])
-    scored = {place: sample | {"doc_id": samples[place]["doc_id"]} for place, sample in zip(places, again, strict=True)}
-    return [scored.get(place, sample) for place, sample in enumerate(samples)]
+    answers = [results.answer(sample).partition(stop)[0] for sample in longer]
+    rescored = score([sample["doc"] for sample in longer], answers)
+    by_id = {old["doc_id"]: new | {"doc_id": old["doc_id"]} for old, new in zip(longer, rescored, strict=True)}
+    return [by_id.get(sample["doc_id"], sample) for sample in samples]
 
 
 def read_responses(path: Path, prompts: list[records.Row]) -> list[str | None]:
-    """The responses of a file of {"prompt", "response"} rows, in the order of `prompts`; None where one is null.
+    """Return the responses of a file of {"prompt", "response"} rows, in the order of `prompts`; a response may be null.
 
     Raises:
-        UserError: as `records.read`, or a row of another shape, a prompt answered twice, not answered, or not asked.
+        UserError: as `records.read`; or a row has another form, or a prompt has two responses, none, or was not asked.
     """
-    given: dict[str, str | None] = {}
+    response_to: dict[str, str | None] = {}
     rows = records.read(path)
     for number, row in enumerate(rows, 1):
         for name in ("prompt", "response"):
@@ -81,23 +81,23 @@ def read_responses(path: Path, prompts: list[records.Row]) -> list[str | None]:
                 )
         if records.has_half_character(row["prompt"] + (row["response"] or "")):
             raise UserError(f"{path}, row {number}: it has half a character (a lone surrogate). Fix or remove the row.")
-        if row["prompt"] in given:
+        if row["prompt"] in response_to:
             raise UserError(f"{path}, row {number}: this prompt is answered twice: {row['prompt'][:60]!r}. Keep one.")
-        given[row["prompt"]] = row["response"]
+        response_to[row["prompt"]] = row["response"]
     asked = [row["prompt"] for row in prompts]
-    missing, foreign = [prompt for prompt in asked if prompt not in given], set(given) - set(asked)
+    missing = [prompt for prompt in asked if prompt not in response_to]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of the {len(asked)} prompts have no response, the first of them {missing[0][:60]!r}. "
             "Answer each prompt, word for word as the prompt file has it."
         )
-    if foreign:
+    if not_asked := set(response_to) - set(asked):
         raise UserError(
-            f"{path}: {len(foreign)} responses are to prompts that are not asked. Give the file of their prompts."
+            f"{path}: {len(not_asked)} responses are to prompts that are not asked. Give the file of their prompts."
         )
-    return [given[prompt] for prompt in asked]
+    return [response_to[prompt] for prompt in asked]
 
 
 def _is_text(row: records.Row, name: str) -> bool:
-    """Whether a row has this field, and text in it; a response may be null."""
+    """Return whether a row has text in this field; a response may also be null."""
     return isinstance(row.get(name), str) or (name == "response" and name in row and row[name] is None)

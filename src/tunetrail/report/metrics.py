@@ -1,4 +1,4 @@
-"""Scored answers -> what metrics.json, tables and pages say of them; the same for a run and for answers from elsewhere.
+"""Scored answers -> the figures of metrics.json and the table of them; for a run and for answers from elsewhere.
 
 A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`. Not covered: training, and the data.
 """
@@ -13,52 +13,54 @@ from typing import Any
 from tunetrail.evaluation import health, results, scoring
 from tunetrail.evaluation.results import Results
 
-# Which run the stages run for, where one does: no dependency of theirs, since a run's date and id change no result. The file
-# stays behind where the run is killed; the variable ends with the processes that the run started.
+# The MLflow run that the stages run for. They do not depend on it, since a run's date and id change no result. If the run is
+# killed, the file stays; the variable ends with the processes that the run started.
 ABOUT, RUN = Path("work/run.json"), "TUNETRAIL_RUN"
 _WIDTH = 120
 
 
-def measure(found: dict[str, Results], stop: str, resamples: int, seed: int) -> dict[str, Any]:
-    """All figures of one evaluation: the scores as generated (`ifeval`) and with every answer cut at `stop`, where it begins
-    a new instruction block (`ifeval_stopped`), by instruction type, and the answers' health.
+def measure(by_model: dict[str, Results], stop: str, resamples: int, seed: int) -> dict[str, Any]:
+    """Return all figures of one evaluation, as metrics.json has them.
+
+    `ifeval` has the scores as generated, `ifeval_stopped` with every answer cut at `stop`, the start of a new instruction
+    block; `types` by instruction type; `health` is that of the answers.
 
     Raises:
-        UserError: the models were not asked alike.
+        UserError: the models were evaluated differently.
         ValueError: a loose verdict is below its strict one.
     """
     stopped = {
         model: results.gather(of.task, scoring.stopped(of.samples, stop), resamples, seed, of.digest)
-        for model, of in found.items()
+        for model, of in by_model.items()
     }
-    one = next(iter(found.values()))
+    first = next(iter(by_model.values()))
     return {
-        "task": one.task,
-        "prompts": one.prompts,
-        "instructions": one.instructions,
-        "size": results.size(one),
-        "evaluation_digest": one.digest,
-        "ifeval": _scores(found, resamples, seed),
+        "task": first.task,
+        "prompts": first.prompts,
+        "instructions": first.instructions,
+        "size": results.size(first),
+        "evaluation_digest": first.digest,
+        "ifeval": _scores(by_model, resamples, seed),
         "ifeval_stopped": _scores(stopped, resamples, seed),
         "stop": stop,
-        "types": results.by_type(found),
-        "health": {model: health.figures(of.samples, stop) for model, of in found.items()},
+        "types": results.by_type(by_model),
+        "health": {model: health.figures(of.samples, stop) for model, of in by_model.items()},
     }
 
 
-def _scores(found: dict[str, Results], resamples: int, seed: int) -> dict[str, Any]:
-    if set(found) == {"base", "tuned"}:
-        return results.compare(found["base"], found["tuned"], resamples, seed)
-    return results.scores(found)
+def _scores(by_model: dict[str, Results], resamples: int, seed: int) -> dict[str, Any]:
+    if set(by_model) == {"base", "tuned"}:
+        return results.compare(by_model["base"], by_model["tuned"], resamples, seed)
+    return results.scores(by_model)
 
 
 def alerts(metrics: dict[str, Any]) -> list[str]:
-    """What a reader must know before the scores (`health.alerts`); metrics.json of the first versions has no health."""
+    """Return the sentences to read before the scores (`health.alerts`). metrics.json of the first versions has no health."""
     return health.alerts(metrics.get("health", {}))
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """The scores, and the answers' health, as text of at most 120 columns; above them the alerts."""
+    """Return alerts, scores and the answers' health as text of at most 120 columns."""
     models = list(metrics["health"])
     lines = [f"{metrics['task']}: {metrics['size']}; accuracy in % with 95 % intervals", ""]
     for sentence in alerts(metrics):
@@ -67,7 +69,7 @@ def table(metrics: dict[str, Any]) -> str:
     if any(of["runs_on"] for of in metrics["health"].values()):
         lines += _score_lines(f"cut at {metrics['stop']}", metrics["ifeval_stopped"], models)
     else:
-        lines += [f"No answer goes on into a new {metrics['stop']} block: a stop there changes nothing.", ""]
+        lines += [f"No answer starts a new {metrics['stop']} block: a stop there changes nothing.", ""]
     lines.append(_line("answers", models))
     for name, label in {**health.FIGURES, "mean_tokens": "mean length, tokens", "mean_words": "mean length, words"}.items():
         values = [metrics["health"][model][name] for model in models]
@@ -92,7 +94,7 @@ def _line(label: str, cells: list[str]) -> str:
 
 
 def about(root: Path) -> dict[str, Any] | None:
-    """What the run that runs the stages in `root` has said of itself (`about.introduced`); None outside of a run."""
+    """Return the description of the MLflow run that runs the stages in `root` (`about.introduced`); None outside of one."""
     run, file = os.environ.get(RUN), root / ABOUT
     if not run or not file.is_file():
         return None
@@ -101,38 +103,41 @@ def about(root: Path) -> dict[str, Any] | None:
 
 
 def title(experiment: str, about: dict[str, Any] | None) -> str:
-    """What figures call the run: its experiment, and a sweep's job what varies in it, too."""
+    """Return the title of a run's figures: its experiment; for a job of a sweep also its name, which has what varies."""
     return f"{experiment}: {about['name']}" if about and about["name"] not in (None, "", experiment) else experiment
 
 
 def training(train: dict[str, Any], processes: Any) -> dict[str, str]:
-    """How was trained, by what a person calls it. `train` is Axolotl's section, or MLflow's params of it, which are text."""
+    """Describe the training: method, optimizer, learning rate, epochs, batch.
 
-    def given(key: str) -> str:
+    `train` is Axolotl's section, or MLflow's params of it, which are text.
+    """
+
+    def text(key: str) -> str:
         value = train.get(key)
         return "" if value in (None, "", "None") else str(value)
 
-    adapter = given("adapter")
-    rank = [f"{label} {given(key)}" for key, label in (("lora_r", "rank"), ("lora_alpha", "alpha")) if given(key)]
+    adapter = text("adapter")
+    rank = [f"{label} {text(key)}" for key, label in (("lora_r", "rank"), ("lora_alpha", "alpha")) if text(key)]
     method = ", ".join([adapter, *rank]) if adapter else "full: every weight"
-    rate = " ".join(filter(None, [given("learning_rate"), given("lr_scheduler")]))
-    steps = f", at most {given('max_steps')} steps" if given("max_steps") else ""
-    parts = [given("micro_batch_size") or "1", given("gradient_accumulation_steps") or "1", str(processes or 1)]
+    rate = " ".join(filter(None, [text("learning_rate"), text("lr_scheduler")]))
+    steps = f", at most {text('max_steps')} steps" if text("max_steps") else ""
+    parts = [text("micro_batch_size") or "1", text("gradient_accumulation_steps") or "1", str(processes or 1)]
     batch = " x ".join(parts) + " (micro-batch x accumulation x processes)"
     if all(part.isdigit() for part in parts):
         batch = f"{math.prod(map(int, parts))} = {batch}"
-    named = {"method": method, "optimizer": given("optimizer"), "learning rate": rate, "epochs": given("num_epochs") + steps}
-    return {label: text for label, text in named.items() if text} | {"batch": batch}
+    lines = {"method": method, "optimizer": text("optimizer"), "learning rate": rate, "epochs": text("num_epochs") + steps}
+    return {label: line for label, line in lines.items() if line} | {"batch": batch}
 
 
 def interval(score: dict[str, float], sign: str = "") -> str:
-    """A share, or with `sign` a difference, in per cent: "70.6 [63.2, 77.1]"."""
+    """Return a share, or with `sign` "+" a difference, in per cent: "70.6 [63.2, 77.1]"."""
     value, low, high = (100 * score[end] for end in ("value", "low", "high"))
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def p_value(score: dict[str, float]) -> str:
-    """McNemar's p where there is one: " p = 0.031"."""
+    """Return McNemar's p-value, if there is one: " p = 0.031"."""
     if "p" not in score:
         return ""
     return " p < 0.001" if score["p"] < 0.001 else f" p = {score['p']:.3f}"

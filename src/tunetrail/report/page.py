@@ -1,4 +1,4 @@
-"""What was found -> report.html, samples.md, compare.html: pages that need no other file and no network."""
+"""Figures and samples -> report.html, samples.md, compare.html: pages that need no other file and no network."""
 
 import html
 import json
@@ -13,15 +13,15 @@ from tunetrail.evaluation.intervals import Score
 from tunetrail.evaluation.results import Results
 from tunetrail.report import metrics, plots
 
-_PLACE = Path(__file__).parent / "pages"
-# As head.html.jinja writes it; nothing that a person or a model wrote has such marks, since they are escaped.
+_TEMPLATES = Path(__file__).parent / "pages"
+# As head.html.jinja writes it; in what a person or a model wrote such comments are escaped.
 _HEAD = re.compile(r'<!-- run -->\n(?:<table class="run" data-run="(?P<run>[^"]*)">)?.*?<!-- /run -->\n', re.DOTALL)
 
 
 def render(name: str, **content: Any) -> str:
-    """Fill in `pages/<name>`; HTML is escaped, Markdown where it quotes (`oneline`, a table's `cell`)."""
+    """Fill in `pages/<name>`. HTML is escaped; Markdown by the filters `oneline` and `cell` (of a table)."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PLACE),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=jinja2.select_autoescape(("html.jinja",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -36,69 +36,75 @@ def render(name: str, **content: Any) -> str:
     return environment.get_template(name).render(content)
 
 
-def side_by_side(found: dict[str, Results], count: int) -> list[dict[str, Any]]:
-    """The first `count` prompts, each with every model's answer, and the instructions that it does not follow."""
+def side_by_side(by_model: dict[str, Results], count: int) -> list[dict[str, Any]]:
+    """Return the first `count` prompts, each with every model's answer and the instructions that it does not follow."""
 
     def answer(sample: dict[str, Any]) -> dict[str, Any]:
         return {"text": results.answer(sample), "missed": scoring.missed(sample)}
 
-    rows = list(zip(*(of.samples for of in found.values()), strict=True))[:count]
-    return [{"prompt": row[0]["doc"]["prompt"], "answers": dict(zip(found, map(answer, row), strict=True))} for row in rows]
+    rows = []
+    for samples in list(zip(*(of_model.samples for of_model in by_model.values()), strict=True))[:count]:
+        answers = dict(zip(by_model, map(answer, samples), strict=True))
+        rows.append({"prompt": samples[0]["doc"]["prompt"], "answers": answers})
+    return rows
 
 
 def head(about: dict[str, Any] | None, earlier: str | None = None) -> str:
-    """The element that says which run a page is of. `about` is what `experiment` left of the run, `earlier` the id of the
-    run whose results they are, where it is another."""
+    """Return the element that says which run a page is of: `metrics.about`. `earlier` is the id of the run that made the
+    results, if it is another."""
     return render("head.html.jinja", about=about, earlier=earlier)
 
 
 def headed(text: str, about: dict[str, Any]) -> str:
-    """The page `text` with the head of the run `about`, which also names the run that made the page where it is another."""
-    if not (old := _HEAD.search(text)):
+    """Return the page `text` with the head of the run `about`, which also names the run that made the page."""
+    old = _HEAD.search(text)
+    if not old:
         return text
     earlier = old["run"] if old["run"] != about["id"] else None
     return text[: old.start()] + head(about, earlier) + text[old.end() :]
 
 
 def drawing(path: Path) -> str:
-    """An SVG file as a part of a page: without its XML declaration and document type."""
+    """Return an SVG file as part of a page: without its XML declaration and document type."""
     text = path.read_text(encoding="utf-8")
     return text[text.index("<svg") :]
 
 
-def write_evaluation(folder: Path, name: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
+def write_evaluation(folder: Path, name: str, metrics: dict[str, Any], by_model: dict[str, Results]) -> None:
     """Write metrics.json and the figures of the evaluation `name` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    plots.save(plots.ifeval(found, name), folder / "ifeval")
+    plots.save(plots.ifeval(by_model, name), folder / "ifeval")
     plots.save(plots.types(metrics["types"], name), folder / "types")
 
 
-def write_scored(folder: Path, responses: str, metrics: dict[str, Any], found: dict[str, Results]) -> None:
-    """Write the whole report of responses that came from elsewhere into `folder`: metrics.json, figures, report.html."""
-    write_evaluation(folder, responses, metrics, found)
+def write_scored(folder: Path, responses: str, metrics: dict[str, Any], by_model: dict[str, Results]) -> None:
+    """Write the report of responses from elsewhere into `folder`: metrics.json, figures, report.html."""
+    write_evaluation(folder, responses, metrics, by_model)
     figures = {name: drawing(folder / f"{name}.svg") for name in ("ifeval", "types")}
-    samples = side_by_side(found, 8)
+    samples = side_by_side(by_model, 8)
     text = render("score.html.jinja", responses=responses, metrics=metrics, figures=figures, samples=samples)
     (folder / "report.html").write_text(text, encoding="utf-8")
 
 
-def write_compared(folder: Path, found: dict[str, Any], curves: list[dict[str, list[tuple[int, float]]]]) -> list[Path]:
-    """Write compare.html and its figures into `folder`; `found` is `compare.compare`'s, `curves` each run's by name.
+def write_compared(folder: Path, comparison: dict[str, Any], curves: list[dict[str, list[tuple[int, float]]]]) -> list[Path]:
+    """Write compare.html and its figures into `folder`, and return the files.
 
-    Returns the files written. There is no figure of what no run has.
+    `comparison` is from `compare.compare`, `curves` has each run's by name. A figure without data is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    runs = list(enumerate(found["runs"]))
-    scored = [(place, run["label"], _models(run["scores"])) for place, run in runs if run["scores"] and run["alike"]]
-    drawn = {"scores": plots.runs(scored, found["asked"])} if scored else {}
-    if any(of["train/loss"] for of in curves):
-        drawn["loss"] = plots.losses([(place, run["label"], of) for (place, run), of in zip(runs, curves, strict=True)])
+    runs = list(enumerate(comparison["runs"]))
+    scored = [(number, run["label"], _models(run["scores"])) for number, run in runs if run["scores"] and run["alike"]]
+    drawn = {"scores": plots.runs(scored, comparison["asked"])} if scored else {}
+    if any(of_run["train/loss"] for of_run in curves):
+        drawn["loss"] = plots.losses(
+            [(number, run["label"], of_run) for (number, run), of_run in zip(runs, curves, strict=True)]
+        )
     for name, figure in drawn.items():
         plots.save(figure, folder / name)
     figures = {name: drawing(folder / f"{name}.svg") for name in drawn}
-    colours = [plots.colour(place) for place, _ in runs]
-    text = render("compare.html.jinja", **found, figures=figures, colours=colours)
+    colours = [plots.colour(number) for number, _ in runs]
+    text = render("compare.html.jinja", **comparison, figures=figures, colours=colours)
     (folder / "compare.html").write_text(text, encoding="utf-8")
     return [folder / "compare.html", *(folder / f"{name}.{kind}" for name in drawn for kind in ("png", "svg"))]
 

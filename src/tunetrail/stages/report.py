@@ -1,7 +1,7 @@
 """Both evaluations, the training history and the data contract -> report/: metrics.json, figures, pages;
 verdicts.json, by which runs are compared later, and scores.json, which `dvc exp show` lists.
 
-python -m tunetrail.stages.report
+    python -m tunetrail.stages.report
 """
 
 import json
@@ -22,25 +22,25 @@ OUT = Path("report")
 def main() -> None:
     section = params.read("report")
     sampling = section["resamples"], section["seed"]
-    found = {model: results.read(Path("eval_results") / model, *sampling) for model in ("base", "tuned")}
+    by_model = {model: results.read(Path("eval_results") / model, *sampling) for model in ("base", "tuned")}
     steps, _ = history.read(Path("outputs/train/history.jsonl"))
     data, rules = json.loads(Path("outputs/contract/contract.json").read_text()), params.read("contract")
-    measured = metrics.measure(found, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
+    measured = metrics.measure(by_model, section["stop"], *sampling) | {"train": history.summary(steps), "data": data}
     about, experiment = metrics.about(Path()), params.read("name")
     name = metrics.title(experiment, about)
-    page.write_evaluation(OUT, name, measured, found)
-    (OUT / "verdicts.json").write_text(json.dumps(results.comparable(found), default=str) + "\n", encoding="utf-8")
+    page.write_evaluation(OUT, name, measured, by_model)
+    (OUT / "verdicts.json").write_text(json.dumps(results.comparable(by_model), default=str) + "\n", encoding="utf-8")
     (OUT / "scores.json").write_text(json.dumps(results.listed(measured), indent=2) + "\n", encoding="utf-8")
     plots.save(plots.loss(steps, name), OUT / "loss")
     plots.save(plots.lengths(data["tokens"]["histogram"], rules["sequence_len"], name), OUT / "lengths")
-    samples = page.side_by_side(found, section["samples"])
+    samples = page.side_by_side(by_model, section["samples"])
     (OUT / "samples.md").write_text(page.render("samples.md.jinja", samples=samples), encoding="utf-8")
     sections = {name: params.read(name) for name in ("prepare", "base", "train", "evaluate")}
     card = {"data": data, "contract": rules, "prepare": sections["prepare"], "remarks": contract.remarks(data, rules)}
     (OUT / "data_card.md").write_text(page.render("data_card.md.jinja", **card), encoding="utf-8")
     figures = {name: page.drawing(OUT / f"{name}.svg") for name in ("ifeval", "types", "loss", "lengths")}
     config = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
-    # DVC keeps the page for later runs: its head alone, which is exchanged then, names the run.
+    # DVC may restore the page for a later run, which replaces its head: only that names the run.
     card |= {
         "experiment": experiment,
         "base": json.loads(Path("outputs/base/base.json").read_text()),
