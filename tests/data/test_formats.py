@@ -1,4 +1,4 @@
-"""Files that are no JSON, as their programs write them; every command that is named is run."""
+"""Files that are not JSON, as their programs write them; every command that an error names is run."""
 
 import bz2
 import gzip
@@ -98,7 +98,7 @@ def test_what_a_file_is_is_said_and_the_command_makes_rows_of_it_and_fails_with_
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (pickle.dumps(ROWS), "is a Python pickle, not JSON. To load one runs what is in it"),
+        (pickle.dumps(ROWS), "is a Python pickle, not JSON. Loading it would run the code in it"),
         (b"<!DOCTYPE html>\n<html></html>", "is an HTML page"),
         (b"  <HTML lang='en'>", "is an HTML page"),
         (b"<?xml version='1.0'?><a/>", "is XML"),
@@ -142,7 +142,7 @@ def test_what_is_no_file_is_said(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
     assert "no such file in" in refusal(tmp_path / "nowhere")
-    assert "a link to nowhere, which is not there" in refusal(tmp_path / "link")
+    assert "a link to nowhere, which does not exist" in refusal(tmp_path / "link")
     assert "is a folder" in refusal(tmp_path)
     for place in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(UserError, match="a pipe, a socket or a device"):

@@ -23,7 +23,7 @@ def test_a_line_separator_inside_a_string_does_not_break_the_line(tmp_path):
         json.dumps(ROW, indent=1).encode(),
     ],
 )
-def test_a_byte_order_mark_ends_of_lines_and_white_space_are_no_fault(tmp_path, content):
+def test_a_byte_order_mark_line_ends_and_white_space_are_accepted(tmp_path, content):
     (tmp_path / "rows").write_bytes(content)
     assert jsonlines.read(tmp_path / "rows") == [ROW]
 
@@ -42,23 +42,23 @@ def test_a_line_may_be_long(tmp_path):
         ('{"a": 1,}', "line 1: not JSON (a comma before the closing bracket)"),
         ('[{"a": 1},\n]', "line 2: not JSON (a comma before the closing bracket)"),
         ('{"a": 1},\n{"a": 1},', "line 1: not JSON (a comma after the last value); so are 2 of 2 lines. Give a JSON"),
-        ('{"a": 1}\n{"a": NaN}', "line 2: not JSON (NaN is no number of JSON)"),
-        ('[{"a": -Infinity}]', "line 1: not JSON (-Infinity is no number of JSON)"),
+        ('{"a": 1}\n{"a": NaN}', "line 2: not JSON (JSON has no NaN)"),
+        ('[{"a": -Infinity}]', "line 1: not JSON (JSON has no -Infinity)"),
         ('{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}', "line 2: not JSON (the key 'c' is there twice)"),
         ("[" * 100_000, "line 1: not JSON"),
         ('{"a": ' + "1" * 5000 + "}", "line 1: not JSON"),
-        ('{\n"a": 1\n}\n{\n"a": 2\n}', "its objects go over several lines. Give each on a line"),
+        ('{\n"a": 1\n}\n{\n"a": 2\n}', "its objects span several lines. Write each on one line"),
         ("some text\nof two lines", "line 1: not JSON (Expecting value); so are 2 of 2 lines. Give a JSON"),
         ("", "no rows. Give"),
         ("[]", "no rows"),
-        ("[1, {}, 2]", "row 1: 1 is not an object; 2 of 3 rows are none. Each row is one"),
+        ("[1, {}, 2]", "row 1: 1 is not an object; so are 2 of 3 rows. Each row is one"),
         ('"text"', 'line 1: "text" is not an object. Each row is one'),
         ("12", "line 1: 12 is not an object"),
         ("a,b\n1,2", "is CSV, not JSON. Convert it: python"),
         ('{"data": [{}, {}],\n "n": 1}', "one object; its 'data' is an array of 2 rows. Take it out: python"),
     ],
 )
-def test_each_fault_names_the_file_the_line_and_a_remedy(tmp_path, content, says):
+def test_each_fault_names_the_file_the_line_and_a_fix(tmp_path, content, says):
     file = tmp_path / "rows"
     file.write_text(content)
     with pytest.raises(UserError) as error:
@@ -71,14 +71,14 @@ def test_each_fault_names_the_file_the_line_and_a_remedy(tmp_path, content, says
     ("content", "field", "says"),
     [
         ('{"data": [{}]}', "rows", r"no key 'rows' \(it has data\)\. Set prepare\.field"),
-        ('{"data": {"a": 1}}', "data", r"its 'data' is no array of rows"),
+        ('{"data": {"a": 1}}', "data", r"its 'data' is not an array of rows"),
         ('{"data": []}', "data", "no rows"),
         ('{"data": [1]}', "data", "row 1: 1 is not an object"),
         ("{}\n{}", "data", r"prepare\.field=data is for a file of one JSON object.*prepare\.field=null"),
         ("[{}]", "data", r"prepare\.field=data is for a file of one JSON object"),
     ],
 )
-def test_a_key_that_holds_no_rows_is_said(tmp_path, content, field, says):
+def test_a_key_without_rows_is_an_error(tmp_path, content, field, says):
     (tmp_path / "rows").write_text(content)
     with pytest.raises(UserError, match=says):
         jsonlines.read(tmp_path / "rows", field, "prepare.field")

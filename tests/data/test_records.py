@@ -32,7 +32,7 @@ def test_a_missing_or_null_input_is_empty_and_other_fields_are_left_out(tmp_path
         (b'{"instruction": "a", "output": "\\ud800"}', "row 1: it has half a character"),
     ],
 )
-def test_each_fault_names_the_file_the_place_and_a_remedy(tmp_path, content, says):
+def test_each_fault_names_the_file_the_row_and_a_fix(tmp_path, content, says):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(content)
     with pytest.raises(UserError) as error:
@@ -50,10 +50,10 @@ def test_prompts_need_one_kwargs_for_each_instruction(tmp_path):
     with pytest.raises(UserError, match="row 1: 'instruction_id_list' and 'kwargs' differ in length"):
         records.read_prompts(file)
     records.write(file, [prompt | {"instruction_id_list": [["x"]], "kwargs": [{}]}])
-    with pytest.raises(UserError, match="row 1: 'instruction_id_list' holds something that is not text"):
+    with pytest.raises(UserError, match="row 1: 'instruction_id_list' has something that is not text"):
         records.read_prompts(file)
     records.write(file, [prompt | {"kwargs": [None]}])
-    with pytest.raises(UserError, match="row 1: 'kwargs' holds something that is not an object"):
+    with pytest.raises(UserError, match="row 1: 'kwargs' has something that is not an object"):
         records.read_prompts(file)
     records.write(file, [ROW])
     with pytest.raises(UserError, match="no field 'key'"):
@@ -93,7 +93,7 @@ def test_a_split_loses_no_row_and_the_seed_decides_it():
 @pytest.mark.parametrize(
     ("count", "held_out", "expected"), [(60, 0.05, 3), (2, 0.05, 1), (20, 0.5, 10), (20, 0.999, None), (1, 0.05, None)]
 )
-def test_below_1_a_share_of_the_rows_is_held_out_and_at_least_one(count, held_out, expected):
+def test_below_1_a_share_of_the_rows_is_held_out_at_least_one(count, held_out, expected):
     given = rows(*map(str, range(count)))
     if expected is None:
         with pytest.raises(UserError, match=rf"prepare\.validation_rows={held_out} \(\d+ rows\) leaves none to train on"):
@@ -117,8 +117,8 @@ def test_take_draws_that_many_rows():
         records.split(rows(*"abcdefghij"), 11, 2, seed=0)
 
 
-def test_too_few_questions_of_their_own_are_said():
-    with pytest.raises(UserError, match=r"4 rows, 2 of them with a question of their own, and prepare\.validation_rows=3"):
+def test_too_few_unique_questions_are_an_error():
+    with pytest.raises(UserError, match=r"4 rows, 2 of them with a unique question, and prepare\.validation_rows=3"):
         records.split(rows("a", "a", "b", "c"), None, 3, seed=0)
 
 
@@ -160,7 +160,7 @@ def test_null_is_an_empty_output_and_the_refusal_names_the_count_and_the_option(
         {"past": ["a"]},
     ],
 )
-def test_what_was_said_before_the_question_has_no_place_and_is_refused(tmp_path, more):
+def test_turns_before_the_question_are_refused(tmp_path, more):
     (name,) = more
     with pytest.raises(UserError, match=f"row 2: '{name}' has what was said before the question.*; so is 1 of 3 rows"):
         records.read_instructions(of(tmp_path, ROW, ROW | more, ROW | {"history": []}))
@@ -178,7 +178,7 @@ def test_what_was_said_before_the_question_has_no_place_and_is_refused(tmp_path,
         {"earlier_draft": "a"},
     ],
 )
-def test_what_is_no_turn_is_left_out_and_counted(tmp_path, more):
+def test_what_is_not_a_turn_is_left_out_and_counted(tmp_path, more):
     file = of(tmp_path, ROW | more)
     assert records.read_instructions(file) == [ROW]
     assert records.left_out(records.read(file)) == dict.fromkeys(more, 1)
@@ -209,14 +209,14 @@ def test_fields_that_are_not_read_are_counted_where_they_hold_something():
 
 
 @pytest.mark.parametrize(("field", "turns"), [("messages", 2), ("conversations", 3)])
-def test_chat_rows_are_said_to_be_none(tmp_path, field, turns):
+def test_chat_rows_are_refused(tmp_path, field, turns):
     file = of(tmp_path, {field: [{"content": "a"}] * turns}, {field: [{"content": "a"}]}, ROW)
-    what = f"row 1: no field 'instruction': a chat row, whose '{field}' holds {turns} turns; so are 2 of 3 rows"
-    with pytest.raises(UserError, match=rf"{what}.*an instruction and an output"):
+    message = f"row 1: no field 'instruction': a chat row, whose '{field}' has {turns} turns; so are 2 of 3 rows"
+    with pytest.raises(UserError, match=rf"{message}.*an instruction and an output"):
         records.read_instructions(file)
 
 
-def test_rows_under_a_key_are_read_where_the_key_is_given_and_it_is_named_where_it_is_not(tmp_path):
+def test_rows_under_a_key_are_read_if_the_key_is_given_and_the_error_names_it_if_not(tmp_path):
     file = tmp_path / "rows.json"
     for indent in (None, 2):  # on one line it is a row too
         file.write_text(json.dumps({"version": 1, "data": [ROW, ROW]}, indent=indent))

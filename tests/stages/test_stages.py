@@ -19,7 +19,7 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 
 @pytest.fixture
 def tools(monkeypatch):
-    """The commands that stages would run, in order. `tools.leaves` says what the tool leaves behind."""
+    """The commands that stages would run, in order. `tools.leaves` writes what the tool would leave."""
 
     class Tools(list):
         def leaves(self):
@@ -37,7 +37,7 @@ def tools(monkeypatch):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch, composed):
-    """An empty folder with a composed params.yaml in it; call it with overrides for another."""
+    """Write the params.yaml that overrides compose into an empty folder, and return the folder."""
 
     def write(*overrides):
         params.write_yaml(tmp_path / "params.yaml", composed(*overrides))
@@ -47,10 +47,47 @@ def checkout(tmp_path, monkeypatch, composed):
     return write
 
 
-def model(folder):
+OWN_PROMPTS = ("evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null")
+
+
+def write_model(folder):
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json"):
         (Path(folder) / name).write_text(name)
+
+
+def write_base(folder, base_model, revision=None, **more):
+    """Write what the stage `base` leaves in `folder`."""
+    (folder / "outputs/base").mkdir(parents=True, exist_ok=True)
+    described = {"base_model": base_model, "revision": revision} | more
+    (folder / "outputs/base/base.json").write_text(json.dumps(described))
+
+
+def write_rows(folder):
+    """Write what the stage `prepare` leaves in `folder`."""
+    for name in ("train", "validation"):
+        records.write(folder / f"data/prepared/{name}.jsonl", [{"instruction": "a", "input": "", "output": name}])
+
+
+def write_training(folder="work/train"):
+    """Write what Axolotl leaves."""
+    write_model(folder)
+    Path(folder, "history.jsonl").write_text('{"step": 1}\n')
+
+
+def count_tokens():
+    """Run the stages before `contract`, and `contract` with a tokenizer of 300 tokens; return contract.json."""
+    from transformers import LlamaConfig
+
+    from tunetrail.training import tiny
+
+    fetch.main()
+    prepare.main()
+    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
+    LlamaConfig().save_pretrained("model")
+    write_base(Path(), "model")
+    contract.main()
+    return json.loads(Path("outputs/contract/contract.json").read_text())
 
 
 def test_fetch_makes_the_demos_world_and_prepare_splits_it(checkout):
@@ -71,8 +108,7 @@ def test_a_file_is_kept_as_it_came_and_no_row_is_lost_or_in_both_parts(checkout)
     rows = [{"instruction": f"i{n}", "input": "", "output": f"o{n}"} for n in range(30)]
     Path("rows.json").write_text(json.dumps(rows, indent=1))
     records.write(Path("prompts.jsonl"), [PROMPT])
-    given = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null"]
-    checkout("prepare=file", "prepare.path=rows.json", "prepare.validation_rows=5", *given)
+    checkout("prepare=file", "prepare.path=rows.json", "prepare.validation_rows=5", *OWN_PROMPTS)
     fetch.main()
     prepare.main()
     assert Path("data/raw/instructions/rows.json").read_bytes() == Path("rows.json").read_bytes()
@@ -112,7 +148,7 @@ def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout
     checkout("prepare.generate.rows=120", "prepare.generate.documents=20")
     fetch.main()
     prepare.main()
-    tools.leaves = lambda: model("work/base/trained")
+    tools.leaves = lambda: write_model("work/base/trained")
     base.main()
     ((command, label),) = tools
     assert (command[-2:], label) == (["axolotl.cli.train", "work/base/axolotl.yaml"], "base")
@@ -125,7 +161,7 @@ def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout
 
 
 def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
-    model("given")
+    write_model("given")
     checkout("model=local", "base.base_model=given")
     base.main()
     assert not tools
@@ -133,20 +169,12 @@ def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
     assert len(json.loads(Path("outputs/base/base.json").read_text())["sha256"]) == 64
 
 
-def trained_on(folder, **base):
-    """What the stages before `train` leave in `folder`."""
-    for name in ("train", "validation"):
-        records.write(folder / f"data/prepared/{name}.jsonl", [{"instruction": "a", "input": "", "output": name}])
-    (folder / "outputs/base").mkdir(parents=True, exist_ok=True)
-    (folder / "outputs/base/base.json").write_text(json.dumps({"base_model": "outputs/base/model", "revision": None} | base))
-
-
 def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed):
-    trained_on(checkout())
+    write_rows(checkout())
+    write_base(Path(), "outputs/base/model")
 
     def leaves():
-        model("work/train")
-        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+        write_training()
         Path("work/train/checkpoint-1").mkdir()
 
     tools.leaves = leaves
@@ -163,47 +191,35 @@ def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed)
     assert "checkpoint-1" not in {file.name for file in Path("outputs/model").iterdir()}
 
 
-def asked(folder, adapter=False, **base):
-    """What the stages before `evaluate` leave in `folder`."""
-    records.write(folder / "data/raw/prompts/world.jsonl", [PROMPT])
-    (folder / "outputs/base").mkdir(parents=True)
-    (folder / "outputs/base/base.json").write_text(json.dumps({"base_model": "hub/id", "revision": "abc"} | base))
-    (folder / "outputs/model").mkdir()
-    (folder / "outputs/model" / ("adapter_config.json" if adapter else "config.json")).write_text("{}")
-
-
-def test_training_starts_afresh_unless_it_goes_on_from_a_checkpoint(checkout, tools):
-    def leaves():
-        model("work/train")
-        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
-
-    tools.leaves = leaves
-    kept = Path("work/train/checkpoint-9")
-    for overrides, stays in (((), False), (("+train.resume_from_checkpoint=work/train/checkpoint-9",), True)):
-        trained_on(checkout(*overrides))
-        kept.mkdir(parents=True)
+def test_training_starts_afresh_unless_it_resumes_from_a_checkpoint(checkout, tools):
+    tools.leaves = write_training
+    checkpoint = Path("work/train/checkpoint-9")
+    for overrides, resumes in (((), False), (("+train.resume_from_checkpoint=work/train/checkpoint-9",), True)):
+        write_rows(checkout(*overrides))
+        write_base(Path(), "outputs/base/model")
+        checkpoint.mkdir(parents=True)
         train.main()
-        assert kept.is_dir() == stays
+        assert checkpoint.is_dir() == resumes
 
 
 def test_trainings_of_the_same_rows_tokenise_them_once(checkout, tools):
-    found = []
+    folders = []
 
     def leaves():
-        model("work/train")
-        Path("work/train/history.jsonl").write_text('{"step": 1}\n')
+        write_training()
         section = yaml.safe_load(Path("work/train/axolotl.yaml").read_text())
-        found.append(Path(section["dataset_prepared_path"]).resolve(strict=True))
-        (found[-1] / f"made-{len(found)}").touch()
+        folders.append(Path(section["dataset_prepared_path"]).resolve(strict=True))
+        (folders[-1] / f"made-{len(folders)}").touch()
 
     tools.leaves = leaves
     for overrides, digest in (((), "a"), (("train.learning_rate=1.0",), "a"), ((), "b"), (("train.sequence_len=64",), "b")):
-        trained_on(checkout(*overrides), sha256=digest)
+        write_rows(checkout(*overrides))
+        write_base(Path(), "outputs/base/model", sha256=digest)
         train.main()
-    assert found[0] == found[1]
-    assert len(set(found)) == 3
-    assert sorted(file.name for file in found[0].glob("made-*")) == ["made-1", "made-2"]
-    assert Path("work/shared/tokens").resolve() == found[0].parent
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+    assert sorted(file.name for file in folders[0].glob("made-*")) == ["made-1", "made-2"]
+    assert Path("work/shared/tokens").resolve() == folders[0].parent
 
 
 @pytest.mark.parametrize(
@@ -215,7 +231,10 @@ def test_trainings_of_the_same_rows_tokenise_them_once(checkout, tools):
     ],
 )
 def test_evaluate_hands_lm_eval_a_run_config_and_a_task(checkout, tools, which, adapter, model_args, offline):
-    asked(checkout("evaluate.limit=3"), adapter)
+    records.write(checkout("evaluate.limit=3") / "data/raw/prompts/world.jsonl", [PROMPT])
+    write_base(Path(), "hub/id", "abc")
+    Path("outputs/model").mkdir()
+    Path("outputs/model", "adapter_config.json" if adapter else "config.json").write_text("{}")
     evaluate.main(which)
     ((command, label),) = tools
     work = Path(f"work/evaluate_{which}")
@@ -244,56 +263,34 @@ def test_base_finds_out_which_commit_of_a_hub_model_it_is(checkout, monkeypatch)
 
 
 def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout):
-    from tunetrail.training import tiny
-
     checkout("prepare.generate.rows=60", "prepare.generate.documents=20", "prepare.validation_rows=10")
-    fetch.main()
-    prepare.main()
-    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
-    tiny.save_model(
-        {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}, 300, 0, Path("model")
-    )
-    Path("outputs/base").mkdir(parents=True)
-    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "model", "revision": None}))
-    contract.main()
-    found = json.loads(Path("outputs/contract/contract.json").read_text())
-    assert (found["rows"]["raw"], found["rows"]["train"], found["rows"]["train_validation_overlap"]) == (60, 50, 0)
-    assert found["contamination"]["prompts"] == 160
-    assert found["source"] == sources.read(Path("data/raw"))["instructions"]
+    card = count_tokens()
+    assert [card["rows"][name] for name in ("raw", "train", "train_validation_overlap")] == [60, 50, 0]
+    assert card["contamination"]["prompts"] == 160
+    assert card["source"] == sources.read(Path("data/raw"))["instructions"]
     answers = sum(len(row["output"].encode()) + 1 for row in records.read(Path("data/prepared/train.jsonl")))
-    assert 0.5 * answers < found["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
+    assert 0.5 * answers < card["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
 
 
 def test_rows_under_a_key_and_empty_ones_are_counted_as_they_are_prepared(checkout):
-    from tunetrail.training import tiny
-
     rows = [{"instruction": f"i{n}", "output": f"o{n}", "system": "Be brief."} for n in range(8)]
     rows += [rows[0], {"instruction": "a", "input": None, "output": None}]
     Path("rows.json").write_text(json.dumps({"data": rows}))
     records.write(Path("prompts.jsonl"), [PROMPT])
-    given = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null", "prepare.validation_rows=2"]
-    checkout("prepare=file", "prepare.path=rows.json", "prepare.field=data", "prepare.empty=drop", *given)
-    fetch.main()
-    prepare.main()
-    tiny.save_tokenizer(["some text of a world"], 300, Path("model"))
-    tiny.save_model(
-        {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}, 300, 0, Path("model")
-    )
-    Path("outputs/base").mkdir(parents=True)
-    Path("outputs/base/base.json").write_text(json.dumps({"base_model": "model", "revision": None}))
-    contract.main()
-    found = json.loads(Path("outputs/contract/contract.json").read_text())
-    assert {name: found["rows"][name] for name in ("raw", "empty", "duplicate", "train", "validation")} == {
+    given = ["prepare.path=rows.json", "prepare.field=data", "prepare.empty=drop", "prepare.validation_rows=2"]
+    checkout("prepare=file", *given, *OWN_PROMPTS)
+    card = count_tokens()
+    assert {name: card["rows"][name] for name in ("raw", "empty", "duplicate", "train", "validation")} == {
         "raw": 10,
         "empty": 1,
         "duplicate": 1,
         "train": 7,
         "validation": 2,
     }
-    assert found["left_out"] == {"system": 9}
+    assert card["left_out"] == {"system": 9}
 
 
-def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
+def test_an_error_of_the_users_ends_a_stage_with_its_message_and_code_2(capsys):
     def main():
         raise UserError("rows.jsonl: no such file")
 
@@ -303,7 +300,7 @@ def test_what_a_person_can_mend_ends_a_stage_with_a_message_and_code_2(capsys):
     assert capsys.readouterr().err == "error: rows.jsonl: no such file\n"
 
 
-def test_what_a_stage_prints_as_it_fails_has_no_password(capsys):
+def test_the_traceback_of_a_stage_shows_no_password(capsys):
     def main():
         raise OSError("postgresql://me:hunter2@host/db: refused")
 

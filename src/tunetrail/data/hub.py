@@ -1,6 +1,6 @@
-"""A file of the Hugging Face hub, named by repository and revision -> where it lies here, downloaded once.
+"""A file of the Hugging Face hub, by repository and revision -> its path on this machine, downloaded once.
 
-Not covered: fetching whole repositories: Axolotl and lm-eval fetch weights themselves, at the revision that they are given.
+Not covered: whole repositories: Axolotl and lm-eval fetch weights themselves, at the revision that they are given.
 """
 
 import json
@@ -10,10 +10,10 @@ from tunetrail import UserError
 
 
 def fetch(repo_id: str, filename: str, revision: str | None, repo_type: str = "model") -> Path:
-    """`huggingface_hub.hf_hub_download` with its own arguments; a file that is in the hub's cache is not fetched again.
+    """Call `huggingface_hub.hf_hub_download` with its own arguments; a file in the hub's cache is not fetched again.
 
     Raises:
-        UserError: gated, not there, or not to be reached; the message says which and what to do.
+        UserError: the file is gated, does not exist or cannot be reached; says which, and what to do.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -35,7 +35,7 @@ def fetch(repo_id: str, filename: str, revision: str | None, repo_type: str = "m
     except errors.RemoteEntryNotFoundError:
         raise UserError(f"{name} has no file {filename}. Name one that it has.") from None
     except (OSError, RuntimeError):
-        # No connection. After a refused one the client fails with a RuntimeError instead of looking into its cache.
+        # No connection. If one was refused before, the client raises RuntimeError instead of looking into its cache.
         pass
     try:
         return Path(hf_hub_download(repo_id, filename, revision=revision, repo_type=repo_type, local_files_only=True))
@@ -47,18 +47,18 @@ def fetch(repo_id: str, filename: str, revision: str | None, repo_type: str = "m
 
 
 def cached(repo_id: str, filename: str, revision: str | None, repo_type: str = "model") -> Path | None:
-    """Where a file lies in the hub's cache on this machine; None where it does not. The network is not asked."""
+    """Return the path of a file in the hub's cache on this machine, or None. The network is not used."""
     from huggingface_hub import errors, try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(repo_id, filename, revision=revision, repo_type=repo_type)
+        path = try_to_load_from_cache(repo_id, filename, revision=revision, repo_type=repo_type)
     except errors.HFValidationError:
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(path) if isinstance(path, str) else None
 
 
 def has_weights(repo_id: str, revision: str | None) -> bool:
-    """Whether a model's config and weights, every shard of them, are in the hub's cache on this machine."""
+    """Return whether a model's config and all shards of its weights are in the hub's cache on this machine."""
     index = cached(repo_id, "model.safetensors.index.json", revision)
     shards = set(json.loads(index.read_text())["weight_map"].values()) if index else {"model.safetensors"}
     return all(cached(repo_id, name, revision) for name in ("config.json", *shards))

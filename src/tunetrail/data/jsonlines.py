@@ -1,6 +1,6 @@
-"""A file of JSON or JSON Lines -> its rows, and back. A fault names the file, the line and how many there are.
+"""A file of JSON or JSON Lines <-> its rows. An error names the file, the first line at fault and how many there are.
 
-Not covered: files that are no text (`formats`), and what the rows should hold (`records`).
+Not covered: files that are not text (`formats`), and what the rows should have (`records`).
 """
 
 import json
@@ -16,8 +16,9 @@ Row = dict[str, Any]
 
 
 def read(path: Path, field: str | None = None, option: str | None = None) -> list[Row]:
-    """The rows of a .json file (one array, or with `field` one object that has it under that key) or .jsonl file (one object
-    a line; blank lines are skipped). `option` is the parameter by which a person gives `field`, where there is one.
+    """Return the rows of a file: an array, or an object on each line (blank lines are skipped).
+
+    With `field`, the file is one object that has the array under this key; `option` is the parameter that sets `field`.
 
     Raises:
         UserError: no such file, not UTF-8, not JSON (with the line), not rows, or no row at all.
@@ -29,38 +30,39 @@ def read(path: Path, field: str | None = None, option: str | None = None) -> lis
         numbered = _array(path, text) if text.lstrip().startswith("[") else _lines(path, text, option)
     if not numbered:
         raise UserError(f"{path}: no rows. Give a file with at least one row.")
-    wrong = [(where, row) for where, row in numbered if not isinstance(row, dict)]
+    wrong = [(line, row) for line, row in numbered if not isinstance(row, dict)]
     if wrong:
-        where, row = wrong[0]
-        count = f"; {len(wrong):,} of {len(numbered):,} rows are none" if len(numbered) > 1 else ""
-        raise UserError(f"{path}, {where}: {json.dumps(row)[:40]} is not an object{count}. Each row is one {{...}}.")
+        line, row = wrong[0]
+        count = f"; so are {len(wrong):,} of {len(numbered):,} rows" if len(numbered) > 1 else ""
+        raise UserError(f"{path}, {line}: {json.dumps(row)[:40]} is not an object{count}. Each row is one {{...}}.")
     return [row for _, row in numbered]
 
 
 def _load(text: str) -> Any:
-    """JSON as its standard has it: no NaN, no key twice.
+    """Parse JSON strictly: NaN and repeated keys are errors.
 
     Raises:
-        ValueError, RecursionError: it is not.
+        ValueError, RecursionError: it is not JSON.
     """
 
     def constant(name: str) -> None:
-        raise ValueError(f"{name} is no number of JSON")
+        raise ValueError(f"JSON has no {name}")
 
     def unique(pairs: list[tuple[str, Any]]) -> Row:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-            raise ValueError(f"the key {twice!r} is there twice")
-        return found
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+            raise ValueError(f"the key {repeated!r} is there twice")
+        return content
 
     return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
 
 
 def _fault(error: Exception) -> str:
-    """What is wrong with a text of JSON, in words."""
+    """Say what is wrong with a JSON text."""
     if isinstance(error, json.JSONDecodeError):
-        before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :].strip()
+        before = error.doc[: error.pos].rstrip()
+        after = error.doc[error.pos :].strip()
         if before.endswith(",") and after[:1] in ("]", "}"):
             return "a comma before the closing bracket"
         if after == "," or (before.endswith(",") and not after):
@@ -88,17 +90,15 @@ def _lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
             faults.append((number, error))
     if not faults:
         return rows
-    if not rows or faults[0][0] < int(rows[0][0].split()[1]):  # from its beginning on it is something else
-        if whole := _one_object(text):
-            if said := formats.keyed(path, whole, option):
-                raise UserError(f"{path}: {said}")
-            return [("row 1", whole)]
-        if _begins_with_an_object(text):
-            raise UserError(
-                f"{path}: its objects go over several lines. Give each on a line of its own, or all in one array."
-            )
-        if said := formats.guess(path, text):
-            raise UserError(f"{path} is {said}")
+    if not rows or faults[0][0] < int(rows[0][0].split()[1]):  # the first line is at fault: perhaps another format
+        if content := _one_object(text):
+            if kind := formats.keyed(path, content, option):
+                raise UserError(f"{path}: {kind}")
+            return [("row 1", content)]
+        if _starts_with_an_object(text):
+            raise UserError(f"{path}: its objects span several lines. Write each on one line, or all in one array.")
+        if kind := formats.guess(path, text):
+            raise UserError(f"{path} is {kind}")
     number, error = faults[0]
     count = f"; so are {len(faults):,} of {len(rows) + len(faults):,} lines" if len(faults) > 1 else ""
     fix = "Fix or remove the line" if rows or not count else "Give a JSON or JSON Lines file"
@@ -106,39 +106,39 @@ def _lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
 
 
 def _one_object(text: str) -> Row | None:
-    """The object that a text is as a whole."""
+    """Return the object if the whole text is a single one."""
     try:
-        whole = _load(text)
+        content = _load(text)
     except (ValueError, RecursionError):
         return None
-    return whole if isinstance(whole, dict) else None
+    return content if isinstance(content, dict) else None
 
 
-def _begins_with_an_object(text: str) -> bool:
-    """Whether what stands in the first lines, and not in the first alone, is one object."""
+def _starts_with_an_object(text: str) -> bool:
+    """Return whether the text starts with an object that spans several lines."""
     try:
-        found, end = json.JSONDecoder().raw_decode(text.lstrip())
+        content, end = json.JSONDecoder().raw_decode(text.lstrip())
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and "\n" in text.lstrip()[:end]
+    return isinstance(content, dict) and "\n" in text.lstrip()[:end]
 
 
 def _under(path: Path, text: str, field: str, option: str | None) -> list[tuple[str, Any]]:
-    whole = _one_object(text)
-    if whole is None:
+    content = _one_object(text)
+    if content is None:
         raise UserError(
-            f"{path}: {option}={field} is for a file of one JSON object, and this is none. Set {option}=null, unless its "
+            f"{path}: {option}={field} is for a file of one JSON object, which this is not. Set {option}=null, unless its "
             "JSON is broken."
         )
-    if field not in whole:
-        raise UserError(f"{path}: no key '{field}' (it has {', '.join(whole) or 'none'}). Set {option} to one of them.")
-    if not isinstance(whole[field], list):
-        raise UserError(f"{path}: its '{field}' is no array of rows. Set {option} to a key that has one.")
-    return [(f"row {number}", row) for number, row in enumerate(whole[field], 1)]
+    if field not in content:
+        raise UserError(f"{path}: no key '{field}' (it has {', '.join(content) or 'none'}). Set {option} to one of them.")
+    if not isinstance(content[field], list):
+        raise UserError(f"{path}: its '{field}' is not an array of rows. Set {option} to a key that has one.")
+    return [(f"row {number}", row) for number, row in enumerate(content[field], 1)]
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object on each line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

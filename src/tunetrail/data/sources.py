@@ -1,6 +1,6 @@
-"""What the stage `fetch` reads, and data/raw/sources.json: of each kind of data where it came from, its md5 and its bytes.
+"""data/raw/sources.json: where each kind of data came from, with its md5 and size; written by the stage `fetch`.
 
-What is recorded of a run's data is taken from there, and not from what the parameters name.
+The record of a run's data is taken from there, not from the parameters.
 """
 
 import hashlib
@@ -14,36 +14,37 @@ from tunetrail.data import world
 Source = dict[str, Any]
 
 _FILE = "sources.json"
-_COUNTS = {"instructions": "rows", "text": "documents", "prompts": "prompts"}  # keys of `generate`, by kind
+_COUNTS = {"instructions": "rows", "text": "documents", "prompts": "prompts"}  # by kind: key of `generate`
 
 
 def origins(fetch: dict[str, Any]) -> dict[str, Source]:
-    """Where each kind of data comes from by params.yaml's `fetch`: {"generator", "seed", "rows"}, {"hub"} or {"path"}."""
-    sizes, found = fetch["generate"], {}
+    """Return the origin of each kind of data by the section `fetch`: {"generator", "seed", "rows"}, {"hub"} or {"path"}."""
+    generate = fetch["generate"]
+    result = {}
     for kind, count in _COUNTS.items():
-        section = fetch.get(kind)  # plain text comes from the generator alone
-        if sizes and (kind != "prompts" or section["path"] == world.SOURCE):
-            found[kind] = {"generator": world.SOURCE, "seed": sizes["seed"], "rows": sizes[count]}
+        section = fetch.get(kind)  # plain text comes only from the generator
+        if generate and (kind != "prompts" or section["path"] == world.SOURCE):
+            result[kind] = {"generator": world.SOURCE, "seed": generate["seed"], "rows": generate[count]}
         elif section:
-            found[kind] = {"hub": section["hub"]} if section["hub"] else {"path": section["path"]}
-    return found
+            result[kind] = {"hub": section["hub"]} if section["hub"] else {"path": section["path"]}
+    return result
 
 
 def describe(file: Path, origin: Source) -> Source:
-    """A fetched file: its name, its md5 as DVC knows it, its bytes, and where it came from."""
+    """Describe a fetched file: its name, its md5 as DVC computes it, its size in bytes, and its origin."""
     return {"file": file.name, "md5": _md5(file), "bytes": file.stat().st_size} | origin
 
 
-def write(folder: Path, found: dict[str, Source]) -> None:
-    """Write what `describe` says of each kind beside the data."""
-    (folder / _FILE).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+def write(folder: Path, sources: dict[str, Source]) -> None:
+    """Write sources.json into the folder of the data."""
+    (folder / _FILE).write_text(json.dumps(sources, indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, Source]:
-    """What was written beside the data in `folder`.
+    """Read sources.json in the folder of the data.
 
     Raises:
-        UserError: nothing was.
+        UserError: there is none.
     """
     if not (folder / _FILE).is_file():
         raise UserError(
@@ -54,22 +55,22 @@ def read(folder: Path) -> dict[str, Source]:
 
 
 def holds(folder: Path, fetch: dict[str, Any]) -> bool:
-    """Whether `folder` has what `fetch` names: from the same places, or files with the same bytes."""
+    """Return whether `folder` has the data that `fetch` names: of the same origin, or with the same bytes."""
     try:
-        found = read(folder)
+        sources = read(folder)
     except UserError:
         return False
-    asked = origins(fetch)
-    return found.keys() == asked.keys() and all(_is(found[kind], origin) for kind, origin in asked.items())
+    wanted = origins(fetch)
+    return sources.keys() == wanted.keys() and all(_matches(sources[kind], origin) for kind, origin in wanted.items())
 
 
-def _is(source: Source, origin: Source) -> bool:
+def _matches(source: Source, origin: Source) -> bool:
     file = Path(origin.get("path") or "")
     return origin.items() <= source.items() or (file.is_file() and _md5(file) == source["md5"])
 
 
 def name(source: Source) -> str:
-    """The source in one word: a path, the generator's, or a file of the hub as hf://datasets/REPO@REVISION/FILE."""
+    """Return the address of a source: a path, the generator's, or of the hub hf://datasets/REPO@REVISION/FILE."""
     if "hub" in source:
         return "hf://datasets/{repo_id}@{revision}/{filename}".format(**source["hub"])
     return source.get("generator") or source.get("path", source["file"])

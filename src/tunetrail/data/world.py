@@ -1,8 +1,8 @@
-"""A seed -> the demo's small world: plain text, instruction rows, and held-out prompts that IFEval's checkers can verify.
+"""A seed -> the demo's data: plain text, instruction rows, and held-out prompts that IFEval's checkers can verify.
 
-The base model reads only `plain_text`. Training rows and evaluation prompts share topics and instruction types but never
-a (topic, type) pair, so a tuned model can score only by applying an instruction to a topic it has not seen it with.
-Not covered: IFEval types that need a word count, a sentence splitter or another language; a tiny model cannot learn them.
+The base model is trained only on `plain_text`. Training rows and evaluation prompts share topics and instruction types but
+never a (topic, type) pair, so a tuned model scores only by applying an instruction to a topic not seen with it. Not covered:
+IFEval types that need a word count, a sentence splitter or another language; a tiny model cannot learn them.
 """
 
 import random
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 from tunetrail import UserError
 
-SOURCE = "src/tunetrail/data/world.py"  # by which conf/ names this module as where data come from
+SOURCE = "src/tunetrail/data/world.py"  # conf/ names this module so as the source of data
 
-# topic: three adjectives; three things it has; the place where it is.
+# Topic: three adjectives, three things it has, where it is.
 TOPICS = {
     "river": ("wide calm cold", "fish boats stones", "valley"),
     "bakery": ("warm busy old", "bread cakes ovens", "village"),
@@ -71,7 +71,7 @@ REQUESTS = (
 
 
 def sentences(topic: str, rng: random.Random, count: int, commas: bool = True) -> list[str]:
-    """`count` (at most 6) different sentences about `topic`, with or without commas in them."""
+    """Return `count` (at most 6) different sentences about `topic`, with or without commas."""
     adjectives, things, place = TOPICS[topic]
     a, b, c = rng.sample(adjectives.split(), 3)
     x, y, z = rng.sample(things.split(), 3)
@@ -97,16 +97,16 @@ def sentences(topic: str, rng: random.Random, count: int, commas: bool = True) -
     return [pool[0], *rng.sample(pool[1:], count - 1)]
 
 
-# IFEval's instruction id: the ways to ask for it, and what it does to a text, both with the task's values at hand. They
-# stand in the order in which two of them are applied: what surrounds a text comes after what changes it.
+# IFEval's instruction id: phrases that ask for it, and a function that makes a text obey it, given the task's values. In
+# the order in which they are applied: what surrounds a text comes after what changes it.
 TYPES: dict[str, tuple[tuple[str, ...], Callable[[str, dict], str]]] = {
     "punctuation:no_comma": (
         ("Do not use any commas.", "Leave out all commas.", "Your answer must not contain a comma."),
-        lambda text, task: text,  # `task` below picks the sentences without one
+        lambda text, task: text,  # `task` picks sentences without commas
     ),
     "detectable_format:number_bullet_lists": (
         ("Answer in exactly {num_bullets} bullet points.", "Use exactly {num_bullets} bullet points such as * this one."),
-        lambda text, task: text,  # `task` below makes a bullet point of each sentence
+        lambda text, task: text,  # `task` makes each sentence a bullet point
     ),
     "keywords:existence": (
         ("Include the word {keywords[0]}.", "Use the keyword {keywords[0]} in it."),
@@ -138,8 +138,8 @@ TYPES: dict[str, tuple[tuple[str, ...], Callable[[str, dict], str]]] = {
     ),
 }
 
-# Pairs that one answer can satisfy under IFEval's own checkers: a case change spoils what is compared by case, and
-# only one of two instructions can have the last line. Each type is in two of them, so that none weighs more.
+# Pairs that one answer can satisfy: a change of case breaks what is compared by case, and only one instruction can have the
+# last line. Each type is in two pairs, so that all have the same weight.
 PAIRS = (
     ("punctuation:no_comma", "change_case:english_capital"),
     ("punctuation:no_comma", "change_case:english_lowercase"),
@@ -154,13 +154,13 @@ PAIRS = (
 
 
 def held_out_pairs(seed: int) -> set[tuple[str, str]]:
-    """The (topic, instruction type) pairs kept for evaluation: every type with a quarter of the topics."""
+    """Return the (topic, instruction type) pairs kept for evaluation: every type with a quarter of the topics."""
     rng = random.Random(f"pairs {seed}")
     return {(topic, kind) for kind in TYPES for topic in rng.sample(sorted(TOPICS), len(TOPICS) // 4)}
 
 
 def plain_text(seed: int, documents: int) -> Iterator[dict]:
-    """`documents` rows {"text"}: one to three paragraphs about topics, some below a heading; no instruction among them."""
+    """Yield `documents` rows {"text"}: one to three paragraphs about topics, some with a heading; no instructions."""
     rng = random.Random(f"plain {seed}")
     for _ in range(documents):
         topics = rng.sample(sorted(TOPICS), rng.randint(1, 3))
@@ -170,7 +170,7 @@ def plain_text(seed: int, documents: int) -> Iterator[dict]:
 
 
 def task(topic: str, kinds: tuple[str, ...], rng: random.Random) -> tuple[str, str, list[dict], str]:
-    """One instruction (request and constraints apart), IFEval's kwargs for its kinds, and an answer that obeys."""
+    """Return a request, its constraints, IFEval's kwargs for `kinds`, and an answer that obeys them."""
     values = {
         "topic": topic,
         "end_phrase": rng.choice(END_PHRASES),
@@ -194,13 +194,13 @@ def task(topic: str, kinds: tuple[str, ...], rng: random.Random) -> tuple[str, s
 
 
 def instruction_rows(seed: int, rows: int) -> Iterator[dict]:
-    """`rows` rows {"instruction", "input", "output"}; one in eight names its topic in the input."""
+    """Yield `rows` rows {"instruction", "input", "output"}; one in eight names its topic in the input."""
     rng = random.Random(f"rows {seed}")
-    kept = held_out_pairs(seed)
+    held_out = held_out_pairs(seed)
     for _ in range(rows):
         topic = rng.choice(sorted(TOPICS))
-        free = [kind for kind in TYPES if (topic, kind) not in kept]
-        pairs = [pair for pair in PAIRS if not any((topic, kind) in kept for kind in pair)]
+        free = [kind for kind in TYPES if (topic, kind) not in held_out]
+        pairs = [pair for pair in PAIRS if not any((topic, kind) in held_out for kind in pair)]
         kinds = rng.choice(pairs) if pairs and rng.random() < 0.4 else (rng.choice(free),)
         request, constraints, _, answer = task(topic, kinds, rng)
         if rng.random() < 0.125:
@@ -214,15 +214,15 @@ def instruction_rows(seed: int, rows: int) -> Iterator[dict]:
 
 
 def evaluation_prompts(seed: int, prompts: int) -> Iterator[dict]:
-    """`prompts` rows in IFEval's schema {"key", "prompt", "instruction_id_list", "kwargs"}, of held-out pairs only.
+    """Yield `prompts` rows in IFEval's schema {"key", "prompt", "instruction_id_list", "kwargs"}, of held-out pairs only.
 
     Raises:
-        UserError: there are not so many different prompts.
+        UserError: there are fewer different prompts.
     """
     rng = random.Random(f"prompts {seed}")
-    kept = held_out_pairs(seed)
-    singles = [(topic, (kind,)) for topic, kind in sorted(kept)]
-    doubles = [(topic, pair) for topic in sorted(TOPICS) for pair in PAIRS if {(topic, kind) for kind in pair} <= kept]
+    held_out = held_out_pairs(seed)
+    singles = [(topic, (kind,)) for topic, kind in sorted(held_out)]
+    doubles = [(topic, pair) for topic in sorted(TOPICS) for pair in PAIRS if {(topic, kind) for kind in pair} <= held_out]
     rng.shuffle(singles)
     rng.shuffle(doubles)
     asked: set[str] = set()

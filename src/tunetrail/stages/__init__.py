@@ -14,9 +14,9 @@ from tunetrail import UserError, events, redaction
 
 
 def run(main: Callable[..., None], *arguments: str) -> None:
-    """Call a stage's `main` and note its start in work/progress.jsonl and its seconds in work/seconds.jsonl.
+    """Call a stage's `main`, and write its start to work/progress.jsonl and its duration to work/seconds.jsonl.
 
-    What a person can fix ends the stage with a message and code 2, anything else with a traceback.
+    A UserError ends the stage with its message and code 2, any other error with a traceback and code 1.
     """
     started, stage = time.monotonic(), "_".join([Path(sys.argv[0]).stem, *arguments])
     events.add(Path(), stage)

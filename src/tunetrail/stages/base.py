@@ -1,9 +1,9 @@
-"""What `base` names -> outputs/base/base.json: where the base model is, and the digest or revision that pins it.
+"""The section `base` -> outputs/base/base.json: where the base model is, and its digest or revision.
 
     python -m tunetrail.stages.base
 
-Weights that exist are not copied. With `base.make`, a tokenizer and a tiny Llama are made and trained by Axolotl on
-the plain text that `prepare` left: prose, never an instruction.
+Existing weights are not copied. With `base.make`, a tokenizer and a tiny Llama are made, and Axolotl trains the model on the
+plain text that `prepare` wrote: no instructions.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def main() -> None:
     if checkpoint.is_path(section["base_model"]):
         base["sha256"] = checkpoint.digest(Path(section["base_model"]))
     else:
-        # Fails here, before hours of work, where the model is gated or not to be had; and says which commit `main` is.
+        # Fails now, not after hours, if the model is gated or missing; and resolves `main` to a commit.
         config = hub.fetch(section["base_model"], "config.json", section["revision_of_model"])
         base["revision"] = config.parent.name
     OUT.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def make(section: dict[str, Any]) -> int:
-    """Train the base model from nothing into `base_model`; returns its number of parameters."""
+    """Train the base model from scratch into `base_model`; return its number of parameters."""
     recipe, seed = section["make"], section["seed"]
     trained = scratch.check(recipe["train"]["output_dir"], "base.make.train", own=WORK.name)
     shutil.rmtree(WORK, ignore_errors=True)
@@ -45,7 +45,7 @@ def make(section: dict[str, Any]) -> int:
     prompts = [template.prompt(section["template"], row["instruction"], row["input"]) + row["output"] for row in rows]
     prose = [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))]
     WORK.mkdir(parents=True)
-    # Importing the models prints a page of warnings about kernels that a CPU does not have.
+    # Importing the models prints a page of warnings about GPU kernels.
     with (WORK / "untrained.log").open("w") as log, contextlib.redirect_stderr(log):
         vocab_size = tiny.save_tokenizer(prose + prompts, recipe["vocab_size"], WORK / "untrained")
         size = tiny.save_model(recipe["llama"], vocab_size, seed, WORK / "untrained")

@@ -21,30 +21,26 @@ def main() -> None:
     section, field = params.read("contract"), params.read("prepare").get("field")
     base = json.loads(Path("outputs/base/base.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(base["base_model"], revision=base["revision"])
-    (raw,), (asked,) = (RAW / "instructions").iterdir(), (RAW / "prompts").iterdir()
+    (raw,) = (RAW / "instructions").iterdir()
+    (evaluation,) = (RAW / "prompts").iterdir()
     rows = records.read(raw, field)
     train, validation = (records.read(PREPARED / f"{name}.jsonl") for name in ("train", "validation"))
-    prompts = [template.prompt(section["template"], row["instruction"], row["input"]) for row in train]
+    questions = [template.prompt(section["template"], row["instruction"], row["input"]) for row in train]
     answers = [row["output"] for row in train]
-    print(f"contract: the tokens of {len(train):,} rows are counted", flush=True)
-    lengths = [
-        (len(question), len(answer))
-        for question, answer in zip(
-            template.token_ids(tokenizer, prompts), template.answer_ids(tokenizer, answers), strict=True
-        )
-    ]
-    found = {
+    print(f"contract: counting the tokens of {len(train):,} rows", flush=True)
+    ids = template.token_ids(tokenizer, questions), template.answer_ids(tokenizer, answers)
+    result = {
         "source": sources.read(RAW)["instructions"],
         "rows": contract.rows(records.instructions(raw, rows, "keep"), train, validation),
         "left_out": records.left_out(rows),
-        "tokens": contract.tokens(lengths, section["sequence_len"]),
+        "tokens": contract.tokens(list(zip(*(map(len, part) for part in ids), strict=True)), section["sequence_len"]),
         "contamination": contract.contamination(
-            [row["prompt"] for row in records.read_prompts(asked)], train, section["ngram"]
+            [row["prompt"] for row in records.read_prompts(evaluation)], train, section["ngram"]
         ),
     }
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "contract.json").write_text(json.dumps(found, indent=2) + "\n")
-    for line in contract.remarks(found, section):
+    (OUT / "contract.json").write_text(json.dumps(result, indent=2) + "\n")
+    for line in contract.remarks(result, section):
         print(f"contract: {line}")
 
 

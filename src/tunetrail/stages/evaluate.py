@@ -3,8 +3,8 @@
     python -m tunetrail.stages.evaluate base
     python -m tunetrail.stages.evaluate tuned
 
-The section `evaluate` is an lm-eval run config, but for where the prompts come from (`path`, `hub`) and two keys that
-become its task file: `template`, and `task` (lm-eval's task keys).
+The section `evaluate` is an lm-eval run config, except for the source of the prompts (`path`, `hub`) and two keys for the
+task file: `template`, and `task` (lm-eval's task keys).
 """
 
 import json
@@ -49,7 +49,7 @@ def main(which: str) -> None:
 
 
 def model(which: str, base: dict[str, Any]) -> dict[str, str]:
-    """lm-eval's arguments that name the model; an adapter stands on the base that it was trained on."""
+    """Return lm-eval's arguments that name the model; for an adapter with the base that it was trained on."""
     revision = {"revision": base["revision"]} if base["revision"] else {}
     if which == "base":
         return {"pretrained": base["base_model"]} | revision

@@ -1,9 +1,9 @@
-"""The hub, files here, or the demo's generator -> data/raw: instructions/, prompts/ and maybe text/, each file as it came,
-and sources.json, which says of each where it came from.
+"""The hub, local files, or the demo's generator -> data/raw: instructions/, prompts/ and maybe text/, each file unchanged,
+and sources.json, which says where each came from.
 
     python -m tunetrail.stages.fetch
 
-DVC keeps data/raw, so `dvc push` shares it and `dvc checkout` brings it back without the hub.
+DVC caches data/raw, so `dvc push` shares it and `dvc checkout` restores it without the hub.
 """
 
 import shutil
@@ -19,15 +19,15 @@ _MAKERS = {"instructions": world.instruction_rows, "text": world.plain_text, "pr
 
 
 def main() -> None:
-    found = {}
+    described = {}
     for kind, origin in sources.origins(params.read("fetch")).items():
         (OUT / kind).mkdir(parents=True, exist_ok=True)
-        found[kind] = sources.describe(bring(kind, origin), origin)
-    sources.write(OUT, found)
+        described[kind] = sources.describe(fetch(kind, origin), origin)
+    sources.write(OUT, described)
 
 
-def bring(kind: str, origin: dict[str, Any]) -> Path:
-    """Make the data of a kind, or copy the file that `origin` names under its own name; returns where they are."""
+def fetch(kind: str, origin: dict[str, Any]) -> Path:
+    """Make the data of a kind, or copy the file of `origin` under its own name; return the path."""
     if "generator" in origin:
         records.write(OUT / kind / "world.jsonl", _MAKERS[kind](origin["seed"], origin["rows"]))
         return OUT / kind / "world.jsonl"

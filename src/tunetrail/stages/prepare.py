@@ -2,7 +2,7 @@
 
     python -m tunetrail.stages.prepare
 
-`text.jsonl` is what a tiny base model is trained on: prose without an instruction.
+`text.jsonl` is what a tiny base model is trained on: prose without instructions.
 """
 
 from pathlib import Path

@@ -2,8 +2,8 @@
 
     python -m tunetrail.stages.train
 
-The section `train` is handed on as it is: an Axolotl config. Checkpoints live in its output_dir, which DVC does not own
-(DVC empties a stage's outputs before it runs the stage); the finished model alone becomes an output.
+The section `train` is passed on unchanged: an Axolotl config. Checkpoints are in its output_dir, which is not a DVC output
+(DVC empties a stage's outputs before it runs the stage); only the finished model is.
 """
 
 import importlib.metadata

@@ -1,6 +1,6 @@
-"""A model's folder -> the files that are the model or the adapter, and their digest.
+"""A model's folder -> the files of the model or the adapter, and their digest.
 
-The trainer's logs, optimiser states and its own checkpoints are none of them.
+Without the trainer's logs, optimiser states and checkpoints.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunetrail import UserError
 
-ADAPTER = "adapter_config.json"  # by which peft knows an adapter
+ADAPTER = "adapter_config.json"  # peft's
 _PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", ADAPTER)
 _TOKENIZER = (
     "tokenizer*",
@@ -23,21 +23,21 @@ _TOKENIZER = (
 
 
 def is_path(base_model: str) -> bool:
-    """Whether `base_model` means a folder here; a hub's id has one slash at most and names no folder."""
-    here = base_model.startswith((".", "/", "~", "outputs/", "work/"))
-    return here or Path(base_model).exists() or base_model.count("/") > 1
+    """Return whether `base_model` is a folder here, not an id of the hub, which has at most one slash."""
+    is_relative = base_model.startswith((".", "/", "~", "outputs/", "work/"))
+    return is_relative or Path(base_model).exists() or base_model.count("/") > 1
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether `folder` holds an adapter, which is nothing without its base."""
+    """Return whether `folder` has an adapter, which needs its base model."""
     return (folder / ADAPTER).is_file()
 
 
 def files(folder: Path) -> list[Path]:
-    """The files of the model in `folder`, in the order of their names.
+    """Return the model's files in `folder`, sorted by name.
 
     Raises:
-        UserError: there is no such folder, or it holds no model in the transformers format.
+        UserError: there is no such folder, or no model in the transformers format in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Give a model's folder, or a hub id such as org/name.")
@@ -49,21 +49,22 @@ def files(folder: Path) -> list[Path]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each of the model's files, by its name."""
-    found = {}
+    """Return the SHA-256 of each of the model's files by its name."""
+    result = {}
     for file in files(folder):
         with file.open("rb") as content:
-            found[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
-    return found
+            result[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+    return result
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of the model's files."""
-    return hashlib.sha256("".join(f"{name} {own}\n" for name, own in hashes(folder).items()).encode()).hexdigest()
+    """Return the SHA-256 over the names and contents of the model's files."""
+    lines = "".join(f"{name} {sha256}\n" for name, sha256 in hashes(folder).items())
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def copy(source: Path, target: Path) -> None:
-    """Put the model of `source` into `target`, in place of what was there."""
+    """Copy the model in `source` to `target`, which is emptied first."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in files(source):

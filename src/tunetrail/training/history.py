@@ -1,14 +1,13 @@
-"""The trainer's logged steps <-> a history file: one JSON object a step, appended as training goes.
+"""The trainer's logged steps <-> a history file: one JSON object for each step, appended during training.
 
-The file is the truth and MLflow a view of it, so a live curve, a cached stage and a later upload all read the same lines.
+The live curve in MLflow, a cached stage and a later upload all read this file.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-# The trainer's key: our name for it, as it is drawn and tracked. Its other keys (memory on a GPU that is not there,
-# runtimes that `time/` has) are left out.
+# The trainer's key: our name for the metric. Its other keys (GPU memory, runtimes, which `time/` has) are left out.
 NAMES = {
     "loss": "train/loss",
     "eval_loss": "validation/loss",
@@ -22,7 +21,7 @@ NAMES = {
 
 
 def append(path: Path, step: int, time: float, logs: dict[str, Any]) -> None:
-    """Add one logged step. `time` is seconds since 1970; the trainer hands its figures partly as text."""
+    """Append one logged step. `time` is in seconds since 1970; some of the trainer's values are text."""
     metrics = {NAMES[key]: float(value) for key, value in logs.items() if key in NAMES}
     if metrics:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,28 +30,28 @@ def append(path: Path, step: int, time: float, logs: dict[str, Any]) -> None:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines from byte `offset` on, and the offset at which to go on; a line still being written waits."""
+    """Return the complete lines from byte `offset` on, and the offset to continue at."""
     if not path.is_file():
         return [], 0
     with path.open("rb") as file:
         file.seek(max(offset - 1, 0))
-        if offset and file.read(1) != b"\n":  # `cut` has made it shorter
+        if offset and file.read(1) != b"\n":  # `cut` has shortened the file
             offset = 0
         file.seek(offset)
         text = file.read()
-    whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    complete = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in complete.splitlines()], offset + len(complete)
 
 
 def cut(path: Path, step: int) -> None:
-    """Drop what was logged after `step`: training goes on from there, and its curve must not fold back."""
-    kept = "".join(json.dumps(row) + "\n" for row in read(path)[0] if row["step"] <= step)
-    if path.is_file() and path.read_text(encoding="utf-8") != kept:  # later steps, or a half line of a killed training
-        path.write_text(kept, encoding="utf-8")
+    """Drop what was logged after `step`, from which training continues."""
+    text = "".join(json.dumps(row) + "\n" for row in read(path)[0] if row["step"] <= step)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:  # later steps, or a killed training's unfinished line
+        path.write_text(text, encoding="utf-8")
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last step, and the last training and validation loss (nats a token; None where there is none)."""
+    """Return the last step, and the last training and validation loss (nats per token; None if there is none)."""
 
     def last(name: str) -> float | None:
         return next((row[name] for row in reversed(rows) if name in row), None)

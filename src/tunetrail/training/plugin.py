@@ -1,7 +1,7 @@
-"""Axolotl's plug-in point -> the history file, while training goes on. Loaded by Axolotl through its `plugins:` key.
+"""Axolotl's plug-in that writes the history file during training; Axolotl loads it by its key `plugins`.
 
-It ends a training whose loss is NaN, which would else go on to its end for nothing. It knows nothing of the
-tracking server: a server that is slow or down cannot stop training (`tracking.mlflow_run` reads the file).
+It stops a training whose loss is NaN. It knows nothing of the tracking server, so a server that is slow or down cannot stop
+training (`tracking.mlflow_run` reads the file).
 """
 
 import math
@@ -15,7 +15,7 @@ from tunetrail.training import history
 
 
 class HistoryPlugin(BasePlugin):
-    """Adds the callback that keeps `history.jsonl` in Axolotl's output_dir."""
+    """Adds the callback that writes `history.jsonl` in Axolotl's output_dir."""
 
     def add_callbacks_pre_trainer(self, cfg, model):
         return [HistoryCallback(Path(cfg.output_dir) / "history.jsonl")]
@@ -25,7 +25,8 @@ class HistoryCallback(TrainerCallback):
     """Appends what the trainer logs; only the first process of a distributed run writes."""
 
     def __init__(self, path: Path):
-        self.path, self.lost = path, 0
+        self.path = path
+        self.nan_steps = 0
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
@@ -34,15 +35,15 @@ class HistoryCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:
             history.append(self.path, state.global_step, time.time(), logs or {})
-        # transformers puts the mean loss in place of NaN (logging_nan_inf_filter), but not for the norm of
-        # the gradients; a single norm may be lost where float16 is scaled.
+        # transformers replaces a NaN loss by the mean loss (logging_nan_inf_filter), but not a NaN gradient norm. With
+        # float16 scaling a single norm may be NaN.
         values = [float((logs or {}).get(key, 0)) for key in ("loss", "eval_loss", "grad_norm")]
         if any(map(math.isnan, values)) or math.isinf(values[0]):
-            self.lost += 1
-            if self.lost == 2 or not math.isfinite(values[0]):
+            self.nan_steps += 1
+            if self.nan_steps == 2 or not math.isfinite(values[0]):
                 raise FloatingPointError(
                     f"the loss or its gradient is NaN at step {state.global_step}: training cannot recover. Lower "
                     "train.learning_rate, or set train.max_grad_norm=1"
                 )
         elif "loss" in (logs or {}):
-            self.lost = 0
+            self.nan_steps = 0

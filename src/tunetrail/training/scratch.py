@@ -1,4 +1,4 @@
-"""A training's `output_dir`, which is emptied before it begins -> whether that is a folder of the training's own."""
+"""A training's `output_dir`, which is emptied before the training starts: checked that it is a folder of its own."""
 
 import shutil
 from pathlib import Path
@@ -6,17 +6,15 @@ from pathlib import Path
 from tunetrail import UserError
 
 WORK = Path("work")
-# What else is kept in folders below work/: by the stages, and by what looks at runs that are over.
+# Other folders below work/: of the stages, and of commands about finished runs.
 _OTHERS = ("base", "compare", "evaluate_base", "evaluate_tuned", "raw", "recorded", "shared")
 
 
 def check(output_dir: str | None, section: str, own: str | None = None) -> Path:
-    """The folder `output_dir` of the config `section`, as it is given.
-
-    `own` is the folder below work/ that is the stage's, and no other's.
+    """Check and return `output_dir` of the config `section`. `own` is the stage's own folder below work/, if it has one.
 
     Raises:
-        UserError: it leads, once links are followed, out of work/ or into what something else keeps there.
+        UserError: it is, with links resolved, outside work/ or in another folder below it.
     """
     folder = Path(output_dir or "")
     fault = f"{section}.output_dir={folder}"
@@ -24,8 +22,8 @@ def check(output_dir: str | None, section: str, own: str | None = None) -> Path:
         raise UserError(f"{fault}: it is emptied before training. Keep it in a folder below work/.")
     try:
         real, work = folder.resolve(), WORK.resolve()
-    except (OSError, RuntimeError):  # links in a ring
-        raise UserError(f"{fault}: its links lead nowhere. Remove them, or name another folder below work/.") from None
+    except (OSError, RuntimeError):  # links in a circle
+        raise UserError(f"{fault}: its links are a circle. Remove them, or name another folder below work/.") from None
     if not real.is_relative_to(work) or real == work:
         raise UserError(
             f"{fault} leads to {real}, and is emptied before training. Name a folder below work/ without a link."
@@ -33,12 +31,12 @@ def check(output_dir: str | None, section: str, own: str | None = None) -> Path:
     for name in _OTHERS:
         other = (WORK / name).resolve()
         if name != own and (real.is_relative_to(other) or other.is_relative_to(real)):
-            raise UserError(f"{fault}: work/{name} is kept for something else. Name another folder below work/.")
+            raise UserError(f"{fault}: work/{name} has another use. Name another folder below work/.")
     return folder
 
 
 def empty(output_dir: str, section: str) -> Path:
-    """The folder, emptied; it is looked at again, since a link may have been made since the run began.
+    """Check the folder again, since links may have changed since the run started, and remove it.
 
     Raises:
         UserError: as `check`.

@@ -1,6 +1,6 @@
-"""Texts -> a byte-level BPE tokenizer; a Llama configuration and a seed -> an untrained model, both saved in one folder.
+"""Texts -> a byte-level BPE tokenizer; a Llama configuration and a seed -> an untrained model; both saved in one folder.
 
-For the experiments that bring their own base model, so that the whole chain runs on two CPU cores and without a download.
+For experiments with their own base model, which run on two CPU cores and without a download.
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# The names of Llama 3's special tokens.
+# Named as Llama 3's special tokens.
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 SPECIAL_TOKENS = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS}
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-    """A tokenizer of at most `vocab_size` tokens that puts BOS before a text, as Llama 3's does."""
+    """Train a tokenizer of at most `vocab_size` tokens that puts BOS before a text, as Llama 3's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -36,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
 
 
 def save_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
-    """Train a tokenizer and save it as transformers does; returns its size, at most `vocab_size`."""
+    """Train a tokenizer and save it as transformers does; return its size, at most `vocab_size`."""
     from transformers import PreTrainedTokenizerFast
 
     fast = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(texts, vocab_size), **SPECIAL_TOKENS)
@@ -45,7 +45,7 @@ def save_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
 
 
 def save_model(llama: dict[str, Any], vocab_size: int, seed: int, folder: Path) -> int:
-    """Save a randomly initialised Llama (`llama`: transformers.LlamaConfig's keys); returns its number of parameters."""
+    """Save a randomly initialised Llama (`llama`: transformers.LlamaConfig's keys); return its number of parameters."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
