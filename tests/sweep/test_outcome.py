@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tunetrail import UserError, launch
+from tunetrail.checkout import workspace
 from tunetrail.sweep import outcome
 from tunetrail.sweep.state import Job
 from tunetrail.tracking import mlflow_run, store
@@ -127,7 +128,7 @@ def test_a_skipped_job_takes_over_the_scores_and_times_of_its_run(root):
 
 def test_the_run_of_a_failed_job_is_closed_unless_another_process_still_writes_it(root):
     parent = mlflow_run.create(root, "sweep", {})
-    for error, status in ((outcome.StillRunning("is running here"), "RUNNING"), (UserError("bad"), "FAILED")):
+    for error, status in ((workspace.Busy(root, "1", ""), "RUNNING"), (UserError("bad"), "FAILED")):
         child = mlflow_run.child(root, parent, "one", {"job.digest": status})
         job = Job(root / "job.json", 0, [], "running", run=child.info.run_id)
         with outcome.record(job, root):

@@ -12,7 +12,6 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,7 @@ def _run(sweep: Sweep, job: Job, values: dict[str, Any], environment: dict[str, 
     composed = checkout / "work" / "composed.yaml"
     params.write_yaml(composed, values)
     log = job.file.with_suffix(".log")
-    with _lock_checkout(checkout) as lock:
+    with workspace.exclusive_lock(checkout, "work/job.lock") as lock:
         start = log.stat().st_size if log.is_file() else 0
         command = [sys.executable, "-m", "tunetrail", "run", "--params", str(composed)]
         environment = launch.importing(checkout / "src") | {"MLFLOW_RUN_ID": job.run} | environment
@@ -175,13 +174,3 @@ def _run(sweep: Sweep, job: Job, values: dict[str, Any], environment: dict[str, 
         raise UserError(f"the tracking store did not record all of the run; its files stay in {checkout}")
     job.set_scores(json.loads((checkout / "report" / "metrics.json").read_text()))
     worktree.remove(sweep.root, folder)
-
-
-@contextlib.contextmanager
-def _lock_checkout(checkout: Path) -> Iterator[int]:
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(workspace.exclusive_lock(checkout, "work/job.lock"))
-        except UserError as error:
-            raise outcome.StillRunning(str(error)) from None
-        yield lock

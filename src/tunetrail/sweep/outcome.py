@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, redaction
+from tunetrail.checkout import workspace
 from tunetrail.sweep.state import Job
 
 # What launchers raise when one of their processes has failed: it says which, not why.
 _LAUNCHER_ERRORS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
 _MOST_CHARACTERS = 500
-
-
-class StillRunning(UserError):
-    """An earlier attempt is still running without its sweep, and will close its MLflow run itself."""
 
 
 @contextlib.contextmanager
@@ -30,7 +27,7 @@ def record(job: Job, root: Path) -> Iterator[None]:
         if job.state == "running":
             job.state = "finished"
         status = "KILLED" if job.state == "stopped" else ""  # "": its own process has closed the MLflow run
-    except StillRunning as error:
+    except workspace.Busy as error:  # an earlier attempt is still running, and closes its MLflow run itself
         status = ""
         job.state, job.why = "failed", str(error)
     except UserError as error:

@@ -25,7 +25,7 @@ from tunetrail.tracking import ranking
 
 _SCORE = f"{SCORES['prompt_strict'][1]}, %"
 _COLUMNS = 3
-_MOST_TICKS = 8  # of numbers
+_MOST_TICKS, _MOST_LABELS = 8, 20
 _LOOK = {"color": TUNED, "marker": "o", "markersize": 4.5}
 _LOOK_BEST = {"color": VALIDATION, "marker": "D", "markersize": 6}
 _LOOK_BASE = {"color": BASE, "marker": "_", "markersize": 7, "markeredgewidth": 2}
@@ -147,26 +147,23 @@ def _x_axis(axes: Axes, parameter: Axis, width: float) -> float:
     if parameter.log:
         axes.set_xscale("log")
     values = sorted(set(parameter.positions))
+    points = [(value, 0) for value in values]
     axes.set_xmargin(0.1)
-    if parameter.labels:
-        axes.set_xlim(values[0] - 0.5, values[-1] + 0.5)
-    else:
-        axes.update_datalim([(value, 50) for value in values], updatey=False)
-        axes.autoscale_view(scaley=False)
-    shares = axes.transAxes.inverted().transform(axes.transData.transform([(value, 50) for value in values]))[:, 0]
+    axes.update_datalim(points, updatey=False)
+    axes.autoscale_view(scaley=False)
+    shares = axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 0]
     gap = min(np.diff(shares), default=1)
     if parameter.labels:
-        values = values[:: math.ceil(len(values) / 20)]
-        labels = [axis.short(parameter.labels[round(value)], 26) for value in values]
-    elif len(values) > _MOST_TICKS or gap < 0.5 / _MOST_TICKS:
-        values = _round_numbers(values[0], values[-1], parameter.log)
-        labels = [axis.numeral(value) for value in values]
+        ticks = values[:: math.ceil(len(values) / _MOST_LABELS)]
+        labels = [axis.short(parameter.labels[round(tick)], 26) for tick in ticks]
     else:
-        labels = [axis.numeral(value) for value in values]
+        crowded = len(values) > _MOST_TICKS or gap < 0.5 / _MOST_TICKS
+        ticks = _round_numbers(values[0], values[-1], parameter.log) if crowded else values
+        labels = [axis.numeral(tick) for tick in ticks]
     look = {"fontsize": 8}
     if sum(map(len, labels)) + 2 * len(labels) > 11 * width:  # more than there is room for, at 11 characters an inch
         look |= {"rotation": 90} if len(labels) > 8 else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(values, labels, **look)
+    axes.set_xticks(ticks, labels, **look)
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_xlabel(axis.short(parameter.name, round(11 * width)), fontsize=9)
     return gap

@@ -143,9 +143,9 @@ def _read_progress(job: Job) -> None:
     """Set the job's stage and step from what its files hold since it started; what is older is an earlier attempt's."""
     folder = job.file.with_suffix("")
     since = job.started or 0.0
-    job.stage, job.step = _last_event(_tail(folder / events.FILE, _EVENTS_TAIL, since), since)
+    job.stage, job.step = _last_event(_tail(folder / events.FILE, _EVENTS_TAIL), since)
     if job.stage == "train":
-        rows = _tail(folder / "work" / "train" / "history.jsonl", _HISTORY_TAIL, since)
+        rows = _tail(folder / "work" / "train" / "history.jsonl", _HISTORY_TAIL)
         job.step = _train_step(rows, since, job.step)
 
 
@@ -158,13 +158,10 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else None  # which NaN is not
 
 
-def _tail(file: Path, size: int, since: float) -> list[str]:
-    """Return the lines among the file's last `size` bytes, or none if nothing was written after `since`; the last line may
-    be incomplete."""
+def _tail(file: Path, size: int) -> list[str]:
+    """Return the lines among the file's last `size` bytes; the last one may be incomplete."""
     try:
         with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_mtime < since:
-                return []
             start = max(stream.seek(0, os.SEEK_END) - size, 0)
             stream.seek(start)
             lines = stream.read(size).decode(errors="replace").split("\n")
