@@ -21,6 +21,19 @@ SHRUNKEN = [
     "evaluate.task.generation_kwargs.max_gen_toks=60",
     "accelerate.num_cpu_threads_per_process=1",
 ]
+# The demo, as small as it can be trained, for several jobs.
+SMALLEST = [
+    "prepare.generate.rows=300",
+    "prepare.generate.documents=200",
+    "prepare.generate.prompts=8",
+    "base.make.train.num_epochs=1",
+    "+base.make.train.max_steps=4",
+    "train.num_epochs=1",
+    "+train.max_steps=4",
+    "train.logging_steps=1",
+    "evaluate.task.generation_kwargs.max_gen_toks=8",
+    "accelerate.num_cpu_threads_per_process=1",
+]
 
 
 def begin(folder, monkeypatch):

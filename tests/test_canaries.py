@@ -14,8 +14,7 @@ import sys
 import pytest
 from mlflow import MlflowClient
 
-from tests.checkouts import clone, environment
-from tests.sweep.test_parent import SMALL
+from tests.checkouts import SMALLEST, clone, environment
 from tests.test_server import free_port, healthy
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -69,7 +68,7 @@ def used(store, tmp_path_factory):
         printed[" ".join(words)] = done.stdout + done.stderr
         return done.returncode
 
-    assert tunetrail("run", "-m", *SMALL, "train.weight_decay=choice(0.2)") == 0, printed
+    assert tunetrail("run", "-m", *SMALLEST, "train.weight_decay=choice(0.2)") == 0, printed
     client = MlflowClient(f"http://127.0.0.1:{port}")
     experiment = client.get_experiment_by_name("tunetrail").experiment_id
     (job,) = (run for run in client.search_runs([experiment]) if "job.digest" in run.data.tags)
@@ -78,7 +77,7 @@ def used(store, tmp_path_factory):
     for words in (("doctor",), ("doctor", "--json"), ("gc",), ("show", "nothing"), ("run", "name=nobody", "train.seed=x")):
         tunetrail(*words)
     given["MLFLOW_RUN_ID"] = job.info.run_id
-    assert tunetrail("run", *SMALL) == 2
+    assert tunetrail("run", *SMALLEST) == 2
     given["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:9"
     assert (tunetrail("ls"), tunetrail("--debug", "show", "a")) == (2, 1)
     return folder, printed

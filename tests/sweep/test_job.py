@@ -109,7 +109,7 @@ def test_a_job_whose_process_is_running_is_not_marked_as_stopped(sweep, orphan):
     root = sweep.root / "project"
     assert job.running_jobs(root, sweep.folder) == {"aaaaaaaaaa"}
     assert job.mark_stopped(root, sweep.folder) == ["bbbbbbbbbb"]
-    assert {one.name: one.state for one in state.read(sweep.folder)} == {
+    assert {read.name: read.state for read in state.read(sweep.folder)} == {
         "aaaaaaaaaa": "running",
         "bbbbbbbbbb": "stopped",
         "cccccccccc": "finished",

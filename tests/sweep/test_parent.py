@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.checkouts import SHRUNKEN, clone, environment, left_running, run, start
+from tests.checkouts import SMALLEST, clone, environment, left_running, run, start
 from tests.conftest import ROOT
 from tests.sweep.held import start_holder
 from tunetrail import UserError
@@ -22,17 +22,7 @@ from tunetrail.sweep import parent
 from tunetrail.sweep.state import Job
 from tunetrail.tracking import mlflow_run, store
 
-_SMALLER = [
-    "prepare.generate.rows=300",
-    "prepare.generate.documents=200",
-    "prepare.generate.prompts=8",
-    "+base.make.train.max_steps=4",
-    "+train.max_steps=4",
-    "train.logging_steps=1",
-    "evaluate.task.generation_kwargs.max_gen_toks=8",
-]
-SMALL = [*(word for word in SHRUNKEN if word.partition("=")[0] not in " ".join(_SMALLER)), *_SMALLER]
-GRID = [*SMALL, "sweep=joblib", "train.learning_rate=1e-3,1e30,2e-3"]
+GRID = [*SMALLEST, "sweep=joblib", "train.learning_rate=1e-3,1e30,2e-3"]
 STAGES = ("fetch", "prepare", "base", "contract", "evaluate_base", "train", "evaluate_tuned", "report")
 
 
@@ -47,9 +37,9 @@ def test_the_table_of_a_sweep_has_a_column_for_each_key_that_varies():
         ),
         job(1, "method=lora", "failed", why="out, of memory"),
     ]
-    one, two = csv.DictReader(io.StringIO(parent.table(jobs)))
-    assert (one["method"], one["train.max_steps"], one["prompt_strict"], one["seconds"]) == ("full", "5", "0.5", "60")
-    assert (two["method"], two["train.max_steps"], two["prompt_strict"], two["why"]) == ("lora", "", "", "out, of memory")
+    keys = ("method", "train.max_steps", "prompt_strict", "seconds", "why")
+    rows = [tuple(row[key] for key in keys) for row in csv.DictReader(io.StringIO(parent.table(jobs)))]
+    assert rows == [("full", "5", "0.5", "60", ""), ("lora", "", "", "", "out, of memory")]
 
 
 @pytest.fixture
@@ -87,8 +77,8 @@ def test_a_sweep_that_is_stopped_ends_jobs_whose_launcher_is_dead_and_says_how_t
     """A signal to a whole process group ends joblib's processes; their jobs have groups of their own."""
     started = []
 
-    def interrupted(place, job):
-        folder = checkout / place
+    def interrupted(folder, job):
+        folder = checkout / folder
         parent = next(run.info.run_id for run in recorded(checkout))
         child = mlflow_run.child(checkout, parent, "seed=1", {"job.digest": "a"}).info.run_id
         (folder / "aaaaaaaaaa" / "work").mkdir(parents=True)
@@ -255,7 +245,7 @@ class TestSweep:
     def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_checkpoint(self, swept):
         folder, client, _ = swept
         saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
-        short = [word for word in SMALL if not word.startswith("+train.max_steps")]
+        short = [word for word in SMALLEST if not word.startswith("+train.max_steps")]
         words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120"]
         words += ["sweep=joblib", "train.weight_decay=choice(0.2)"]
         with (folder / "screen.txt").open("wb") as screen:
@@ -295,7 +285,7 @@ class TestSweep:
     @pytest.mark.slow
     def test_two_of_the_same_sweep_do_not_run_at_once(self, swept):
         folder, _, _ = swept
-        words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local"]
+        words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALLEST, "sweep=submitit_local"]
         words += ["train.learning_rate=choice(4e-3)"]
         first = start(folder, *words)
         deadline = time.monotonic() + 120

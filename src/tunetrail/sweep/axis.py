@@ -83,6 +83,7 @@ def _number(value: Any) -> float | None:
 def short(text: str, length: int) -> str:
     """Return at most `length` characters for matplotlib. A long text loses its middle: paths and keys differ at the ends."""
     if len(text) > length:
-        kept = length - 1
-        text = f"{text[: kept // 2]}…{text[len(text) - (kept - kept // 2) :]}"
+        start = (length - 1) // 2
+        end = length - 1 - start
+        text = f"{text[:start]}…{text[len(text) - end :]}"
     return text.replace("$", r"\$")  # else a formula would begin

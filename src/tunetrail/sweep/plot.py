@@ -25,7 +25,8 @@ from tunetrail.tracking import ranking
 
 _SCORE = f"{SCORES['prompt_strict'][1]}, %"
 _COLUMNS = 3
-_MOST_TICKS, _MOST_LABELS = 8, 20
+_MOST_TICKS = 8
+_MOST_LABELS = 20
 _LOOK = {"color": TUNED, "marker": "o", "markersize": 4.5}
 _LOOK_BEST = {"color": VALIDATION, "marker": "D", "markersize": 6}
 _LOOK_BASE = {"color": BASE, "marker": "_", "markersize": 7, "markeredgewidth": 2}
@@ -126,13 +127,13 @@ def _panel(axes: Axes, parameter: Axis, jobs: list[Job], width: float) -> None:
             at_foot = axes.get_xaxis_transform() + shifted
             axes.plot(position, 0.03, linestyle="", transform=at_foot, clip_on=False, **_LOOK_UNSCORED)
             continue
-        place = {"linestyle": "", "transform": axes.transData + shifted}
+        at_position = {"linestyle": "", "transform": axes.transData + shifted}
         if len(bases) > 1 and job.base:
-            axes.plot(position, 100 * job.base["value"], zorder=2, **place, **_LOOK_BASE)
+            axes.plot(position, 100 * job.base["value"], zorder=2, **at_position, **_LOOK_BASE)
         look = _LOOK_BEST if job is best else _LOOK
         interval = None if job.low is None else [[100 * (job.score - job.low)], [100 * (job.high - job.score)]]
         bar = {"ecolor": colors.to_rgba(look["color"], 0.5), "elinewidth": 1, "capsize": 2 if len(jobs) <= 30 else 0}
-        axes.errorbar(position, 100 * job.score, interval, zorder=4 if job is best else 3, **place, **look, **bar)
+        axes.errorbar(position, 100 * job.score, interval, zorder=4 if job is best else 3, **at_position, **look, **bar)
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
