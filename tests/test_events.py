@@ -12,7 +12,7 @@ def test_an_event_is_a_line_with_its_time(tmp_path):
     assert first["time"] <= second["time"]
 
 
-def test_a_folder_that_cannot_be_written_costs_the_progress_and_not_the_run(tmp_path):
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "work").write_text("")
     events.add(tmp_path, "base")
     assert [file.name for file in tmp_path.iterdir()] == ["work"]

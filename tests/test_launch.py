@@ -25,7 +25,7 @@ def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, mon
     launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert (tmp_path / "log").read_text().splitlines() == ["said this", "and that"]
     screen = capsys.readouterr()
-    assert screen.err.splitlines()[-1] == "train, Packing: 4/4, 00:03 gone, 00:01 left, 1.00s/it"
+    assert screen.err.splitlines()[-1] == "train, Packing: 4/4, 00:03 elapsed, 00:01 left, 1.00s/it"
     assert "\r" not in screen.err
     assert str(tmp_path / "log") in screen.out
 

@@ -1,8 +1,8 @@
-"""What a run does now, and a tool's progress bars -> the screen, and lines of work/progress.jsonl for another process.
+"""A run's stages and its tools' progress bars -> the screen, and lines of work/progress.jsonl for other processes.
 
-{"stage"}: it has started; {"stage", "waiting": true}: another job runs it; {"stage", "done", "total", "rate"}: its steps,
-and how many it does a second (None: not known). Not covered: the loss and other figures of a training, which are
-`training.history`'s.
+{"stage"}: the stage has started; {"stage", "waiting": true}: another job is running it; {"stage", "done", "total", "rate"}:
+its steps, and how many it does a second (null: not known). Not covered: the loss and other metrics of a training, which
+`training.history` writes.
 """
 
 import contextlib
@@ -18,12 +18,13 @@ FILE = Path("work/progress.jsonl")
 _BAR = re.compile(
     r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>\d[\d:]*)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
 )
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)(s/)?")  # "8.70it/s", or of slow steps "1.84s/it"; "?it/s" while it is not known
-_SECONDS_BETWEEN_LINES, _SECONDS_BETWEEN_EVENTS = 15.0, 1.0
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)(s/)?")  # "8.70it/s", "1.84s/it" for slow steps, "?it/s" while it is not known
+_SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_EVENTS = 1.0
 
 
 def add(folder: Path, stage: str, **fields: Any) -> None:
-    """Append an event of the run in the checkout `folder`; a disk that is full costs the progress and not the run."""
+    """Append an event of the run in the checkout `folder`. If that fails, as on a full disk, the run goes on without it."""
     with contextlib.suppress(OSError):
         (folder / FILE).parent.mkdir(exist_ok=True)
         with (folder / FILE).open("a", encoding="utf-8") as file:
@@ -31,45 +32,54 @@ def add(folder: Path, stage: str, **fields: Any) -> None:
 
 
 class Bars:
-    """The progress bars of a tool that runs as the stage `label`: the newest on one line of the screen, and as events."""
+    """The progress bars of a tool that runs as the stage `label`: shown on one line of the screen, and added as events."""
 
     def __init__(self, label: str):
-        self.label, self.live, self.text, self.ended, self.printed = label, sys.stderr.isatty(), "", "", time.monotonic()
-        self.longest, self.added = -1, -_SECONDS_BETWEEN_EVENTS
+        self.label = label
+        self.live = sys.stderr.isatty()
+        self.text = ""
+        self._completed = ""  # the bar whose last step was printed
+        self._printed_at = time.monotonic()
+        self._longest = -1  # seconds
+        self._added_at = -_SECONDS_BETWEEN_EVENTS
 
     def show(self, line: str) -> bool:
-        """Whether the line of the tool's output is a bar; then it is shown: on a terminal at once, else every 15 seconds."""
+        """Return whether the line of the tool's output is a progress bar; if so, show it: on a terminal at once, elsewhere
+        every 15 seconds."""
         bar = _BAR.search(line)
         if not bar:
             return False
-        self._add(bar)
+        self._add_event(bar)
         label = f"{self.label}, {bar['step'].strip()}" if bar["step"] else self.label
-        self.text = f"{label}: {bar['count']}, {bar['spent']} gone, {bar['left']} left, {bar['rate']}"
+        self.text = f"{label}: {bar['count']}, {bar['spent']} elapsed, {bar['left']} left, {bar['rate']}"
         if self.live:
             print(f"\r\x1b[K{self.text}", end="", file=sys.stderr, flush=True)
-        elif bar["spent"] > "00:01" and "?" not in bar["left"]:  # not the many bars that are done at once
+        elif bar["spent"] > "00:01" and "?" not in bar["left"]:  # not the many bars that complete at once
             done, total = bar["count"].split("/")
-            ended = done == total and bar["spent"] >= "00:10" and self.ended != label + total
-            if ended or time.monotonic() - self.printed > _SECONDS_BETWEEN_LINES:
+            completed = done == total and bar["spent"] >= "00:10" and self._completed != label + total
+            if completed or time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
                 print(self.text, file=sys.stderr, flush=True)
-                self.printed = time.monotonic()
-                self.ended = label + total if ended else self.ended
+                self._printed_at = time.monotonic()
+            if completed:
+                self._completed = label + total
         return True
 
     def end(self) -> None:
-        """Leave the line of the screen."""
+        """End the line of the screen."""
         if self.live and self.text:
             print(file=sys.stderr)
 
-    def _add(self, bar: re.Match[str]) -> None:
-        """Add the event of a bar of the stage's own steps: not of loading and tokenising, and of several the one that has
-        gone on longest, since the trainer draws others inside its own, one for each validation."""
-        spent = sum(int(part or 0) * 60**place for place, part in enumerate(reversed(bar["spent"].split(":"))))
+    def _add_event(self, bar: re.Match[str]) -> None:
+        """Add the event of a bar of the stage's own steps, not of loading and tokenising. Of several bars it is the one that
+        has run longest: the trainer draws others inside its own, one for each validation."""
+        spent = sum(int(part or 0) * 60**power for power, part in enumerate(reversed(bar["spent"].split(":"))))
         own = not bar["step"] or bar["step"].strip().startswith("Running ")
         done, total = map(int, bar["count"].split("/"))
-        if own and spent >= self.longest and (done == total or time.monotonic() - self.added >= _SECONDS_BETWEEN_EVENTS):
-            pace = _RATE.match(bar["rate"])
-            number = float(pace[1]) if pace else 0.0
-            rate = 1 / number if number and pace[2] else number
+        due = done == total or time.monotonic() - self._added_at >= _SECONDS_BETWEEN_EVENTS
+        if own and due and spent >= self._longest:
+            match = _RATE.match(bar["rate"])
+            number = float(match[1]) if match else 0.0
+            rate = 1 / number if number and match[2] else number
             add(Path(), self.label, done=done, total=total, rate=rate or None)
-            self.longest, self.added = spent, time.monotonic()
+            self._longest = spent
+            self._added_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The command as a person types it. Whatever is wrong ends in one message and code 2 before anything is written."""
+"""The command as a person types it. Bad input ends in one message and code 2 before anything is written."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROW = {"instruction": "a", "input": "", "output": "b"}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A checkout with this conf/ and dvc.yaml, and files that are wrong in every way that the issue names."""
+    """A checkout with this conf/ and dvc.yaml, and input files that are wrong in many ways."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "conf", folder / "conf")
     shutil.copy(ROOT / "dvc.yaml", folder)
@@ -48,17 +48,17 @@ def checkout(tmp_path_factory):
 
 
 def contents(folder):
-    """Every file below the folder and what is in it, git's own and the scratch folder work/ left out."""
+    """The content of every file below the folder, without .git/ and the scratch folder work/."""
     files = (file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts)
     return {file.relative_to(folder): file.read_bytes() for file in files if folder / "work" not in file.parents}
 
 
 def refused(folder, *words):
-    """What `tunetrail run` says against the words, with code 2, on one stream and with nothing written."""
+    """Assert that `tunetrail run` refuses the words with code 2 and writes nothing; return its message."""
     before = contents(folder)
     ended = tunetrail(folder, "run", *words)
     assert ended.returncode == 2, ended.stderr
-    asking, _, message = ended.stderr.rpartition("error: ")  # the first time it is said that the tools are asked
+    asking, _, message = ended.stderr.rpartition("error: ")  # printed once, when the tools are asked for their schemas
     assert not asking or (asking.startswith("asking ") and asking.count("\n") == 1)
     assert ended.stdout == ""
     assert contents(folder) == before
@@ -154,9 +154,9 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
-    told = refused(checkout, *overrides)
-    assert "Traceback" not in told
-    assert all(part in told for part in says), told
+    message = refused(checkout, *overrides)
+    assert "Traceback" not in message
+    assert all(part in message for part in says), message
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_could_not_begin_is_one_line_and_nothing_is_written(checkout, words, says):
-    told = refused(checkout, *words)
-    assert says in told
-    assert told.count("\n") == 1
+def test_a_run_that_cannot_start_is_one_line_and_nothing_is_written(checkout, words, says):
+    message = refused(checkout, *words)
+    assert says in message
+    assert message.count("\n") == 1
 
 
 SIGNALLED = """
@@ -197,7 +197,7 @@ except SystemExit:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_with_its_own_code_and_what_was_ignored_stays_so(checkout, number):
+def test_a_signal_ends_a_run_with_its_own_code_and_an_ignored_signal_stays_ignored(checkout, number):
     words = [sys.executable, "-c", SIGNALLED, str(int(number))]
     ended = subprocess.run(
         words, cwd=checkout, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
@@ -210,7 +210,7 @@ def test_debug_shows_the_traceback(checkout):
     assert "Traceback" in tunetrail(checkout, "run", "--debug", "train.lerning_rate=1").stderr
 
 
-def test_a_checkout_without_git_is_said(checkout, tmp_path):
+def test_a_checkout_without_git_is_an_error(checkout, tmp_path):
     shutil.copytree(checkout, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
     ended = tunetrail(tmp_path / "copy", "run")
     assert ended.returncode == 2
@@ -225,26 +225,26 @@ def test_overrides_in_one_word_are_split_as_in_a_shell(checkout):
     assert "name: two words\n" in ended.stdout
 
 
-def test_a_checkout_in_which_a_run_goes_on_is_said_before_a_plan_is_printed(checkout):
+def test_a_checkout_in_which_a_run_is_running_is_an_error_before_a_plan_is_printed(checkout):
     with locks.exclusive_lock(checkout):
         assert f"process {os.getpid()}, or what it started, is running here" in refused(checkout)
 
 
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("run", "--help"), ("run", "-h")])
-def test_help_teaches(checkout, words):
+def test_help_shows_how_to_run(checkout, words):
     text = tunetrail(checkout, *words).stdout
     assert "Usage: " in text
     assert "tunetrail run" in text
 
 
-def test_help_does_not_wait_for_the_tools():
-    """No import of theirs at start-up: it would cost seconds before every word."""
+def test_help_does_not_import_the_tools():
+    """Importing them would cost seconds before every command."""
     script = "import sys, tunetrail.cli; print(*sorted(set(sys.modules) & {'torch', 'transformers', 'mlflow', 'axolotl'}))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "\n"
 
 
-def asked(folder):
-    """A prompt file and a response file of three prompts, of which the responses follow one."""
+def score_words(folder):
+    """Write a file of three prompts and one of their responses, of which one follows its instruction; return the command."""
     kinds = ("punctuation:no_comma", "change_case:english_lowercase", "startend:quotation")
     prompts = [{"key": n, "prompt": f"p{n}", "instruction_id_list": [kind], "kwargs": [{}]} for n, kind in enumerate(kinds)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
@@ -256,7 +256,7 @@ def asked(folder):
 
 
 def test_responses_from_anywhere_are_scored_without_a_checkout_or_a_model(tmp_path):
-    ended = tunetrail(tmp_path, *asked(tmp_path))
+    ended = tunetrail(tmp_path, *score_words(tmp_path))
     assert ended.returncode == 0, ended.stderr
     assert "ifeval: 3 prompts, 3 instructions (the published IFEval has 541 and 834)" in ended.stdout
     assert "Prompt Strict                       33.3 [" in ended.stdout
@@ -265,20 +265,20 @@ def test_responses_from_anywhere_are_scored_without_a_checkout_or_a_model(tmp_pa
     assert files == {"metrics.json", "ifeval.png", "ifeval.svg", "types.png", "types.svg", "report.html"}
 
 
-def test_machines_get_the_scores_their_intervals_and_n(tmp_path):
-    ended = tunetrail(tmp_path, *asked(tmp_path), "--json")
-    found = json.loads(ended.stdout)
-    assert (found["prompts"], found["instructions"]) == (3, 3)
+def test_json_has_the_scores_their_intervals_and_n(tmp_path):
+    ended = tunetrail(tmp_path, *score_words(tmp_path), "--json")
+    measured = json.loads(ended.stdout)
+    assert (measured["prompts"], measured["instructions"]) == (3, 3)
     for kind in ("ifeval", "ifeval_stopped"):
-        scores = found[kind]["responses"]
+        scores = measured[kind]["responses"]
         assert set(scores) == {"prompt_strict", "prompt_loose", "inst_strict", "inst_loose"}
         assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values())
-    assert found["health"]["responses"]["says_nothing"] == 0
+    assert measured["health"]["responses"]["says_nothing"] == 0
     assert not (tmp_path / "answers.jsonl.report").exists()
 
 
 def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
-    words = asked(tmp_path)
+    words = score_words(tmp_path)
     (tmp_path / "answers.jsonl.report").write_text("")
     unknown = {"key": 7, "prompt": "p0", "instruction_id_list": ["no:such"], "kwargs": [{}]}
     (tmp_path / "unknown.jsonl").write_text(json.dumps(unknown))
@@ -310,8 +310,8 @@ pwd.getpwuid = unknown
 
 @pytest.mark.stage
 @pytest.mark.slow
-def test_a_user_whom_the_system_does_not_know_needs_no_home(tmp_path, root):
-    """A container's user id; what Python answers for one is given by a module that each of its processes loads."""
+def test_a_user_id_without_an_account_needs_no_home(tmp_path, root):
+    """As in a container; sitecustomize, which each Python process loads, makes the user unknown."""
     (tmp_path / "nobody").mkdir()
     (tmp_path / "nobody" / "sitecustomize.py").write_text(NOBODY)
     shutil.copytree(ROOT / "conf", root / "conf")

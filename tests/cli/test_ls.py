@@ -1,7 +1,7 @@
 """`ls` against a real SQLite store."""
 
+import io
 import json
-import subprocess
 import sys
 
 import pytest
@@ -79,14 +79,19 @@ def test_ls_cuts_no_name_where_it_does_not_write_to_a_terminal(checkout, root, m
     assert LONG + "seed=1" in typed(ls, "--sort", "seed")
 
 
-@pytest.mark.stage
-def test_ls_on_a_narrow_terminal_shortens_names_and_nothing_else(checkout, root):
-    with mlflow_run.run(root, LONG + "seed=1") as kept:
-        kept.metrics(scored(0.1, 0.6))
-    script = "from tunetrail.cli.ls import command; command()"
-    words = ["script", "--quiet", "--return", "--command", f"stty cols 60; {sys.executable} -c '{script}'", "/dev/null"]
-    shown = subprocess.run(words, capture_output=True, text=True, cwd=root).stdout
-    (line,) = [line for line in shown.splitlines() if kept.id[:8] in line]
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_ls_on_a_narrow_terminal_shortens_names_and_nothing_else(checkout, root, monkeypatch):
+    with mlflow_run.run(root, LONG + "seed=1") as long_run:
+        long_run.metrics(scored(0.1, 0.6))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    ls.command.main([], standalone_mode=False)
+    (line,) = [line for line in sys.stdout.getvalue().splitlines() if long_run.id[:8] in line]
     assert "…" in line
     assert "seed=1 " in line
     assert "FINISHED" in line

@@ -1,4 +1,4 @@
-"""Real locks between real processes, on the numbers of GPUs that need not be here."""
+"""Real locks between real processes; the GPUs are only numbers."""
 
 import select
 import subprocess
@@ -14,15 +14,15 @@ import sys, time
 from pathlib import Path
 from tunetrail.sweep import gpus
 gpus._SECONDS_BETWEEN_TRIES = 0.05
-with gpus.taken(int(sys.argv[2]), "CUDA_VISIBLE_DEVICES", sys.argv[3].split(","), Path(sys.argv[1])) as (place, _):
-    print(place["CUDA_VISIBLE_DEVICES"], flush=True)
+with gpus.lock(int(sys.argv[2]), "CUDA_VISIBLE_DEVICES", sys.argv[3].split(","), Path(sys.argv[1])) as (environment, _):
+    print(environment["CUDA_VISIBLE_DEVICES"], flush=True)
     sys.stdin.readline()
 """
 
 
 @pytest.fixture
 def job(tmp_path):
-    """Start a process that holds GPUs until it is told to go on; its first line names them."""
+    """Start a process that reserves GPUs until it reads a line; its first line names them."""
     started = []
 
     def start(count=1, among="0,1"):
@@ -37,19 +37,19 @@ def job(tmp_path):
 
 
 def waits(process):
-    """Whether it has still no GPU after the time in which it would have taken a free one several times over."""
+    """Whether the process still has no GPU after several of its tries."""
     return not select.select([process.stdout], [], [], 1.0)[0] and process.poll() is None
 
 
 def test_jobs_side_by_side_get_different_gpus_and_the_third_waits_for_one(job):
     first, second = job(), job()
-    places = [process.stdout.readline().strip() for process in (first, second)]
-    assert sorted(places) == ["0", "1"]
+    devices = [process.stdout.readline().strip() for process in (first, second)]
+    assert sorted(devices) == ["0", "1"]
     third = job()
     assert waits(third)
     first.stdin.write("\n")
     first.stdin.flush()
-    assert third.stdout.readline().strip() == places[0]
+    assert third.stdout.readline().strip() == devices[0]
     assert first.wait() == 0
 
 
@@ -70,30 +70,42 @@ def test_a_job_of_two_takes_none_while_only_one_is_free(job):
     assert third.stdout.readline().strip() == "1"
 
 
-def test_more_than_the_machine_has_is_an_error_that_names_both_numbers(tmp_path):
+def test_asking_for_more_than_the_machine_has_is_an_error_that_names_both_numbers(tmp_path):
     with (
-        pytest.raises(UserError, match=r"num_processes=3 GPUs a job.*this machine has 2 \(CUDA_VISIBLE_DEVICES\)"),
-        gpus.taken(3, "CUDA_VISIBLE_DEVICES", ["0", "1"], tmp_path),
+        pytest.raises(UserError, match=r"num_processes=3 GPUs, and this machine has 2 \(CUDA_VISIBLE_DEVICES\)"),
+        gpus.lock(3, "CUDA_VISIBLE_DEVICES", ["0", "1"], tmp_path),
     ):
         pass
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("value", "devices"),
     [("2,3", ["2", "3"]), ("1, 0", ["1", "0"]), ("", []), ("-1", []), ("GPU-8f6c", ["GPU-8f6c"])],
 )
-def test_gpus_are_those_that_this_process_may_use(monkeypatch, given, found):
-    """-1 is how a person hides them all."""
+def test_gpus_are_those_that_this_process_may_use(monkeypatch, value, devices):
+    """-1 hides them all."""
     monkeypatch.setattr("torch.version.hip", None)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert gpus.here() == ("CUDA_VISIBLE_DEVICES", found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert gpus.visible() == ("CUDA_VISIBLE_DEVICES", devices)
 
 
-def test_without_a_choice_they_are_numbered_and_amds_runtime_has_its_own_variable(monkeypatch):
+def test_all_gpus_are_visible_without_the_variable_and_amd_has_its_own(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.version.hip", None)
-    assert gpus.here() == ("CUDA_VISIBLE_DEVICES", ["0", "1"])
+    assert gpus.visible() == ("CUDA_VISIBLE_DEVICES", ["0", "1"])
     monkeypatch.setattr("torch.version.hip", "6.2")
-    assert gpus.here() == ("HIP_VISIBLE_DEVICES", ["0", "1"])
+    assert gpus.visible() == ("HIP_VISIBLE_DEVICES", ["0", "1"])
+
+
+def test_a_job_reserves_no_gpu_on_the_cpu_or_on_a_machine_without_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.version.hip", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    with gpus.reserve({"num_processes": 1, "cpu": True}, tmp_path) as reserved:
+        assert reserved == ({}, [])
+    with gpus.reserve({"num_processes": 1}, tmp_path) as first, gpus.reserve({}, tmp_path) as second:
+        assert [first[0], second[0]] == [{"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": "7"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with gpus.reserve({}, tmp_path) as reserved:
+        assert reserved == ({}, [])

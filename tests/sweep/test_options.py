@@ -1,6 +1,6 @@
-"""Each option of conf/sweep runs the jobs of a small Hydra app on the real conf tree, by the command its file opens with.
+"""Each option of conf/sweep runs the jobs of a small Hydra app on the real conf tree, by the command at the top of its file.
 
-Not shown here: a Slurm queue, of which only the batch script is seen, and Ray where its plug-in is not installed.
+Not tested: a Slurm queue, of which only the batch script is seen, and Ray if its plug-in is not installed.
 """
 
 import json
@@ -15,7 +15,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-# A job writes down what it saw and returns a score; the one numbered NOTHING returns none, the one numbered FAULT raises.
+# A job writes down what it sees and returns a score; the job numbered NOTHING returns none, the job numbered FAULT raises.
 APP = f"""
 import json, os
 import hydra
@@ -50,11 +50,11 @@ def command(option):
 
 @pytest.fixture
 def call(tmp_path):
-    """Give the app a sweep in a folder of its own: how the process ended, and what each of its jobs saw, by number."""
+    """Run the app with a sweep in a folder of its own; return the ended process and what each job saw, by number."""
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / SWEEP).mkdir(parents=True)
 
-    def called(*overrides, **environment):
+    def run(*overrides, **environment):
         seen = tmp_path / "seen.jsonl"
         seen.unlink(missing_ok=True)
         words = [sys.executable, "app.py", "-m", f"hydra.sweep.dir={SWEEP}", *overrides]
@@ -62,65 +62,65 @@ def call(tmp_path):
         jobs = [json.loads(line) for line in seen.read_text().splitlines()] if seen.exists() else []
         return done, sorted(jobs, key=lambda job: job["number"])
 
-    return called
+    return run
 
 
-def ran(done, jobs, count):
-    """Assert that so many jobs ran to their end, where the app was started and with its environment, and printed nothing."""
+def assert_finished(done, jobs, count):
+    """Assert that `count` jobs finished, in the app's folder and environment, and printed nothing."""
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     assert [job["number"] for job in jobs] == list(range(count))
     assert not any(job["moved"] for job in jobs)
-    assert {job["environment"]["MARK"] for job in jobs} == {"handed on"}
+    assert {job["environment"]["MARK"] for job in jobs} == {"passed on"}
 
 
 def processes(jobs):
-    """The processes that ran jobs, other than the one that was started."""
+    """The processes that ran jobs, without the one that was started."""
     return {job["process"] for job in jobs} - {job["started"] for job in jobs}
 
 
 def test_serial_runs_every_combination_in_the_process_that_was_started(call):
-    done, jobs = call(*command("serial"), MARK="handed on")
-    ran(done, jobs, 4)
+    done, jobs = call(*command("serial"), MARK="passed on")
+    assert_finished(done, jobs, 4)
     assert [(job["learning_rate"], job["seed"]) for job in jobs] == [(1e-3, 1), (1e-3, 2), (3e-3, 1), (3e-3, 2)]
     assert not processes(jobs)
 
 
 def test_joblib_runs_jobs_in_two_processes_that_share_the_cores(call):
-    done, jobs = call(*command("joblib"), MARK="handed on")
-    ran(done, jobs, 4)
+    done, jobs = call(*command("joblib"), MARK="passed on")
+    assert_finished(done, jobs, 4)
     assert 1 <= len(processes(jobs)) <= 2
     assert {int(job["environment"]["OMP_NUM_THREADS"]) for job in jobs} == {max(os.cpu_count() // 2, 1)}
 
 
 def test_submitit_gives_each_job_a_process_without_a_gpu_and_keeps_its_files_in_the_sweeps_folder(call, tmp_path):
-    done, jobs = call(*command("submitit_local"), MARK="handed on")
-    ran(done, jobs, 2)
+    done, jobs = call(*command("submitit_local"), MARK="passed on")
+    assert_finished(done, jobs, 2)
     assert len(processes(jobs)) == 2
     assert {job["environment"]["CUDA_VISIBLE_DEVICES"] for job in jobs} == {""}
     assert len(list((tmp_path / SWEEP / ".submitit").glob("*/*_log.out"))) == 2
     assert {file.name for file in tmp_path.iterdir()} == {"app.py", "runs", "seen.jsonl"}
 
 
-def test_slurm_is_handed_a_batch_script_with_what_the_option_and_the_command_ask_for(call, tmp_path):
-    for name in ("srun", "sbatch"):  # submitit looks for the one and gives its script to the other, which refuses it
+def test_slurm_gets_a_batch_script_with_what_the_option_and_the_command_ask_for(call, tmp_path):
+    for name in ("srun", "sbatch"):  # submitit looks for srun and gives its script to sbatch, which refuses it
         (tmp_path / name).write_text("#!/bin/sh\necho no queue here >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
-    asked = ["hydra.launcher.setup=[module load cuda]", "+hydra.launcher.additional_parameters={mail-type: END}"]
-    done, jobs = call(*command("slurm"), *asked, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    more = ["hydra.launcher.setup=[module load cuda]", "+hydra.launcher.additional_parameters={mail-type: END}"]
+    done, jobs = call(*command("slurm"), *more, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert "no queue here" in done.stderr
     assert not jobs
     (script,) = (tmp_path / SWEEP / ".submitit").glob("*.sh")
     lines = script.read_text().splitlines()
-    given = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
-    assert given >= {"array=0-2%3", "job-name=tunetrail", "partition=gpu", "time=240", "nodes=1", "ntasks-per-node=1"}
-    assert given >= {"gpus-per-node=1", "cpus-per-task=8", "mail-type=END"}
-    assert not [line for line in given if line.startswith(("account", "qos", "constraint", "mem"))]
+    options = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    assert options >= {"array=0-2%3", "job-name=tunetrail", "partition=gpu", "time=240", "nodes=1", "ntasks-per-node=1"}
+    assert options >= {"gpus-per-node=1", "cpus-per-task=8", "mail-type=END"}
+    assert not [line for line in options if line.startswith(("account", "qos", "constraint", "mem"))]
     assert "module load cuda" in lines
-    assert f"output={tmp_path / SWEEP / '.submitit'}/%A_%a/%A_%a_0_log.out" in given
+    assert f"output={tmp_path / SWEEP / '.submitit'}/%A_%a/%A_%a_0_log.out" in options
 
 
 @pytest.mark.stage
-def test_optunas_study_goes_on_when_the_sweep_is_given_again_and_a_job_that_failed_ends_nothing(call, tmp_path):
+def test_optunas_study_continues_with_the_same_sweep_and_after_a_failed_job(call, tmp_path):
     done, jobs = call(*command("optuna"), "hydra.sweeper.n_trials=4", NOTHING="1", FAULT="2")
     assert done.returncode == 0, done.stderr
     assert len(jobs) == 4
@@ -147,8 +147,8 @@ def test_ray_gives_each_job_a_process_and_a_gpu_of_its_own(call):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     machine = ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.num_gpus=2"]
     words = [*command("ray"), *machine, "hydra.launcher.ray.remote.num_gpus=1"]
-    done, jobs = call(*words, MARK="handed on", RAY_AUTH_MODE="disabled")  # or it keeps a token in the home folder
-    ran(done, jobs, 3)
+    done, jobs = call(*words, MARK="passed on", RAY_AUTH_MODE="disabled")  # or it keeps a token in the home folder
+    assert_finished(done, jobs, 3)
     assert processes(jobs)
     assert {job["environment"]["CUDA_VISIBLE_DEVICES"] for job in jobs} <= {"0", "1"}
 
@@ -158,7 +158,7 @@ def test_an_experiment_may_choose_its_sweep_and_what_is_swept(call, tmp_path):
     experiment = {"defaults": [{"override /sweep": ["joblib"]}], "name": "mine"}
     experiment["hydra"] = {"sweeper": {"params": {"train.learning_rate": "1e-3,3e-3"}}}
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(experiment)}")
-    done, jobs = call(f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine", MARK="handed on")
-    ran(done, jobs, 2)
+    done, jobs = call(f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine", MARK="passed on")
+    assert_finished(done, jobs, 2)
     assert {job["learning_rate"] for job in jobs} == {1e-3, 3e-3}
     assert processes(jobs)

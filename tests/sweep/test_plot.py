@@ -1,24 +1,29 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
 from tunetrail.report import plots
 from tunetrail.sweep import plot
+from tunetrail.sweep.state import Job
 
 
-def job(score, status="FINISHED", **params):
+def job(score, state="finished", **params):
     low, high = (None, None) if score is None else (score - 0.05, score + 0.04)
-    return {"params": params, "score": score, "low": low, "high": high, "status": status}
+    overrides = [f"{name}={value}" for name, value in params.items()]
+    return Job(Path("0123456789.json"), 0, overrides, state, score=score, low=low, high=high)
 
 
-def on(base, of):
-    """The job with what its base scored."""
-    return of | {"base": {"value": base, "low": base - 0.02, "high": base + 0.03}}
+def on(base, job):
+    """The job with its base's score."""
+    return dataclasses.replace(job, base={"value": base, "low": base - 0.02, "high": base + 0.03})
 
 
 def legend(figure):
-    (found,) = figure.legends
-    return [text.get_text() for text in found.get_texts()]
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def points(axes):
@@ -60,13 +65,12 @@ def test_the_error_bars_are_the_intervals():
 
 
 def test_a_score_without_an_interval_is_a_point():
-    bare = {"params": {}, "score": 0.5, "low": None, "high": None, "status": "FINISHED"}
-    (axes,) = plot.scores([bare]).axes
+    (axes,) = plot.scores([dataclasses.replace(job(0.5), low=None, high=None)]).axes
     assert points(axes) == [(0, 50)]
     assert axes.containers[0].lines[2] == ()
 
 
-def test_jobs_with_one_value_stand_apart_on_the_page_alone():
+def test_jobs_with_the_same_value_are_apart_on_the_page_and_not_in_the_data():
     figure = plot.scores([job(0.5, a="1"), job(0.5, a="1"), job(0.6, a="2")])
     figure.canvas.draw()
     (axes,) = figure.axes
@@ -77,7 +81,7 @@ def test_jobs_with_one_value_stand_apart_on_the_page_alone():
 
 
 def test_jobs_without_a_score_are_crosses_at_the_foot_and_counted():
-    jobs = [job(0.4, a="1"), job(None, "FAILED", a="2"), job(None, "KILLED", a="3"), job(None, "FAILED", a="3")]
+    jobs = [job(0.4, a="1"), job(None, "failed", a="2"), job(None, "stopped", a="3"), job(None, "failed", a="3")]
     figure = plot.scores(jobs)
     (axes,) = figure.axes
     assert points(axes) == [(1, 40)]
@@ -85,14 +89,14 @@ def test_jobs_without_a_score_are_crosses_at_the_foot_and_counted():
     assert title(figure) == "4 jobs, 2 failed, 1 stopped\nbest: 40.0 %, a=1"
 
 
-def test_where_all_failed_there_is_still_a_figure_to_see_it_in():
-    jobs = [job(None, "FAILED", a=a, b=b, c=c) for a in "12" for b in "12" for c in "xy"]
+def test_a_sweep_in_which_all_jobs_failed_has_a_figure():
+    jobs = [job(None, "failed", a=a, b=b, c=c) for a in "12" for b in "12" for c in "xy"]
     figure = plot.scores(jobs)
     assert [len(crosses(axes)) for axes in figure.axes] == [8, 8, 8]
     assert title(figure) == "8 jobs, 8 failed"
 
 
-def test_a_sweep_in_which_nothing_varies_and_a_single_job_show_the_jobs_side_by_side():
+def test_jobs_stand_side_by_side_if_nothing_varies():
     (axes,) = plot.scores([job(0.5, a="1"), job(0.6, a="1")]).axes
     assert points(axes) == [(0, 50), (1, 60)]
     figure = plot.scores([job(0.5, a="1")])
@@ -100,29 +104,31 @@ def test_a_sweep_in_which_nothing_varies_and_a_single_job_show_the_jobs_side_by_
     assert title(figure) == "1 job\n50.0 %, a=1"
 
 
-def test_the_best_job_is_another_sign_than_the_rest():
+def test_the_best_job_has_a_marker_of_its_own():
     (axes,) = plot.scores([job(0.5, a="1"), job(0.7, a="2"), job(0.6, a="3")]).axes
     assert [bar.lines[0].get_marker() for bar in axes.containers] == ["o", "D", "o"]
 
 
-def test_the_legend_says_which_sign_is_the_best_and_which_the_jobs_that_failed():
+def test_the_legend_names_the_markers_of_the_best_job_and_of_failed_jobs():
     assert legend(plot.scores([job(0.5, a="1"), job(0.7, a="2")])) == ["job", "best"]
-    jobs = [job(0.5, a="1"), job(0.7, a="2"), job(None, "FAILED", a="3"), job(None, "KILLED", a="4")]
+    jobs = [job(0.5, a="1"), job(0.7, a="2"), job(None, "failed", a="3"), job(None, "stopped", a="4")]
     assert legend(plot.scores(jobs)) == ["job", "best", "failed, stopped"]
     assert legend(plot.scores(jobs[2:])) == ["failed, stopped"]
     assert legend(plot.scores(jobs[:1])) == ["job"]
 
 
-def test_of_jobs_that_scored_alike_the_best_is_that_which_the_record_calls_so():
-    jobs = [job(0.5, a="1") | {"loss": 2.0}, job(0.5, a="2") | {"loss": 1.0}, job(0.5, a="3")]
+def test_of_equal_jobs_the_best_is_the_one_that_the_record_names():
+    jobs = [job(0.5, a="1"), job(0.5, a="2"), job(0.5, a="3")]
+    jobs[0].loss = 2.0
+    jobs[1].loss = 1.0
     figure = plot.scores(jobs)
     assert [bar.lines[0].get_marker() for bar in figure.axes[0].containers] == ["o", "D", "o"]
     assert title(figure) == "3 jobs\nbest of 3 equal: 50.0 %, a=2"
     assert title(plot.scores([job(0.5, a="1"), job(0.5, a="2")])).endswith("best of 2 equal: 50.0 %, a=1")
 
 
-def test_what_all_bases_scored_is_a_dashed_line_over_its_interval():
-    figure = plot.scores([on(0.1, job(0.5, a="1")), on(0.1, job(0.6, a="2")), job(None, "FAILED", a="3")])
+def test_a_base_score_that_all_jobs_share_is_a_dashed_line_over_its_interval():
+    figure = plot.scores([on(0.1, job(0.5, a="1")), on(0.1, job(0.6, a="2")), job(None, "failed", a="3")])
     (axes,) = figure.axes
     (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert list(line.get_ydata()) == [10, 10]
@@ -133,7 +139,7 @@ def test_what_all_bases_scored_is_a_dashed_line_over_its_interval():
     assert legend(figure) == ["job", "best", "failed", "base"]
 
 
-def test_where_bases_scored_otherwise_each_job_has_a_dash_for_its_own():
+def test_each_job_has_a_dash_for_its_base_if_the_bases_scored_differently():
     figure = plot.scores([on(0.1, job(0.5, a="1")), on(0.2, job(0.6, a="2"))])
     (axes,) = figure.axes
     dashes = [line for line in axes.lines if line.get_marker() == "_" and line.get_markersize() == 7]
@@ -142,9 +148,25 @@ def test_where_bases_scored_otherwise_each_job_has_a_dash_for_its_own():
     assert legend(figure) == ["job", "best", "its base"]
 
 
-def test_a_parameter_that_was_declared_logarithmic_has_such_an_axis():
+def test_a_parameter_that_was_declared_logarithmic_has_a_logarithmic_axis():
     jobs = [job(0.5, rate="0.001"), job(0.6, rate="0.002")]
     assert [plot.scores(jobs, log).axes[0].get_xscale() for log in ((), {"rate"})] == ["linear", "log"]
+
+
+def ticks(*values, log=()):
+    (axes,) = plot.scores([job(0.5, a=value) for value in values], log).axes
+    return [float(tick) for tick in axes.get_xticks()], [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_few_values_are_the_ticks_and_many_give_round_numbers():
+    assert ticks("0.0003", "0.001", "0.01") == ([0.0003, 0.001, 0.01], ["0.0003", "0.001", "0.01"])
+    assert ticks("42", "20261122")[1] == ["42", "20261122"]
+    many, labels = ticks(*[str(0.0137 * n) for n in range(1, 60)])
+    assert 2 <= len(many) <= 8
+    assert all(len(label) <= 4 for label in labels)
+    for values in (["1", "1.0001", "1.0002", "50"], [str(1.7 * 10.0**-n) for n in range(1, 30)], ["1e-3", "2e-3", "1e30"]):
+        assert 2 <= len(ticks(*values)[0]) <= 8
+    assert len(ticks(*[f"name{n}" for n in range(50)])[0]) <= 20
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,11 +1,11 @@
 import contextlib
 import io
-import json
 import os
 import re
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +14,11 @@ from tunetrail.sweep import progress
 from tunetrail.sweep.state import Job, Step
 from tunetrail.training import history
 
-NAMES = ("method=lora", "train.learning_rate=0.001")
+OVERRIDES = ["method=lora", "train.learning_rate=0.001"]
 
 
-def job(number, state, **more):
-    return Job(f"{number:010x}", number, NAMES, state, **more)
+def job(number, state, **fields):
+    return Job(Path(f"{number:010x}.json"), number, OVERRIDES, state, **fields)
 
 
 def test_a_line_says_state_stage_step_rate_and_time_left():
@@ -31,7 +31,7 @@ def test_a_line_says_state_stage_step_rate_and_time_left():
     hours = job(3, "running", stage="evaluate_tuned", step=Step(1, 541, 0.1))
     assert "evaluate_tuned 1/541  10.0 s/it  1:30:00 left  method=lora" in progress.line(hours, 120)
     assert "train 5  2.0 it/s  " in progress.line(job(3, "running", stage="train", step=Step(5, None, 2.0)), 120)
-    assert progress.line(Job("a" * 10, 0, (), "running"), 120) == "  0  running   starting"
+    assert progress.line(Job(Path("a.json"), 0, [], "running"), 120) == "  0  running   starting"
 
 
 def test_a_line_says_how_a_job_ended():
@@ -67,7 +67,7 @@ def test_the_summary_counts_the_jobs_and_those_to_come():
     assert progress.summary([]) == "0 jobs so far"
 
 
-def test_the_time_left_is_told_where_it_can_be_known():
+def test_the_time_left_is_shown_if_it_can_be_estimated():
     now = time.time()
     ended = [job(n, "finished", started=now - 1000, ended=now - 1000 + seconds) for n, seconds in enumerate((500, 700))]
     going = [job(n, "running", started=now - 300) for n in (2, 3)]
@@ -88,11 +88,9 @@ class Sweep:
     def __init__(self, folder):
         self.folder = folder
 
-    def state(self, number, state, **more):
-        held = {"number": number, "overrides": [f"seed={number}"], "state": state, "started": time.time() - 60} | more
-        partial = self.folder / f"{number:010x}.partial"
-        partial.write_text(json.dumps(held))
-        partial.replace(self.folder / f"{number:010x}.json")
+    def state(self, number, state, **fields):
+        file = self.folder / f"{number:010x}.json"
+        Job(file, number, [f"seed={number}"], state, started=time.time() - 60, **fields).write()
 
     def event(self, number, stage, **fields):
         (self.folder / f"{number:010x}").mkdir(exist_ok=True)
@@ -108,18 +106,20 @@ def sweep(tmp_path):
 
 
 class Watching:
-    """`watch` in a thread, as a sweep has it, its stderr a file and `said` what came to it; `until` waits for words."""
+    """`watch` in a thread, as in a sweep; `text` returns what it wrote to stderr, `until` waits for a pattern in it."""
 
     def __init__(self, folder, screen, total=None):
-        (self.screen, self.said), self.stopped, self.faults = screen, threading.Event(), []
+        self.screen, self.text = screen
+        self.stopped = threading.Event()
+        self.errors = []
         self.thread = threading.Thread(target=self.watch, args=(folder, total))
 
-    def watch(self, *given):
+    def watch(self, folder, total):
         try:
             with contextlib.redirect_stderr(self.screen):
-                progress.watch(given[0], self.stopped, given[1])
-        except BaseException as fault:
-            self.faults.append(fault)
+                progress.watch(folder, self.stopped, total)
+        except BaseException as error:
+            self.errors.append(error)
             raise
 
     def __enter__(self):
@@ -130,28 +130,28 @@ class Watching:
         self.stopped.set()
         self.thread.join(20)
         assert not self.thread.is_alive()
-        assert not self.faults
+        assert not self.errors
 
     def until(self, pattern):
         deadline = time.monotonic() + 20
-        while not re.search(pattern, self.said()):
-            assert time.monotonic() < deadline, (pattern, self.said())
+        while not re.search(pattern, self.text()):
+            assert time.monotonic() < deadline, (pattern, self.text())
             time.sleep(0.01)
 
 
 @pytest.fixture
 def printed(monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_READS", 0.02)
     return screen, screen.getvalue
 
 
-def test_where_width_is_free_nothing_is_cut():
+def test_without_a_width_nothing_is_cut():
     broken = job(1, "failed", stage="train", why="because " * 60)
     assert progress.line(broken) == f"  1  failed    train: {'because ' * 60}  method=lora train.learning_rate=0.001"
 
 
-def test_where_nobody_watches_a_line_is_printed_when_a_state_or_stage_changes_and_none_twice(sweep, printed):
+def test_without_a_terminal_a_line_is_printed_when_a_state_or_stage_changes_and_none_twice(sweep, printed):
     with Watching(sweep.folder, printed, total=3) as watching:
         sweep.state(0, "waiting")
         watching.until("0  waiting")
@@ -166,38 +166,38 @@ def test_where_nobody_watches_a_line_is_printed_when_a_state_or_stage_changes_an
         watching.until("1  failed")
         sweep.state(0, "finished", ended=time.time(), score=0.61)
         watching.until("0  finished  61.0 %  in 1:00")
-        sweep.state(2, "finished", score=0.5)  # seen in the last look of all
-    lines = watching.said().splitlines()
+        sweep.state(2, "finished", score=0.5)  # read after the watch was stopped
+    lines = watching.text().splitlines()
     assert sum("running   train" in line for line in lines) == 1
     assert [line.split()[:2] for line in lines[-4:-1]] == [["1", "failed"], ["0", "finished"], ["2", "finished"]]
     assert lines[-1] == "3 jobs: 2 finished, 1 failed"
     assert len(set(lines)) == len(lines)
-    assert "\x1b" not in watching.said()
+    assert "\x1b" not in watching.text()
 
 
-def test_a_job_that_runs_on_is_told_of_now_and_then(sweep, printed, monkeypatch):
+def test_a_running_job_has_a_line_now_and_then(sweep, printed, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.1)
     sweep.state(0, "running")
     sweep.state(1, "finished")
     with Watching(sweep.folder, printed) as watching:
         watching.until("starting")
-        time.sleep(0.3)  # nothing new to tell
+        time.sleep(0.3)  # nothing new to print
         sweep.event(0, "train")
         for step in (4, 5):
             sweep.step(0, step)
             watching.until(f"train {step}")
-    lines = watching.said().splitlines()
+    lines = watching.text().splitlines()
     assert len(set(lines)) == len(lines)
-    assert watching.said().count("1  finished") == 1
+    assert watching.text().count("1  finished") == 1
 
 
-def test_a_sweep_of_which_nothing_was_begun_has_no_lines(sweep, printed):
+def test_a_sweep_in_which_no_job_started_has_no_lines(sweep, printed):
     with Watching(sweep.folder, printed, total=3) as watching:
         time.sleep(0.1)
-    assert watching.said() == ""
+    assert watching.text() == ""
 
 
-def test_what_happens_to_the_files_does_not_end_the_watch(sweep, printed):
+def test_broken_and_missing_files_do_not_end_the_watch(sweep, printed):
     with Watching(sweep.folder, printed) as watching:
         sweep.state(0, "running")
         watching.until("0  running")
@@ -206,19 +206,19 @@ def test_what_happens_to_the_files_does_not_end_the_watch(sweep, printed):
         time.sleep(0.1)
         shutil.rmtree(sweep.folder)
         time.sleep(0.1)
-    assert re.search(r"0  running .*\n1 job: 1 running\n$", watching.said())
+    assert re.search(r"0  running .*\n1 job: 1 running\n$", watching.text())
 
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A real one, of 100 columns and 12 lines: a file to write to, and what has come."""
+    """A real terminal of 100 columns and 12 lines: a file to write to, and a function that returns what was written."""
     main, end = os.openpty()
-    said = bytearray()
+    written = bytearray()
 
     def collect():
         try:
-            while got := os.read(main, 65536):
-                said.extend(got)
+            while received := os.read(main, 65536):
+                written.extend(received)
         except OSError:  # the other end is closed
             pass
 
@@ -227,8 +227,8 @@ def terminal(monkeypatch):
     for name, value in {"TERM": "xterm", "COLUMNS": "100", "LINES": "12"}.items():
         monkeypatch.setenv(name, value)
     with open(end, "w") as screen:
-        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LOOKS", 0.05)
-        yield screen, said.decode
+        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_READS", 0.05)
+        yield screen, written.decode
     reader.join(10)
     os.close(main)
 
@@ -247,23 +247,23 @@ def test_on_a_terminal_the_lines_are_redrawn_and_the_last_state_stays(sweep, ter
         watching.until("train 5/504")
         sweep.state(0, "finished", score=0.5)
     deadline = time.monotonic() + 10
-    while not plain(watching.said()).endswith("1 job: 1 finished\n") and time.monotonic() < deadline:
+    while not plain(watching.text()).endswith("1 job: 1 finished\n") and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert "\x1b[1A" in watching.said()  # drawn over
-    assert "\x1b[1A" in watching.said().split("1 job: 1 finished")[-2]  # the last frame too: each job stays once
-    assert "\x1b[?25h" in watching.said()  # the cursor is back
-    assert re.search(r"  0  finished  50.0 % +seed=0\n1 job: 1 finished\n$", plain(watching.said()))
+    assert "\x1b[1A" in watching.text()  # drawn over
+    assert "\x1b[1A" in watching.text().split("1 job: 1 finished")[-2]  # the last frame too: each job stays once
+    assert "\x1b[?25h" in watching.text()  # the cursor is back
+    assert re.search(r"  0  finished  50.0 % +seed=0\n1 job: 1 finished\n$", plain(watching.text()))
 
 
-def test_of_more_jobs_than_fit_those_that_run_or_failed_come_first_and_the_rest_are_counted(sweep, terminal):
+def test_of_more_jobs_than_fit_running_and_failed_ones_come_first_and_the_rest_are_counted(sweep, terminal):
     for number in range(40):
         sweep.state(number, "finished", ended=1000.0 + number, score=0.5)
     for number, state in ((3, "failed"), (20, "running"), (50, "waiting")):
         sweep.state(number, state)
     with Watching(sweep.folder, terminal) as watching:
         watching.until("jobs so far")
-        drawn = plain(watching.said()).splitlines()
+        drawn = plain(watching.text()).splitlines()
     heads = [int(line.split()[0]) for line in drawn if re.match(r" +\d+  \w", line)]
     assert heads[:9] == [3, 20, 33, 34, 35, 36, 37, 38, 39]
     assert "     and 32 more: 31 finished, 1 waiting" in drawn
-    assert len(plain(watching.said()).partition("so far")[0].splitlines()) <= 12
+    assert len(plain(watching.text()).partition("so far")[0].splitlines()) <= 12

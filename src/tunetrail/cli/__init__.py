@@ -1,6 +1,6 @@
 """The command line: one file a command.
 
-A fault that a person can fix ends any command with one message and the fault's code.
+An error that a person can fix (UserError) ends any command with one message and the error's code.
 """
 
 import os
@@ -13,21 +13,41 @@ import click
 from tunetrail import UserError, launch, machine, redaction
 from tunetrail.cli import chat, compare, doctor, gc, ls, plan, promote, reproduce, restore, run, score, show
 
+# In the order in which a person needs them.
+_COMMANDS = {
+    run: "Run an experiment, or a sweep of them.",
+    plan: "Predict a run's memory, time and cost, and its problems.",
+    doctor: "Check whether this machine can run experiments.",
+    score: "Score responses that are in a file with IFEval.",
+    chat: "Ask the base and the tuned model side by side.",
+    ls: "List the recorded runs.",
+    show: "Show one run or sweep, and what to do next.",
+    compare: "Compare the settings and scores of runs.",
+    reproduce: "Run a recorded run again and compare the numbers.",
+    restore: "Put a run's models and results back into this checkout.",
+    promote: "Register a run's model as the champion.",
+    gc: "Show or free the disk space of runs.",
+}
+
 
 class Commands(click.Group):
-    """Ends every command that a person can fix with one message and its code."""
+    """Prints a command's UserError as one message and ends with its code; with --debug it is raised."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.obj = {"debug": ctx.params["debug"]}
         try:
             return super().invoke(ctx)
         except UserError as error:
-            if ctx.params.get("debug"):
+            if ctx.obj["debug"]:
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(error.code)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="tunetrail")
 def main(debug: bool) -> None:
@@ -35,10 +55,15 @@ def main(debug: bool) -> None:
 
     Start with `tunetrail run --help`.
     """
-    sys.excepthook = lambda *fault: print(redaction.redact("".join(traceback.format_exception(*fault))), file=sys.stderr)
+    sys.excepthook = _print_traceback
     launch.clean_environment()
     os.environ.update(machine.account_variables())
 
 
-for word in (run, plan, doctor, score, chat, ls, show, compare, reproduce, restore, promote, gc):
-    main.add_command(word.command)
+def _print_traceback(*exception: Any) -> None:
+    print(redaction.redact("".join(traceback.format_exception(*exception))), file=sys.stderr)
+
+
+for module, summary in _COMMANDS.items():
+    module.command.short_help = summary
+    main.add_command(module.command)

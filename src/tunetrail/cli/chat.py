@@ -19,16 +19,21 @@ _CHAT_HELP = """Ask the base and the tuned model, and see both answers side by s
   tunetrail chat --prompt 'Shorten it.' --input 'A long text ...' > answers.txt
   tunetrail chat < questions.txt                  one question a line
 
-Questions stand in the run's own template and are asked alone: no model sees an earlier one. Answers are greedy and as
-long as the run's evaluation allowed. Ctrl-C ends an answer; an empty line, Ctrl-D or /quit ends the chat.
+Each question is put into the run's own template and asked alone: the models do not see earlier ones. Decoding is greedy, up
+to as many tokens as in the run's evaluation. Ctrl-C ends an answer; an empty line, Ctrl-D or /quit ends the chat.
 """
 
 
 @click.command("chat", help=_CHAT_HELP)
 @click.argument("run", required=False)
-@click.option("--prompt", help="Ask this, and end.")
-@click.option("--input", "more", default="", help="What the instruction is about, as Alpaca's field `input` has it.")
-@click.option("--max-new-tokens", "cap", type=click.IntRange(min=1), help="The longest answer; by default the run's own.")
+@click.option("--prompt", help="Ask this one question, and exit.")
+@click.option("--input", "more", default="", help="The text that the instruction is about: Alpaca's `input`.")
+@click.option(
+    "--max-new-tokens",
+    "cap",
+    type=click.IntRange(min=1),
+    help="The most tokens of an answer; default: as in the evaluation.",
+)
 def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> None:
     from tunetrail.data import template
     from tunetrail.runs import chat

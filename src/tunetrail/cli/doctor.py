@@ -17,12 +17,12 @@ _HELP = f"""Check whether this machine can run experiments, and how to fix it if
 
 \b
   tunetrail doctor                   every check, in a few seconds
-  tunetrail doctor --expect cuda     and torch must be a CUDA build that sees a GPU
-  tunetrail doctor hub tracking      these checks alone
-  tunetrail doctor --json            for machines
+  tunetrail doctor --expect cuda     every check; torch must be a CUDA build that sees a GPU
+  tunetrail doctor hub tracking      only these checks
+  tunetrail doctor --json            for scripts
 
-ok: no problem. warn: some runs fail, or it costs something. fail: runs fail or are wrong, and the command ends with code 1.
-Tokens and passwords are reported as present, and never printed.
+ok: no problem. warn: some runs would fail, or there is a drawback. fail: runs would fail or be wrong, and the command ends
+with code 1. Tokens and passwords are reported as present, and never printed.
 
 CHECK is one of: {", ".join(_CHECKS)}.
 """
@@ -31,9 +31,11 @@ CHECK is one of: {", ".join(_CHECKS)}.
 @click.command("doctor", help=_HELP)
 @click.argument("names", metavar="[CHECK]...", nargs=-1, type=click.Choice(list(_CHECKS)))
 @click.option(
-    "--expect", type=click.Choice(["cpu", "cuda", "rocm"]), help="The build of torch, with its GPU, that must be here."
+    "--expect",
+    type=click.Choice(["cpu", "cuda", "rocm"]),
+    help="Fail unless this torch build is installed and, for cuda and rocm, sees a GPU.",
 )
-@click.option("--json", "machine", is_flag=True, help="Print the lines as JSON.")
+@click.option("--json", "machine", is_flag=True, help="Print the checks as JSON.")
 def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
     from tunetrail.runs import listing  # which imports NumPy
 

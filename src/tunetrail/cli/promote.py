@@ -17,14 +17,14 @@ _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_B
 _PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the champion.
 
 \b
-  tunetrail promote 1a84                     as the next version of the model that its experiment names
-  tunetrail promote demo --name assistant    of another, for which several experiments may compete
+  tunetrail promote 1a84                     as the next version of the registered model of its experiment
+  tunetrail promote demo --name assistant    of the registered model `assistant`, which experiments may share
   tunetrail promote 1a84 --force             even if it should not be the champion
 
-RUN is a run's id, the beginning of it, its name, or @alias. The alias `champion` goes to a run that beats its base outside
-the 95 % interval, in Prompt Strict, is no worse than the champion in the same evaluation, and of whose answers at most a
-tenth say nothing, loop or never end. Any other is refused with the reasons, and nothing is registered; --force registers it
-as the champion anyway, and keeps the reasons with it.
+RUN is a run's id, the beginning of it, its name, or @alias. To be the champion, a run must score higher than its base in
+Prompt Strict (the 95 % interval of the difference is above 0) and no lower than the champion in the same evaluation, and at
+most a tenth of its answers may say nothing, loop or never end. Any other run is refused with the reasons, and nothing is
+registered; --force registers it as the champion anyway, and records the reasons.
 
 The weights are copied into the artifact store. What MLflow then serves asks in the run's own template, and needs MLflow,
 PyTorch, Transformers and, for an adapter, PEFT, but not this package.

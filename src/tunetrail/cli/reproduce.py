@@ -1,17 +1,17 @@
-"""`tunetrail reproduce`: a run -> the same run once more, and whether it agrees."""
+"""`tunetrail reproduce`: a run -> the same run again, and whether the numbers agree."""
 
 import click
 
 from tunetrail.checkout import git
 
-_HELP = """Run a recorded run again, from its own commit, changes, data and parameters, and compare number by number.
+_HELP = """Run a recorded run again with its own code, data and parameters, and compare every number.
 
 \b
-  tunetrail reproduce 1a84      the run whose MLflow id begins so; a name or @alias as well
+  tunetrail reproduce 1a84      RUN is the beginning of an MLflow id, a name or @alias
 
-Every stage runs again in a git worktree under runs/; the data come out of DVC's cache or remote. On the machine and with the
-packages that it was made with, every number and the model's hash must be equal; elsewhere every IFEval score must lie in
-its 95 % interval. Ends with code 1 where they do not.
+Every stage runs again in a git worktree under runs/, from the run's commit and uncommitted changes; the data come from DVC's
+cache or remote. On the same machine with the same packages, every number and the model's hash must be equal; elsewhere,
+every IFEval score must lie in the recorded 95 % interval. If not, the command ends with code 1.
 """
 
 

@@ -4,12 +4,13 @@ import click
 
 from tunetrail.checkout import git
 
-_HELP = """Put a run's models, parameters and results back into this checkout, out of its DVC experiment.
+_HELP = """Put a run's models, parameters and results back into this checkout, from its DVC experiment.
 
 \b
-  tunetrail restore 1a84        then: tunetrail chat, report/report.html, dvc push
+  tunetrail restore 1a84        RUN is the beginning of an MLflow id, a name or @alias
 
-What the stages made here stays in DVC's cache, so the run that made it can be restored as well. The code stays as it is.
+Then use them as if the run had just finished: tunetrail chat, report/report.html, dvc push. What they replace stays in DVC's
+cache, so that its run can be restored too. The code is not changed.
 """
 
 

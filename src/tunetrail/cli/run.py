@@ -15,35 +15,36 @@ from tunetrail.checkout import git
 from tunetrail.config import check, compose, grid, implied, params, schema, secret
 from tunetrail.config.overrides import validate
 
-_RUN_HELP = """Compose an experiment and run it: data, base model, evaluation, training, evaluation, report.
+_RUN_HELP = """Run an experiment: prepare the data, evaluate the base model, train, evaluate the tuned model, write a report.
 
 \b
-OVERRIDES are Hydra's:
+OVERRIDES change the config in conf/, in Hydra's syntax; without any, the demo is run:
   tunetrail run                                        the demo, minutes on two CPU cores
   tunetrail run experiment=alpaca_tiny prepare.path=rows.jsonl evaluate.path=ifeval.jsonl      files of your own
-  tunetrail run train.learning_rate=1e-3 seed=7        change keys of the demo
+  tunetrail run train.learning_rate=1e-3 seed=7        the demo with other values
   tunetrail run +train.max_steps=50                    a key of Axolotl that conf/ does not set
   tunetrail run -m method=full,lora train.learning_rate=1e-3,3e-3     a sweep: a run for each combination
-  tunetrail run -m sweep=joblib seed=1,2,3             the same, several at a time; conf/sweep/ has more ways
-  tunetrail run --cfg job --resolve                    show what is composed, run nothing
-  tunetrail run --params params.yaml                   what an earlier run composed, as it is
+  tunetrail run -m sweep=joblib seed=1,2,3             a sweep, several jobs at a time; conf/sweep/ has more options
+  tunetrail run --cfg job --resolve                    print the composed config, run nothing
+  tunetrail run --params params.yaml                   the parameters of an earlier run, unchanged
 
-Stages that have not changed are not run again; the same sweep again continues where it stopped. Relative paths start at
-the checkout's root. Groups and their options are the folders and files in conf/.
+A stage is run again only if something that it depends on has changed. The same sweep continues where it stopped. Relative
+paths start at the checkout's root. What experiment=, model=, method= and the like can be is a file in that folder of conf/.
 """
 
 
 @click.command("run", help=_RUN_HELP, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-@click.option("--overrides", "more", default="", help="More overrides in one word, as `mlflow run -P` hands them on.")
-@click.option("--params", "file", type=click.Path(path_type=Path), help="Compose nothing; run this params.yaml.")
-@click.option("--force", is_flag=True, help="Run every stage, also one that has not changed, on the data that are here.")
+@click.option("--overrides", "more", default="", help="More overrides, as one text; for `mlflow run -P`.")
+@click.option("--params", "file", type=click.Path(path_type=Path), help="Run this params.yaml unchanged; no overrides.")
+@click.option("--force", is_flag=True, help="Run every stage, changed or not, on the data that are here.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(overrides: tuple[str, ...], more: str, file: Path | None, force: bool, debug: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, lambda number, _: sys.exit(128 + number))
-    click.get_current_context().parent.params["debug"] |= debug
+    if debug:
+        click.get_current_context().obj["debug"] = True
     root = git.root()
     words = [*overrides, *_split(more)]
     if file:

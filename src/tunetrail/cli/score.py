@@ -10,25 +10,30 @@ from tunetrail.config import inputs
 
 
 @click.command("score")
-@click.option("--prompts", type=click.Path(path_type=Path), required=True, help="IFEval's prompt file, JSON Lines.")
+@click.option("--prompts", type=click.Path(path_type=Path), required=True, help="IFEval's prompt file (JSON Lines).")
 @click.option(
-    "--responses", type=click.Path(path_type=Path), required=True, help='Rows of {"prompt": ..., "response": ...}.'
-)
-@click.option("--report", "folder", type=click.Path(path_type=Path), help="Where the report goes: FILE.report by default.")
-@click.option(
-    "--stop", default="### Instruction:", show_default=True, help="Where the answers are cut for the second scores."
+    "--responses", type=click.Path(path_type=Path), required=True, help='JSON Lines of {"prompt": ..., "response": ...}.'
 )
 @click.option(
-    "--json", "machine", is_flag=True, help="Print the scores, intervals and n as JSON; a report only with --report."
+    "--report", "folder", type=click.Path(path_type=Path), help="The report's folder; by default RESPONSES.report."
+)
+@click.option(
+    "--stop",
+    default="### Instruction:",
+    show_default=True,
+    help="For the second scores, responses are cut where this text starts.",
+)
+@click.option(
+    "--json", "machine", is_flag=True, help="Print scores, intervals and n as JSON; write a report only with --report."
 )
 def command(prompts: Path, responses: Path, folder: Path | None, stop: str, machine: bool) -> None:
-    """Score responses from anywhere with lm-eval's IFEval checkers; no model is needed.
+    """Score responses of any model with lm-eval's IFEval checkers; the model itself is not needed.
 
     \b
       tunetrail score --prompts ifeval.jsonl --responses answers.jsonl
       tunetrail score --prompts ifeval.jsonl --responses answers.jsonl --json
 
-    Each prompt of the prompt file must have one response, word for word to the prompt.
+    Each prompt of the prompt file needs one response; they are matched by the exact text of the prompt.
     """
     from tunetrail.data import records
     from tunetrail.evaluation import instructions, intervals, results, scoring

@@ -1,14 +1,13 @@
-"""A sweep's jobs -> one figure: the score over each parameter that varies.
+"""A sweep's jobs -> one figure: the score over each parameter that varies, with the base's score behind it.
 
-What the base scored is drawn behind, since base against tuned is the question. Not covered: which of the differences are
-more than chance (the 95 % intervals are drawn for that), and parallel coordinates, which MLflow's comparison page has.
+Not covered: which differences are more than chance (the 95 % intervals are drawn for that), and parallel coordinates, which
+MLflow's comparison page has.
 """
 
 import math
 import textwrap
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 from matplotlib import colors, ticker
@@ -19,31 +18,29 @@ from matplotlib.transforms import ScaledTranslation
 
 from tunetrail.evaluation.results import SCORES
 from tunetrail.report.plots import BASE, TUNED, VALIDATION
-from tunetrail.sweep import axis
+from tunetrail.sweep import axis, state
 from tunetrail.sweep.axis import Axis
+from tunetrail.sweep.state import Job
 from tunetrail.tracking import ranking
 
 _SCORE = f"{SCORES['prompt_strict'][1]}, %"
 _COLUMNS = 3
-_UNSCORED = "#555555"
+_MOST_TICKS = 8
+_MOST_LABELS = 20
 _LOOK = {"color": TUNED, "marker": "o", "markersize": 4.5}
 _LOOK_BEST = {"color": VALIDATION, "marker": "D", "markersize": 6}
 _LOOK_BASE = {"color": BASE, "marker": "_", "markersize": 7, "markeredgewidth": 2}
-_LOOK_UNSCORED = {"color": _UNSCORED, "marker": "x", "markersize": 6}
-_ENDS = {"FAILED": "failed", "KILLED": "stopped", "RUNNING": "not ended", "FINISHED": "without a score"}
+_LOOK_UNSCORED = {"color": "#555555", "marker": "x", "markersize": 6}
 
 
-def scores(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> Figure:
-    """`jobs`: {"params": {name: text}, "score", "low", "high": shares or None, "status": MLflow's word}; at least one, in
-    the order of their numbers. Where it is known also "loss", the last validation loss, by which equal jobs are ranked
-    (`ranking.sort_key`), and "base", what its base scored, as {"value", "low", "high"}. `log` names the parameters that were
-    declared logarithmic.
+def scores(jobs: list[Job], log: Collection[str] = ()) -> Figure:
+    """Draw a panel for each parameter whose values differ; if none does, the jobs stand side by side.
 
-    A parameter has a panel if its values differ; where none does, the jobs stand side by side. A job without a score is a
-    cross at the foot of each panel and is counted in the title. The base of all jobs is a dashed line over its 95 %
-    interval; where jobs have bases that scored otherwise, each has a dash of its own.
+    `jobs` are one or more, by number; `log` names the parameters that were declared logarithmic. A job without a score is a
+    cross at the foot of each panel and is counted in the title. If all jobs have the same base score, it is a dashed line
+    over its 95 % interval; otherwise each job has a dash for its own.
     """
-    varied = axis.varied([job["params"] for job in jobs], log) or [axis.beside(len(jobs))]
+    varied = axis.varied([job.params for job in jobs], log) or [axis.numbered(len(jobs))]
     columns = min(len(varied), _COLUMNS)
     rows = math.ceil(len(varied) / columns)
     width = {1: 7.0, 2: 9.0}.get(columns, 11.5)
@@ -55,122 +52,144 @@ def scores(jobs: list[dict[str, Any]], log: Collection[str] = ()) -> Figure:
         _panel(axes, parameter, jobs, width / columns)
     for axes in cells[:, 0]:
         axes.set_ylabel(_SCORE)
-    _limit(cells[0, 0], jobs)
+    _y_axis(cells[0, 0], jobs)
     figure.suptitle(_title(jobs, round(12 * width)), fontsize=11)
-    signs = _signs(jobs)
-    figure.legend(handles=signs, loc="outside lower center", ncols=len(signs), frameon=False, fontsize=9)
+    handles = _legend(jobs)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
 
 
-def _scored(job: dict[str, Any]) -> bool:
-    return job["status"] == "FINISHED" and job["score"] is not None
-
-
-def _best(jobs: list[dict[str, Any]]) -> dict[str, Any] | None:
-    numbered = [(number, job) for number, job in enumerate(jobs) if _scored(job)]
-    first = min(numbered, key=lambda of: ranking.sort_key(of[1]["score"], of[1].get("loss"), of[0]), default=None)
-    return first[1] if first else None
-
-
-def _bases(jobs: list[dict[str, Any]]) -> list[dict[str, float]]:
+def _bases(jobs: list[Job]) -> list[dict[str, float]]:
     """What the bases scored, each once."""
-    found: list[dict[str, float]] = []
-    for base in (job.get("base") for job in jobs if _scored(job)):
-        found += [base] if base and base not in found else []
-    return found
+    bases: list[dict[str, float]] = []
+    for job in jobs:
+        if job.scored and job.base and job.base not in bases:
+            bases.append(job.base)
+    return bases
 
 
-def _unscored(jobs: list[dict[str, Any]]) -> Counter[str]:
-    """How many jobs have no score, by what became of them."""
-    return Counter(_ENDS.get(job["status"], "not ended") for job in jobs if not _scored(job))
+def _unscored(jobs: list[Job]) -> Counter[str]:
+    """How many jobs have no score, by their state."""
+    finished = ("finished", "skipped")
+    return Counter("without a score" if job.state in finished else job.state for job in jobs if not job.scored)
 
 
-def _signs(jobs: list[dict[str, Any]]) -> list[Line2D]:
-    """The legend: what the signs that the figure has stand for."""
-    count, best, unscored = sum(map(_scored, jobs)), _best(jobs), ", ".join(_unscored(jobs))
-    signs = [("job", _LOOK)] if count > 1 else []
-    signs += [("best" if len(jobs) > 1 else "job", _LOOK_BEST)] if best else []
-    signs += [(unscored, _LOOK_UNSCORED)] if unscored else []
-    signs = [(label, {"linestyle": "", **look}) for label, look in signs]
+def _legend(jobs: list[Job]) -> list[Line2D]:
+    """A handle for each kind of sign that the figure has."""
+    scored = [job for job in jobs if job.scored]
     bases = _bases(jobs)
-    signs += [("base", {"color": BASE, "linestyle": "--"})] if len(bases) == 1 else []
-    signs += [("its base", _LOOK_BASE | {"linestyle": ""})] if len(bases) > 1 else []
-    return [Line2D([], [], label=label, **look) for label, look in signs]
+    signs = []
+    if len(scored) > 1:
+        signs.append(("job", _LOOK))
+    if scored:
+        signs.append(("best" if len(jobs) > 1 else "job", _LOOK_BEST))
+    if unscored := _unscored(jobs):
+        signs.append((", ".join(unscored), _LOOK_UNSCORED))
+    if len(bases) > 1:
+        signs.append(("its base", _LOOK_BASE))
+    handles = [Line2D([], [], label=label, linestyle="", **look) for label, look in signs]
+    if len(bases) == 1:
+        handles.append(Line2D([], [], label="base", color=BASE, linestyle="--"))
+    return handles
 
 
-def _title(jobs: list[dict[str, Any]], width: int) -> str:
-    """How many jobs there are, which have no score and why, and the best, in lines of `width` letters."""
-    unscored = [f"{count} {word}" for word, count in _unscored(jobs).items()]
-    lines = [", ".join([f"{len(jobs)} job{'s' * (len(jobs) != 1)}", *unscored])]
-    if best := _best(jobs):
-        values = {name: axis.short(axis.text(value), 40) for name, value in best["params"].items()}
-        params = " ".join(f"{axis.short(name, 40)}={value}" for name, value in values.items())
-        word = ranking.best_of(job["score"] for job in jobs if _scored(job))
-        base = best.get("base")
-        score = f"{100 * best['score']:.1f} %{ranking.below(best['score'], base['value'] if base else None)}"
-        said = f"{word}: " * (len(jobs) > 1) + score + f", {params}" * bool(params)
-        lines += textwrap.wrap(said, width, max_lines=3, placeholder=" …", break_on_hyphens=False)
+def _title(jobs: list[Job], width: int) -> str:
+    """How many jobs there are, how many have no score and why, and the best, in lines of `width` characters."""
+    count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+    lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored(jobs).items())])]
+    if best := state.best(jobs):
+        text = f"{100 * best.score:.1f} %{ranking.below(best.score, best.base['value'] if best.base else None)}"
+        if len(jobs) > 1:
+            text = f"{ranking.best_of(job.score for job in jobs if job.scored)}: {text}"
+        if best.params:
+            values = {axis.short(name, 40): axis.short(axis.text(value), 40) for name, value in best.params.items()}
+            text += f", {' '.join(f'{name}={value}' for name, value in values.items())}"
+        lines += textwrap.wrap(text, width, max_lines=3, placeholder=" …", break_on_hyphens=False)
     return "\n".join(lines)
 
 
-def _panel(axes: Axes, parameter: Axis, jobs: list[dict[str, Any]], width: float) -> None:
-    """Each job at its value. Jobs with the same value stand a little apart, by points of the page: the value stays."""
-    best, seen, alike = _best(jobs), Counter(), Counter(parameter.places)
-    gap = min(np.diff([parameter.share(place) for place in sorted(alike)]), default=1)
-    spread = min(22.0, 25 * width * gap)  # points
-    if parameter.log:
-        axes.set_xscale("log")
+def _panel(axes: Axes, parameter: Axis, jobs: list[Job], width: float) -> None:
+    """Draw each job at its value. Jobs with the same value are shifted apart by points of the page, not in the data."""
+    gap = _x_axis(axes, parameter, width)
     bases = _bases(jobs)
     if len(bases) == 1:
         axes.axhspan(100 * bases[0]["low"], 100 * bases[0]["high"], color=BASE, alpha=0.15, linewidth=0, zorder=1)
         axes.axhline(100 * bases[0]["value"], color=BASE, linestyle="--", linewidth=1.2, zorder=1)
-    for place, job in zip(parameter.places, jobs, strict=True):
-        apart = min(5.0, spread / alike[place]) * (seen[place] - (alike[place] - 1) / 2)
-        seen[place] += 1
-        aside = ScaledTranslation(apart / 72, 0, axes.figure.dpi_scale_trans)
-        if not _scored(job):
-            at_foot = axes.get_xaxis_transform() + aside
-            axes.plot(place, 0.03, linestyle="", transform=at_foot, clip_on=False, **_LOOK_UNSCORED)
+    best = state.best(jobs)
+    alike = Counter(parameter.positions)
+    drawn: Counter[float] = Counter()
+    for position, job in zip(parameter.positions, jobs, strict=True):
+        apart = min(5.0, min(22.0, 25 * width * gap) / alike[position])  # points
+        shift = apart * (drawn[position] - (alike[position] - 1) / 2)
+        drawn[position] += 1
+        shifted = ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+        if not job.scored:
+            at_foot = axes.get_xaxis_transform() + shifted
+            axes.plot(position, 0.03, linestyle="", transform=at_foot, clip_on=False, **_LOOK_UNSCORED)
             continue
-        if len(bases) > 1 and job.get("base"):
-            its = {"linestyle": "", "zorder": 2, "transform": axes.transData + aside}
-            axes.plot(place, 100 * job["base"]["value"], **its, **_LOOK_BASE)
-        look, above = (_LOOK_BEST, 4) if job is best else (_LOOK, 3)
-        ends = None if job["low"] is None else [[100 * (job["score"] - job["low"])], [100 * (job["high"] - job["score"])]]
+        at_position = {"linestyle": "", "transform": axes.transData + shifted}
+        if len(bases) > 1 and job.base:
+            axes.plot(position, 100 * job.base["value"], zorder=2, **at_position, **_LOOK_BASE)
+        look = _LOOK_BEST if job is best else _LOOK
+        interval = None if job.low is None else [[100 * (job.score - job.low)], [100 * (job.high - job.score)]]
         bar = {"ecolor": colors.to_rgba(look["color"], 0.5), "elinewidth": 1, "capsize": 2 if len(jobs) <= 30 else 0}
-        drawn = {"linestyle": "", "zorder": above, "transform": axes.transData + aside}
-        axes.errorbar(place, 100 * job["score"], ends, **look, **bar, **drawn)
-    _x_axis(axes, parameter, width)
+        axes.errorbar(position, 100 * job.score, interval, zorder=4 if job is best else 3, **at_position, **look, **bar)
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _x_axis(axes: Axes, parameter: Axis, width: float) -> None:
-    low, high = min(parameter.places), max(parameter.places)
+def _x_axis(axes: Axes, parameter: Axis, width: float) -> float:
+    """Set scale, limits, ticks and label of a panel `width` inches wide; return the smallest gap between two values as a
+    share of the width.
+
+    The values themselves are the ticks where there are few and none crowds another, else round numbers.
+    """
     if parameter.log:
-        axes.set_xlim(low / (high / low) ** 0.1, high * (high / low) ** 0.1)
+        axes.set_xscale("log")
+    values = sorted(set(parameter.positions))
+    points = [(value, 0) for value in values]
+    axes.set_xmargin(0.1)
+    axes.update_datalim(points, updatey=False)
+    axes.autoscale_view(scaley=False)
+    shares = axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 0]
+    gap = min(np.diff(shares), default=1)
+    if parameter.labels:
+        ticks = values[:: math.ceil(len(values) / _MOST_LABELS)]
+        labels = [axis.short(parameter.labels[round(tick)], 26) for tick in ticks]
     else:
-        beside = 0.1 * (high - low) if parameter.numeric else 0.5
-        axes.set_xlim(low - beside, high + beside)
-    ticks = parameter.ticks(8 if parameter.numeric else 20)
-    labels = [parameter.label(tick, 26) for tick in ticks]
+        crowded = len(values) > _MOST_TICKS or gap < 0.5 / _MOST_TICKS
+        ticks = _round_numbers(values[0], values[-1], parameter.log) if crowded else values
+        labels = [axis.numeral(tick) for tick in ticks]
     look = {"fontsize": 8}
-    if sum(map(len, labels)) + 2 * len(labels) > 11 * width:  # more than there is room for, at 11 signs to the inch
+    if sum(map(len, labels)) + 2 * len(labels) > 11 * width:  # more than there is room for, at 11 characters an inch
         look |= {"rotation": 90} if len(labels) > 8 else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(ticks, labels, **look)
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_xlabel(axis.short(parameter.name, round(11 * width)), fontsize=9)
+    return gap
 
 
-def _limit(axes: Axes, jobs: list[dict[str, Any]]) -> None:
-    """From the lowest end of an interval to the highest, with room at the foot for the crosses; ticks are shares alone."""
-    scored = [job for job in jobs if _scored(job)]
-    ends = [100 * job[key] for job in scored for key in ("score", "low", "high") if job[key] is not None]
-    ends += [100 * share for base in _bases(jobs) for share in base.values()]
-    ends = ends or [0, 100]
-    room = max(0.06 * (max(ends) - min(ends)), 1.5)
+def _round_numbers(low: float, high: float, log: bool) -> list[float]:
+    """Return two to `_MOST_TICKS` round numbers from `low` to `high`, or these two if there are none."""
+    locators = [ticker.MaxNLocator(_MOST_TICKS - 1, steps=[1, 2, 5, 10])]
+    if log:
+        locators = [ticker.LogLocator(subs=subs, numticks=_MOST_TICKS) for subs in ((1, 2, 5), (1, 3), (1,))]
+    for locator in locators:
+        ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+        if 2 <= len(ticks) <= _MOST_TICKS:
+            return ticks
+    return [low, high]
+
+
+def _y_axis(axes: Axes, jobs: list[Job]) -> None:
+    """Set limits around all intervals, with room at the foot for the crosses, and ticks from 0 to 100 only."""
+    scored = [job for job in jobs if job.scored]
+    shares = [share for job in scored for share in (job.score, job.low, job.high) if share is not None]
+    shares += [share for base in _bases(jobs) for share in base.values()]
+    low, high = (100 * min(shares), 100 * max(shares)) if shares else (0, 100)
+    room = max(0.06 * (high - low), 1.5)
     foot = 2.5 * room if len(scored) < len(jobs) else room
-    axes.set_ylim(min(ends) - foot, min(max(ends) + room, 104))
-    ticks = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(*axes.get_ylim())
-    axes.set_yticks([tick for tick in ticks if 0 <= tick <= 100 and axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]])
+    axes.set_ylim(low - foot, min(high + room, 104))
+    ticks = ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(low - foot, 0), min(high + room, 100))
+    axes.set_yticks([tick for tick in ticks if max(low - foot, 0) <= tick <= min(high + room, 100)])

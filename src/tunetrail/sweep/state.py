@@ -1,11 +1,10 @@
-"""A sweep's folder -> its jobs: what state each is in, in which stage and at which step.
+"""A sweep's folder -> its jobs: the state of each, its stage and its step.
 
-From files alone, so a job may run on any machine that shares the folder: `JOB.json` (its state, written whole by the job
-itself), `JOB/work/progress.jsonl` (`events`) and `JOB/work/train/history.jsonl`. What cannot be read is left out.
+Everything is read from files, so a job may run on any machine that shares the folder: `NAME.json`, which the job itself
+writes, `NAME/work/progress.jsonl` (`events`) and `NAME/work/train/history.jsonl`. What cannot be read is left out.
 Not covered: starting and ending jobs.
 """
 
-import dataclasses
 import json
 import os
 import re
@@ -15,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import events
+from tunetrail.tracking import ranking
 
-# waiting: for a GPU, or for a job that makes a stage which this one shares; stopped: killed; skipped: finished in an
-# earlier call. A summary names them in this order.
+# waiting: for a GPU, or for a job that runs a stage which both need; stopped: killed; skipped: finished in an earlier call.
+# A summary names them in this order.
 STATES = ("finished", "skipped", "running", "failed", "stopped", "waiting")
 
+_NUMBERS = ("started", "ended", "score", "low", "high", "loss")
+_WRITTEN = ("number", "overrides", "state", "run", "why", "base", *_NUMBERS)
 _EVENTS_TAIL = 4_096  # bytes: some fifty events
-_HISTORY_TAIL = 8_192  # bytes: some twenty logged steps, enough for a rate that is neither jumpy nor old
+_HISTORY_TAIL = 8_192  # bytes: some twenty logged steps, enough for a steady and recent rate
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a stage is: `done` of `total` steps (None: not said yet), and how many it does a second."""
+    """How far a stage is: `done` of `total` steps (None: not known yet), and how many it does a second."""
 
     done: int
     total: int | None
@@ -39,47 +41,19 @@ class Step:
 
 
 @dataclass
-class State:
-    """What a job writes of itself: times are seconds since 1970, the score is ifeval/tuned/prompt_strict, a share between 0
-    and 1, and `low` and `high` end its 95 % interval; `loss` is the last validation loss (nats a token), `base` what the
-    base scored, as {"value", "low", "high"}; `why` is for one that failed."""
+class Job:
+    """One job of a sweep, as its own process writes it to `file` (ten hex digits and .json).
 
+    Times are seconds since 1970. `run` is its MLflow run, `why` the reason why it failed. `score` is
+    ifeval/tuned/prompt_strict, a share from 0 to 1, `low` and `high` are the ends of its 95 % interval, `loss` is the last
+    validation loss (nats a token), and `base` the base's score as {"value", "low", "high"}. Only read, not written: `stage`
+    and `step` of a job that is running or did not finish, and when `file` was `written`.
+    """
+
+    file: Path
     number: int
     overrides: list[str]
     state: str = "waiting"
-    run: str | None = None
-    started: float | None = None
-    ended: float | None = None
-    why: str | None = None
-    score: float | None = None
-    low: float | None = None
-    high: float | None = None
-    loss: float | None = None
-    base: dict[str, float] | None = None
-
-    def take(self, metrics: dict[str, Any]) -> None:
-        """Take what metrics.json says of the tuned model and of its base."""
-        score = metrics["ifeval"]["tuned"]["prompt_strict"]
-        self.score, self.low, self.high = score["value"], score["low"], score["high"]
-        self.loss, self.base = metrics["train"]["validation_loss"], metrics["ifeval"]["base"]["prompt_strict"]
-
-    def write(self, file: Path) -> None:
-        """Replace `file` whole, so that nobody reads half of it."""
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self)))
-        partial.replace(file)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job of a sweep. Times are seconds since 1970; the score is a share, `low` and `high` end its 95 % interval;
-    `stage` and `step` are those of a job that runs or broke off, `written` is when its state was. `name` is that of its
-    files: ten hex digits."""
-
-    name: str
-    number: int
-    overrides: tuple[str, ...]
-    state: str
     run: str | None = None
     started: float | None = None
     ended: float | None = None
@@ -94,48 +68,89 @@ class Job:
     written: float = 0.0
 
     @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @property
     def seconds(self) -> float | None:
         """How long it took."""
         return None if self.started is None or self.ended is None else self.ended - self.started
 
+    @property
+    def params(self) -> dict[str, str]:
+        """The overrides as key -> value."""
+        pairs = (override.partition("=") for override in self.overrides)
+        return {key.lstrip("+"): value for key, _, value in pairs}
+
+    @property
+    def scored(self) -> bool:
+        return self.state in ("finished", "skipped") and self.score is not None
+
+    def set_scores(self, metrics: dict[str, Any]) -> None:
+        """Take the scores of the tuned model and of its base from metrics.json."""
+        score = metrics["ifeval"]["tuned"]["prompt_strict"]
+        self.score, self.low, self.high = score["value"], score["low"], score["high"]
+        self.loss = metrics["train"]["validation_loss"]
+        self.base = metrics["ifeval"]["base"]["prompt_strict"]
+
+    def write(self) -> None:
+        """Replace `file` as a whole, so that nobody reads half of it."""
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps({key: getattr(self, key) for key in _WRITTEN}))
+        partial.replace(self.file)
+
+
+def best(jobs: Iterable[Job]) -> Job | None:
+    """Return the job that `ranking.sort_key` puts first, or None if none has a score."""
+    scored = [job for job in jobs if job.scored]
+    return min(scored, key=lambda job: ranking.sort_key(job.score, job.loss, job.number), default=None)
+
 
 def read(folder: Path) -> list[Job]:
-    """The jobs in a sweep's folder, by number. A file that is half-written or not a job's state is left out."""
+    """Return the jobs in a sweep's folder, by number. A file that does not hold a job's state is left out."""
     try:
         files = [file for file in folder.iterdir() if re.fullmatch(r"[0-9a-f]{10}\.json", file.name)]
     except OSError:
         return []
-    return ordered(job for file in files if (job := _job(file)))
+    return by_number(job for file in files if (job := _read_job(file)))
 
 
-def ordered(jobs: Iterable[Job]) -> list[Job]:
-    """By number, as the sweep counts them."""
+def by_number(jobs: Iterable[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.number, job.name))
 
 
-def _job(file: Path) -> Job | None:
+def _read_job(file: Path) -> Job | None:
     try:
-        held, written = json.loads(file.read_bytes()), file.stat().st_mtime
-        number, state, overrides = held["number"], held["state"], tuple(map(_plain, held["overrides"]))
-        if state not in STATES or not isinstance(number, int) or isinstance(held["overrides"], str):
+        fields = json.loads(file.read_bytes())
+        overrides = [_one_line(override) for override in fields["overrides"]]
+        job = Job(file, fields["number"], overrides, fields["state"], written=file.stat().st_mtime)
+        if job.state not in STATES or not isinstance(job.number, int) or isinstance(fields["overrides"], str):
             return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    figures = {key: _number(held.get(key)) for key in ("started", "ended", "score", "low", "high", "loss")}
-    base = held["base"] if isinstance(held.get("base"), dict) else {}
-    shares = {key: share for key in ("value", "low", "high") if (share := _number(base.get(key))) is not None}
-    figures["base"] = shares if len(shares) == 3 else None
-    since, stage, step = figures["started"] or 0.0, "", None
-    if state in ("running", "failed", "stopped"):
-        stage, step = _reached(_tail(file.with_suffix("") / events.FILE, _EVENTS_TAIL, since), since)
-        if stage == "train":
-            step = _trained(file.with_suffix("") / "work" / "train" / "history.jsonl", since, step)
-    run, why = (_plain(held[key]) if held.get(key) else None for key in ("run", "why"))
-    return Job(file.stem, number, overrides, state, run, why=why, stage=stage, step=step, written=written, **figures)
+    job.run, job.why = (_one_line(fields[key]) if fields.get(key) else None for key in ("run", "why"))
+    for key in _NUMBERS:
+        setattr(job, key, _number(fields.get(key)))
+    if isinstance(fields.get("base"), dict):
+        base = {key: _number(fields["base"].get(key)) for key in ("value", "low", "high")}
+        job.base = None if None in base.values() else base
+    if job.state in ("running", "failed", "stopped"):
+        _read_progress(job)
+    return job
 
 
-def _plain(text: Any) -> str:
-    """Text on one line, without what a terminal would obey."""
+def _read_progress(job: Job) -> None:
+    """Set the job's stage and step from what its files hold since it started; what is older is an earlier attempt's."""
+    folder = job.file.with_suffix("")
+    since = job.started or 0.0
+    job.stage, job.step = _last_event(_tail(folder / events.FILE, _EVENTS_TAIL), since)
+    if job.stage == "train":
+        rows = _tail(folder / "work" / "train" / "history.jsonl", _HISTORY_TAIL)
+        job.step = _train_step(rows, since, job.step)
+
+
+def _one_line(text: Any) -> str:
+    """Text on one line, without control characters, which a terminal would obey."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())
 
 
@@ -143,48 +158,51 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else None  # which NaN is not
 
 
-def _tail(file: Path, size: int, since: float) -> list[str]:
-    """The lines among the file's last `size` bytes, none if nothing was written after `since`; a carriage return ends one
-    too. The last may be half a line, and what reads lines passes over it."""
+def _tail(file: Path, size: int) -> list[str]:
+    """Return the lines among the file's last `size` bytes; the last one may be incomplete."""
     try:
         with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_mtime < since:  # an earlier attempt's
-                return []
-            start = max(stream.seek(0, 2) - size, 0)
+            start = max(stream.seek(0, os.SEEK_END) - size, 0)
             stream.seek(start)
-            lines = re.split(r"[\r\n]+", stream.read(size).decode(errors="replace"))
+            lines = stream.read(size).decode(errors="replace").split("\n")
     except OSError:
         return []
     return lines[1:] if start else lines
 
 
-def _reached(lines: list[str], since: float) -> tuple[str, Step | None]:
-    """The stage of a job's newest event, and its step; events of an earlier attempt, before `since`, do not count."""
+def _last_event(lines: list[str], since: float) -> tuple[str, Step | None]:
+    """Return the stage of the newest event after `since`, and its step."""
     stage, step = "", None
     for line in lines:
         try:
             event = json.loads(line)
             if event["time"] < since:
                 continue
-            name, waits = _plain(event["stage"]), event.get("waiting")
+            name = _one_line(event["stage"])
+            waiting = event.get("waiting")
             step = Step(int(event["done"]), int(event["total"]), _number(event.get("rate"))) if "done" in event else None
-            stage = f"{name}, waits for another job" if waits else name
+            stage = f"{name}, waits for another job" if waiting else name
         except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
             continue
     return stage, step
 
 
-def _trained(history: Path, since: float, step: Step | None) -> Step | None:
-    """The trainer's newest step: of its history, where that is ahead of the log; rows of an earlier attempt do not count."""
+def _train_step(lines: list[str], since: float, step: Step | None) -> Step | None:
+    """Return the newest step in the training's history after `since`, or `step` if that is not behind it."""
     points = []
-    for text in _tail(history, _HISTORY_TAIL, since):
+    for line in lines:
         try:
-            row = json.loads(text)
-            points += [(int(row["step"]), float(row["time"]))] if row["time"] >= since else []
+            row = json.loads(line)
+            if row["time"] >= since:
+                points.append((int(row["step"]), float(row["time"])))
         except (ValueError, KeyError, TypeError, OverflowError):
             continue
     if not points or (step and step.done >= points[-1][0]):
         return step
-    (first, begun), (last, now) = points[0], points[-1]
-    rate = (last - first) / (now - begun) if now > begun and last > first else step and step.rate
-    return Step(last, step.total if step and step.total and step.total >= last else None, rate)
+    first_step, first_time = points[0]
+    last_step, last_time = points[-1]
+    rate = step and step.rate
+    if last_time > first_time and last_step > first_step:
+        rate = (last_step - first_step) / (last_time - first_time)
+    total = step.total if step and step.total and step.total >= last_step else None
+    return Step(last_step, total, rate)
