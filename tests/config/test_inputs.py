@@ -43,19 +43,19 @@ def test_a_generated_world_needs_no_file(values):
     inputs.check(values)
 
 
-def test_no_row_left_to_train_on_is_said(values):
+def test_no_row_left_to_train_on_is_an_error(values):
     values["prepare"]["validation_rows"] = 3
     with pytest.raises(UserError, match=r"3 rows, .* and prepare\.validation_rows=3 leaves none"):
         inputs.check(values)
 
 
-def test_missing_prompts_are_said(values):
+def test_missing_prompts_are_an_error(values):
     values["evaluate"]["path"] = "nowhere.jsonl"
     with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
         inputs.check(values)
 
 
-def test_a_folder_that_is_no_model_is_said(values, tmp_path):
+def test_a_folder_without_a_model_is_an_error(values, tmp_path):
     values["base"] = {"make": None, "base_model": str(tmp_path), "path": str(tmp_path)}
     values["train"]["base_model"] = str(tmp_path)
     with pytest.raises(UserError, match="no model"):
@@ -82,7 +82,7 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
 
 
 @pytest.mark.parametrize("place", ["precious", "/models", "work", "work/../precious", ""])
-def test_a_folder_that_training_would_empty_is_below_work(values, place):
+def test_the_folder_that_training_empties_must_be_below_work(values, place):
     for section in (values["train"], values["base"]["make"]["train"]):
         section["output_dir"], before = place, section["output_dir"]
         with pytest.raises(UserError, match=r"train\.output_dir=.*below work/"):
@@ -103,18 +103,18 @@ def test_a_folder_that_training_would_empty_is_below_work(values, place):
         ("train", "base_model", "other/model", "is not the base that is evaluated"),
         ("base", "base_model", "folder", "is not the base that is evaluated"),
         ("evaluate", "path", world.SOURCE, "Add evaluate=ifeval"),
-        ("evaluate", "hub", {"repo_id": "a/b"}, "Set evaluate.hub=null to take the file"),
-        ("prepare", "hub", {"repo_id": "a/b"}, "Set prepare.hub=null to take the file"),
+        ("evaluate", "hub", {"repo_id": "a/b"}, "set evaluate.hub=null"),
+        ("prepare", "hub", {"repo_id": "a/b"}, "set prepare.hub=null"),
     ],
 )
-def test_what_two_stages_rely_on_is_held_together(values, section, key, value, says):
+def test_values_that_two_stages_rely_on_agree(values, section, key, value, says):
     values[section][key] = value
     with pytest.raises(UserError) as error:
         inputs.check(values)
     assert says in str(error.value)
 
 
-def test_a_folder_for_a_model_that_is_made_is_refused(values):
+def test_a_folder_or_a_hub_id_for_a_model_that_is_made_is_refused(values):
     values["base"]["base_model"] = values["train"]["base_model"] = "folder"
     with pytest.raises(UserError, match="Add model=local"):
         inputs.check(values)
@@ -128,7 +128,7 @@ def test_a_folder_for_a_model_that_is_made_is_refused(values):
     assert "model=hub" not in str(error.value)
 
 
-def test_what_the_hub_has_is_not_looked_for_here_but_punkt_is(values, tmp_path, monkeypatch):
+def test_files_of_the_hub_are_not_read_here_but_punkt_is_needed(values, tmp_path, monkeypatch):
     import nltk
 
     for name in ("prepare", "evaluate"):
@@ -150,7 +150,35 @@ def test_what_the_hub_has_is_not_looked_for_here_but_punkt_is(values, tmp_path, 
     ("form", "text"),
     [("without_input", "no slot"), ("without_input", "{instruction}{instruction}"), ("with_input", "{instruction} {inptu}")],
 )
-def test_a_template_without_its_fields_is_said(values, form, text):
+def test_a_template_without_its_fields_is_refused(values, form, text):
     values["template"][form] = text
-    with pytest.raises(UserError, match=rf"template\.{form} holds .* It needs"):
+    with pytest.raises(UserError, match=rf"template\.{form} has .* It needs"):
         inputs.check(values)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "says"),
+    [
+        ("without_input", "Do {instruction!r}:", r"formats \{instruction\}.* Write \{instruction\} alone"),
+        ("without_input", "Do {instruction:>10}:", r"formats \{instruction\}"),
+        ("with_input", "{instruction} {input!s}", r"formats \{input\}"),
+        ("without_input", "Do {instruction.x}:", r"has \['instruction\.x'\]"),
+        ("without_input", "Do {instruction[0]}:", "has"),
+        ("without_input", "{{instruction}} is text", "has no field"),
+        ("without_input", "{ {instruction}", "written twice"),
+        ("without_input", "} {instruction}", "written twice"),
+        ("without_input", "{{ {% if x %} {instruction}", "written twice"),
+        ("without_input", "{# {instruction} #}", "written twice"),
+    ],
+)
+def test_a_template_that_training_or_lm_eval_cannot_fill_in_is_refused(values, form, text, says):
+    values["template"][form] = text
+    with pytest.raises(UserError, match=rf"^template\.{form}.*{says}"):
+        inputs.check_consistency(values)
+
+
+def test_a_template_of_the_evaluation_alone_is_checked_too(composed):
+    values = composed()
+    values["evaluate"]["template"] = values["template"] | {"without_input": "{instruction!r}"}
+    with pytest.raises(UserError, match=r"^evaluate\.template\.without_input formats"):
+        inputs.check_consistency(values)

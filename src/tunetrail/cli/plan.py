@@ -67,7 +67,7 @@ def _planned(words: list[str], root: Path, known: check.Schema) -> tuple[dict[st
     except check.Refused as refused:
         return values, {}, judge.unknown_keys(refused, values, words)
     inputs.check_consistency(values)
-    inputs.model(values)
+    inputs.check_model(values)
     facts, judged = experiment.judged(values, root)
     if "unknown" not in facts:
         return values, facts, judged
@@ -95,7 +95,7 @@ def _show(words: list[str], root: Path, known: check.Schema, as_json: bool, imag
         click.echo(note, err=as_json)
     if facts:
         try:
-            inputs.sentences(values, inputs.prompts(values))
+            inputs.check_prompts(values)
         except UserError as missing:  # the run may be for another machine, which has it
             click.echo(f"a run on this machine would be refused: {missing}", err=True)
     errors = refused(values, facts, judged)

@@ -1,10 +1,14 @@
-"""The composed parameters -> the inputs that they name, looked at before any stage runs and any earlier output goes."""
+"""The composed parameters -> a check of the files, the model and the template that they name, before any stage runs.
 
+Values that contradict each other are refused by `contradictions`.
+"""
+
+import string
 from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError
-from tunetrail.config import contradictions, rendering
+from tunetrail.config import contradictions
 from tunetrail.data import records, world
 from tunetrail.training import checkpoint, scratch
 
@@ -15,59 +19,42 @@ _NEED_PUNKT = {"length_constraints:number_sentences", "change_case:capital_word_
 
 
 def check(values: dict[str, Any]) -> None:
-    """Read the rows, the prompts and the model's folder.
+    """Check that the values go together, and read the rows, the prompts and the model's folder that they name.
 
     Raises:
-        UserError: one of them is missing or not what it should be.
+        UserError: an input is missing or wrong, or values contradict each other.
     """
     check_consistency(values)
-    sentences(values, read(values))
-    model(values)
-
-
-def read(values: dict[str, Any]) -> list[records.Row]:
-    """Read the files of rows and of prompts that are here; returns the prompts, none where they are not.
-
-    Raises:
-        UserError: one of them is missing or not what it should be.
-    """
-    prepare, evaluate = values["prepare"], values["evaluate"]
-    for name, section in (("prepare", prepare), ("evaluate", evaluate)):
-        if section["hub"] and not Path(section["path"]).is_file():
-            raise UserError(f"{name}.path={section['path']}: no such file. Name the file of conf/ that pins {name}.hub.")
+    prepare = values["prepare"]
+    for name in ("prepare", "evaluate"):
+        path = values[name]["path"]
+        if values[name]["hub"] and not Path(path).is_file():
+            raise UserError(f"{name}.path={path}: no such file. Name the file of conf/ that pins {name}.hub.")
     if not (prepare["generate"] or prepare["hub"]):
         rows = records.read_instructions(Path(prepare["path"]), prepare["empty"], prepare.get("field"))
         records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
-    return prompts(values)
+    check_prompts(values)
+    check_model(values)
 
 
-def prompts(values: dict[str, Any]) -> list[records.Row]:
-    """Read the file of prompts; none where they come from the hub or are made.
+def check_prompts(values: dict[str, Any]) -> None:
+    """Read the file of prompts, if there is one, and check that IFEval has the data to split the answers to them.
 
     Raises:
-        UserError: it is missing or not what it should be.
+        UserError: the file is missing or wrong; or as `punkt`.
     """
-    evaluate = values["evaluate"]
-    if evaluate["hub"] or evaluate["path"] == world.SOURCE:
-        return []
-    return records.read_prompts(Path(evaluate["path"]))
+    path, hub = values["evaluate"]["path"], values["evaluate"]["hub"]
+    if hub:
+        punkt([])
+    elif path != world.SOURCE:  # the demo's prompts need no punkt
+        punkt(records.read_prompts(Path(path)))
 
 
-def sentences(values: dict[str, Any], prompts: list[records.Row]) -> None:
-    """Look for what IFEval splits the answers to `prompts` with; to the demo's it needs nothing.
-
-    Raises:
-        UserError: as `punkt`.
-    """
-    if values["evaluate"]["hub"] or values["evaluate"]["path"] != world.SOURCE:
-        punkt(prompts)
-
-
-def model(values: dict[str, Any]) -> None:
-    """Look for the weights of a base model that is a folder here.
+def check_model(values: dict[str, Any]) -> None:
+    """Check that a base model in a folder here has weights.
 
     Raises:
-        UserError: there are none.
+        UserError: it has none.
     """
     base = values["base"]
     if not base["make"] and (checkpoint.is_path(base["base_model"]) or base["path"] == base["base_model"]):
@@ -75,43 +62,64 @@ def model(values: dict[str, Any]) -> None:
 
 
 def check_consistency(values: dict[str, Any]) -> None:
-    """Hold against each other the keys that two stages rely on.
+    """Check values that two stages or tools rely on. No file is read.
 
     Raises:
-        UserError: what one stage would write, another would not find, or would delete.
+        UserError: two values contradict each other, or a stage would not find, or would delete, what it needs.
     """
-    base, train = values["base"], values["train"]
-    launched = values["accelerate"]
-    if launched.get("multi_gpu") and launched.get("num_processes") == 1 and launched.get("num_machines", 1) == 1:
+    base, train, accelerate = values["base"], values["train"], values["accelerate"]
+    if accelerate.get("multi_gpu") and accelerate.get("num_processes") == 1 and accelerate.get("num_machines", 1) == 1:
         raise UserError("accelerate refuses accelerate.multi_gpu=true with one process. Add accelerate.multi_gpu=false.")
-    made = {"train": train} | ({"base.make.train": base["make"]["train"]} if base["make"] else {})
-    for section, config in made.items():
+    trainings = {"train": train} | ({"base.make.train": base["make"]["train"]} if base["make"] else {})
+    for section, config in trainings.items():
         scratch.check(config.get("output_dir"), section, None if section == "train" else "base")
         if HISTORY_PLUGIN not in (config.get("plugins") or []):
             raise UserError(f"{section}.plugins lacks {HISTORY_PLUGIN}, which keeps the loss curve. Add it to the list.")
-    if train["base_model"] != base["base_model"]:
+    name = base["base_model"]
+    if train["base_model"] != name:
         raise UserError(
-            f"train.base_model={train['base_model']} is not the base that is evaluated, base.base_model="
-            f"{base['base_model']}. Set base.base_model alone; train follows it."
+            f"train.base_model={train['base_model']} is not the base that is evaluated, base.base_model={name}. Set "
+            "base.base_model alone; train follows it."
         )
-    if base["make"] and (not base["base_model"].startswith("outputs/base/") or ".." in Path(base["base_model"]).parts):
-        name = base["base_model"]
+    if base["make"] and (not name.startswith("outputs/base/") or ".." in Path(name).parts):
         hub = f"Give model=hub base.base_model={name} base.revision_of_model=COMMIT to use one of the hub. "
         raise UserError(
             f"base.base_model={name}: model=tiny_llama makes its own. {'' if checkpoint.is_path(name) else hub}Add "
             "model=local to use a folder."
         )
     for section in ("template", "evaluate.template", "base.template"):
-        if form := contradictions.at(values, section):
-            rendering.check(form, section)
+        if template := contradictions.at(values, section):
+            _check_template(f"{section}.with_input", template["with_input"], ["input", "instruction"])
+            _check_template(f"{section}.without_input", template["without_input"], ["instruction"])
     contradictions.refuse(values)
 
 
-def punkt(prompts: list[records.Row]) -> None:
-    """Look for NLTK's punkt_tab, where `prompts` need it or there are none to ask.
+def _check_template(key: str, text: str, fields: list[str]) -> None:
+    """Check that a Python format string has each of the fields once, without a format that lm-eval would not apply.
 
     Raises:
-        UserError: it is not where NLTK looks for data.
+        UserError: naming the key.
+    """
+    try:
+        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise UserError(f"{key}: {error}. A brace that is text is written twice: {{{{ or }}}}.") from None
+    names = sorted(name for _, name, _, _ in parts)
+    if names != fields:
+        raise UserError(
+            f"{key} has {names or 'no field'}. It needs {fields}, each once, in braces; a brace that is text is written "
+            "twice."
+        )
+    for _, name, spec, conversion in parts:
+        if spec or conversion:
+            raise UserError(f"{key} formats {{{name}}}, and lm-eval asks it unchanged. Write {{{name}}} alone.")
+
+
+def punkt(prompts: list[records.Row]) -> None:
+    """Check that NLTK's punkt_tab is installed if an instruction of the prompts needs it, or if there are no prompts to ask.
+
+    Raises:
+        UserError: NLTK does not find it.
     """
     import nltk
 
