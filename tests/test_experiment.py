@@ -57,11 +57,3 @@ def test_a_job_that_waits_for_another_says_so_on_the_screen_and_in_its_events(ro
     assert capsys.readouterr().out == "contract: waits for another job that runs it\n"
     (line,) = (root / events.FILE).read_text().splitlines()
     assert json.loads(line).items() >= {"stage": "contract", "waiting": True}.items()
-
-
-def test_a_run_of_data_that_nothing_is_known_of_starts_without_a_plan(composed, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    values = composed("experiment=smollm2_135m_alpaca_lora", "prepare.hub.repo_id=org/other", "plan.device=h100")
-    facts, findings = experiment.judged(values, tmp_path)
-    assert facts["unknown"].startswith("org/other is not in the hub's cache")
-    assert findings == []

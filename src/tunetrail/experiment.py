@@ -1,9 +1,8 @@
-"""Composed parameters -> one tracked run in this checkout: what was asked for, DVC's stages, the record, the table."""
+"""Composed parameters -> one tracked run in this checkout: the plan, DVC's stages, the record, the table."""
 
 import functools
 import hashlib
 import json
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -14,8 +13,6 @@ from tunetrail import UserError, answers, events, machine
 from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
 from tunetrail.config import canonical, check, inputs, params, schema
 from tunetrail.data import sources
-from tunetrail.evaluation import instructions
-from tunetrail.plan import acceptance
 from tunetrail.training import history
 
 RAW, PLAN = "data/raw", "work/plan.json"
@@ -36,10 +33,10 @@ def run_experiment(
     overrides: list[str] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """One run: check what was composed and what it names, then params.yaml, DVC, MLflow, and the table at the end.
+    """One run: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, and the table.
 
-    `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are the person's words,
-    None where what was composed came from elsewhere; `notes` say what was added to them, and are printed at the head.
+    `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are those that were
+    typed, None where the values do not come from any; `notes` say what was added to them, and are printed first.
     """
     known = schema.params()
     values = canonical.read(values, known)
@@ -50,9 +47,11 @@ def run_experiment(
         print(note, flush=True)
     with locks.exclusive_lock(root) as held:
         code = git.read_code(root, root / "work" / "changes.patch")
-        facts = planned(values, root)
+        from tunetrail.plan import gate  # numpy, and below MLflow, take seconds to import: not before the checks
+
+        plan = gate.check_run(values, root)
         answers.close()
-        from tunetrail.data import contract  # MLflow takes seconds to import: not before the checks
+        from tunetrail.data import contract
         from tunetrail.tracking import about, mlflow_run, upload
 
         with mlflow_run.run(root, values["name"], params=check.flatten(values)) as run:
@@ -66,10 +65,10 @@ def run_experiment(
             hardware = machine.hardware_tags()
             run.tags(hardware | upload.environment(root))
             run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
-            if facts:
-                (root / PLAN).write_text(json.dumps(facts, indent=2) + "\n")
+            if plan.facts:
+                (root / PLAN).write_text(json.dumps(plan.to_dict(), indent=2) + "\n")
                 run.artifacts(root, PLAN)
-                run.tags({"plan.allowed": " ".join(values["plan"]["allow"])} if values["plan"]["allow"] else {})
+                run.tags({"plan.allowed": " ".join(plan.allowed)} if plan.allowed else {})
             (root / events.FILE).unlink(missing_ok=True)
             if not run.resumed:  # else what an earlier try ran is this run's own
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
@@ -82,80 +81,13 @@ def run_experiment(
                     upload.logs(run, root, started)
                 _compare(root, ran)
                 shown = upload.upload(run, root, values)
-            if facts and facts["device"]["from"] == "this machine":  # another's speed is not this one's
-                from tunetrail.plan.estimate import measured
+            if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
+                from tunetrail.plan import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
-                measured.add(root, facts, upload.seconds(root), steps)
+                measured.add(root, plan.facts, upload.seconds(root), steps)
             run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
         _show(root, run, shown)
-
-
-def planned(values: dict[str, Any], root: Path) -> dict[str, Any] | None:
-    """What the run will be, printed; None where that cannot be known before the data or the model are fetched.
-
-    Raises:
-        UserError: the plan has errors that `plan.allow` does not name, or a tool cannot be asked.
-    """
-    from tunetrail.plan import table
-
-    facts, found = judged(values, root)
-    refusal = _refusal(values, found)
-    print(table.table(facts) if "unknown" not in facts else f"no plan: {facts['unknown']}", flush=True)
-    if found:
-        print(f"\n{table.findings(found, values['plan']['allow'])}\n", flush=True)
-    if refusal:
-        raise UserError(f"refused before it costs anything: {refusal}")
-    return None if "unknown" in facts else facts
-
-
-def refuse(values: dict[str, Any], root: Path) -> None:
-    """As `planned`, without a word: before the jobs of a sweep.
-
-    Raises:
-        UserError: the run would be refused, or an input of it is not what it should be.
-    """
-    inputs.check(values)
-    if refusal := _refusal(values, judged(values, root)[1]):
-        raise UserError(f"it would be refused: {refusal}")
-
-
-def judged(values: dict[str, Any], root: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The facts of the run, and what is wrong with it; where the facts cannot be known, why not as `unknown`, and what
-    the tools refuse anyway.
-
-    Raises:
-        UserError: the device is not known, a tool cannot be asked, or training would stop as it begins.
-    """
-    from tunetrail.plan import device
-    from tunetrail.plan import facts as plan
-    from tunetrail.plan.estimate.known import NotKnown
-    from tunetrail.plan.rules import judge
-
-    chosen, origin = device.chosen(values)
-    axolotl, checkers = acceptance.ask(values, root, chosen, origin), None
-    try:
-        checkers = instructions.ask(values, root)
-        facts = plan.make(values, root, chosen, origin)
-        found = plan.judged(values, facts, dict(os.environ))
-    except NotKnown as error:
-        facts, found = {"unknown": str(error)}, []
-    tools = judge.tools_refuse(values, axolotl(), checkers() if checkers else "", origin == "this machine")
-    found = sorted([*tools, *found], key=lambda one: one.level)
-    return facts | {"findings": [vars(one) for one in found]}, found
-
-
-def _refusal(values: dict[str, Any], found: list[Any]) -> str:
-    """What refuses the run, and what can be done; "" where nothing does."""
-    from tunetrail.plan.rules import judge
-
-    codes = [one.code for one in judge.refused(found, values["plan"]["allow"])]
-    if not codes:
-        return ""
-    listed = ",".join(codes)
-    told = "`tunetrail plan` with the same words says why and, where it knows one, the command that is not refused"
-    meant = "" if set(codes) & set(judge.NEVER_ALLOWED) else f". Who means it so: 'plan.allow=[{listed}]'"
-    return f"{listed}. {told}{meant}"
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> set[str]:
@@ -172,13 +104,13 @@ def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> No
     if force:
         if not sources.holds(root / RAW, values["fetch"]):
             dvc.reproduce(root, held, RAW)
-        # Not all of it once more, which would fetch data that have changed since.
+        # Not the fetch, which would get data that have changed since.
         dvc.reproduce(root, held, "--force", "--single-item", *dvc.stages_without(root, RAW))
         return
     if shared.is_symlink():  # in a worktree beside others
         for stage, sections in TURNS.items():
-            what = json.dumps([values[name] for name in sections], sort_keys=True).encode()
-            turn = shared / "turns" / f"{stage}-{hashlib.sha256(what).hexdigest()[:10]}"
+            inputs_of_stage = json.dumps([values[name] for name in sections], sort_keys=True).encode()
+            turn = shared / "turns" / f"{stage}-{hashlib.sha256(inputs_of_stage).hexdigest()[:10]}"
             with locks.wait_for_lock(turn, functools.partial(_waiting, root, stage)):
                 dvc.reproduce(root, held, stage)
     dvc.reproduce(root, held)
@@ -190,14 +122,14 @@ def _waiting(root: Path, stage: str) -> None:
 
 
 def _compare(root: Path, ran: set[str]) -> None:
-    """Read what stages left but those that `ran` now: DVC takes it from its cache without a look.
+    """Compare the outputs of stages that did not run now with dvc.lock, since DVC takes them from its cache unread.
 
     Raises:
-        UserError: it is not what dvc.lock records, so whatever was made of it would be recorded wrongly.
+        UserError: an output has other content, so what was made of it would be recorded wrongly.
     """
     cached = {name: stage for name, stage in dvc.locked_stages(root).items() if name not in ran}
-    hashes, made = dvc.hashes(cached), dvc.outputs(root)
-    outs = {path: md5 for path, md5 in hashes.items() if path in made}
+    outputs = dvc.outputs(root)
+    outs = {path: md5 for path, md5 in dvc.hashes(cached).items() if path in outputs}
     integrity.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from tunetrail.plan import device, facts
+from tunetrail.plan import device, prediction
 from tunetrail.plan.estimate import hardware
+from tunetrail.plan.rules import judge
 
 EXPERIMENTS = {
     "alpaca_tiny": None,  # needs a file
@@ -25,12 +26,12 @@ EXPERIMENTS = {
 def test_the_published_recipe_is_refused_for_its_warm_up_with_its_steps_and_its_real_peak(plan):
     done = plan("experiment=llama3_8b_alpaca_published", "plan.device=mi300x", "plan.num_gpus=8")
     assert done.returncode == 2
-    said = " ".join(done.stdout.split())
-    assert "WARMUP_NEVER_ENDS" in said.partition("refused: ")[2]
-    assert "100 steps and the run has 27" in said
-    assert "5.2e-6 of 2e-5" in said
+    printed = " ".join(done.stdout.split())
+    assert "WARMUP_NEVER_ENDS" in printed.partition("refused: ")[2]
+    assert "100 steps and the run has 27" in printed
+    assert "5.2e-6 of 2e-5" in printed
     for code in ("BOS_DIFFERS", "EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "CHECKPOINTS_KEPT", "NON_COMMERCIAL"):
-        assert code in said, code
+        assert code in printed, code
 
 
 def test_the_recipe_put_right_passes(plan):
@@ -51,7 +52,7 @@ def test_the_recipe_put_right_is_refused_where_its_memory_is_too_much(plan):
     assert "allowed OUT_OF_MEMORY" in allowed.stdout
 
 
-def test_what_this_machine_lacks_for_the_evaluation_is_said_beside_the_plan(plan, tmp_path, monkeypatch):
+def test_what_this_machine_lacks_for_the_evaluation_is_reported_beside_the_plan(plan, tmp_path, monkeypatch):
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
@@ -108,11 +109,12 @@ def test_every_experiment_is_planned(experiment, composed, shared, tmp_path, mon
             f"evaluate.path={shared('ifeval/input_data.jsonl')}",
         ]
     values = composed(*words)
-    found = facts.make(values, ROOT, *device.chosen(values))
-    judged = facts.judged(values, found, {})
-    assert json.loads(json.dumps(found)) == found
-    assert EXPERIMENTS[experiment] in (None, found["steps"]["total"])
-    errors = {one.code for one in judged if one.level == "ERROR"} - {"OUT_OF_DISK"}
+    facts = prediction.predict(values, ROOT, *device.chosen(values))
+    plain = facts.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert EXPERIMENTS[experiment] in (None, facts.steps.total)
+    findings = judge.judge(values, facts, {})
+    errors = {finding.code for finding in findings if finding.level == "ERROR"} - {"OUT_OF_DISK"}
     assert errors == ({"WARMUP_NEVER_ENDS", "BOS_DIFFERS"} if experiment.endswith("published") else set())
 
 

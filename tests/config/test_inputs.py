@@ -1,8 +1,9 @@
 import pytest
 
-from tunetrail import UserError, experiment
+from tunetrail import UserError
 from tunetrail.config import inputs
 from tunetrail.data import records, world
+from tunetrail.plan import gate
 
 ROWS = [{"instruction": f"a{number}", "input": "", "output": "b"} for number in range(3)]
 FILE = {"hub": None, "generate": None, "empty": "refuse", "take": None, "validation_rows": 1, "seed": 0}
@@ -76,7 +77,7 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
     with pytest.raises(UserError, match="NLTK_DATA"):
         inputs.check(values)
     with pytest.raises(UserError, match="NLTK_DATA"):  # of each job of a sweep, before any starts
-        experiment.refuse(values, tmp_path)
+        gate.check_job(values, tmp_path)
     (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
     inputs.check(values)
 

@@ -17,7 +17,7 @@ def test_a_plan_is_for_the_device_that_is_named_or_for_this_machine():
     assert here.memory == psutil.virtual_memory().total
 
 
-def test_without_a_gpu_the_default_of_the_hardware_is_taken_and_it_is_said(monkeypatch):
+def test_without_a_gpu_the_default_of_the_hardware_is_taken_and_it_is_reported(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert planned(cpu=False) == (hardware.named("mi300x"), "no GPU here; plan.device names another")
     assert planned("CPU", cpu=False)[0].name == "cpu"

@@ -15,7 +15,7 @@ def finding(fix):
     return Finding("X", ERROR, "", "", fix)
 
 
-def test_mends_are_tried_until_nothing_refuses_the_run():
+def test_fixes_are_tried_until_nothing_refuses_the_run():
     tried = []
 
     def again(words):
@@ -28,17 +28,17 @@ def test_mends_are_tried_until_nothing_refuses_the_run():
     compose.compose(ROOT, found)
 
 
-def test_what_is_refused_for_ever_has_no_remedy():
+def test_what_is_always_refused_has_no_fix():
     assert fixes.find([], [finding("seed=1")], lambda words: [finding("seed=1")]) is None
     assert fixes.find(["seed=1"], [], pytest.fail) == ["seed=1"]
 
 
 @pytest.mark.parametrize("fix", ["leave it out", "tunetrail gc", "a, b"])
-def test_what_only_a_person_can_do_is_no_remedy(fix):
+def test_what_only_a_person_can_do_is_no_fix(fix):
     assert fixes.find([], [finding(fix)], pytest.fail) is None
 
 
-def test_a_mend_that_cannot_be_composed_is_no_remedy():
+def test_a_fix_that_cannot_be_composed_is_no_fix():
     def again(words):
         raise UserError("FILE: no such file")
 
@@ -97,7 +97,7 @@ def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
     assert "PLANNED_OTHERWISE" not in codes
 
 
-def test_a_model_that_nothing_makes_room_for_has_no_remedy(plan):
+def test_a_model_that_nothing_makes_room_for_has_no_fix(plan):
     said = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
     assert said["fix"] is None
     (fix,) = (one["fix"] for one in said["findings"] if one["code"] == "OUT_OF_MEMORY")

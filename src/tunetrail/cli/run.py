@@ -80,6 +80,7 @@ def _run_file(file: Path, words: list[str], root: Path, force: bool) -> None:
 
 
 def _run_sweep(words: list[str], root: Path, force: bool) -> None:
+    from tunetrail.plan import gate
     from tunetrail.sweep import parent  # MLflow takes seconds to import
 
     validate(words, multirun=True)
@@ -90,7 +91,7 @@ def _run_sweep(words: list[str], root: Path, force: bool) -> None:
     os.chdir(root)
     words, notes = implied.complete(root, words)
     with compose.explained(root, words, known):
-        grid.check_jobs(root, words, known, lambda values: experiment.refuse(values, root))
+        grid.check_jobs(root, words, known, lambda values: gate.check_job(values, root))
     click.echo("".join(f"{note}\n" for note in notes), nl=False)
     answers.close()
 

@@ -1,8 +1,8 @@
-"""The Axolotl configs of a run and the device that it is for -> what Axolotl itself has against them, before anything runs.
+"""The Axolotl configs of a run and its device -> Axolotl's own errors about them, before anything runs.
 
 Axolotl validates its config when a training starts, which is after the base model was made and evaluated; the same
-validation is called here, for the device that is planned and not for the one that answers. It takes neither the model nor
-the data. Not covered: what Axolotl checks once it has the model's own config.
+validation is called here, for the planned device instead of this machine's. It reads neither the model nor the data.
+Not covered: what Axolotl checks once it has the model's own config.
 """
 
 import copy
@@ -17,49 +17,50 @@ from typing import Any
 from tunetrail import answers
 from tunetrail.plan.estimate.hardware import Device
 
-# What a run is about: to leave one of these out would not be the run that was meant, or none.
+# Keys that a fix never leaves out: without one it would be another run, or none.
 _KEPT = {"adapter", "base_model", "datasets", "learning_rate", "num_epochs", "optimizer", "output_dir", "plugins"}
 _KEPT |= {"gradient_accumulation_steps", "micro_batch_size", "sequence_len", "test_datasets"}
-_CHECKED = {"learning_rate": 1e-4, "seed": 42}  # a number above 0, an integer from 0 on
-_SHOWN = 3  # of several faults of one config
+_CHECKED = {"learning_rate": 1e-4, "seed": 42}  # the schema checks their every value
+_SHOWN = 3  # errors of one config
 _NOISE = re.compile(r"^(Value error|Assertion failed), ")
 
 
 def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Callable[[], dict[str, Any]]:
-    """Begin to ask Axolotl for the composed `values` on `device`, which `origin` names; the result waits for the answer.
+    """Ask Axolotl whether it accepts the composed `values` on `device`; the returned function waits for the answer.
 
-    It has for each section that Axolotl refuses ("train", "base.make.train") its `message`, the `key` without which it
-    takes the section, or None, whether it only lacks a `package` here, and whether that is `lasting`. A package may be there
-    the next time, and an error that nobody expects may be this machine's: such an answer is not kept.
+    For each section that Axolotl refuses ("train", "base.make.train") the answer has its `message`, the `key` without which
+    it accepts the section, or None, whether only a `package` is missing here, and whether the refusal is `lasting`. A
+    package may be installed later, and an unexpected error may be this machine's: such an answer is not cached.
 
-    The result raises:
+    The returned function raises:
         UserError: Axolotl cannot be asked.
     """
     configs = {"train": values["train"]}
     if values["base"]["make"]:
         configs["base.make.train"] = values["base"]["make"]["train"]
-    configs = {name: _settled(config, root) for name, config in configs.items()}
-    seen = origin == "this machine" and device.name != "cpu"
+    configs = {name: _normalised(config, root) for name, config in configs.items()}
+    present = origin == "this machine" and device.name != "cpu"
     question = {
         "configs": configs,
-        "capabilities": {"n_gpu": values["plan"]["num_gpus"]} | ({} if seen else device.capabilities()),
+        "capabilities": {"n_gpu": values["plan"]["num_gpus"]} | ({} if present else device.capabilities()),
         "device": device.name,
         "files": sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(configs)),
     }
     subject = "asking Axolotl whether it takes this config"
-    return answers.ask("plan.acceptance", question, subject, lambda answer: all(one["lasting"] for one in answer.values()))
+    return answers.ask(
+        "plan.acceptance", question, subject, lambda answer: all(refusal["lasting"] for refusal in answer.values())
+    )
 
 
-def _settled(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """The config with one value for the keys of which the schema has checked every value: the jobs of a sweep that differ
-    in these alone, and checkouts in other places, get one answer."""
+def _normalised(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The config with fixed values of `_CHECKED`, so that jobs of a sweep that differ only in these share an answer."""
     deepspeed = config.get("deepspeed")
     file = {"deepspeed": str(root / deepspeed)} if isinstance(deepspeed, str) else {}
     return config | {key: value for key, value in _CHECKED.items() if key in config} | file
 
 
 def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
-    """What the answer depends on besides the configs: DeepSpeed's config, and the source of plug-ins of one's own."""
+    """What the answer depends on besides the configs: DeepSpeed's config, and the source of the user's own plug-ins."""
     files = []
     for config in configs.values():
         if isinstance(config.get("deepspeed"), str):
@@ -74,7 +75,7 @@ def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """What `ask` asks, in a process that may import Axolotl."""
+    """The answer to `ask`, in a process that may import Axolotl."""
     refused = {}
     for name, config in question["configs"].items():
         if error := _error(config, question["capabilities"]):
@@ -89,7 +90,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | None:
-    """What axolotl.cli.config.load_cfg raises of it, with the capabilities of the device that is planned."""
+    """The error that axolotl.cli.config.load_cfg raises, with the capabilities of the planned device."""
     from axolotl.cli.config import gpu_capabilities, prepare_plugins
     from axolotl.integrations.base import PluginManager
     from axolotl.utils.config import validate_config
@@ -97,7 +98,7 @@ def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | 
 
     here, environment = gpu_capabilities()
     before, plugins = dict(os.environ), PluginManager.get_instance().plugins
-    plugins.clear()  # of the config before
+    plugins.clear()  # those of the previous config
     try:
         loaded = DictDefault(copy.deepcopy(config))
         prepare_plugins(loaded)
@@ -113,7 +114,7 @@ def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | 
 
 
 def _without(config: dict[str, Any], capabilities: dict[str, Any]) -> str | None:
-    """The key without which Axolotl takes the config; of several the one that was added last."""
+    """The key without which Axolotl accepts the config; the last one, if several are."""
     for key in reversed(config):
         if key not in _KEPT and config[key] is not None and not _error(config | {key: None}, capabilities):
             return key
@@ -121,7 +122,7 @@ def _without(config: dict[str, Any], capabilities: dict[str, Any]) -> str | None
 
 
 def _message(error: Exception, config: dict[str, Any]) -> str:
-    """Axolotl's own words, each with its key; not what pydantic puts around them (the input, addresses)."""
+    """Axolotl's own messages, each with its key, without what pydantic adds (the input, addresses)."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
@@ -138,10 +139,10 @@ def _message(error: Exception, config: dict[str, Any]) -> str:
     return "; ".join([*faults.values()][:_SHOWN]) + more
 
 
-def _key(place: tuple[str | int, ...], config: Any) -> str:
-    """The dotted key that pydantic means by a place, which names the alternatives of a union too."""
+def _key(location: tuple[str | int, ...], config: Any) -> str:
+    """The dotted key of a pydantic location, which also names the alternatives of a union."""
     parts: list[str] = []
-    for part in place:
+    for part in location:
         inside = part in config if isinstance(config, dict) else isinstance(config, list) and isinstance(part, int)
         if inside or not parts:
             parts.append(str(part))

@@ -1,4 +1,4 @@
-"""Composed values and this machine -> the device that a plan is made for, and who says so."""
+"""Composed values and this machine -> the device that a plan is for, and who chose it."""
 
 import os
 from typing import Any
@@ -8,11 +8,11 @@ from tunetrail.plan.estimate import hardware
 
 
 def chosen(values: dict[str, Any]) -> tuple[hardware.Device, str]:
-    """The device that the composed `values` train on, and who says so: `plan.device`, else this machine, else,
-    where it has no GPU, `plan.default_device`, which conf/hardware sets.
+    """The device that the composed `values` train on, and who chose it: `plan.device`, else this machine, else, where it
+    has no GPU, `plan.default_device`, which conf/hardware sets.
 
     Raises:
-        UserError: plan.device names none.
+        UserError: there is no such device.
     """
     named = values["plan"]["device"]
     if named and named.lower() != "cpu":

@@ -1,146 +1,133 @@
-"""A composed experiment and a device -> what the run will be and cost, as facts, and what is wrong with it, as findings.
+"""What a plan predicts of a run, as data classes; `to_dict` is the same as plain data, for JSON.
 
-Plain data, ready for JSON: bytes, seconds, FLOP, tokens, shares between 0 and 1.
+Bytes, seconds, FLOP and tokens; shares lie between 0 and 1. `origin` says where a figure comes from.
 """
 
 import dataclasses
-import math
-import shutil
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tunetrail.data import hub
-from tunetrail.plan.estimate import architecture, cost, measured, memory, pace, packing, schedule, workload
-from tunetrail.plan.estimate.hardware import Device
-from tunetrail.plan.rules import fit, judge
-from tunetrail.training import checkpoint
+from tunetrail.plan.estimate.architecture import Architecture
+from tunetrail.plan.estimate.cost import Disk, Flops
+from tunetrail.plan.estimate.packing import Steps, Validation
+from tunetrail.plan.estimate.workload import Workload
 
 
-def make(values: dict[str, Any], root: Path, device: Device, origin: str) -> dict[str, Any]:
-    """The facts of the experiment `values` (what params.yaml would hold) on `device`; `origin` says who chose the device.
+@dataclass(frozen=True)
+class Devices:
+    """`count` devices of one kind; `memory`: bytes of each. `origin`: "plan.device", "this machine", or another reason."""
 
-    Raises:
-        NotKnown: the data, the tokenizer or the model's shape are neither at hand nor on record (`estimate.known`).
-        UserError: training would stop as it begins.
+    name: str
+    memory: int
+    bf16: bool
+    maker: str
+    count: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """`parameters` and `trained` are numbers of weights; `max_position_embeddings` is in tokens."""
+
+    base_model: str
+    parameters: int
+    trained: int
+    max_position_embeddings: int
+    origin: str
+    shape: Architecture
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`warmup` in steps; the learning rate that is `asked` for, and the highest and the last that are reached, if known."""
+
+    scheduler: str
+    warmup: int
+    asked: float
+    peak: float | None
+    last: float | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each device.
+
+    `parts`: those of training's peak, by name. `paged`: optimiser states that may move to the host's memory, and are
+    in none of the other figures. `total` and `evaluation` are the peaks of training and of generating answers.
+    `row_in_evaluation`: tokens of the longest prompt and its answer.
     """
-    count = values["plan"]["num_gpus"]
-    # With the precision that the device has, as the fix of NO_BF16 would set it.
-    train = fit.with_supported_precision(values["train"], device.name, device.bf16)
-    work = workload.read(values, root)
-    shape, known = architecture.read(values["base"], root)
-    steps = packing.steps(train, work.lengths, count)
-    validation = packing.validation(train, work.validation_lengths, count)
-    times = packing.evaluations(train, steps.total, steps.per_epoch)
-    mean = float(work.lengths.mean()) if work.kept else 0.0
-    slots, masked = (steps.total * steps.slots_per_step, times * validation.slots), device.name == "cpu"
-    flops = cost.flops(shape, train, *slots, mean, masked)
-    parts = memory.training(shape, train, count)
-    asked = math.ceil(work.prompts / count)
-    row = work.longest_prompt + values["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"]
-    generating = memory.needed(memory.evaluation(shape, values["evaluate"], row, asked))
-    _, saved = packing.saves(train, steps.total, steps.per_epoch)
-    facts = {
-        "name": values["name"],
-        "device": {name: getattr(device, name) for name in ("name", "memory", "bf16", "maker")}
-        | {"count": count, "from": origin},
-        "model": {
-            "base_model": values["base"]["base_model"],
-            "parameters": shape.parameters,
-            "trained": shape.adapter_parameters(train) if train.get("adapter") else shape.parameters,
-            "max_position_embeddings": shape.max_position_embeddings,
-            "from": known,
-            "shape": dataclasses.asdict(shape),
-        },
-        "data": _data(work, mean, values["base"]["base_model"]) | {"license": values["prepare"]["license"]},
-        "steps": dataclasses.asdict(steps)
-        | {"batches": steps.total * steps.blocks_per_step / train["micro_batch_size"]},  # on each GPU
-        "schedule": _schedule(train, steps),
-        "validation": {"times": times} | dataclasses.asdict(validation),
-        "flops": flops,
-        "memory": {
-            "parts": parts,
-            "total": memory.needed(parts),
-            "paged": sum(size for name, size in parts.items() if "(paged)" in name),
-            "evaluation": generating,
-            "row_in_evaluation": row,
-            "capacity": device.memory,
-            "fits": max(memory.needed(parts), generating) <= device.memory,
-        },
-        "disk": cost.disk(shape, train, saved, _fetched(values["base"], root))
-        | {"free": shutil.disk_usage(root).free if origin == "this machine" else None},
-    }
-    facts |= _time(values | {"train": train}, root, device, facts, shape, work.prompts)
-    return facts
+
+    parts: dict[str, float]
+    total: float
+    paged: float
+    evaluation: float
+    row_in_evaluation: int
+    capacity: int
+
+    @property
+    def fits(self) -> bool:
+        return max(self.total, self.evaluation) <= self.capacity
 
 
-def _fetched(base: dict[str, Any], root: Path) -> bool:
-    """Whether the weights of the base model come from the hub yet: into its cache, which is taken to be on the same disk."""
-    if base["make"] or checkpoint.is_path(base["base_model"]) or (root / base["base_model"]).is_dir():
-        return False
-    return not hub.has_weights(base["base_model"], base["revision_of_model"])
+@dataclass(frozen=True)
+class Evaluation:
+    """Both evaluations: `generations` answers. `tokens_at_most` and `expected_s` (seconds) are those of one evaluation."""
+
+    generations: int
+    tokens_at_most: int
+    expected_s: float
+    origin: str
 
 
-def _data(work: workload.Workload, mean: float, base_model: str) -> dict[str, Any]:
-    found = {name: value for name, value in vars(work).items() if not isinstance(value, np.ndarray)}
-    if work.bos_trained is None:
-        found["bos_trained"] = architecture.puts_bos(base_model)
-    return found | {"tokens": int(work.lengths.sum()), "mean": mean}
+@dataclass(frozen=True)
+class Time:
+    """Seconds of training, of its validations and of both evaluations, and what they cost.
+
+    `mfu`: the share of the devices' peak FLOP/s that training reaches, by `mfu_from`. `kind`: see `measured.kind`.
+    `aside_s`: the part of `training_s` that does not grow with the tokens of a micro-batch. `price`: of a GPU-hour.
+    """
+
+    tokens_per_second: float
+    mfu: float
+    mfu_from: str
+    kind: list[Any]
+    aside_s: float
+    training_s: float
+    validation_s: float
+    evaluation_s: float
+    hours: float
+    gpu_hours: float
+    price: float | None
+    cost: float | None
 
 
-def _schedule(train: dict[str, Any], steps: packing.Steps) -> dict[str, Any]:
-    rates = schedule.rates(train, steps.total, steps.counted)
-    known = rates is not None and len(rates) > 0
-    return {
-        "scheduler": train.get("lr_scheduler") or "cosine",
-        "warmup": schedule.warmup(train, steps.total, steps.counted),
-        "asked": train["learning_rate"],
-        "peak": float(rates.max()) if known else None,
-        "last": float(rates[-1]) if known else None,
-    }
+@dataclass(frozen=True)
+class Facts:
+    """All that is predicted of one run."""
+
+    name: str
+    device: Devices
+    model: Model
+    data: Workload
+    steps: Steps
+    schedule: Schedule
+    validation: Validation
+    flops: Flops
+    memory: Memory
+    disk: Disk
+    evaluation: Evaluation
+    time: Time
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON: without arrays, and with `from` for `origin`, which Python reserves."""
+        plain = dataclasses.asdict(self, dict_factory=_named)
+        plain["memory"]["fits"] = self.memory.fits
+        if self.memory.paged:
+            plain["memory"]["parts"]["optimiser (paged)"] = self.memory.paged
+        return plain
 
 
-def _time(
-    values: dict[str, Any], root: Path, device: Device, facts: dict[str, Any], shape: architecture.Architecture, prompts: int
-) -> dict[str, Any]:
-    """`time` and `evaluation`: by what a run of this kind took here, or else by the device's default."""
-    train, plan, count = values["train"], values["plan"], facts["device"]["count"]
-    flops, steps = facts["flops"], facts["steps"]
-    trained = pace.Training(flops["training"] + flops["recomputed"], steps["batches"], steps["total"])
-    longest, expected = cost.evaluation(shape, values["evaluate"], prompts, device, count)
-    goes, answering, by = pace.default(device, count, train, plan["mfu"]), expected, "the time is for that many"
-    kind = measured.kind(facts, train)
-    earlier = measured.nearest(root, kind, shape.parameters) if plan["mfu"] is None else None
-    if earlier:
-        goes = pace.from_earlier(goes, earlier)
-        if earlier["evaluation"]:
-            answering, by = expected * earlier["evaluation"], "the time as measured here"
-    looped, validating = pace.seconds(trained, shape, train, device, goes), flops["validation"] / goes.flops_per_s
-    training = goes.start + looped
-    hours = (training + validating + 2 * answering) / 3600
-    tokens = facts["steps"]["total"] * facts["steps"]["tokens_per_step"]
-    return {
-        "evaluation": {"generations": 2 * prompts, "tokens_at_most": longest, "expected_s": expected, "from": by},
-        "time": {
-            "tokens_per_second": tokens / looped if looped else 0.0,
-            "mfu": flops["training"] / looped / (count * device.peak(train)) if looped else 0.0,
-            "mfu_from": goes.source,
-            "kind": kind,
-            "aside_s": pace.aside(trained, shape, train, device),
-            "training_s": training,
-            "validation_s": validating,
-            "evaluation_s": 2 * answering,
-            "hours": hours,
-            "gpu_hours": hours * count,
-            "price": plan["price"],
-            "cost": hours * count * plan["price"] if plan["price"] is not None else None,
-        },
-    }
-
-
-def judged(values: dict[str, Any], facts: dict[str, Any], environ: dict[str, str]) -> list[judge.Finding]:
-    """What is wrong with the run, errors first; the facts get them too."""
-    found = judge.judge(values, facts, environ)
-    facts["findings"] = [vars(one) for one in found]
-    return found
+def _named(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {"from" if name == "origin" else name: value for name, value in fields if not isinstance(value, np.ndarray)}

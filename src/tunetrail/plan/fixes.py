@@ -16,25 +16,26 @@ _ROUNDS = 8
 _EFFECTS = ("NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
 
 
-def also_to_fix(found: list[Finding]) -> list[Finding]:
+def also_to_fix(findings: list[Finding]) -> list[Finding]:
     """The warnings that must be fixed as well: the command would run on other devices than it was planned for."""
-    return [one for one in found if one.code == "PLANNED_OTHERWISE"]
+    return [finding for finding in findings if finding.code == "PLANNED_OTHERWISE"]
 
 
-def find(words: list[str], wrong: list[Finding], again: Callable[[list[str]], list[Finding]]) -> list[str] | None:
-    """The overrides `words` with fixes for `wrong`, their findings; None where the fixes are not enough.
+def find(words: list[str], findings: list[Finding], replan: Callable[[list[str]], list[Finding]]) -> list[str] | None:
+    """The overrides `words` with the fixes of `findings`; None where the fixes are not enough.
 
-    `again` plans other overrides and returns their findings to fix, or raises UserError.
+    `replan` plans other overrides and returns their findings to fix, or raises UserError.
     """
     from hydra.errors import HydraException
 
     for _ in range(_ROUNDS):
-        if not wrong:
+        if not findings:
             break
-        causes = [one for one in wrong if one.code not in _EFFECTS]
+        causes = [finding for finding in findings if finding.code not in _EFFECTS]
         try:
-            words = overrides.replace(words, [word for one in causes or wrong[:1] for word in shlex.split(one.fix)])
-            wrong = again(words)
-        except (UserError, HydraException, ValueError):  # ValueError: what is no shell's word
+            fixes = [word for finding in causes or findings[:1] for word in shlex.split(finding.fix)]
+            words = overrides.replace(words, fixes)
+            findings = replan(words)
+        except (UserError, HydraException, ValueError):  # ValueError: the fix is text that no shell can split
             return None
-    return None if wrong else words
+    return None if findings else words

@@ -1,6 +1,6 @@
 """The learning rate at each step -> a PNG, and a few lines of block characters for a terminal.
 
-Both reach down to a rate of 0. A column in a terminal is as high as the highest rate of its steps: no peak is left out.
+Both start at a rate of 0. A column in a terminal is as high as the highest rate of its steps, so it shows every peak.
 """
 
 from pathlib import Path
@@ -12,12 +12,12 @@ _EIGHTHS = len(_BLOCKS) - 1
 
 
 def terminal(rates: np.ndarray, width: int = 60, height: int = 8) -> str:
-    """`rates`: (steps,). `height` lines of `width` columns; beside them the peak and 0, below them the steps' numbers."""
+    """`rates`: (steps,). `height` lines of `width` columns, with axes: the peak and 0, the first and the last step."""
     if not len(rates):
         return "no steps"
     peak, steps = float(rates.max()), len(rates)
     columns = [rates[at * steps // width : -(-(at + 1) * steps // width)].max() for at in range(width)]
-    # What is more than nothing shows.
+    # A rate above 0 is visible.
     filled = [max(round(height * _EIGHTHS * rate / peak), 1) if rate > 0 else 0 for rate in columns]
     labels = {height - 1: f"{peak:.3g}", 0: "0"}
     margin = max(map(len, labels.values()))
@@ -32,7 +32,7 @@ def terminal(rates: np.ndarray, width: int = 60, height: int = 8) -> str:
 
 
 def png(rates: np.ndarray, warmup: int, asked: float, path: Path) -> None:
-    """`rates`: (steps,). Draws the steps of warm-up and the rate `asked` for, which a run may never reach."""
+    """Draw `rates`, (steps,), with the steps of warm-up and the rate `asked` for, which a run may never reach."""
     from matplotlib.figure import Figure
 
     from tunetrail.report.plots import RATE, VALIDATION

@@ -80,3 +80,20 @@ def test_axolotl_is_given_what_it_would_find_on_the_device(name, bf16, fp8, tf32
 def test_a_cpu_can_do_none_of_it():
     found = hardware.cpu(10**9, 2).capabilities()
     assert found == {"bf16": False, "fp8": False, "tf32": False, "compute_capability": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "device", "bf16", "expected"),
+    [
+        ((), "mi300x", True, {}),
+        ((), "t4", False, {"bf16": False, "fp16": False}),
+        (("method=lora",), "t4", False, {"bf16": False, "fp16": True}),
+        (("method=lora",), "cpu", False, {"bf16": False, "fp16": False}),
+        (("train.bf16=false",), "t4", False, {}),
+    ],
+)
+def test_without_bfloat16_an_adapter_is_trained_in_float16_and_all_weights_in_float32(
+    composed, words, device, bf16, expected
+):
+    train = composed("experiment=llama3_8b_alpaca", *words)["train"]
+    assert hardware.precision(train, device, bf16) == expected

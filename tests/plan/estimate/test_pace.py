@@ -18,11 +18,11 @@ def trained(line):
     batches = line["steps"] * train["gradient_accumulation_steps"]
     slots = batches * train["micro_batch_size"] * train["sequence_len"]
     flops = cost.flops(shape, train, slots, 0, 250)
-    return pace.Training(sum(flops.values()), batches, line["steps"]), shape, train, H100
+    return pace.Training(flops.total, batches, line["steps"]), shape, train, H100
 
 
 @pytest.mark.parametrize("case", MEASURED)
-def test_an_h100_takes_what_is_foretold_within_a_quarter(case):
+def test_an_h100_takes_the_predicted_time_within_a_quarter(case):
     line = MEASURED[case]
     *what, device = trained(line)
     predicted = pace.seconds(*what, device, pace.default(H100, 1, line["train"], None))
@@ -31,12 +31,12 @@ def test_an_h100_takes_what_is_foretold_within_a_quarter(case):
 
 @pytest.mark.parametrize("earlier", FULL)
 @pytest.mark.parametrize("case", FULL)
-def test_put_right_by_another_run_it_is_within_a_quarter_too(case, earlier):
-    """Also where the one was held up by the launching of its kernels and the other was not."""
+def test_corrected_by_another_run_it_is_within_a_quarter_too(case, earlier):
+    """Also where the launching of kernels took longest in one and not in the other."""
     before, line = MEASURED[earlier], MEASURED[case]
     what = trained(before)
-    kept = pace.kept(what[0], what[1].num_hidden_layers, pace.aside(*what), before["loop_s"], 40.0)
-    found = pace.from_earlier(pace.default(H100, 1, line["train"], None), kept)
+    measured = pace.measured(what[0], what[1].num_hidden_layers, pace.aside(*what), before["loop_s"], 40.0)
+    found = pace.from_earlier(pace.default(H100, 1, line["train"], None), measured)
     assert (found.start, found.source) == (40.0, "measured here")
     assert pace.seconds(*trained(line), found) == pytest.approx(line["loop_s"], rel=0.25)
 
@@ -57,7 +57,7 @@ LIGER = {"plugins": ["axolotl.integrations.liger.LigerPlugin"], "liger_fused_lin
 def test_speeds_of_llama_3_8b_on_one_h200_are_planned_within_a_quarter(train, micro, measured):
     """docs/recipe-notes.md: rows of 193 tokens, 131,072 tokens a step."""
     train, device = PUBLISHED | train | {"micro_batch_size": micro}, hardware.named("h200")
-    flops = sum(cost.flops(LLAMA_8B, train, 131_072, 0, 193).values())
+    flops = cost.flops(LLAMA_8B, train, 131_072, 0, 193).total
     step = pace.Training(flops, 131_072 / micro / 8192, 1)
     taken = pace.seconds(step, LLAMA_8B, train, device, pace.default(device, 1, train, None))
     assert 131_072 / taken == pytest.approx(measured, rel=0.25)
@@ -72,7 +72,7 @@ def test_on_a_cpu_arithmetic_is_all_and_what_a_run_took_is_taken_as_it_is():
     device = hardware.cpu(24 * 2**30, 2)
     training, shape = pace.Training(1e12, 100, 100), LLAMA_8B
     assert pace.aside(training, shape, PUBLISHED, device) == 0.0
-    kept = pace.kept(training, shape.num_hidden_layers, 0.0, 50.0, 30.0)
-    found = pace.from_earlier(pace.default(device, 1, PUBLISHED, None), kept)
+    measured = pace.measured(training, shape.num_hidden_layers, 0.0, 50.0, 30.0)
+    found = pace.from_earlier(pace.default(device, 1, PUBLISHED, None), measured)
     assert found.flops_per_s == 2e10
     assert pace.seconds(pace.Training(2e12, 9, 9), shape, PUBLISHED, device, found) == 100.0

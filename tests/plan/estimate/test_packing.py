@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 from tunetrail import launch
 from tunetrail.data import template
-from tunetrail.plan.estimate import packing, schedule
+from tunetrail.plan.estimate import intervals, packing, schedule
 from tunetrail.training import tiny
 
 SHUFFLE = np.random.default_rng
@@ -304,58 +304,6 @@ def test_max_steps_ends_training_sooner_or_goes_on_beyond_the_epochs():
         assert (steps.total, steps.fewest, steps.most, steps.counted) == (most, most, most, min(most, 30))
 
 
-# Evaluations and checkpoints
-
-VALIDATED = BASE | {"test_datasets": [{}]}
-
-
-@pytest.mark.parametrize(
-    ("keys", "times"),
-    [
-        ({}, 0),
-        ({"evals_per_epoch": 2}, 7),
-        ({"evals_per_epoch": 1, "num_epochs": 1}, 0),  # Axolotl skips it: its eval_steps would be 1.0
-        ({"eval_steps": 7}, 6),  # of 30 steps, and after the last
-        ({"eval_steps": 10}, 4),
-        ({"eval_steps": 0.5}, 3),
-        ({"eval_strategy": "epoch"}, 4),
-        ({"eval_strategy": "no"}, 1),  # before the first step anyway
-        ({"eval_strategy": "steps"}, 31),
-        ({"eval_strategy": "steps", "logging_steps": 20}, 3),
-        ({"eval_steps": 10, "test_datasets": None, "val_set_size": 0.0}, 0),
-        ({"eval_steps": 10, "test_datasets": None, "val_set_size": 0.1}, 4),
-    ],
-)
-def test_the_trainer_evaluates_before_the_first_step_and_after_the_last(keys, times):
-    assert packing.evaluations(VALIDATED | keys, 30) == times
-
-
-@pytest.mark.parametrize(
-    ("keys", "written"),
-    [
-        ({}, (3, 3)),
-        ({"save_strategy": "no"}, (0, 0)),
-        ({"save_strategy": "no", "saves_per_epoch": 4}, (10, 5)),  # saves_per_epoch wins; every third of 30 steps
-        ({"save_steps": 4}, (8, 5)),
-        ({"save_steps": 4, "save_total_limit": 1}, (8, 2)),
-        ({"save_steps": 4, "save_total_limit": 1, "eval_steps": 4}, (8, 2)),
-        ({"save_steps": 4, "save_total_limit": 1, "eval_steps": 4, "load_best_model_at_end": True}, (8, 3)),
-        ({"save_steps": 4, "save_total_limit": 1, "eval_steps": 3, "load_best_model_at_end": True}, (8, 2)),
-        ({"save_strategy": "steps"}, (1, 1)),
-        ({"save_strategy": "best", "metric_for_best_model": "eval_loss", "eval_steps": 10, "save_total_limit": 1}, (3, 3)),
-        ({"save_first_step": True}, (4, 4)),
-    ],
-)
-def test_checkpoints_are_written_and_one_more_than_the_limit_is_there_at_once(keys, written):
-    assert packing.saves(VALIDATED | keys, 30) == written
-
-
-def test_epochs_end_where_max_steps_does():
-    keys = VALIDATED | {"eval_strategy": "epoch", "max_steps": 30}
-    assert (packing.evaluations(keys, 30, 8), packing.saves(keys, 30, 8)) == (5, (4, 4))
-    assert (packing.evaluations(keys, 0, 0), packing.saves(keys, 0, 0)) == (1, (0, 0))
-
-
 # One training
 
 
@@ -422,7 +370,7 @@ TRAINED = [
 
 @pytest.mark.stage
 @pytest.mark.slow
-def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_the_checkpoints_foretold(model, tmp_path):
+def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_the_checkpoints_predicted(model, tmp_path):
     """Axolotl itself, on a CPU, from its config to its last checkpoint."""
     rows, validated = lengths_of("instructions", 65, 512), lengths_of("any", 21, 128)
     data = {}
@@ -444,10 +392,10 @@ def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_th
     assert not ended.returncode, ended.stderr[-3000:]
     for train, real in zip(trained, json.loads(found.read_text()), strict=True):
         steps, once = packing.steps(train, rows, 1), packing.validation(train, validated, 1)
-        times = packing.evaluations(train, steps.total, steps.per_epoch)
+        times = intervals.evaluations(train, steps.total, steps.per_epoch)
         assert (steps.counted, steps.total) == (real["counted"], real["total"])
         assert (times, times * once.slots) == (real["evaluations"], real["validated"])
-        written, kept = packing.saves(train, steps.total, steps.per_epoch)
+        written, kept = intervals.saves(train, steps.total, steps.per_epoch)
         assert written == real["saves"]
         assert kept - bool(train.get("load_best_model_at_end")) <= real["kept"] <= kept  # the best may be the newest
         assert steps.slots_per_step * steps.total == pytest.approx(real["computed"], rel=0.08)

@@ -140,7 +140,7 @@ def test_a_warm_up_of_one_step_is_made_two_and_one_that_nobody_asked_for_has_at_
     assert [schedule.warmup(config("cosine", {}), total) for total in (34, 1000, 5000)] == [2, 30, 100]
 
 
-def test_a_scheduler_that_goes_by_the_validation_loss_has_no_rates_to_foretell():
+def test_a_scheduler_that_goes_by_the_validation_loss_has_no_rates_to_predict():
     for name in ("reduce_lr_on_plateau", "greedy", "of a plug-in"):
         assert schedule.rates(config(name, {}), 10) is None
     assert schedule.rates(config("cosine", {"jagged_restart_steps": 5}), 10) is None
@@ -162,7 +162,7 @@ def test_no_steps_have_no_rates():
         ("cosine_with_min_lr", {"min_lr": 1e-6, "min_lr_rate": 0.1}, "min_lr_rate"),
     ],
 )
-def test_keys_that_the_scheduler_would_fail_on_once_training_begins_are_named(name, given, said):
+def test_keys_that_the_scheduler_would_fail_on_once_training_starts_are_named(name, given, said):
     with pytest.raises(UserError, match=r"train\.lr_scheduler_kwargs") as raised:
         schedule.rates(config(name, {"lr_scheduler_kwargs": given}), 10)
     assert said in str(raised.value)

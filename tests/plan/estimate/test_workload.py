@@ -209,7 +209,7 @@ def test_the_rows_of_alpaca_cleaned_and_the_prompts_of_ifeval_are_on_record(comp
     assert work.lengths.mean() == pytest.approx(193.1, rel=0.002)
     assert work.supervised / work.kept == pytest.approx(144.7, rel=0.002)
     assert (work.prompts, work.longest_prompt) == (541, 385)
-    assert (work.overlap, work.contaminated, work.bos_trained, work.eos_supervised) == (None, None, None, None)
+    assert (work.overlap, work.contaminated, work.bos_trained, work.eos_supervised) == (None, None, True, None)
     assert (work.lengths == again.lengths).all()
     assert abs(np.corrcoef(work.lengths, range(work.kept))[0, 1]) < 0.02  # in no order
     short = workload.read(changed(values, sequence_len=512), Path())
@@ -244,7 +244,7 @@ def test_what_the_hubs_cache_has_is_counted(checkout):
     assert "no tokenizer of HuggingFaceTB/SmolLM2-135M is here" in estimated.why
     assert (work.raw, work.train, work.validation, work.prompts) == (41, 35, 5, 1)
     assert (estimated.raw, estimated.train, estimated.prompts, estimated.contaminated) == (41, 35, 1, [])
-    assert (work.bos_trained, estimated.bos_trained) == (True, None)
+    assert (work.bos_trained, estimated.bos_trained) == (True, False)  # the second is on record
     asked = template.prompt(values["template"], PROMPT["prompt"])
     assert work.longest_prompt == len(trained.encode(asked).ids)
 
@@ -260,7 +260,7 @@ def test_without_a_tokenizer_the_bytes_of_real_rows_give_llama_3s_number_of_toke
     assert work.longest == pytest.approx(615, rel=0.05)
 
 
-def test_other_data_sets_of_the_training_are_said_to_be_left_out(checkout):
+def test_other_data_sets_of_the_training_are_reported_as_left_out(checkout):
     values = checkout("base.make.vocab_size=300")
     named = values["train"]["datasets"]
     for other in ([*named, *named], [named[0] | {"path": "mine.jsonl"}], [named[0] | {"type": "alpaca"}], None):

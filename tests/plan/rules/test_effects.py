@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, fixed, said
+from tests.planned import each_of_its_own, fixed, judged
 from tunetrail.plan.rules import effects
 from tunetrail.plan.rules.finding import ERROR, WARNING
 
@@ -16,13 +16,13 @@ RULES = (*effects.ERRORS, *effects.WARNINGS)
 def test_every_finding_has_the_code_of_its_rule(composed):
     words = ("+train.rl_beta=0.1", "+train.resume_from_checkpoint=/nowhere", "+train.saves_per_epoch=2")
     words += ("+train.use_wandb=true", "+train.deepspeed=conf/hardware/zero3.yaml")
-    each_of_its_own(effects.ERRORS, ERROR, [said(rule, composed, *words) for rule in effects.ERRORS])
-    each_of_its_own(effects.WARNINGS, WARNING, [said(rule, composed, *words) for rule in effects.WARNINGS])
+    each_of_its_own(effects.ERRORS, ERROR, [judged(rule, composed, *words) for rule in effects.ERRORS])
+    each_of_its_own(effects.WARNINGS, WARNING, [judged(rule, composed, *words) for rule in effects.WARNINGS])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_no_shipped_experiment_has_such_a_key(composed, experiment):
-    assert [said(rule, composed, f"experiment={experiment}") for rule in RULES] == [None] * len(RULES)
+    assert [judged(rule, composed, f"experiment={experiment}") for rule in RULES] == [None] * len(RULES)
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ def test_no_shipped_experiment_has_such_a_key(composed, experiment):
     ],
 )
 def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_out(composed, known, word, without):
-    found = said(effects.keys_unused, composed, word)
-    assert (found.code, found.level) == ("KEYS_UNUSED", ERROR)
-    assert f" has no effect without {without}" in found.what
-    assert found.what.startswith(word[1:].partition("=")[0].partition(".beta")[0])
-    fixed(composed, known, found, word)
-    assert said(effects.keys_unused, composed, word, f"++{found.fix}") is None
+    finding = judged(effects.keys_unused, composed, word)
+    assert (finding.code, finding.level) == ("KEYS_UNUSED", ERROR)
+    assert f" has no effect without {without}" in finding.what
+    assert finding.what.startswith(word[1:].partition("=")[0].partition(".beta")[0])
+    fixed(composed, known, finding, word)
+    assert judged(effects.keys_unused, composed, word, f"++{finding.fix}") is None
 
 
 def test_packings_keys_without_packing(composed):
     words = ("train.sample_packing=null", "train.eval_sample_packing=null", "+train.sample_packing_bin_size=100")
-    assert "train.sample_packing_bin_size" in said(effects.keys_unused, composed, *words).what
-    assert said(effects.keys_unused, composed, words[-1]) is None
+    assert "train.sample_packing_bin_size" in judged(effects.keys_unused, composed, *words).what
+    assert judged(effects.keys_unused, composed, words[-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -76,17 +76,17 @@ def test_packings_keys_without_packing(composed):
         ("+train.torch_compile=true", "+train.torch_compile_mode=default"),
     ],
 )
-def test_a_key_beside_what_it_needs_is_let_go(composed, words):
-    assert said(effects.keys_unused, composed, *words) is None
+def test_a_key_beside_what_it_needs_is_accepted(composed, words):
+    assert judged(effects.keys_unused, composed, *words) is None
 
 
 def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
     word = f"+train.resume_from_checkpoint={tmp_path}"
-    found = said(effects.no_checkpoint, composed, word)
-    assert found.what.startswith(f"train.resume_from_checkpoint={tmp_path} is no folder of a checkpoint")
-    assert fixed(composed, known, found, word)["train"]["resume_from_checkpoint"] is None
+    finding = judged(effects.no_checkpoint, composed, word)
+    assert finding.what.startswith(f"train.resume_from_checkpoint={tmp_path} is not a checkpoint")
+    assert fixed(composed, known, finding, word)["train"]["resume_from_checkpoint"] is None
     (tmp_path / "trainer_state.json").write_text("{}")
-    assert said(effects.no_checkpoint, composed, word) is None
+    assert judged(effects.no_checkpoint, composed, word) is None
 
 
 @pytest.mark.parametrize(
@@ -96,23 +96,23 @@ def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
         "+base.make.train.resume_from_checkpoint=checkpoint-9",
     ],
 )
-def test_a_checkpoint_to_go_on_from_is_said_to_be_compared_with_nothing(composed, known, word):
-    found = said(effects.resumes, composed, word)
-    assert (found.code, found.level) == ("RESUMES", WARNING)
-    assert word[1:].partition("=")[0] in found.what
-    values = fixed(composed, known, found, word)
+def test_a_checkpoint_to_resume_from_is_reported_as_compared_with_nothing(composed, known, word):
+    finding = judged(effects.resumes, composed, word)
+    assert (finding.code, finding.level) == ("RESUMES", WARNING)
+    assert word[1:].partition("=")[0] in finding.what
+    values = fixed(composed, known, finding, word)
     assert effects.resumes(values, {}) is None
-    assert said(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
+    assert judged(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
 
 
 @pytest.mark.parametrize("key", ["train.deepspeed", "train.tokenizer_config", "accelerate.config_file"])
-def test_a_file_that_no_stage_depends_on_is_said_to_be_in_no_record(composed, known, tmp_path, key):
+def test_a_file_that_no_stage_depends_on_is_reported_as_unrecorded(composed, known, tmp_path, key):
     file = tmp_path / "own.json"
-    assert said(effects.file_unrecorded, composed, f"++{key}={file}") is None
+    assert judged(effects.file_unrecorded, composed, f"++{key}={file}") is None
     file.write_text("{}")
-    found = said(effects.file_unrecorded, composed, f"++{key}={file}")
-    assert (found.code, found.level, found.what) == ("FILE_UNRECORDED", WARNING, f"{key}={file}")
-    fixed(composed, known, found, f"++{key}={file}")
+    finding = judged(effects.file_unrecorded, composed, f"++{key}={file}")
+    assert (finding.code, finding.level, finding.what) == ("FILE_UNRECORDED", WARNING, f"{key}={file}")
+    fixed(composed, known, finding, f"++{key}={file}")
 
 
 def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
@@ -120,7 +120,7 @@ def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
     model.mkdir()
     prompts.touch()
     words = ("model=local", f"base.base_model={model}", f"evaluate.path={prompts}")
-    assert said(effects.file_unrecorded, composed, *words) is None
+    assert judged(effects.file_unrecorded, composed, *words) is None
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
     ],
 )
 def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
-    found = said(effects.key_overridden, composed, *words)
-    assert says in found.what
-    fixed(composed, known, found, *words)
-    assert said(effects.key_overridden, composed, *words, *(f"++{word}" for word in found.fix.split())) is None
+    finding = judged(effects.key_overridden, composed, *words)
+    assert says in finding.what
+    fixed(composed, known, finding, *words)
+    assert judged(effects.key_overridden, composed, *words, *(f"++{word}" for word in finding.fix.split())) is None
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
         ("+base.make.train.use_wandb=true", "base.make.train.use_wandb sends"),
     ],
 )
-def test_what_leaves_the_machine_is_said_with_where_it_goes(composed, known, word, says):
-    found = said(effects.sent_elsewhere, composed, word)
-    assert (found.level, says in found.what) == (WARNING, True)
-    fixed(composed, known, found, word)
+def test_what_leaves_the_machine_is_reported_with_where_it_goes(composed, known, word, says):
+    finding = judged(effects.sent_elsewhere, composed, word)
+    assert (finding.level, says in finding.what) == (WARNING, True)
+    fixed(composed, known, finding, word)
 
 
-def test_what_stays_here_is_not_said(composed):
-    assert said(effects.sent_elsewhere, composed, "+train.use_wandb=true", "+train.wandb_mode=offline") is None
-    assert said(effects.sent_elsewhere, composed, "+train.use_trackio=true") is None
+def test_what_stays_here_is_not_reported(composed):
+    assert judged(effects.sent_elsewhere, composed, "+train.use_wandb=true", "+train.wandb_mode=offline") is None
+    assert judged(effects.sent_elsewhere, composed, "+train.use_trackio=true") is None

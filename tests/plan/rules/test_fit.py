@@ -11,9 +11,9 @@ from tunetrail.units import GIB
     ("micro", "number", "expected"), [(8, 16, (8, 2)), (8, 12, (8, 1)), (8, 109, (8, 13)), (8, 3, (3, 1)), (1, 5, (1, 5))]
 )
 def test_a_step_of_about_so_many_sequences_holds_as_many_at_once_as_now(micro, number, expected):
-    found = fit.batch({"micro_batch_size": micro}, number)
-    assert tuple(found.values()) == expected
-    assert list(found) == ["train.micro_batch_size", "train.gradient_accumulation_steps"]
+    settings = fit.batch({"micro_batch_size": micro}, number)
+    assert tuple(settings.values()) == expected
+    assert list(settings) == ["train.micro_batch_size", "train.gradient_accumulation_steps"]
 
 
 def test_a_config_without_accumulation_takes_one_micro_batch_a_step():
@@ -35,8 +35,8 @@ def test_lengths_are_rounded_up_to_64():
 def test_checkpoints_are_limited_then_left_out_as_long_as_that_is_enough(composed, number, free, first):
     values = composed("train.save_strategy=epoch")
     figures = {"checkpoints": number, "checkpoint": 10 * GIB, "total": 100 * GIB, "free": free * GIB}
-    found = fit.disk(values, facts(values, disk=figures))
-    assert next(iter(found or {}), None) == first
+    settings = fit.disk(values, facts(values, disk=figures))
+    assert next(iter(settings or {}), None) == first
 
 
 @pytest.mark.parametrize(
@@ -52,28 +52,19 @@ def test_checkpoints_are_limited_then_left_out_as_long_as_that_is_enough(compose
 )
 def test_a_batch_shrinks_to_what_has_room_beside_the_weights(composed, batch, dtype, capacity, expected):
     values = composed("experiment=llama3_8b_alpaca", f"evaluate.batch_size={batch}", f"evaluate.model_args.dtype={dtype}")
-    found = facts(values, device={"count": 1}, memory={"capacity": capacity * GIB})
-    assert fit.evaluation(values, found) == expected
+    planned = facts(values, device={"count": 1}, memory={"capacity": capacity * GIB})
+    assert fit.evaluation(values, planned) == expected
 
 
-@pytest.mark.parametrize(
-    ("words", "device", "bf16", "expected"),
-    [
-        ((), "mi300x", True, {}),
-        ((), "t4", False, {"bf16": False, "fp16": False}),
-        (("method=lora",), "t4", False, {"bf16": False, "fp16": True}),
-        (("method=lora",), "cpu", False, {"bf16": False, "fp16": False}),
-        (("train.bf16=false",), "t4", False, {}),
-    ],
-)
-def test_without_bfloat16_an_adapter_is_trained_in_float16_and_all_weights_in_float32(
-    composed, words, device, bf16, expected
-):
-    train = composed("experiment=llama3_8b_alpaca", *words)["train"]
-    assert fit.precision(train, device, bf16) == expected
-    assert fit.with_supported_precision(train, device, bf16) == train | expected
-
-
-def test_the_settings_of_an_adapter_are_those_of_its_method(composed):
-    train = composed("method=lora")["train"]
-    assert {key: train[key] for key in fit.LORA} == fit.LORA
+def test_the_settings_are_those_of_conf(composed):
+    """A fix tries the keys that its option of conf/ sets."""
+    lora, qlora = (composed(f"experiment=llama3_8b_alpaca_{name}")["train"] for name in ("lora", "qlora"))
+    assert {key: lora[key] for key in fit.LORA} == fit.LORA
+    assert {key: qlora[key] for key in fit.QLORA} == fit.QLORA
+    assert lora["learning_rate"] == qlora["learning_rate"] == fit.ADAPTERS_RATE["train.learning_rate"]
+    sharded = composed("experiment=llama3_8b_alpaca", "hardware=[cuda,fsdp2]")["train"]
+    assert sharded["fsdp_config"].items() >= fit.FSDP2["fsdp_config"].items()
+    assert {key: sharded[key] for key in fit.FSDP2 if key != "fsdp_config"}.items() <= fit.FSDP2.items()
+    assert composed("method=full_8bit")["train"]["optimizer"] == fit.EIGHT_BIT["optimizer"]
+    held_out = composed("prepare=file", "prepare.path=rows.jsonl")["prepare"]["validation_rows"]
+    assert held_out == fit.HELD_OUT["prepare.validation_rows"]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from tests.planned import each_of_its_own, facts, fixed, said
+from tests.planned import each_of_its_own, facts, fixed, judged
 from tunetrail.data import template
 from tunetrail.plan.rules import invalid
 from tunetrail.plan.rules.finding import ERROR
@@ -17,8 +17,8 @@ EXPERIMENTS = ("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_lora", "llama3_8b_a
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     values = composed(PUBLISHED, "+evaluate.apply_chat_template=true")
     wrong = {"overlap": 3, "eos_supervised": False, "supervised": 0, "contaminated": ["a", "b"]}
-    found = [rule(values, facts(values, data=wrong)) for rule in invalid.RULES]
-    each_of_its_own(invalid.RULES, ERROR, found)
+    findings = [rule(values, facts(values, data=wrong)) for rule in invalid.RULES]
+    each_of_its_own(invalid.RULES, ERROR, findings)
 
 
 def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(composed):
@@ -26,8 +26,8 @@ def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(comp
         values = composed(f"experiment={name}")
         assert [rule(values, facts(values)) for rule in invalid.RULES] == [None] * len(invalid.RULES), name
     values = composed(PUBLISHED)
-    found = [rule(values, facts(values)) for rule in invalid.RULES]
-    assert [one.code for one in found if one] == ["BOS_DIFFERS"]
+    findings = [rule(values, facts(values)) for rule in invalid.RULES]
+    assert [finding.code for finding in findings if finding] == ["BOS_DIFFERS"]
 
 
 # The template.
@@ -51,10 +51,10 @@ def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(comp
         ("+evaluate.task.gen_prefix=Answer", "evaluate.task.gen_prefix"),
     ],
 )
-def test_another_template_anywhere_is_refused_by_its_key_and_mended(composed, known, word, named):
-    found = said(invalid.template_differs, composed, word)
-    assert found.what == f"training and evaluation are not in one template: {named}"
-    values = fixed(composed, known, found, word)
+def test_another_template_anywhere_is_refused_by_its_key_and_fixed(composed, known, word, named):
+    finding = judged(invalid.template_differs, composed, word)
+    assert finding.what == f"training and evaluation do not have the same template: {named}"
+    values = fixed(composed, known, finding, word)
     assert invalid.template_differs(values, facts(values)) is None
     assert values["template"] == composed()["template"]
 
@@ -70,8 +70,8 @@ def test_another_template_anywhere_is_refused_by_its_key_and_mended(composed, kn
         "train.datasets.0.type=alpaca",
     ],
 )
-def test_one_template_for_all_is_let_go(composed, word):
-    assert said(invalid.template_differs, composed, word) is None
+def test_one_template_for_all_is_accepted(composed, word):
+    assert judged(invalid.template_differs, composed, word) is None
 
 
 @pytest.mark.stage
@@ -83,7 +83,7 @@ def test_axolotls_own_alpaca_is_this_template_and_no_other(composed):
     alpaca = {"with_input": next(built("{instruction}", "{input}")), "without_input": next(built("{instruction}"))}
     assert template.digest(alpaca) == invalid.ALPACA == template.digest(composed()["template"])
     words = ("train.datasets.0.type=alpaca", "template.without_input='{instruction}'")
-    assert said(invalid.template_differs, composed, *words).fix.startswith("'train.datasets.0.type={")
+    assert judged(invalid.template_differs, composed, *words).fix.startswith("'train.datasets.0.type={")
 
 
 # BOS.
@@ -98,14 +98,14 @@ def test_axolotls_own_alpaca_is_this_template_and_no_other(composed):
 )
 def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(composed, known, asked, trained, refused):
     words = (PUBLISHED, f"evaluate.model_args.add_bos_token={asked}")
-    found = said(invalid.bos_differs, composed, *words, data={"bos_trained": trained})
-    assert bool(found) == refused
+    finding = judged(invalid.bos_differs, composed, *words, data={"bos_trained": trained})
+    assert bool(finding) == refused
     if refused:
-        assert fixed(composed, known, found, *words)["evaluate"]["model_args"]["add_bos_token"] is None
+        assert fixed(composed, known, finding, *words)["evaluate"]["model_args"]["add_bos_token"] is None
 
 
 def test_a_section_that_does_not_speak_of_bos_leaves_it_to_the_tokenizer(composed):
-    assert said(invalid.bos_differs, composed, "~evaluate.model_args.add_bos_token", data={"bos_trained": True}) is None
+    assert judged(invalid.bos_differs, composed, "~evaluate.model_args.add_bos_token", data={"bos_trained": True}) is None
 
 
 @pytest.mark.stage
@@ -120,7 +120,7 @@ def test_lm_eval_itself_puts_bos_as_the_rule_says(tmp_path):
     llama = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     tiny.save_model(llama | {"max_position_embeddings": 64}, size, 0, tmp_path)
     whole, settings = (json.loads((tmp_path / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json"))
-    found = {}
+    puts_bos = {}
     for name, changed, bos in (
         ("adds", whole, settings["bos_token"]),
         ("has", whole | {"post_processor": None}, settings["bos_token"]),
@@ -131,8 +131,8 @@ def test_lm_eval_itself_puts_bos_as_the_rule_says(tmp_path):
         for asked in (None, True, False):
             backend = HFLM(pretrained=str(tmp_path), device="cpu", add_bos_token=asked)
             ids, _ = backend.tok_batch_encode(["Say it."])
-            found[name, asked] = bos is not None and ids[0, 0].item() == backend.tokenizer.bos_token_id
-    assert found == {
+            puts_bos[name, asked] = bos is not None and ids[0, 0].item() == backend.tokenizer.bos_token_id
+    assert puts_bos == {
         **{("adds", None): True, ("adds", True): True, ("adds", False): False},
         **{("has", None): False, ("has", True): True, ("has", False): False},
         **{("none", None): False, ("none", True): False, ("none", False): False},
@@ -143,12 +143,12 @@ def test_lm_eval_itself_puts_bos_as_the_rule_says(tmp_path):
 
 
 def test_rows_that_are_trained_on_and_validated_with_are_refused(composed, known):
-    assert said(invalid.rows_overlap, composed, data={"overlap": 0}) is None
-    assert said(invalid.rows_overlap, composed, data={"overlap": None}) is None
+    assert judged(invalid.rows_overlap, composed, data={"overlap": 0}) is None
+    assert judged(invalid.rows_overlap, composed, data={"overlap": None}) is None
     words = ("train.test_datasets.0.path=held_out.jsonl",)
-    found = said(invalid.rows_overlap, composed, *words, data={"overlap": 1})
-    assert found.what == "1 of the validation rows ask what is also trained on"
-    assert fixed(composed, known, found, *words)["train"] == composed()["train"]
+    finding = judged(invalid.rows_overlap, composed, *words, data={"overlap": 1})
+    assert finding.what == "1 of the validation rows ask what is also trained on"
+    assert fixed(composed, known, finding, *words)["train"] == composed()["train"]
 
 
 @pytest.mark.parametrize(
@@ -159,18 +159,18 @@ def test_rows_that_are_trained_on_and_validated_with_are_refused(composed, known
         ("train.test_datasets.0.path=rows.jsonl", "train.datasets.0.path=rows.jsonl", "+train.datasets.0.split=train"),
     ],
 )
-def test_one_file_for_both_is_refused_and_mended(composed, known, words):
-    found = said(invalid.rows_overlap, composed, *words)
-    assert "train.datasets.0 and train.test_datasets.0 are both" in found.what
-    values = fixed(composed, known, found, *words)
+def test_one_file_for_both_is_refused_and_fixed(composed, known, words):
+    finding = judged(invalid.rows_overlap, composed, *words)
+    assert "train.datasets.0 and train.test_datasets.0 are both" in finding.what
+    values = fixed(composed, known, finding, *words)
     assert invalid.rows_overlap(values, facts(values)) is None
     assert values["train"]["test_datasets"][0]["path"] == "data/prepared/validation.jsonl"
 
 
 def test_two_splits_of_one_data_set_are_two(composed):
     words = ("train.datasets.0.path=org/rows", "train.test_datasets.0.path=org/rows", "train.test_datasets.0.split=test")
-    assert said(invalid.rows_overlap, composed, *words) is None
-    assert said(invalid.rows_overlap, composed, "train.test_datasets=null") is None
+    assert judged(invalid.rows_overlap, composed, *words) is None
+    assert judged(invalid.rows_overlap, composed, "train.test_datasets=null") is None
 
 
 # EOS.
@@ -179,17 +179,17 @@ def test_two_splits_of_one_data_set_are_two(composed):
 @pytest.mark.parametrize(("cut", "refused"), [(0, False), (500, False), (501, True)])
 def test_rows_that_are_cut_before_eos_are_refused_when_they_are_most(composed, known, cut, refused):
     words = (PUT_RIGHT, "train.sequence_len=512", "train.excess_length_strategy=truncate")
-    found = said(invalid.eos_masked, composed, *words, data={"kept": 1000, "cut": cut, "longest": 650})
-    assert bool(found) == refused
+    finding = judged(invalid.eos_masked, composed, *words, data={"kept": 1000, "cut": cut, "longest": 650})
+    assert bool(finding) == refused
     if refused:
-        assert found.what == "501 of 1,000 rows are cut at 512 tokens, before EOS"
-        assert fixed(composed, known, found, *words)["train"]["sequence_len"] == 704
+        assert finding.what == "501 of 1,000 rows are cut at 512 tokens, before EOS"
+        assert fixed(composed, known, finding, *words)["train"]["sequence_len"] == 704
 
 
 def test_a_tokenizer_that_names_no_eos_is_refused_and_is_given_one(composed, known):
-    assert said(invalid.eos_masked, composed, data={"eos_supervised": None}) is None
-    found = said(invalid.eos_masked, composed, PUT_RIGHT, data={"eos_supervised": False})
-    special = fixed(composed, known, found, PUT_RIGHT)["train"]["special_tokens"]
+    assert judged(invalid.eos_masked, composed, data={"eos_supervised": None}) is None
+    finding = judged(invalid.eos_masked, composed, PUT_RIGHT, data={"eos_supervised": False})
+    special = fixed(composed, known, finding, PUT_RIGHT)["train"]["special_tokens"]
     assert special["eos_token"] == special["pad_token"] == "<|end_of_text|>"
 
 
@@ -206,10 +206,10 @@ def test_a_tokenizer_that_names_no_eos_is_refused_and_is_given_one(composed, kno
 )
 def test_the_one_type_that_masks_by_the_pads_id_is_refused_where_that_is_eos(composed, known, special, refused):
     words = ("model=llama3_8b", "train.datasets.0.type=llama2_chat", *special)
-    found = said(invalid.eos_masked, composed, *words)
-    assert bool(found) == refused
+    finding = judged(invalid.eos_masked, composed, *words)
+    assert bool(finding) == refused
     if refused:
-        assert fixed(composed, known, found, *words)["train"]["special_tokens"]["pad_token"] == "<pad>"
+        assert fixed(composed, known, finding, *words)["train"]["special_tokens"]["pad_token"] == "<pad>"
 
 
 @pytest.mark.stage
@@ -274,23 +274,23 @@ def test_axolotls_llama2_chat_leaves_a_row_out_whose_pad_is_eos():
 
 
 def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
-    assert said(invalid.nothing_supervised, composed, data={"supervised": 1}) is None
+    assert judged(invalid.nothing_supervised, composed, data={"supervised": 1}) is None
     word = "train.datasets.0.type.field_output=answer"
-    found = said(
+    finding = judged(
         invalid.nothing_supervised, composed, word, data={"supervised": 0, "kept": 0, "train": 3900, "longest": 144}
     )
-    assert found.what == "none of 3,900 rows has a token under the loss"
-    assert fixed(composed, known, found, word)["train"]["datasets"] == composed()["train"]["datasets"]
+    assert finding.what == "none of 3,900 rows has a token under the loss"
+    assert fixed(composed, known, finding, word)["train"]["datasets"] == composed()["train"]["datasets"]
 
 
 @pytest.mark.parametrize(("longest", "length"), [(650, 704), (8192, 8192), (9000, 8192)])
 def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(composed, known, longest, length):
     words = (PUT_RIGHT, "train.sequence_len=32")
-    found = said(
+    finding = judged(
         invalid.nothing_supervised, composed, *words, data={"supervised": 0, "kept": 0, "train": 10, "longest": longest}
     )
-    assert found.what == f"none of 10 rows is kept: the longest has {longest:,} tokens, a sequence 32"
-    assert fixed(composed, known, found, *words)["train"]["sequence_len"] == length
+    assert finding.what == f"none of 10 rows is kept: the longest has {longest:,} tokens, a sequence 32"
+    assert fixed(composed, known, finding, *words)["train"]["sequence_len"] == length
 
 
 # The evaluation's prompts.
@@ -298,15 +298,22 @@ def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(co
 
 @pytest.mark.parametrize(("number", "refused"), [(None, False), (0, False), (2, True)])
 def test_a_prompt_that_is_trained_on_word_for_word_is_refused(composed, known, number, refused):
-    found = said(
+    finding = judged(
         invalid.contaminated,
         composed,
         PUT_RIGHT,
         data={"contaminated": number and [f"Write {one} " + "words " * 40 for one in range(number)]},
     )
-    assert bool(found) == refused
+    assert bool(finding) == refused
     if refused:
-        said_of_it = "2 of 541 evaluation prompts stand word for word in the training rows: "
-        assert found.what == said_of_it + '"Write 0 words words words words words words words [...]"'
-        prepare = fixed(composed, known, found, PUT_RIGHT)["prepare"]
+        start = "2 of 541 evaluation prompts are word for word in the training rows: "
+        assert finding.what == start + '"Write 0 words words words words words words words [...]"'
+        prepare = fixed(composed, known, finding, PUT_RIGHT)["prepare"]
         assert (prepare["path"], prepare["hub"]) == ("FILE", None)
+
+
+def test_the_rows_and_their_type_are_those_of_conf(composed):
+    train, template_ = composed()["train"], composed()["template"]
+    assert [train[key][0]["path"] for key in ("datasets", "test_datasets")] == [invalid.TRAIN, invalid.VALIDATION]
+    forms = {"format": template_["with_input"], "no_input_format": template_["without_input"]}
+    assert train["datasets"][0]["type"] == invalid.TYPE | forms

@@ -41,24 +41,24 @@ def test_there_is_a_rule_for_each_code():
     assert len(judge.CODES) == 36
 
 
-def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_said(composed):
+def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_reported(composed):
     values = composed(PUBLISHED)
-    found = judge.judge(values, facts(values, **AS_PUBLISHED), {})
-    assert [one.code for one in found] == [
+    findings = judge.judge(values, facts(values, **AS_PUBLISHED), {})
+    assert [finding.code for finding in findings] == [
         *("WARMUP_NEVER_ENDS", "BOS_DIFFERS"),
         *("EVALUATION_COSTLY", "FEW_STEPS", "BATCH_FAR", "CHECKPOINTS_KEPT", "NON_COMMERCIAL"),
     ]
-    assert [one.code for one in judge.refused(found, [])] == ["WARMUP_NEVER_ENDS", "BOS_DIFFERS"]
+    assert [finding.code for finding in judge.refused(findings, [])] == ["WARMUP_NEVER_ENDS", "BOS_DIFFERS"]
 
 
 def test_the_recipe_put_right_is_refused_for_nothing_and_warned_of_its_licence_alone(composed):
     values = composed(PUT_RIGHT)
-    found = judge.judge(values, facts(values, disk={"checkpoints": 2}), {})
-    assert [one.code for one in found] == ["NON_COMMERCIAL"]
-    assert judge.refused(found, []) == []
+    findings = judge.judge(values, facts(values, disk={"checkpoints": 2}), {})
+    assert [finding.code for finding in findings] == ["NON_COMMERCIAL"]
+    assert judge.refused(findings, []) == []
 
 
-def test_the_demo_is_spoken_well_of(composed):
+def test_the_demo_has_no_findings(composed):
     values = composed()
     demo = facts(
         values,
@@ -75,35 +75,35 @@ def test_the_demo_is_spoken_well_of(composed):
 def test_errors_stand_before_warnings(composed):
     values = composed(PUBLISHED)
     changes = AS_PUBLISHED | {
-        "memory": {"fits": False, "total": 300 * GIB},
+        "memory": {"total": 300 * GIB},
         "data": {"contaminated": ["a"], "dropped": 9000},
     }
-    found = judge.judge(values, facts(values, **changes), {"MLFLOW_DISABLE_TELEMETRY": "false"})
-    levels = [one.level for one in found]
+    findings = judge.judge(values, facts(values, **changes), {"MLFLOW_DISABLE_TELEMETRY": "false"})
+    levels = [finding.level for finding in findings]
     assert levels == sorted(levels)  # as the alphabet has ERROR before WARNING
     assert {ERROR, WARNING} == set(levels)
-    assert found[-1].code == "TELEMETRY_ON"
+    assert findings[-1].code == "TELEMETRY_ON"
 
 
 # What is allowed.
 
 
 def test_an_allowed_error_refuses_no_more_and_a_warning_never_did():
-    found = [error("NO_BF16"), error("OUT_OF_DISK"), Finding("FEW_STEPS", WARNING, "", "", "")]
-    assert judge.refused(found, []) == found[:2]
-    assert judge.refused(found, ["NO_BF16"]) == found[1:2]
-    assert judge.refused(found, ["NO_BF16", "OUT_OF_DISK", "FEW_STEPS"]) == []
+    findings = [error("NO_BF16"), error("OUT_OF_DISK"), Finding("FEW_STEPS", WARNING, "", "", "")]
+    assert judge.refused(findings, []) == findings[:2]
+    assert judge.refused(findings, ["NO_BF16"]) == findings[1:2]
+    assert judge.refused(findings, ["NO_BF16", "OUT_OF_DISK", "FEW_STEPS"]) == []
 
 
 @pytest.mark.parametrize("code", ["UNKNOWN_KEY", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"])
 def test_what_a_tool_refuses_is_refused_whatever_is_allowed(code):
-    found = [error(code), error("NO_BF16")]
-    assert judge.refused(found, [code, "NO_BF16"]) == found[:1]
+    findings = [error(code), error("NO_BF16")]
+    assert judge.refused(findings, [code, "NO_BF16"]) == findings[:1]
 
 
 @pytest.mark.parametrize(("code", "level"), [("NO_BF16", "allowed"), ("UNKNOWN_KEY", "error"), ("AXOLOTL_REFUSES", "error")])
 def test_only_what_can_be_allowed_is_shown_as_allowed(code, level):
-    assert table.findings([error(code)], [code]).startswith(f"{level} {code}:")
+    assert table.problems([error(code)], [code]).startswith(f"{level} {code}:")
 
 
 # What the tools themselves refuse.
@@ -112,29 +112,29 @@ def test_only_what_can_be_allowed_is_shown_as_allowed(code, level):
 def test_what_axolotl_refuses_names_the_key_and_the_fix_leaves_it_out(composed, known):
     words = ("+train.rl=dpo",)
     refusal = {"message": "`sample_packing: true` does not work with RLHF training", "key": "rl", "package": False}
-    (found,) = judge.tools_refuse(composed(*words), {"train": refusal}, "", True)
-    assert (found.code, found.level, found.fix) == ("AXOLOTL_REFUSES", ERROR, "train.rl=null")
-    assert found.what == "train.rl=dpo: `sample_packing: true` does not work with RLHF training"
-    assert fixed(composed, known, found, *words)["train"]["rl"] is None
+    (finding,) = judge.tools_refuse(composed(*words), {"train": refusal}, "", True)
+    assert (finding.code, finding.level, finding.fix) == ("AXOLOTL_REFUSES", ERROR, "train.rl=null")
+    assert finding.what == "train.rl=dpo: `sample_packing: true` does not work with RLHF training"
+    assert fixed(composed, known, finding, *words)["train"]["rl"] is None
 
 
 def test_where_no_key_alone_is_wrong_there_is_no_command(composed):
     refusal = {"message": "deepspeed and fsdp cannot be used together.", "key": None, "package": False}
-    (found,) = judge.tools_refuse(composed(), {"base.make.train": refusal}, "", True)
-    assert found.what == "base.make.train: deepspeed and fsdp cannot be used together."
-    assert fixes.find([], [found], pytest.fail) is None
+    (finding,) = judge.tools_refuse(composed(), {"base.make.train": refusal}, "", True)
+    assert finding.what == "base.make.train: deepspeed and fsdp cannot be used together."
+    assert fixes.find([], [finding], pytest.fail) is None
 
 
 @pytest.mark.parametrize(("here", "level"), [(True, ERROR), (False, WARNING)])
 def test_a_package_that_is_missing_where_a_run_is_only_planned_does_not_refuse_it(composed, here, level):
     refusal = {"message": "ring_flash_attn is not installed", "key": "context_parallel_size", "package": True}
-    (found,) = judge.tools_refuse(composed("+train.context_parallel_size=2"), {"train": refusal}, "", here)
-    assert found.level == level
+    (finding,) = judge.tools_refuse(composed("+train.context_parallel_size=2"), {"train": refusal}, "", here)
+    assert finding.level == level
 
 
 def test_what_the_checkers_refuse_is_an_error(composed):
-    (found,) = judge.tools_refuse(composed(), {}, "row 2: no such id", True)
-    assert (found.code, found.level, found.what) == ("CHECKERS_REFUSE", ERROR, "row 2: no such id")
+    (finding,) = judge.tools_refuse(composed(), {}, "row 2: no such id", True)
+    assert (finding.code, finding.level, finding.what) == ("CHECKERS_REFUSE", ERROR, "row 2: no such id")
     assert judge.tools_refuse(composed(), {}, "", True) == []
 
 
@@ -172,10 +172,10 @@ def unknown(composed, known, *words):
     ],
 )
 def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_same(composed, known, word, key, value):
-    (found,) = unknown(composed, known, word)
-    assert (found.code, found.level) == ("UNKNOWN_KEY", ERROR)
-    assert found.what == f"{word[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
-    fixed = composed(*overrides.replace([word], shlex.split(found.fix)))
+    (finding,) = unknown(composed, known, word)
+    assert (finding.code, finding.level) == ("UNKNOWN_KEY", ERROR)
+    assert finding.what == f"{word[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
+    fixed = composed(*overrides.replace([word], shlex.split(finding.fix)))
     check.check(fixed, known)
     assert fixed["train"][key] == value
 
@@ -191,19 +191,20 @@ def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_sa
     ],
 )
 def test_a_guess_is_a_hint_and_no_override(composed, known, word, near):
-    (found,) = unknown(composed, known, word)
-    assert near in found.what
+    (finding,) = unknown(composed, known, word)
+    assert near in finding.what
     key = word[1:].partition("=")[0]
-    assert found.fix == f"correct {key}, or leave it out"
+    assert finding.fix == f"correct {key}, or leave it out"
 
 
 def test_each_unknown_key_is_a_finding_of_its_own_and_two_for_one_key_are_a_persons_to_decide(composed, known):
-    found = unknown(composed, known, "+train.r=8", "+train.lr=1e-3", "+train.lora_rank=16", "+train.xyzzy=1")
-    assert [one.what.partition(":")[0] for one in found] == ["train.lora_rank", "train.lr", "train.r", "train.xyzzy"]
-    assert found[1].fix == "~train.lr train.learning_rate=0.001"
-    assert found[0].fix == found[2].fix == "leave out all but one of the keys that set train.lora_r"
-    (found,) = unknown(composed, known, "+train.lr=1e-3", "train.learning_rate=2e-3")
-    assert found.fix == "leave out all but one of the keys that set train.learning_rate"
+    findings = unknown(composed, known, "+train.r=8", "+train.lr=1e-3", "+train.lora_rank=16", "+train.xyzzy=1")
+    keys = [finding.what.partition(":")[0] for finding in findings]
+    assert keys == ["train.lora_rank", "train.lr", "train.r", "train.xyzzy"]
+    assert findings[1].fix == "~train.lr train.learning_rate=0.001"
+    assert findings[0].fix == findings[2].fix == "leave out all but one of the keys that set train.lora_r"
+    (finding,) = unknown(composed, known, "+train.lr=1e-3", "train.learning_rate=2e-3")
+    assert finding.fix == "leave out all but one of the keys that set train.learning_rate"
 
 
 def test_another_fault_of_the_config_stays_what_it_is(composed, known):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, fixed, on
+from tests.planned import changed, each_of_its_own, facts, fixed, on
 from tunetrail.plan.rules import stops, unusual
 from tunetrail.plan.rules.finding import ERROR
 from tunetrail.units import GIB
@@ -18,19 +18,18 @@ H100 = {"name": "h100", "count": 1, "memory": 79 * GIB, "maker": "NVIDIA"}
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     """Facts of which each is wrong: all rules of the file speak."""
     values = composed(PUBLISHED, "+train.lora_r=8")
-    found = facts(
+    planned = facts(
         values,
         steps={"total": 27},
         schedule={"warmup": 100},
-        memory={"fits": False, "total": 200 * GIB},
+        memory={"total": 200 * GIB, "row_in_evaluation": 4096, "capacity": 14 * GIB},
         disk={"free": GIB},
         model={"max_position_embeddings": 2048},
         device={"name": "t4", "bf16": False, "maker": "NVIDIA"},
     )
-    found["memory"] |= {"row_in_evaluation": 4096, "capacity": 14 * GIB}
-    nothing = found | {"steps": found["steps"] | {"total": 0}}
-    said = [rule(values, nothing if rule is stops.no_steps else found) for rule in stops.RULES]
-    each_of_its_own(stops.RULES, ERROR, said)
+    nothing = changed(planned, steps={"total": 0})
+    findings = [rule(values, nothing if rule is stops.no_steps else planned) for rule in stops.RULES]
+    each_of_its_own(stops.RULES, ERROR, findings)
 
 
 def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):
@@ -42,15 +41,15 @@ def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):
 # Steps, and room for answers.
 
 
-def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_said_of_it(composed, known):
+def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_reported(composed, known):
     words = ("train.micro_batch_size=1000",)
     values = composed(*words)
-    found = facts(values, steps={"total": 0}, schedule={"warmup": 0}, data={"kept": 10, "tokens": 900})
-    said = stops.no_steps(values, found)
-    assert "10 rows of 900 tokens do not fill a micro-batch of 1,000 x 256 tokens on each of 8 GPUs" in said.what
-    assert fixed(composed, known, said, *words)["train"]["micro_batch_size"] == 1
-    assert stops.warmup_never_ends(values, found) is None
-    assert unusual.few_steps(values, found) is None
+    planned = facts(values, steps={"total": 0}, schedule={"warmup": 0}, data={"kept": 10, "tokens": 900})
+    finding = stops.no_steps(values, planned)
+    assert "10 rows of 900 tokens do not fill a micro-batch of 1,000 x 256 tokens on each of 8 GPUs" in finding.what
+    assert fixed(composed, known, finding, *words)["train"]["micro_batch_size"] == 1
+    assert stops.warmup_never_ends(values, planned) is None
+    assert unusual.few_steps(values, planned) is None
     assert stops.no_steps(values, facts(values, steps={"total": 1})) is None
 
 
@@ -73,49 +72,49 @@ def test_rows_that_are_held_out_in_such_number_that_none_are_left_for_a_step_are
 @pytest.mark.parametrize(("limit", "fix"), [(1664, 1279), (386, 1), (385, None)])
 def test_the_longest_prompt_and_its_answer_must_have_a_place(composed, known, limit, fix):
     values = composed(PUT_RIGHT)
-    said = stops.answers_too_long(values, facts(values, model={"max_position_embeddings": limit}))
+    finding = stops.answers_too_long(values, facts(values, model={"max_position_embeddings": limit}))
     assert (
-        said.what == f"the longest prompt has 385 tokens, an answer may have 1,280, and the model knows {limit:,} positions"
+        finding.what == f"the longest prompt has 385 tokens, an answer may have 1,280, and the model has {limit:,} positions"
     )
     assert stops.answers_too_long(values, facts(values, model={"max_position_embeddings": 1665})) is None
     if fix:
-        assert fixed(composed, known, said, PUT_RIGHT)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == fix
+        assert fixed(composed, known, finding, PUT_RIGHT)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == fix
     else:
-        assert said.fix == "a model with more positions, or shorter prompts"
+        assert finding.fix == "a model with more positions, or shorter prompts"
 
 
 # The warm-up.
 
 
-def test_the_published_warm_up_is_refused_with_its_numbers_and_mended(composed, known):
+def test_the_published_warm_up_is_refused_with_its_numbers_and_fixed(composed, known):
     values = composed(PUBLISHED)
-    found = facts(values, steps={"total": 27}, schedule={"warmup": 100, "peak": 5.2e-6, "asked": 2e-5})
-    said = stops.warmup_never_ends(values, found)
-    assert said.what == "the warm-up takes 100 steps and the run has 27: the rate climbs to 5.2e-6 of 2e-5 and training ends"
-    assert said.fix == "train.warmup_steps=null train.warmup_ratio=0.03"
-    train = fixed(composed, known, said, PUBLISHED)["train"]
+    planned = facts(values, steps={"total": 27}, schedule={"warmup": 100, "peak": 5.2e-6, "asked": 2e-5})
+    finding = stops.warmup_never_ends(values, planned)
+    assert finding.what == "the warm-up takes 100 steps and the run has 27: the rate only reaches 5.2e-6 of 2e-5"
+    assert finding.fix == "train.warmup_steps=null train.warmup_ratio=0.03"
+    train = fixed(composed, known, finding, PUBLISHED)["train"]
     assert (train["warmup_steps"], train["warmup_ratio"]) == (None, 0.03)
 
 
-def test_a_warm_up_of_steps_is_mended_where_the_config_had_a_ratio(composed, known):
+def test_a_warm_up_of_steps_is_fixed_where_the_config_had_a_ratio(composed, known):
     words = ("+train.warmup_steps=500", "train.warmup_ratio=null")
     values = composed(*words)
-    said = stops.warmup_never_ends(values, facts(values, steps={"total": 488}, schedule={"warmup": 500}))
-    train = fixed(composed, known, said, *words)["train"]
+    finding = stops.warmup_never_ends(values, facts(values, steps={"total": 488}, schedule={"warmup": 500}))
+    train = fixed(composed, known, finding, *words)["train"]
     assert (train["warmup_steps"], train["warmup_ratio"]) == (None, 0.03)
 
 
 @pytest.mark.parametrize(("warmup", "refused"), [(26, False), (27, True), (28, True)])
 def test_a_warm_up_must_be_shorter_than_the_run(composed, warmup, refused):
     values = composed(PUBLISHED)
-    found = facts(values, steps={"total": 27}, schedule={"warmup": warmup})
-    assert bool(stops.warmup_never_ends(values, found)) == refused
+    planned = facts(values, steps={"total": 27}, schedule={"warmup": warmup})
+    assert bool(stops.warmup_never_ends(values, planned)) == refused
 
 
-def test_a_scheduler_that_ignores_the_warm_up_reaches_its_rate_and_is_let_go(composed):
+def test_a_scheduler_that_ignores_the_warm_up_reaches_its_rate_and_is_accepted(composed):
     values = composed(PUBLISHED)
-    found = facts(values, steps={"total": 27}, schedule={"warmup": 100, "peak": 2e-5, "asked": 2e-5})
-    assert stops.warmup_never_ends(values, found) is None
+    planned = facts(values, steps={"total": 27}, schedule={"warmup": 100, "peak": 2e-5, "asked": 2e-5})
+    assert stops.warmup_never_ends(values, planned) is None
 
 
 # Memory.
@@ -143,11 +142,11 @@ TOO_MUCH = [
 
 
 @pytest.mark.parametrize(("words", "device", "count", "first"), TOO_MUCH)
-def test_a_run_that_is_mended_once_fits(composed, known, words, device, count, first):
-    said = out_of_memory(composed, device, count, *words)
-    assert said.fix.replace("'", "").lstrip("+").startswith(first), said.fix
-    values = fixed(composed, known, said, *words)
-    assert on(values, device, count)["memory"]["fits"]
+def test_a_run_that_is_fixed_once_fits(composed, known, words, device, count, first):
+    finding = out_of_memory(composed, device, count, *words)
+    assert finding.fix.replace("'", "").lstrip("+").startswith(first), finding.fix
+    values = fixed(composed, known, finding, *words)
+    assert on(values, device, count).memory.fits
 
 
 def test_a_step_holds_as_many_sequences_after_it_as_before(composed, known):
@@ -167,36 +166,36 @@ def test_kernels_of_a_gpu_are_all_of_ligers_and_not_for_a_cpu(composed, known):
     assert "liger" not in out_of_memory(composed, "cpu", 1, "model=llama3_2_1b").fix.lower()
 
 
-def test_what_fits_is_let_go(composed):
+def test_what_fits_is_accepted(composed):
     assert out_of_memory(composed, "mi300x", 8, PUBLISHED) is None
 
 
 def test_what_does_not_fit_is_named_with_its_largest_parts(composed):
     values = composed(PUBLISHED)
-    parts = {"weights": 15 * GIB, "activations": 30 * GIB, "logits": 35 * GIB, "optimiser (paged)": 99 * GIB}
-    memory = {"fits": False, "parts": parts, "total": 99 * GIB, "capacity": 79 * GIB}
-    said = stops.out_of_memory(values, facts(values, device=H100, memory=memory))
-    assert said.what == "training needs 99.0 GiB (logits 35.0 GiB, activations 30.0 GiB) on each h100, which has 79.0 GiB"
+    parts = {"weights": 15 * GIB, "activations": 30 * GIB, "logits": 35 * GIB}
+    memory = {"parts": parts, "paged": 99 * GIB, "total": 99 * GIB, "capacity": 79 * GIB}
+    finding = stops.out_of_memory(values, facts(values, device=H100, memory=memory))
+    assert finding.what == "training needs 99.0 GiB (logits 35.0 GiB, activations 30.0 GiB) on each h100, which has 79.0 GiB"
 
 
-def test_generation_that_does_not_fit_is_mended_by_a_smaller_batch(composed, known):
+def test_generation_that_does_not_fit_is_fixed_by_a_smaller_batch(composed, known):
     words = ("experiment=llama3_8b_alpaca_qlora", "hardware=cuda", "evaluate.batch_size=512")
-    said = out_of_memory(composed, "a100_80", 1, *words)
-    assert "evaluation needs 120.5 GiB on each a100_80, which has 79.0 GiB" in said.what
-    assert "training" not in said.what
-    assert fixed(composed, known, said, *words)["evaluate"]["batch_size"] == 256
+    finding = out_of_memory(composed, "a100_80", 1, *words)
+    assert "evaluation needs 120.5 GiB on each a100_80, which has 79.0 GiB" in finding.what
+    assert "training" not in finding.what
+    assert fixed(composed, known, finding, *words)["evaluate"]["batch_size"] == 256
 
 
 @pytest.mark.stage
-def test_axolotl_itself_accepts_every_mend_of_memory(composed, known, monkeypatch):
+def test_axolotl_itself_accepts_every_fix_of_memory(composed, known, monkeypatch):
     monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "1")
     from axolotl.utils.config import prepare_plugins, validate_config
     from axolotl.utils.dict import DictDefault
 
     gpu = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 8, "compute_capability": "sm_90"}
     for words, device, count, _ in TOO_MUCH:
-        said = out_of_memory(composed, device, count, *words)
-        given = DictDefault(fixed(composed, known, said, *words)["train"])
+        finding = out_of_memory(composed, device, count, *words)
+        given = DictDefault(fixed(composed, known, finding, *words)["train"])
         prepare_plugins(given)
         validate_config(given, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
 
@@ -215,18 +214,18 @@ def test_the_disk_must_have_room_for_all_that_is_written(composed, free, refused
     assert bool(out_of_disk(composed, PUBLISHED, checkpoints=3, total=123 * GIB, free=free)) == refused
 
 
-def test_a_limit_mends_where_it_is_enough_and_no_checkpoint_where_it_is_not(composed, known):
+def test_a_limit_fixes_where_it_is_enough_and_no_checkpoint_where_it_is_not(composed, known):
     figures = {"checkpoints": 4, "checkpoint": 33 * GIB, "total": 180 * GIB}
-    said = out_of_disk(composed, PUBLISHED, **figures, free=114 * GIB)
-    assert said.what == "the run writes 180.0 GiB (4 checkpoints of 33.0 GiB) and the disk has 114.0 GiB free"
-    assert fixed(composed, known, said, PUBLISHED)["train"]["save_total_limit"] == 1
+    finding = out_of_disk(composed, PUBLISHED, **figures, free=114 * GIB)
+    assert finding.what == "the run writes 180.0 GiB (4 checkpoints of 33.0 GiB) and the disk has 114.0 GiB free"
+    assert fixed(composed, known, finding, PUBLISHED)["train"]["save_total_limit"] == 1
     train = fixed(composed, known, out_of_disk(composed, PUBLISHED, **figures, free=113 * GIB), PUBLISHED)["train"]
     assert (train["save_strategy"], train["saves_per_epoch"], train.get("save_total_limit")) == ("no", None, None)
 
 
-def test_where_the_finished_models_are_too_much_the_remedy_is_to_free_the_disk(composed):
-    said = out_of_disk(composed, PUBLISHED, checkpoints=1, checkpoint=33 * GIB, total=80 * GIB, free=10 * GIB)
-    assert said.fix == "tunetrail gc"
+def test_where_the_finished_models_are_too_much_the_fix_is_to_free_the_disk(composed):
+    finding = out_of_disk(composed, PUBLISHED, checkpoints=1, checkpoint=33 * GIB, total=80 * GIB, free=10 * GIB)
+    assert finding.fix == "tunetrail gc"
 
 
 # Sequences.
@@ -236,11 +235,11 @@ def test_where_the_finished_models_are_too_much_the_remedy_is_to_free_the_disk(c
 def test_sequences_end_where_the_models_positions_end(composed, known, length, refused):
     words = (PUBLISHED, f"train.sequence_len={length}")
     values = composed(*words)
-    said = stops.sequence_too_long(values, facts(values))
-    assert bool(said) == refused
+    finding = stops.sequence_too_long(values, facts(values))
+    assert bool(finding) == refused
     if refused:
-        assert "8,192 positions" in said.what
-        values = fixed(composed, known, said, *words)
+        assert "8,192 positions" in finding.what
+        values = fixed(composed, known, finding, *words)
         assert values["train"]["sequence_len"] == values["contract"]["sequence_len"] == 8192
 
 
@@ -261,24 +260,24 @@ def test_positions_that_the_config_itself_extends_are_meant(composed):
         *((True, "cpu", True), ("auto", "cpu", False), (False, "cpu", False)),
     ],
 )
-def test_bfloat16_is_refused_on_a_device_without_it_and_auto_is_no_way_out_on_a_gpu(composed, bf16, device, refused):
+def test_bfloat16_is_refused_on_a_device_without_it_and_auto_does_not_help_on_a_gpu(composed, bf16, device, refused):
     values = composed("hardware=cuda", f"train.bf16={json.dumps(bf16)}")
-    found = facts(values, device={"name": device, "bf16": False})
-    assert bool(stops.no_bf16(values, found)) == refused
+    planned = facts(values, device={"name": device, "bf16": False})
+    assert bool(stops.no_bf16(values, planned)) == refused
     assert stops.no_bf16(values, facts(values)) is None
 
 
-def test_the_mend_leaves_no_bfloat16_anywhere(composed, known):
+def test_the_fix_leaves_no_bfloat16_anywhere(composed, known):
     words = (PUT_RIGHT, "hardware=cuda", "+train.bfloat16=true")
     values = composed(*words)
-    said = stops.no_bf16(values, facts(values, device={"name": "v100", "bf16": False}))
-    values = fixed(composed, known, said, *words)
+    finding = stops.no_bf16(values, facts(values, device={"name": "v100", "bf16": False}))
+    values = fixed(composed, known, finding, *words)
     assert (values["train"]["bf16"], values["train"]["bfloat16"], values["train"]["fp16"]) == (False, None, False)
     assert values["accelerate"]["mixed_precision"] == "no"
     assert values["evaluate"]["model_args"]["dtype"] == "float16"
     values = composed("hardware=cuda", "train.bf16=true")
-    said = stops.no_bf16(values, facts(values, device={"name": "cpu", "bf16": False}))  # which evaluates in it as it can
-    assert said.fix == "train.bf16=false train.fp16=false accelerate.mixed_precision=no"
+    finding = stops.no_bf16(values, facts(values, device={"name": "cpu", "bf16": False}))  # which evaluates in it as it can
+    assert finding.fix == "train.bf16=false train.fp16=false accelerate.mixed_precision=no"
 
 
 @pytest.mark.stage
@@ -312,13 +311,13 @@ def test_an_adapters_keys_without_an_adapter_are_refused_and_kernel_switches_are
 
 
 @pytest.mark.parametrize(("method", "more"), [("lora", ()), ("qlora", ("+train.load_in_4bit=true",))])
-def test_the_mend_trains_the_adapter_that_conf_method_has(composed, known, method, more):
+def test_the_fix_trains_the_adapter_that_conf_method_has(composed, known, method, more):
     words = (PUT_RIGHT, "+train.lora_r=32", *more)
     values = composed(*words)
-    said = stops.adapter_keys_unused(values, facts(values))
-    assert "train.lora_r=32" in said.what
-    assert said.why.startswith("All 8,030,261,248 weights")
-    train = fixed(composed, known, said, *words)["train"]
+    finding = stops.adapter_keys_unused(values, facts(values))
+    assert "train.lora_r=32" in finding.what
+    assert finding.why.startswith("All 8,030,261,248 weights")
+    train = fixed(composed, known, finding, *words)["train"]
     expected = composed(PUT_RIGHT, f"method={method}", "train.lora_r=32")["train"]
     own = {"learning_rate", "optimizer"}  # of which LEARNING_RATE_FAR speaks; the states of an adapter are small
     assert {key: value for key, value in train.items() if key not in own} == {

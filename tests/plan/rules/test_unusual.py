@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, fixed, said
+from tests.planned import each_of_its_own, facts, fixed, judged
 from tunetrail.plan.rules import unusual
 from tunetrail.plan.rules.finding import WARNING, at
 
@@ -13,15 +13,15 @@ TINY = {"parameters": 821_000}
 
 def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
     values = composed(PUBLISHED, "train.learning_rate=1e-1")
-    found = facts(
+    planned = facts(
         values,
         steps={"total": 27, "rows_per_step": 5400.0},
         data={"dropped": 30_000, "validation": 49_173},
         flops={"validation": 1.92e18},
         validation={"batches": 0},
     )
-    all_said = [rule(values, found) for rule in unusual.RULES]
-    each_of_its_own(unusual.RULES, WARNING, all_said)
+    findings = [rule(values, planned) for rule in unusual.RULES]
+    each_of_its_own(unusual.RULES, WARNING, findings)
 
 
 # What validation costs.
@@ -30,32 +30,32 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
 @pytest.mark.parametrize(("validation", "warned"), [(0.0, False), (0.25e18, False), (0.26e18, True)])
 def test_validation_may_cost_a_quarter_of_training(composed, validation, warned):
     flops = {"validation": validation, "training": 0.75e18, "recomputed": 0.25e18}
-    assert bool(said(unusual.evaluation_costly, composed, PUBLISHED, flops=flops)) == warned
+    assert bool(judged(unusual.evaluation_costly, composed, PUBLISHED, flops=flops)) == warned
 
 
-def test_padded_validation_is_mended_by_packing_it(composed, known):
+def test_padded_validation_is_fixed_by_packing_it(composed, known):
     flops = {"validation": 1.92e18, "training": 1.29e18, "recomputed": 0.43e18}
-    found = said(unusual.evaluation_costly, composed, PUBLISHED, flops=flops)
-    assert found.what == "validation computes 1.92e18 FLOP, 112% of training's 1.72e18"
-    assert fixed(composed, known, found, PUBLISHED)["train"]["eval_sample_packing"] is True
+    finding = judged(unusual.evaluation_costly, composed, PUBLISHED, flops=flops)
+    assert finding.what == "validation computes 1.92e18 FLOP, 112% of training's 1.72e18"
+    assert fixed(composed, known, finding, PUBLISHED)["train"]["eval_sample_packing"] is True
 
 
 @pytest.mark.parametrize("words", [(PUT_RIGHT,), ("train.sample_packing=false", "train.eval_sample_packing=false")])
-def test_validation_that_is_packed_already_or_cannot_be_is_mended_by_fewer_rows(composed, known, words):
+def test_validation_that_is_packed_already_or_cannot_be_is_fixed_by_fewer_rows(composed, known, words):
     flops = {"validation": 1.0e18, "training": 1.0e18, "recomputed": 0.0}
     changes = {"data": {"validation": 1000}, "validation": {"batches": 20}}
-    found = said(unusual.evaluation_costly, composed, *words, flops=flops, **changes)
-    values = fixed(composed, known, found, *words)
+    finding = judged(unusual.evaluation_costly, composed, *words, flops=flops, **changes)
+    values = fixed(composed, known, finding, *words)
     assert values["prepare"]["validation_rows"] == 275  # five batches of 50, and a part of one, which is left out
     share = flops | {"validation": 1.0e18 * 5 / 20}
-    assert said(unusual.evaluation_costly, composed, *words, flops=share) is None
+    assert judged(unusual.evaluation_costly, composed, *words, flops=share) is None
 
 
 @pytest.mark.parametrize("words", [(), ("+train.eval_steps=5", "train.evals_per_epoch=null")])
 def test_where_one_batch_is_too_much_nothing_is_validated(composed, known, words):
     flops, validation = {"validation": 1.0e18, "training": 1.0e18}, {"batches": 3}
-    found = said(unusual.evaluation_costly, composed, *words, flops=flops, validation=validation)
-    train = fixed(composed, known, found, *words)["train"]
+    finding = judged(unusual.evaluation_costly, composed, *words, flops=flops, validation=validation)
+    train = fixed(composed, known, finding, *words)["train"]
     assert (train["eval_strategy"], train.get("evals_per_epoch"), train.get("eval_steps")) == ("no", None, None)
 
 
@@ -67,23 +67,23 @@ def test_where_one_batch_is_too_much_nothing_is_validated(composed, known, words
         *((51_760, 0, 0, None), (51_760, 7, 1, None)),
     ],
 )
-def test_validation_rows_that_fill_no_batch_are_said(composed, known, raw, times, batches, expected):
+def test_validation_rows_that_fill_no_batch_are_reported(composed, known, raw, times, batches, expected):
     changes = {"data": {"raw": raw, "validation": 50}, "validation": {"times": times, "batches": batches}}
-    found = said(unusual.not_validated, composed, PUT_RIGHT, **changes)
-    assert bool(found) == bool(expected)
+    finding = judged(unusual.not_validated, composed, PUT_RIGHT, **changes)
+    assert bool(finding) == bool(expected)
     if expected:
-        assert found.what == "50 validation rows do not fill one batch of 24,576 tokens: there is no validation loss"
-        values = fixed(composed, known, found, PUT_RIGHT)
+        assert finding.what == "50 validation rows do not fill one batch of 24,576 tokens: there is no validation loss"
+        values = fixed(composed, known, finding, PUT_RIGHT)
         assert {key: at(values, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize(("validation", "warned"), [(50, False), (51, True)])
-def test_more_rows_held_out_than_trained_on_are_said(composed, known, validation, warned):
-    found = said(unusual.more_held_out, composed, data={"validation": validation, "train": 50})
-    assert bool(found) == warned
+def test_more_rows_held_out_than_trained_on_are_reported(composed, known, validation, warned):
+    finding = judged(unusual.more_held_out, composed, data={"validation": validation, "train": 50})
+    assert bool(finding) == warned
     if warned:
-        assert found.what == "51 rows are held out to validate with, and 50 are left to train on"
-        assert fixed(composed, known, found)["prepare"]["validation_rows"] == 0.05
+        assert finding.what == "51 rows are held out to validate with, and 50 are left to train on"
+        assert fixed(composed, known, finding)["prepare"]["validation_rows"] == 0.05
 
 
 # Steps and batches.
@@ -91,7 +91,7 @@ def test_more_rows_held_out_than_trained_on_are_said(composed, known, validation
 
 @pytest.mark.parametrize(("total", "warned"), [(49, True), (50, False)])
 def test_fifty_steps_are_enough_to_say_nothing(composed, total, warned):
-    assert bool(said(unusual.few_steps, composed, steps={"total": total})) == warned
+    assert bool(judged(unusual.few_steps, composed, steps={"total": total})) == warned
 
 
 @pytest.mark.parametrize(
@@ -108,25 +108,25 @@ def test_fifty_steps_are_enough_to_say_nothing(composed, total, warned):
         ((PUT_RIGHT, "+train.max_steps=12"), {"total": 12, "rows_per_step": 128}, {"max_steps": None}),
     ],
 )
-def test_few_steps_are_mended_by_smaller_ones_else_by_more_epochs(composed, known, words, steps, expected):
-    found = said(unusual.few_steps, composed, *words, steps=steps)
-    assert found.what == f"the run has {steps['total']} optimiser steps, of {steps['rows_per_step']:,} rows each"
-    train = fixed(composed, known, found, *words)["train"]
+def test_few_steps_are_fixed_by_smaller_ones_else_by_more_epochs(composed, known, words, steps, expected):
+    finding = judged(unusual.few_steps, composed, *words, steps=steps)
+    assert finding.what == f"the run has {steps['total']} optimiser steps, of {steps['rows_per_step']:,} rows each"
+    train = fixed(composed, known, finding, *words)["train"]
     assert {key: train.get(key) for key in expected} == expected
 
 
 def test_accumulation_beyond_what_an_epoch_holds_counts_as_what_it_is(composed):
     steps = {"total": 4, "rows_per_step": 3880, "blocks_per_step": 1364.0}
-    found = said(unusual.few_steps, composed, "train.gradient_accumulation_steps=10000", steps=steps, model=TINY)
-    assert found.fix == "train.micro_batch_size=8 train.gradient_accumulation_steps=13"
+    finding = judged(unusual.few_steps, composed, "train.gradient_accumulation_steps=10000", steps=steps, model=TINY)
+    assert finding.fix == "train.micro_batch_size=8 train.gradient_accumulation_steps=13"
 
 
 @pytest.mark.parametrize(("rows", "warned"), [(15.9, True), (16.0, False), (128.0, False), (1024.0, False), (1025.0, True)])
 def test_a_step_may_have_an_eighth_to_eight_times_the_recipes_rows(composed, rows, warned):
     steps = {"rows_per_step": rows}
-    assert bool(said(unusual.batch_far, composed, PUBLISHED, steps=steps)) == warned
-    assert said(unusual.batch_far, composed, steps=steps, model=TINY) is None
-    assert said(unusual.batch_far, composed, steps=steps, model={"parameters": 99_999_999}) is None
+    assert bool(judged(unusual.batch_far, composed, PUBLISHED, steps=steps)) == warned
+    assert judged(unusual.batch_far, composed, steps=steps, model=TINY) is None
+    assert judged(unusual.batch_far, composed, steps=steps, model={"parameters": 99_999_999}) is None
 
 
 @pytest.mark.parametrize(
@@ -139,16 +139,16 @@ def test_a_step_may_have_an_eighth_to_eight_times_the_recipes_rows(composed, row
         (("experiment=smollm2_135m_alpaca_lora",), 10.6, 500),
     ],
 )
-def test_the_mend_of_a_far_batch_is_not_far(composed, known, words, rows, longest):
+def test_the_fix_of_a_far_batch_is_not_far(composed, known, words, rows, longest):
     before = composed(*words)
-    found = said(unusual.batch_far, composed, *words, steps={"rows_per_step": rows}, data={"longest": longest})
-    assert f"a step takes {rows:,.0f} rows, " in found.what
-    train, size = fixed(composed, known, found, *words)["train"], 1.0
+    finding = judged(unusual.batch_far, composed, *words, steps={"rows_per_step": rows}, data={"longest": longest})
+    assert f"a step takes {rows:,.0f} rows, " in finding.what
+    train, size = fixed(composed, known, finding, *words)["train"], 1.0
     for key in ("micro_batch_size", "gradient_accumulation_steps", "sequence_len"):
         size *= train[key] / before["train"][key]
     assert train["micro_batch_size"] <= before["train"]["micro_batch_size"]  # no more memory than before
     assert train["sequence_len"] >= longest
-    assert said(unusual.batch_far, composed, *words, steps={"rows_per_step": rows * size}) is None
+    assert judged(unusual.batch_far, composed, *words, steps={"rows_per_step": rows * size}) is None
 
 
 # Rows.
@@ -160,29 +160,29 @@ def test_the_mend_of_a_far_batch_is_not_far(composed, known, words, rows, longes
 )
 def test_five_percent_of_the_rows_may_be_lost(composed, dropped, cut, warned):
     data = {"train": 1000, "dropped": dropped, "cut": cut}
-    assert bool(said(unusual.rows_cut, composed, data=data)) == warned
+    assert bool(judged(unusual.rows_cut, composed, data=data)) == warned
 
 
-def test_lost_rows_are_mended_by_longer_sequences_where_the_model_goes_so_far(composed, known):
+def test_lost_rows_are_fixed_by_longer_sequences_where_the_model_goes_so_far(composed, known):
     words = (PUT_RIGHT, "train.sequence_len=512")
-    found = said(unusual.rows_cut, composed, *words, data={"train": 1000, "dropped": 80, "longest": 650})
-    assert found.what == (
+    finding = judged(unusual.rows_cut, composed, *words, data={"train": 1000, "dropped": 80, "longest": 650})
+    assert finding.what == (
         "8.0% of 1,000 rows are not trained on whole, 80 dropped and 0 cut: the longest has 650 tokens, a sequence 512"
     )
-    assert fixed(composed, known, found, *words)["train"]["sequence_len"] == 704
+    assert fixed(composed, known, finding, *words)["train"]["sequence_len"] == 704
     words = (PUT_RIGHT, "train.sequence_len=8192", "train.excess_length_strategy=truncate")
     data = {"train": 1000, "cut": 80, "longest": 9000}
-    found = said(unusual.rows_cut, composed, *words, data=data)
-    assert fixed(composed, known, found, *words)["train"]["excess_length_strategy"] == "drop"
-    found = said(unusual.rows_cut, composed, *words[:2], data=data)
-    assert fixed(composed, known, found, *words[:2])["prepare"]["path"] == "FILE"
+    finding = judged(unusual.rows_cut, composed, *words, data=data)
+    assert fixed(composed, known, finding, *words)["train"]["excess_length_strategy"] == "drop"
+    finding = judged(unusual.rows_cut, composed, *words[:2], data=data)
+    assert fixed(composed, known, finding, *words[:2])["prepare"]["path"] == "FILE"
 
 
 def test_rows_longer_than_the_model_goes_need_others(composed, known):
     data = {"train": 1000, "dropped": 300, "longest": 9000, "p95": 8193}
     values = composed(PUT_RIGHT)
-    spoken = unusual.rows_cut(values, facts(values, data=data))
-    assert spoken.fix == "prepare=file prepare.path=FILE"
+    finding = unusual.rows_cut(values, facts(values, data=data))
+    assert finding.fix == "prepare=file prepare.path=FILE"
     assert unusual.rows_cut(values, facts(values, data=data | {"p95": 8192})).fix == "train.sequence_len=8192"
 
 
@@ -214,10 +214,10 @@ def test_rows_longer_than_the_model_goes_need_others(composed, known):
 def test_the_rates_of_known_recipes_pass_and_those_far_beside_them_do_not(composed, known, parameters, method, rate, warned):
     words = (f"method={method}", f"train.learning_rate={rate}")
     model = {"parameters": int(parameters)}
-    found = said(unusual.learning_rate_far, composed, *words, model=model)
-    assert bool(found) == warned
+    finding = judged(unusual.learning_rate_far, composed, *words, model=model)
+    assert bool(finding) == warned
     if warned:
-        values = fixed(composed, known, found, *words)
+        values = fixed(composed, known, finding, *words)
         assert unusual.learning_rate_far(values, facts(values, model=model)) is None
 
 
@@ -226,4 +226,4 @@ def test_no_shipped_experiment_has_a_rate_far_from_the_usual(composed):
         **{"demo": 821_000, "llama3_8b_alpaca": 8_030_261_248, "llama3_8b_alpaca_published": 8_030_261_248},
         **{"llama3_8b_alpaca_lora": 8_030_261_248, "smollm2_135m_alpaca_lora": 134_515_008},
     }.items():
-        assert said(unusual.learning_rate_far, composed, f"experiment={name}", model={"parameters": parameters}) is None
+        assert judged(unusual.learning_rate_far, composed, f"experiment={name}", model={"parameters": parameters}) is None

@@ -1,7 +1,7 @@
 """A model's config.json -> its shape, how many weights it has, and the FLOP of a token.
 
-For decoders of Llama's build: grouped-query attention and a gated MLP, without biases. Where neither a file nor the hub's
-cache has the config, `recorded/models.yaml` has the shapes of the models in conf/model. Not covered: mixtures of experts.
+For decoders like Llama: grouped-query attention and a gated MLP, without biases. Where neither a file nor the hub's cache
+has the config, `recorded/models.yaml` has the shapes of the models in conf/model. Not covered: mixtures of experts.
 """
 
 import dataclasses
@@ -9,19 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tunetrail import UserError
 from tunetrail.data import hub
-from tunetrail.plan.estimate.known import NotKnown
+from tunetrail.plan.estimate.known import NotKnown, recorded
 from tunetrail.training import checkpoint
-
-_RECORDED = Path(__file__).with_name("recorded") / "models.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A decoder's shape, in transformers' own words."""
+    """A decoder's shape, under the names of its config in transformers."""
 
     hidden_size: int
     intermediate_size: int
@@ -55,7 +51,7 @@ class Architecture:
 
     @property
     def embedding_parameters(self) -> int:
-        """Weights of one embedding; the head has as many of its own where they are not tied."""
+        """Weights of the embedding; the head has as many, unless the two are tied."""
         return self.vocab_size * self.hidden_size
 
     @property
@@ -65,7 +61,7 @@ class Architecture:
         return embeddings + self.linear_parameters + (2 * self.num_hidden_layers + 1) * self.hidden_size
 
     def adapter_parameters(self, train: dict[str, Any]) -> int:
-        """Weights of a LoRA adapter as the Axolotl config `train` asks for it; 0 without one.
+        """Weights of the LoRA adapter of the Axolotl config `train`; 0 without one.
 
         Raises:
             UserError: the adapter has no rank.
@@ -75,11 +71,11 @@ class Architecture:
             return 0
         if not train.get("lora_r"):
             raise UserError(f"train.adapter={train['adapter']} needs a rank. Add method=lora, or train.lora_r=16.")
-        named = train.get("lora_target_modules") or ()
-        if isinstance(named, str) and named != "all-linear":
-            raise NotKnown(f"train.lora_target_modules={named}: no plan is made of a pattern. Give a list of names.")
-        every = train.get("lora_target_linear") or named == "all-linear"
-        pairs = [shape for name, shape in self.projections.items() if every or name in named]
+        modules = train.get("lora_target_modules") or ()
+        if isinstance(modules, str) and modules != "all-linear":
+            raise NotKnown(f"train.lora_target_modules={modules}: no plan is made of a pattern. Give a list of names.")
+        every = train.get("lora_target_linear") or modules == "all-linear"
+        pairs = [shape for name, shape in self.projections.items() if every or name in modules]
         whole = {"embed_tokens", "lm_head"} & set(train.get("lora_modules_to_save") or ())
         maps = self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)
         return maps + len(whole) * self.embedding_parameters
@@ -95,30 +91,30 @@ def from_config(config: dict[str, Any]) -> Architecture:
     """The shape that a transformers config states.
 
     Raises:
-        NotKnown: it is not a decoder of this build.
+        NotKnown: it is not a decoder like Llama.
     """
     heads = config.get("num_attention_heads")
-    found = {field.name: config.get(field.name) for field in dataclasses.fields(Architecture)}
-    found["num_key_value_heads"] = found["num_key_value_heads"] or heads
-    found["head_dim"] = found["head_dim"] or (config.get("hidden_size") or 0) // (heads or 1)
-    found["tie_word_embeddings"] = bool(found["tie_word_embeddings"])
-    if lacking := [name for name, value in found.items() if value is None]:
+    shape = {field.name: config.get(field.name) for field in dataclasses.fields(Architecture)}
+    shape["num_key_value_heads"] = shape["num_key_value_heads"] or heads
+    shape["head_dim"] = shape["head_dim"] or (config.get("hidden_size") or 0) // (heads or 1)
+    shape["tie_word_embeddings"] = bool(shape["tie_word_embeddings"])
+    if lacking := [name for name, value in shape.items() if value is None]:
         kind = config.get("model_type", "this model")
         raise NotKnown(f"{kind} has no {lacking[0]} in its config: no plan can be made of it. Take a Llama-like model.")
-    return Architecture(**found)
+    return Architecture(**shape)
 
 
 def puts_bos(base_model: str) -> bool | None:
     """Whether a recorded model's tokenizer puts BOS before a text; None: not on record."""
-    return yaml.safe_load(_RECORDED.read_text()).get(base_model, {}).get("puts_bos")
+    return recorded("models").get(base_model, {}).get("puts_bos")
 
 
 def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
-    """The shape of the model that the section `base` of params.yaml names, and where it stands.
+    """The shape of the model that the section `base` of params.yaml names, and where it comes from.
 
     Raises:
         UserError: the folder has no config.
-        NotKnown: nothing here has it and the hub does not give it, or it is of another build.
+        NotKnown: neither this machine nor the hub has its config, or it is not like Llama.
     """
     if base["make"]:
         return from_config(base["make"]["llama"] | {"vocab_size": base["make"]["vocab_size"]}), "base.make"
@@ -130,9 +126,8 @@ def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
         return from_config(json.loads(file.read_text())), str(file)
     if file := hub.cached(name, "config.json", base["revision_of_model"]):
         return from_config(json.loads(file.read_text())), "the hub's cache"
-    recorded = yaml.safe_load(_RECORDED.read_text())
-    if name in recorded:
-        return from_config(recorded[name]), f"a record of {name}'s config"
+    if name in recorded("models"):
+        return from_config(recorded("models")[name]), f"a record of {name}'s config"
     try:
         file = hub.fetch(name, "config.json", base["revision_of_model"])
     except UserError as error:  # without a network; the stage `base` asks again

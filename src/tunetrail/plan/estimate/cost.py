@@ -1,9 +1,10 @@
-"""Steps, a model's shape and a device -> FLOP, seconds, GPU-hours, and bytes on the disk.
+"""Steps, a model's shape and a device -> FLOP, seconds of evaluation, and bytes on the disk.
 
 Not covered: downloads, waiting for a machine, and how GPUs of several hosts slow each other.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from tunetrail.plan.estimate import memory
@@ -16,12 +17,41 @@ EVALUATOR_START = 20.0  # s until the first answer: imports 17 to 21 s (measured
 LAYER_SECONDS = {True: 3.0e-3, False: 1.0e-3}
 
 
+@dataclass(frozen=True)
+class Flops:
+    """FLOP of a run: in training's steps, in activations that are computed twice, and in validation."""
+
+    training: float
+    recomputed: float
+    validation: float
+
+    @property
+    def total(self) -> float:
+        return self.training + self.recomputed + self.validation
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes: `checkpoints` of `checkpoint` bytes at once, the finished `model`, the `base` to fetch, the `total` of them.
+
+    `total` has the model three times: where Axolotl leaves it, as DVC's output, and in DVC's cache, unless that is linked.
+    `free` is what the disk has, None where another machine's is meant.
+    """
+
+    checkpoints: int
+    checkpoint: float
+    model: float
+    base: float
+    total: float
+    free: int | None
+
+
 def flops(
     shape: Architecture, train: dict[str, Any], slots: float, validated: float, length: float, masked: bool = False
-) -> dict[str, float]:
-    """FLOP of the whole training. `slots` and `validated`: tokens computed in training and in validation, padding and all;
-    `length`: mean tokens of a row, over which packed attention goes. Where there is no kernel for packed rows, as on a CPU,
-    attention goes over whole sequences, and what a mask leaves out of them is computed too (`masked`).
+) -> Flops:
+    """FLOP of the whole training. `slots` and `validated`: tokens computed in training and in validation, padded; `length`:
+    mean tokens of a row, over which packed attention goes. Without a kernel for packed rows, as on a CPU, attention goes
+    over whole sequences, and what its mask excludes is computed too (`masked`).
 
     A backward pass is two forward ones, one where the weights are frozen; activations computed twice are another.
     """
@@ -31,15 +61,15 @@ def flops(
         context = 2 * (train["sequence_len"] if whole else length)
     forward = shape.forward_flops(context)
     backward = 1 if train.get("adapter") else 2
-    return {
-        "training": slots * forward * (1 + backward),
-        "recomputed": slots * forward if train.get("gradient_checkpointing") else 0.0,
-        "validation": validated * forward,
-    }
+    return Flops(
+        training=slots * forward * (1 + backward),
+        recomputed=slots * forward if train.get("gradient_checkpointing") else 0.0,
+        validation=validated * forward,
+    )
 
 
 def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, device: Device, count: int) -> tuple[int, float]:
-    """(tokens, seconds), both at most, to answer `prompts` prompts on `count` GPUs, each batch to its longest answer."""
+    """(tokens, seconds) at most, to answer `prompts` prompts on `count` GPUs: a batch ends with its longest answer."""
     longest = evaluate["task"]["generation_kwargs"]["max_gen_toks"]
     batch = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1
     width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
@@ -50,16 +80,17 @@ def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, devi
     return prompts * longest, EVALUATOR_START + math.ceil(prompts / batch / count) * longest * step
 
 
-def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool) -> dict[str, float]:
-    """Bytes: checkpoints at once, each with its optimiser's states; the finished model three times (where Axolotl leaves it,
-    as DVC's output, and in DVC's cache, unless that is linked); the base model, in 16 bits, if it is to be `fetched`."""
+def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool, free: int | None = None) -> Disk:
+    """What a run writes that has `saves` checkpoints at once, each with its optimiser's states unless `save_only_model`.
+
+    The base model, if it is `fetched`, has 16 bits a weight. `free`: bytes that the disk has.
+    """
     adapter = shape.adapter_parameters(train)
     width = 2 if train.get("bf16") or train.get("fp16") else 4
     model = 4.0 * adapter if adapter else float(width * shape.parameters)
     checkpoint = model
     if not train.get("save_only_model"):
-        parts = memory.training(shape, train, 1)
-        checkpoint += sum(size for name, size in parts.items() if name.startswith("optimiser"))
+        peak = memory.training(shape, train, 1)
+        checkpoint += peak.parts.get("optimiser", 0) + peak.paged
     base = 2.0 * shape.parameters if fetched else 0.0
-    total = saves * checkpoint + 3 * model + base
-    return {"checkpoints": saves, "checkpoint": checkpoint, "model": model, "base": base, "total": total}
+    return Disk(saves, checkpoint, model, base, saves * checkpoint + 3 * model + base, free)

@@ -1,4 +1,4 @@
-"""A device's name, or what its driver calls it -> its memory and speeds, by its maker, and the share that training reaches.
+"""A device's name, or its driver's name for it -> its memory, its speeds by its data sheet, and training's share of them.
 
 Not covered: asking the driver (`machine` does). A share of the peak that was measured on this machine replaces `mfu`.
 """
@@ -27,7 +27,7 @@ class Device:
     mfu: float
     mfu_source: str
     maker: str = "NVIDIA"
-    compute: tuple[int, int] | None = None  # the version of what it can compute, as PyTorch numbers it
+    compute: tuple[int, int] | None = None  # compute capability, as PyTorch numbers it
 
     def peak(self, train: dict[str, Any]) -> float:
         """FLOP/s in the numbers that the Axolotl config computes in; NVIDIA's tf32 does half of what 16 bits do."""
@@ -36,7 +36,7 @@ class Device:
         return self.flops / 2 if train.get("tf32") and self.bf16 and self.maker == "NVIDIA" else self.float32
 
     def capabilities(self) -> dict[str, Any]:
-        """What Axolotl finds on this device (axolotl/cli/config.py: gpu_capabilities); bfloat16 on each GPU, since PyTorch
+        """What Axolotl detects on this device (axolotl/cli/config.py: gpu_capabilities); bfloat16 on each GPU, since PyTorch
         counts what it emulates."""
         version = self.compute or (0, 0)
         return {
@@ -47,13 +47,14 @@ class Device:
         }
 
 
-# A share that nobody measured on the device is taken from one of the same make.
+# A share that nobody measured on the device is taken from another of its maker.
 _H200 = "Llama 3 8B, Liger, no checkpointing: 10,700 tokens/s on one H200 (docs/recipe-notes.md)"
 _H100 = "Llama 3.2 1B and 3B on one H100 (benchmarks/speed.jsonl)"
 _EIGHT_H100 = "Llama 3 8B, 8,192 tokens: 5,762 tokens/s a GPU on 8 H100 (torchtitan's benchmarks, December 2024)"
 _A100 = "Llama 2 7B on Alpaca: 3,000 tokens/s on one A100 (torchao's page on 8-bit Adam)"
 _MI300X = "Llama 3 8B, 8,192 tokens: 5,377 tokens/s a GPU on 8 MI300X (torchao's training table)"
 _LIKE = "as on another GPU of its maker; nobody measured this one: "
+_DIE = "one of its two dies; " + _LIKE + _MI300X
 
 # Memory as the driver counts it; the makers' data sheets for the rest.
 DEVICES = {
@@ -61,21 +62,8 @@ DEVICES = {
     for device in (
         Device("mi325x", 256 * 10**9, 1.307e15, 1.634e14, 6.0e12, True, 0.21, _LIKE + _MI300X, "AMD", (9, 4)),
         Device("mi300x", 192 * GIB, 1.307e15, 1.634e14, 5.3e12, True, 0.21, _MI300X, "AMD", (9, 4)),
-        Device(
-            "mi250x",
-            64 * GIB,
-            1.915e14,
-            4.79e13,
-            1.6e12,
-            True,
-            0.21,
-            "one of its two dies; " + _LIKE + _MI300X,
-            "AMD",
-            (9, 0),
-        ),
-        Device(
-            "mi250", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, "one of its two dies; " + _LIKE + _MI300X, "AMD", (9, 0)
-        ),
+        Device("mi250x", 64 * GIB, 1.915e14, 4.79e13, 1.6e12, True, 0.21, _DIE, "AMD", (9, 0)),
+        Device("mi250", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, _DIE, "AMD", (9, 0)),
         Device("mi210", 64 * GIB, 1.81e14, 4.53e13, 1.6e12, True, 0.21, _LIKE + _MI300X, "AMD", (9, 0)),
         Device("b200", 178 * GIB, 2.25e15, 8.0e13, 8.0e12, True, 0.30, _LIKE + _EIGHT_H100, compute=(10, 0)),
         Device("h200", 140 * GIB, 9.89e14, 6.7e13, 4.8e12, True, 0.50, _H200, compute=(9, 0)),
@@ -88,6 +76,19 @@ DEVICES = {
         Device("t4", 14 * GIB, 6.5e13, 8.1e12, 3.2e11, False, 0.38, _LIKE + _A100, compute=(7, 5)),
     )
 }
+
+
+def precision(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:
+    """Settings of the Axolotl config `train` without bfloat16, where it asks for it and the device has none.
+
+    float16 for an adapter on a GPU: its weights are in float32, and the scaler of gradients refuses any others.
+    """
+    if bf16 or not (train.get("bf16") or train.get("bfloat16")):
+        return {}
+    settings = {"bf16": False, "fp16": bool(train.get("adapter")) and device != "cpu"}
+    return settings | ({"bfloat16": None} if train.get("bfloat16") else {})
+
+
 # Two multiply-adds of eight float32 numbers a cycle at 3 GHz.
 _CORE_FLOPS = 9.6e10
 _CPU = "a Llama of 0.8 M weights at 17,000 tokens/s and SmolLM2 135M at 114, on two cores"
@@ -102,7 +103,7 @@ def named(name: str) -> Device:
     """The device that `plan.device` names.
 
     Raises:
-        UserError: none is called so; the message has the nearest name, or all of them.
+        UserError: there is no such device; the message has the nearest name, or all of them.
     """
     if name.lower() in DEVICES:
         return DEVICES[name.lower()]
@@ -112,12 +113,15 @@ def named(name: str) -> Device:
 
 
 def recognised(driver_name: str, memory: int, maker: str) -> Device:
-    """The device that a driver calls so ("NVIDIA A100-SXM4-80GB"), with the memory that it reports. One that is not known
-    here has the speeds of the maker's slowest that computes in bfloat16."""
+    """The device with this name of a driver's ("NVIDIA A100-SXM4-80GB"), and the memory that the driver reports.
+
+    A device that is not listed here gets the speeds of its maker's slowest one that has bfloat16.
+    """
     text = driver_name.lower()
-    found = [device for name, device in DEVICES.items() if all(part in text for part in name.split("_"))]
-    if found:  # the longest name: "mi250" is in "mi250x" too
-        return dataclasses.replace(max(found, key=lambda device: len(device.name)), memory=memory)
-    like = min((one for one in DEVICES.values() if one.maker == maker and one.bf16), key=lambda one: one.flops)
+    matches = [device for name, device in DEVICES.items() if all(part in text for part in name.split("_"))]
+    if matches:  # the longest name: "mi250" is in "mi250x" too
+        return dataclasses.replace(max(matches, key=lambda device: len(device.name)), memory=memory)
+    candidates = [device for device in DEVICES.values() if device.maker == maker and device.bf16]
+    like = min(candidates, key=lambda device: device.flops)
     source = f"as {like.name}, for this device is not known here: {like.mfu_source}"
     return dataclasses.replace(like, name=driver_name, memory=memory, mfu_source=source)

@@ -1,58 +1,73 @@
 """A model's shape and an Axolotl config -> the bytes that training and evaluation need on each GPU, part by part.
 
-What PyTorch has allocated at its peak; the driver's context and the allocator's free blocks (`OVERHEAD`) come on top. What
-says "measured" is fitted to benchmarks/memory.jsonl, and tests/plan/estimate/test_memory.py holds the one against the
-other. Not covered: tensor and context parallelism, offloading, mixtures of experts.
+What PyTorch has allocated at its peak; the driver's context and the allocator's free blocks (`OVERHEAD`) are added. What
+says "measured" is fitted to benchmarks/memory.jsonl; tests/plan/estimate/test_memory.py compares the two. Not covered:
+tensor and context parallelism, offloading, mixtures of experts.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from tunetrail.plan.estimate.architecture import Architecture
 
-OVERHEAD = 1.5 * 2**30  # measured: the driver's context, and blocks that the allocator holds free
+OVERHEAD = 1.5 * 2**30  # measured: the driver's context, and blocks that the allocator keeps free
 LIGER = "axolotl.integrations.liger.LigerPlugin"
 # Activations that one layer keeps for its backward pass, in widths of its MLP and of its hidden state. Measured: norms and
 # gates keep less with Liger's kernels, and an adapter's fused kernels do not keep the inputs of frozen maps.
 _KEPT = {("full", True): (3, 13), ("full", False): (4, 17), ("adapter", True): (2, 8), ("adapter", False): (2, 10)}
 # While a layer's backward pass runs, it holds this many times what the layer keeps (measured).
-_AT_WORK = {"full": 2.6, "adapter": 1.8}
+_BACKWARD = {"full": 2.6, "adapter": 1.8}
 # Bytes a logit: bfloat16, its copy in float32, the log-softmax and its gradient; a trained head adds one copy (measured).
 _LOGIT = {"full": 14, "adapter": 12}
 _FOUR_BIT = 0.516  # bytes a weight in NF4: half a byte, and its scales quantised twice (QLoRA, arXiv:2305.14314, section 3)
 _MOMENT = 1.02  # bytes of a moment in 8 bits, with a scale for each 256
 
 
-def training(shape: Architecture, train: dict[str, Any], num_gpus: int) -> dict[str, float]:
-    """Bytes on each GPU at the peak of a training step: part -> bytes.
+@dataclass(frozen=True)
+class Peak:
+    """Bytes on one GPU at a peak: `parts` by name, and optimiser states that are `paged`, so may move to the host."""
 
-    `train` is an Axolotl config. `optimiser (paged)` may leave the GPU for the host's memory: see `needed`.
-    """
+    parts: dict[str, float]
+    paged: float = 0.0
+
+    @property
+    def needed(self) -> float:
+        """Bytes that must fit: all parts, and what the driver and the allocator take."""
+        return sum(self.parts.values()) + OVERHEAD
+
+
+def training(shape: Architecture, train: dict[str, Any], num_gpus: int) -> Peak:
+    """The peak of a training step with the Axolotl config `train`, on each of `num_gpus` GPUs."""
     zero = _zero_stage(train)
     sharded = num_gpus if train.get("fsdp_config") or zero == 3 else 1
     width = 2 if train.get("bf16") or train.get("fp16") else 4
     ends = shape.parameters - shape.linear_parameters  # the embedding, the head and the norms
     linear = _FOUR_BIT if train.get("load_in_4bit") else 1 if train.get("load_in_8bit") else width
+    paged = 0.0
     parts = {"weights": (ends * width + shape.linear_parameters * linear) / sharded}
     if train.get("adapter"):  # peft trains it in float32
         adapter = shape.adapter_parameters(train)
         parts |= {"adapter": 4 * adapter, "gradients": 4 * adapter, "optimiser": _states(train, 4) * adapter}
     else:
         parts["gradients"] = width * shape.parameters / (num_gpus if zero >= 2 else sharded)
-        paged = " (paged)" if str(train["optimizer"]).startswith("paged_") else ""
-        parts[f"optimiser{paged}"] = _optimiser(shape, train, width) / (num_gpus if zero else sharded)
+        optimiser = _optimiser(shape, train, width) / (num_gpus if zero else sharded)
+        if str(train["optimizer"]).startswith("paged_"):
+            paged = optimiser
+        else:
+            parts["optimiser"] = optimiser
         parts["head's gradient"] = 4 * shape.embedding_parameters  # summed up apart before it joins the others (measured)
         if num_gpus > 1 and sharded == 1 and not zero:
             parts["gradient buckets"] = width * shape.parameters  # in which DDP exchanges gradients
     if sharded > 1:
         parts["gathered"] = 2 * width * ends  # whole on each GPU during a step, weights and gradients
-    return parts | _activations(shape, train, width)
+    return Peak(parts | _activations(shape, train, width), paged)
 
 
 def _activations(shape: Architecture, train: dict[str, Any], width: int) -> dict[str, float]:
     kernels = train.get("adapter") and train.get("lora_mlp_kernel") is not False  # Axolotl turns them on by itself
-    way = "adapter" if kernels else "full"
+    method = "adapter" if kernels else "full"
     tokens = train["micro_batch_size"] * train["sequence_len"]
-    mlp, hidden = _KEPT[way, LIGER in (train.get("plugins") or [])]
+    mlp, hidden = _KEPT[method, LIGER in (train.get("plugins") or [])]
     layer = tokens * width * (mlp * shape.intermediate_size + hidden * shape.hidden_size)
     if train.get("liger_fused_linear_cross_entropy"):  # the logits are never whole, but the head's gradient is, twice
         head = {} if train.get("adapter") else {"loss": 4 * width * shape.embedding_parameters}
@@ -60,10 +75,10 @@ def _activations(shape: Architecture, train: dict[str, Any], width: int) -> dict
         head = {"logits": tokens * shape.vocab_size * _LOGIT["adapter" if train.get("adapter") else "full"] * width / 2}
     if not train.get("gradient_checkpointing"):
         return {"activations": layer * shape.num_hidden_layers} | head
-    kept = {"activations": tokens * width * shape.hidden_size * shape.num_hidden_layers}
-    # The last layer's backward pass begins when the logits are gone: the larger of the two counts.
-    work = {"one layer's backward": _AT_WORK[way] * layer}
-    return kept | max(head, work, key=lambda part: sum(part.values()))
+    checkpoints = {"activations": tokens * width * shape.hidden_size * shape.num_hidden_layers}
+    # The last layer's backward pass starts when the logits are freed: the larger of the two counts.
+    backward = {"one layer's backward": _BACKWARD[method] * layer}
+    return checkpoints | max(head, backward, key=lambda part: sum(part.values()))
 
 
 def _zero_stage(train: dict[str, Any]) -> int:
@@ -87,15 +102,12 @@ def _optimiser(shape: Architecture, train: dict[str, Any], width: int) -> float:
     return states * shape.parameters + more
 
 
-def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: int, prompts: int) -> dict[str, float]:
-    """Bytes on a GPU that generates: weights, and the keys and values of the fullest batch, whose rows are padded to
-    `tokens` tokens, prompt and answer; a batch has no more rows than there are `prompts` for each GPU."""
+def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: int, prompts: int) -> Peak:
+    """The peak of generating answers: weights, and the keys and values of the fullest batch.
+
+    Its rows are padded to `tokens` tokens, prompt and answer. A batch has no more rows than the `prompts` of each GPU.
+    """
     width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
     batch = min(evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1, prompts)
     key_values = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width
-    return {"weights": shape.parameters * width, "keys and values": batch * tokens * key_values}
-
-
-def needed(parts: dict[str, float]) -> float:
-    """Bytes that must fit: all parts but the paged one, and what the driver and the allocator take."""
-    return sum(size for name, size in parts.items() if "(paged)" not in name) + OVERHEAD
+    return Peak({"weights": shape.parameters * width, "keys and values": batch * tokens * key_values})

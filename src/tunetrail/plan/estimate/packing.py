@@ -1,8 +1,8 @@
-"""Lengths of rows -> how full packs are, and how many optimiser steps, evaluations and checkpoints Axolotl makes of them.
+"""Lengths of rows -> how full packs are, and how many optimiser steps Axolotl makes of them.
 
-Counted as Axolotl 0.19 counts (utils/trainer.py, utils/samplers/multipack.py, core/builders, its collators) and as the loop
-of transformers 5.16 goes on. Axolotl shuffles by a seed that each process draws anew: packs, and steps that sit on an edge,
-differ from run to run, so they are counted over several shuffles.
+Counted as Axolotl 0.19 counts (utils/trainer.py, utils/samplers/multipack.py, core/builders, its collators) and as the
+training loop of transformers 5.16. Axolotl shuffles by a seed that each process draws anew: the packs, and sometimes the
+steps, differ from run to run, so they are counted over several shuffles.
 
 Not covered: streaming, pretraining and preference data, `batch_flattening`, and what `group_by_length` saves in padding.
 """
@@ -29,11 +29,11 @@ _JOINING = {
 
 @dataclass(frozen=True)
 class Steps:
-    """Optimiser steps, and what one of them holds on all GPUs together, on average over an epoch."""
+    """Optimiser steps, and what one of them has on all GPUs together, on average over an epoch."""
 
-    per_epoch: int  # until the trainer has seen every row; the last may hold fewer micro-batches
+    per_epoch: int  # until the trainer has seen every row; the last may have fewer micro-batches
     counted: int  # by Axolotl for num_epochs, which leaves part steps out; the warm-up may be a share of it
-    total: int  # taken: as counted, or max_steps, which goes on where the epochs hold fewer
+    total: int  # taken: as counted, or max_steps, which continues beyond the epochs
     fewest: int  # total, were every shuffle the one with the fewest packs ...
     most: int  # ... or with the most
     packs: float | None  # an epoch; None without packing
@@ -41,15 +41,17 @@ class Steps:
     blocks_per_step: float  # rows of micro-batches on each GPU, packs where rows are packed
     rows_per_step: float
     tokens_per_step: float  # of rows, no padding
-    slots_per_step: int  # tokens computed, padding too
+    slots_per_step: int  # tokens computed, with padding
+    batches: float  # micro-batches of the whole run, on each GPU
 
 
 @dataclass(frozen=True)
 class Validation:
-    """One evaluation, on all GPUs together: micro-batches, and tokens computed, padding too."""
+    """`times` evaluations, each of `batches` micro-batches and `slots` computed tokens, padded, on all GPUs together."""
 
     batches: int
     slots: int
+    times: int = 1
 
 
 def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> np.ndarray:
@@ -60,13 +62,18 @@ def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> 
     """
     if lengths.max(initial=0) > capacity:
         raise ValueError(f"a row of {lengths.max()} tokens is longer than a pack of {capacity}")
-    groups = [tuple(lengths[start : start + group].tolist()) for start in range(0, len(lengths), group)]
-    return np.array([filled for part in groups for filled in _first_fit(part, capacity, rows_at_most)], dtype=np.int64)
+    lengths = lengths.astype(np.int64)
+    groups = [lengths[start : start + group] for start in range(0, len(lengths), group)]
+    return np.concatenate([_first_fit(part.tobytes(), capacity, rows_at_most) for part in groups] or [lengths])
 
 
-@lru_cache(maxsize=2 * DRAWS)  # a corrected run is usually packed as before
-def _first_fit(lengths: tuple[int, ...], capacity: int, rows_at_most: int) -> tuple[int, ...]:
-    """Down a tree whose nodes know the most room below them; a pack not yet opened has all of its room."""
+@lru_cache(maxsize=8 * DRAWS)  # a corrected run, and the jobs of a sweep, are mostly packed as before
+def _first_fit(row_lengths: bytes, capacity: int, rows_at_most: int) -> np.ndarray:
+    """Down a tree whose nodes have the most room below them; a pack that is not yet opened has all of its room.
+
+    `row_lengths`: an array of int64 as bytes, which can be a key of the cache.
+    """
+    lengths = np.frombuffer(row_lengths, dtype=np.int64).tolist()
     # Of the packs that are not closed by their rows, any two hold more than one capacity.
     bound = 2 * sum(lengths) // capacity + len(lengths) // rows_at_most + 2
     leaves = 1 << (min(bound, len(lengths)) - 1).bit_length()
@@ -86,7 +93,7 @@ def _first_fit(lengths: tuple[int, ...], capacity: int, rows_at_most: int) -> tu
             if room[node] == most:
                 break
             room[node] = most
-    return tuple(filled for filled in tokens if filled)
+    return np.array([filled for filled in tokens if filled], dtype=np.int64)
 
 
 def _next_fit(lengths: list[int], capacity: int) -> list[int]:
@@ -108,7 +115,7 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
     # Axolotl takes the fewest: of four draws on each of up to three GPUs, of one draw on each of more.
     least = min(batches[: num_gpus if num_gpus >= 4 else 4 * num_gpus])
     if not ranks or least < ranks:
-        return Steps(0, 0, 0, 0, 0, 0.0 if packing else None, 0.0, 0.0, 0.0, 0.0, 0)
+        return Steps(0, 0, 0, 0, 0, 0.0 if packing else None, 0.0, 0.0, 0.0, 0.0, 0, 0.0)
     per_epoch = math.ceil(least // ranks / accumulation)
     drawn = (least, min(batches), max(batches))
     counted, fewest, most = (_counted(train, lengths, count * micro // batch, batch) for count in drawn)
@@ -116,18 +123,20 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
     taken = train.get("max_steps") or (0 if counted > 0 else math.ceil(train["num_epochs"] * per_epoch))
     tokens, slots = sum(int(draw.sum()) for draw in draws), sum(_slots(train, draw) for draw in draws)
     share = least // ranks * ranks / per_epoch / sum(batches)  # one step's, of all draws
+    total, blocks = taken or counted, micro * (least // ranks) / per_epoch
     return Steps(
         per_epoch=per_epoch,
         counted=min(counted, train.get("max_steps") or counted),
-        total=taken or counted,
+        total=total,
         fewest=taken or fewest,
         most=taken or most,
         packs=float(np.mean([draw.size for draw in draws])) if packing else None,
         efficiency=tokens / slots,
-        blocks_per_step=micro * (least // ranks) / per_epoch,
+        blocks_per_step=blocks,
         rows_per_step=tokens * share / float(lengths.mean()),
         tokens_per_step=tokens * share,
         slots_per_step=round(slots * share),
+        batches=total * blocks / micro,
     )
 
 
@@ -141,31 +150,31 @@ def _counted(train: dict[str, Any], lengths: np.ndarray, whole: int, batch: int)
     return math.floor(max(1, whole) * epochs) - (math.ceil(epochs) if train.get("dataloader_drop_last") else 0)
 
 
-def validation(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Validation:
+def validation(train: dict[str, Any], lengths: np.ndarray, num_gpus: int, times: int = 1) -> Validation:
     """`lengths`: tokens of each validation row, (rows,). Packs that do not reach every GPU are left out, as Axolotl does."""
     train = _DEFAULTS | {key: value for key, value in train.items() if value is not None}
     micro, _, ranks, _ = _sizes(train, num_gpus)
     if not ranks:
-        return Validation(0, 0)
+        return Validation(0, 0, times)
     if not (train.get("curriculum_sampling") or train.get("shuffle_merged_datasets") is False):
         lengths = np.random.default_rng(train.get("seed") or 0).permutation(lengths)  # as `datasets` does, once
     if train.get("sample_packing") and train.get("eval_sample_packing") is not False:
-        found = _packed(train, lengths)  # by micro_batch_size, whatever eval_batch_size says
-        found = found[: len(found) // ranks * ranks]
+        batches = _packed(train, lengths)  # by micro_batch_size, whatever eval_batch_size says
+        batches = batches[: len(batches) // ranks * ranks]
     else:
         drop = train.get("dataloader_drop_last")
         drop = bool(train.get("sample_packing")) if drop is None else drop  # core/builders/causal.py
-        found = _padded(lengths, train.get("eval_batch_size") or micro, ranks, drop)
-    return Validation(len(found), _slots(train, found))
+        batches = _padded(lengths, train.get("eval_batch_size") or micro, ranks, drop)
+    return Validation(len(batches), _slots(train, batches), times)
 
 
 def _sizes(train: dict[str, Any], num_gpus: int) -> tuple[int, int, int, int]:
-    """Rows of a micro-batch, micro-batches of a step, GPUs that take rows of their own, and Axolotl's batch size."""
-    micro, given = train["micro_batch_size"], train.get("batch_size")
-    accumulation = train["gradient_accumulation_steps"] or given // micro
+    """Rows of a micro-batch, micro-batches of a step, GPUs with rows of their own, and Axolotl's batch size."""
+    micro, batch = train["micro_batch_size"], train.get("batch_size")
+    accumulation = train["gradient_accumulation_steps"] or batch // micro
     ranks = num_gpus // (train.get("context_parallel_size") or 1) // (train.get("tensor_parallel_size") or 1)
     shared = train.get("ddp") is not False or train.get("fsdp") or train.get("fsdp_config")  # utils/config normalize_config
-    return micro, accumulation, ranks, (given or micro * accumulation) * (ranks if shared else 1)
+    return micro, accumulation, ranks, (batch or micro * accumulation) * (ranks if shared else 1)
 
 
 def _packed(train: dict[str, Any], lengths: np.ndarray) -> np.ndarray:
@@ -203,48 +212,3 @@ def _slots(train: dict[str, Any], batches: np.ndarray) -> int:
         multiple = 1
     longest = -(-batches.max(axis=1, initial=0) // multiple) * multiple
     return int(((batches > 0).sum(axis=1) * longest).sum())
-
-
-def evaluations(train: dict[str, Any], total: int, per_epoch: int | None = None) -> int:
-    """Evaluations in `total` steps, and before the first; `Steps.per_epoch` counts the epochs that max_steps ends."""
-    if not (train.get("test_datasets") or train.get("val_set_size")):
-        return 0
-    logged = train.get("logging_steps") or max(min(int(0.005 * total), 10), 1)
-    times = _times(train, "eval", total, per_epoch, logged)
-    return times + bool(times or train.get("eval_strategy"))
-
-
-def saves(train: dict[str, Any], total: int, per_epoch: int | None = None) -> tuple[int, int]:
-    """Checkpoints written in `total` steps, and how many are there at once at most, the one being written among them."""
-    train = train | {"save_strategy": train.get("save_strategy") or "epoch"}
-    written = _times(train, "save", total, per_epoch, 500)  # transformers' save_steps
-    if train["save_strategy"] == "best" and not written:  # at most, if each evaluation is better than the one before
-        written = max(evaluations(train, total, per_epoch) - 1, 0)
-    written += bool(train.get("save_first_step")) and total > 1
-    return written, min(written, max(train.get("save_total_limit") or 4, 1 + _keeps_best(train)) + 1)
-
-
-def _times(train: dict[str, Any], what: str, total: int, per_epoch: int | None, otherwise: int) -> int:
-    """How often in `total` steps; every `otherwise` steps where the config says `steps` and not how many."""
-    every, strategy = _every(train, what), train.get(f"{what}_strategy")
-    if every or strategy == "steps":
-        every = every or otherwise
-        return math.ceil(total / (math.ceil(total * every) if every < 1 else every)) if total else 0
-    epochs = math.ceil(total / per_epoch) if per_epoch else math.ceil(train.get("num_epochs", 1.0))
-    return epochs if strategy == "epoch" and total else 0
-
-
-def _every(train: dict[str, Any], what: str) -> float | None:
-    """`eval_steps` or `save_steps` as Axolotl sets it: steps, or a share of them all if below 1."""
-    times = train.get(f"{what}s_per_epoch")
-    share = 1.0 / (times * train.get("num_epochs", 1.0)) if times else 1.0
-    return share if share < 1.0 else train.get(f"{what}_steps")
-
-
-def _keeps_best(train: dict[str, Any]) -> bool:
-    """Whether the best checkpoint stays beside the newest (core/builders/causal.py: load_best_model_at_end)."""
-    save, evaluate = _every(train, "save"), _every(train, "eval")
-    wanted = train.get("load_best_model_at_end", False) is not False or train.get("early_stopping_patience")
-    validated = bool(train.get("test_datasets")) != bool(train.get("val_set_size"))
-    best = wanted and validated and save and evaluate and save % evaluate == 0
-    return bool(train.get("metric_for_best_model") or best)

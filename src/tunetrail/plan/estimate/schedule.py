@@ -1,8 +1,8 @@
 """An Axolotl config and the number of steps -> the warm-up's length, and the learning rate at each optimiser step.
 
 The usual schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19 (utils/schedulers.py) are computed here, as the
-trainer uses them: the first step of a warm-up is taken at a rate of 0. The rates of the others are asked of Axolotl's own
-trainer. Not known: schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the
+trainer uses them: the first step of a warm-up is taken at a rate of 0. Axolotl's own trainer is asked for the rates of the
+others. Not known: schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the
 rates of `lr_groups` and `loraplus_lr_ratio`.
 """
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from tunetrail import UserError, answers
 
+_COMPUTED = ("linear", "cosine", "constant", "constant_with_warmup")
 # Asked of Axolotl's trainer: few people use them, and each is twenty lines.
 _ASKED = ("cosine_with_restarts", "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _ASKED += ("warmup_stable_decay", "rex", "one_cycle")
-_ASKED_WITH = ("lr_scheduler", "lr_scheduler_kwargs", "learning_rate", "lr_quadratic_warmup", "cosine_min_lr_ratio")
-_ASKED_WITH += ("cosine_constant_lr_ratio",)
+_ASKED_KEYS = ("lr_scheduler", "lr_scheduler_kwargs", "learning_rate", "lr_quadratic_warmup", "cosine_min_lr_ratio")
+_ASKED_KEYS += ("cosine_constant_lr_ratio",)
 
 
 def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int:
@@ -43,27 +44,27 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
         UserError: Axolotl's trainer refuses the scheduler's lr_scheduler_kwargs, or this length of warm-up.
     """
     name, steps = train.get("lr_scheduler") or "cosine", warmup(train, total, counted)
-    if train.get("jagged_restart_steps") or name not in (*_SHAPES, *_ASKED):
+    if train.get("jagged_restart_steps") or name not in (*_COMPUTED, *_ASKED):
         return None
     if not total:
         return np.zeros(0)
     plain = name in ("constant", "constant_with_warmup") or not train.get("lr_scheduler_kwargs")
-    if name in _SHAPES and plain:
-        return float(train["learning_rate"]) * _SHAPES[name](np.arange(total), steps, total, train)
-    given = {key: train[key] for key in _ASKED_WITH if train.get(key) is not None}
-    question = given | {"warmup_steps": steps, "max_steps": total}
-    told = answers.ask("plan.estimate.schedule", question, f"asking Axolotl for the rates of {name}")()
-    if isinstance(told, str):
+    if name in _COMPUTED and plain:
+        return float(train["learning_rate"]) * _shares(name, np.arange(total), steps, total, train)
+    keys = {key: train[key] for key in _ASKED_KEYS if train.get(key) is not None}
+    question = keys | {"warmup_steps": steps, "max_steps": total}
+    answer = answers.ask("plan.estimate.schedule", question, f"asking Axolotl for the rates of {name}")()
+    if isinstance(answer, str):
         raise UserError(
             f"train.lr_scheduler={name} with {steps:,} of {total:,} steps of warm-up: Axolotl's trainer stops with "
-            f"{told!r}. Change train.lr_scheduler_kwargs or the warm-up."
+            f"{answer!r}. Change train.lr_scheduler_kwargs or the warm-up."
         )
-    return np.array(told)
+    return np.array(answer)
 
 
 def answer(question: dict[str, Any]) -> list[float] | str:
-    """The rates that Axolotl's own trainer takes with these keys of its config, or what its scheduler has against them; in a
-    process that may import Axolotl."""
+    """The rates of Axolotl's own trainer with these keys of its config, or its scheduler's error; in a process of its own,
+    which may import Axolotl."""
     import torch
     from axolotl.core.builders import HFCausalTrainerBuilder
     from axolotl.core.trainers.mixins.scheduler import SchedulerMixin
@@ -74,8 +75,8 @@ def answer(question: dict[str, Any]) -> list[float] | str:
     with tempfile.TemporaryDirectory() as folder:
         own = {"output_dir": folder, "optimizer": "sgd", "micro_batch_size": 1, "num_epochs": 1.0, "val_set_size": 0}
         cfg = DictDefault(own | question)
-        given, _ = HFCausalTrainerBuilder(cfg, None, None)._set_base_training_args(question["max_steps"])
-        trainer.args = AxolotlTrainingArguments(**given, lr_quadratic_warmup=cfg.lr_quadratic_warmup, use_cpu=True)
+        arguments, _ = HFCausalTrainerBuilder(cfg, None, None)._set_base_training_args(question["max_steps"])
+        trainer.args = AxolotlTrainingArguments(**arguments, lr_quadratic_warmup=cfg.lr_quadratic_warmup, use_cpu=True)
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=trainer.args.learning_rate, momentum=0.9)
     trainer.lr_scheduler = None
     try:
@@ -89,43 +90,25 @@ def answer(question: dict[str, Any]) -> list[float] | str:
     return rates
 
 
-def _warming(at: np.ndarray, warmup: int, after: np.ndarray) -> np.ndarray:
-    return np.where(at < warmup, at / max(1, warmup), after)
-
-
-def _progress(at: np.ndarray, warmup: int, total: int) -> np.ndarray:
-    """0 where the warm-up ends, 1 at the end."""
-    return (at - warmup) / max(1, total - warmup)
-
-
-def _wave(progress: np.ndarray) -> np.ndarray:
-    return 0.5 * (1.0 + np.cos(np.pi * progress))
-
-
-# Shares of train.learning_rate, (steps,), from the steps, the warm-up's, the number of all, and the config.
-
-
-def _constant(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
-    return np.ones(total)
-
-
-def _constant_with_warmup(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
-    return _warming(at, warmup, np.ones(total))
-
-
-def _linear(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
-    return _warming(at, warmup, 1.0 - _progress(at, warmup, total))
-
-
-def _cosine(at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
-    """Down to 0; with `cosine_min_lr_ratio` to that share of the peak, where `cosine_constant_lr_ratio` of the steps are
-    taken, and on at that."""
-    if train.get("lr_quadratic_warmup"):
-        return np.where(at < warmup, (at / max(1, warmup)) ** 2, _wave(_progress(at, warmup, total)))
-    if least := train.get("cosine_min_lr_ratio"):
+def _shares(name: str, at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
+    """Shares of train.learning_rate, (steps,), at the steps `at`, of which `warmup` warm up and the run has `total`."""
+    climb = at / max(1, warmup)
+    progress = (at - warmup) / max(1, total - warmup)  # 0 at the end of the warm-up, 1 at the end
+    if name == "constant":
+        return np.ones(total)
+    if name == "constant_with_warmup":
+        after = np.ones(total)
+    elif name == "linear":
+        after = 1.0 - progress
+    elif train.get("lr_quadratic_warmup"):
+        climb, after = climb**2, _half_wave(progress)
+    elif lowest := train.get("cosine_min_lr_ratio"):  # down to it within a share of the steps, and constant from there
         end = int(total * (train.get("cosine_constant_lr_ratio") or 1.0))
-        return _warming(at, warmup, (1.0 - least) * _wave(_progress(np.minimum(at, end), warmup, end)) + least)
-    return _warming(at, warmup, _wave(_progress(at, warmup, total)))
+        after = (1.0 - lowest) * _half_wave((np.minimum(at, end) - warmup) / max(1, end - warmup)) + lowest
+    else:
+        after = _half_wave(progress)
+    return np.where(at < warmup, climb, after)
 
 
-_SHAPES = {"linear": _linear, "cosine": _cosine, "constant": _constant, "constant_with_warmup": _constant_with_warmup}
+def _half_wave(progress: np.ndarray) -> np.ndarray:
+    return 0.5 * (1.0 + np.cos(np.pi * progress))

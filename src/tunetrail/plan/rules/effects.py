@@ -1,8 +1,7 @@
-"""Composed values -> keys of a tool that have no effect, lose to another key, read what no record has, or send something
-elsewhere.
+"""Composed values -> keys that have no effect, lose to another key, read a file that is not recorded, or send data away.
 
-One function a rule; its name in capitals is the finding's code. What Axolotl refuses itself is not repeated here: it is
-asked (`acceptance`). Not covered: adapters' keys without an adapter (`stops`).
+One function a rule; its name in capitals is the finding's code. Not covered: what Axolotl itself refuses, which is asked
+(`acceptance`), and adapters' keys without an adapter (`stops`).
 """
 
 from collections.abc import Iterator
@@ -11,15 +10,13 @@ from typing import Any
 
 from tunetrail.config import contradictions
 from tunetrail.config.check import flatten
-from tunetrail.plan.rules.finding import ERROR, WARNING, Finding, overrides
-
-Values = dict[str, Any]
-Facts = dict[str, Any]
+from tunetrail.plan.facts import Facts
+from tunetrail.plan.rules.finding import Problem, Values, error, warning
 
 # Read by prompt_strategies/chat_template.py alone, as keys of the config and of a data set.
 _OF_CHATS = ("chat_template", "default_system_message", "roles_to_train", "train_on_eos", "train_on_eot", "eot_tokens")
 _OF_CHATS += ("field_messages", "message_property_mappings", "message_field_", "roles")
-# Keys by their beginning, the keys of which one must be set for them to have an effect, and what that is called.
+# Keys by their prefix, the keys of which one must be set for them to have an effect, and its name in the message.
 _NEED = (
     (("dpo_", "kto_", "rl_beta", "orpo_alpha", "simpo_gamma", "cpo_alpha", "trl"), ("rl",), "train.rl"),
     (("sample_packing_",), ("sample_packing", "eval_sample_packing"), "train.sample_packing"),
@@ -37,16 +34,24 @@ _NEED = (
     (("hub_",), ("hub_model_id",), "train.hub_model_id"),
     (("torch_compile_",), ("torch_compile",), "train.torch_compile"),
 )
-# Settings that send nothing anywhere, also where nobody has asked for it.
+# Settings that only keep data here, so they do no harm without the key that they need.
 _PRECAUTIONS = (("wandb_mode", "disabled"), ("wandb_mode", "offline"))
-# The key that holds, the one that does not, and whether their two values are at odds.
+# The key that Axolotl follows, the one that it ignores, and whether their values contradict each other.
 _PAIRS = (
-    ("saves_per_epoch", "save_strategy", lambda kept, lost: lost != "steps"),  # utils/config: it becomes save_steps
-    ("lora_target_linear", "lora_target_modules", lambda kept, lost: lost != "all-linear"),  # loaders/adapter.py: both
-    ("bf16", "fp16", lambda kept, lost: kept is True),  # utils/config: resolve_dtype
+    (
+        "saves_per_epoch",
+        "save_strategy",
+        lambda followed, ignored: ignored != "steps",
+    ),  # utils/config: it becomes save_steps
+    (
+        "lora_target_linear",
+        "lora_target_modules",
+        lambda followed, ignored: ignored != "all-linear",
+    ),  # loaders/adapter.py: both
+    ("bf16", "fp16", lambda followed, ignored: followed is True),  # utils/config: resolve_dtype
 )
 _WANDB, _HUB = "Weights & Biases (WANDB_BASE_URL, else wandb.ai)", "huggingface.co"
-# Keys of which one turns it on, what it sends, and where to.
+# Keys of which any turns the sending on, what is sent, and where to.
 _SENT = (
     (("use_wandb", "wandb_project"), "losses, the config and the machine's load", _WANDB),
     (("use_comet", "comet_project_name"), "losses, the config and the machine's load", "comet.com"),
@@ -69,123 +74,102 @@ def _set(config: dict[str, Any], key: str) -> bool:
     return config.get(key) not in (None, False, "", [], {})
 
 
-def keys_unused(values: Values, facts: Facts) -> Finding | None:
+@error
+def keys_unused(values: Values, facts: Facts) -> Problem | None:
     """Keys are set that have an effect only for chats, or beside another key, which is not set. Keys of packing where
     packing is off by its own key are a normal comparison."""
-    loose: dict[str, str] = {}
+    unused: dict[str, str] = {}
     for section, config in _sections(values):
-        rows = config.get("datasets") or []
-        if not config.get("rl") and not any("chat_template" in str(one.get("type")) for one in rows):
-            places = {section: config} | {f"{section}.datasets.{place}": one for place, one in enumerate(rows)}
-            for place, keys in places.items():
-                alone = [key for key in keys if key.startswith(_OF_CHATS) and _set(keys, key)]
-                loose |= {f"{place}.{key}": "a data set of chats" for key in alone}
-        for beginnings, needed, name in _NEED:
+        datasets = config.get("datasets") or []
+        if not config.get("rl") and not any("chat_template" in str(dataset.get("type")) for dataset in datasets):
+            mappings = {section: config}
+            mappings |= {f"{section}.datasets.{number}": dataset for number, dataset in enumerate(datasets)}
+            for name, mapping in mappings.items():
+                keys = [key for key in mapping if key.startswith(_OF_CHATS) and _set(mapping, key)]
+                unused |= {f"{name}.{key}": "a data set of chats" for key in keys}
+        for prefixes, needed, name in _NEED:
             unpacked = needed[0] == "sample_packing" and config.get("sample_packing") is False
             if not unpacked and not any(_set(config, key) for key in needed):
-                alone = [key for key in config if key.startswith(beginnings) and _set(config, key)]
-                alone = [key for key in alone if (key, config[key]) not in _PRECAUTIONS]
-                loose |= {f"{section}.{key}": name for key in alone}
-    if not loose:
+                keys = [key for key in config if key.startswith(prefixes) and _set(config, key)]
+                unused |= {f"{section}.{key}": name for key in keys if (key, config[key]) not in _PRECAUTIONS}
+    if not unused:
         return None
-    return Finding(
-        "KEYS_UNUSED",
-        ERROR,
-        "; ".join(f"{key} has no effect without {name}" for key, name in loose.items()),
-        "Axolotl accepts the keys, says nothing, and trains as if they were not there.",
-        overrides(values, dict.fromkeys(loose)),
-    )
+    what = "; ".join(f"{key} has no effect without {name}" for key, name in unused.items())
+    return what, "Axolotl accepts the keys and trains as if they were not set.", dict.fromkeys(unused)
 
 
-def no_checkpoint(values: Values, facts: Facts) -> Finding | None:
-    """`resume_from_checkpoint` names no checkpoint that the trainer has left."""
+@error
+def no_checkpoint(values: Values, facts: Facts) -> Problem | None:
+    """`resume_from_checkpoint` names a folder that is not a checkpoint of the trainer."""
     for section, config in _sections(values):
-        place = config.get("resume_from_checkpoint")
-        if place and not (Path(str(place)) / "trainer_state.json").is_file():
-            return Finding(
-                "NO_CHECKPOINT",
-                ERROR,
-                f"{section}.resume_from_checkpoint={place} is no folder of a checkpoint: it has no trainer_state.json",
-                "Training would stop as it begins, after the base model was made and evaluated.",
-                overrides(values, {f"{section}.resume_from_checkpoint": None}),
-            )
+        key, folder = f"{section}.resume_from_checkpoint", config.get("resume_from_checkpoint")
+        if folder and not (Path(str(folder)) / "trainer_state.json").is_file():
+            what = f"{key}={folder} is not a checkpoint: it has no trainer_state.json"
+            return what, "Training would fail at its start, after the base model was made and evaluated.", {key: None}
     return None
 
 
-def resumes(values: Values, facts: Facts) -> Finding | None:
-    """Training goes on from a checkpoint, which no stage depends on."""
+@warning
+def resumes(values: Values, facts: Facts) -> Problem | None:
+    """Training resumes from a checkpoint, which no stage depends on."""
     keys = ("resume_from_checkpoint", "auto_resume_from_checkpoints")
-    on = [f"{section}.{key}" for section, config in _sections(values) for key in keys if _set(config, key)]
-    if not on:
+    resuming = [f"{section}.{key}" for section, config in _sections(values) for key in keys if _set(config, key)]
+    if not resuming:
         return None
-    return Finding(
-        "RESUMES",
-        WARNING,
-        f"training goes on from a checkpoint: {', '.join(on)}",
-        "Nothing compares it with this run: one of other rows or keys is continued, and recorded as this run's.",
-        overrides(values, dict.fromkeys(on)),
-    )
+    what = f"training resumes from a checkpoint: {', '.join(resuming)}"
+    why = "Nothing compares the checkpoint with this run: it may be of other rows or keys, and is recorded as this run's."
+    return what, why, dict.fromkeys(resuming)
 
 
-def key_overridden(values: Values, facts: Facts) -> Finding | None:
-    """Two keys say different things, and Axolotl follows one of them without a word."""
-    lost = {}
+@warning
+def key_overridden(values: Values, facts: Facts) -> Problem | None:
+    """Two keys contradict each other, and Axolotl follows one of them without a message."""
+    ignored = {}
     for section, config in _sections(values):
-        for kept, other, differ in _PAIRS:
-            if _set(config, kept) and _set(config, other) and differ(config[kept], config[other]):
-                lost[f"{section}.{other}"] = f"{section}.{kept}={config[kept]} wins over {section}.{other}={config[other]}"
-    if not lost:
+        for key, other, differ in _PAIRS:
+            if _set(config, key) and _set(config, other) and differ(config[key], config[other]):
+                line = f"{section}.{key}={config[key]} wins over {section}.{other}={config[other]}"
+                ignored[f"{section}.{other}"] = line
+    if not ignored:
         return None
-    return Finding(
-        "KEY_OVERRIDDEN",
-        WARNING,
-        "; ".join(lost.values()),
-        "Axolotl follows the first and does not mention the second.",
-        overrides(values, dict.fromkeys(lost)),
-    )
+    return "; ".join(ignored.values()), "Axolotl follows the first and ignores the second.", dict.fromkeys(ignored)
 
 
-def sent_elsewhere(values: Values, facts: Facts) -> Finding | None:
+@warning
+def sent_elsewhere(values: Values, facts: Facts) -> Problem | None:
     """Training sends its figures, the model or the rows to a service."""
     sent, off = [], {}
     for section, config in _sections(values):
-        for keys, what, place in _SENT:
+        for keys, data, service in _SENT:
             on = [key for key in keys if _set(config, key)]
             if not on or (on[0] in ("use_wandb", "wandb_project") and config.get("wandb_mode") in ("offline", "disabled")):
                 continue
-            sent.append(f"{section}.{on[0]} sends {what} to {place}")
+            sent.append(f"{section}.{on[0]} sends {data} to {service}")
             off |= {f"{section}.{key}": None for key in on}
     if not sent:
         return None
-    return Finding(
-        "SENT_ELSEWHERE",
-        WARNING,
-        "; ".join(sent),
-        "It leaves this machine while training goes on, under whatever key is in the environment.",
-        overrides(values, off),
-    )
+    return "; ".join(sent), "It is sent during training, with whatever credentials the environment has.", off
 
 
-def file_unrecorded(values: Values, facts: Facts) -> Finding | None:
+@warning
+def file_unrecorded(values: Values, facts: Facts) -> Problem | None:
     """A key names a file or folder of this machine that no stage depends on, as `deepspeed=zero3.json`."""
-    known = {values["base"]["base_model"], values["base"]["path"], values["evaluate"]["path"]}
-    made = (*contradictions.OUTPUTS, "work")
+    recorded = {values["base"]["base_model"], values["base"]["path"], values["evaluate"]["path"]}
+    outputs = (*contradictions.OUTPUTS, "work")
     files = {}
     for section in ("train", "base", "evaluate", "accelerate"):
         for key, value in flatten(values[section], section).items():
             if not isinstance(value, str) or "\n" in value or not ("/" in value or Path(value).suffix):
                 continue
-            if value not in known and not any(map(Path(value).is_relative_to, made)) and Path(value).exists():
+            if value not in recorded and not any(map(Path(value).is_relative_to, outputs)) and Path(value).exists():
                 files[key] = value
     if not files:
         return None
-    return Finding(
-        "FILE_UNRECORDED",
-        WARNING,
+    return (
         "; ".join(f"{key}={value}" for key, value in files.items()),
-        "No stage depends on its content and no record has it: the run would change with it unnoticed. Where the tool takes "
-        "it, write the content under the key itself, as conf/hardware/zero3.yaml does.",
-        overrides(values, dict.fromkeys(files)),
+        "No stage depends on its content and it is not recorded: a change of it changes the run unnoticed. Where the tool "
+        "takes it, write the content under the key itself, as conf/hardware/zero3.yaml does.",
+        dict.fromkeys(files),
     )
 
 

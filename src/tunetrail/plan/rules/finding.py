@@ -1,37 +1,65 @@
-"""One thing that is wrong with a planned run, and the overrides that fix it, written as they are typed.
+"""One problem of a planned run, and the overrides that fix it, written as they are typed.
 
-Overrides go to the end of the command that was given, a group's option (`hardware=...`) in place of another of its group.
+Overrides are added at the end of the command; that of a group (`hardware=...`) replaces another of its group.
 Not covered: which fix is right, which each rule knows.
 """
 
+import functools
 import json
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-ERROR, WARNING = "ERROR", "WARNING"
+from tunetrail.plan.facts import Facts
 
-# Text that Hydra reads as it stands, and does not take for a number, a flag or nothing.
+ERROR, WARNING = "ERROR", "WARNING"
+Values = dict[str, Any]  # as params.yaml would hold them
+Settings = dict[str, Any]  # dotted keys -> values
+
+# Text that Hydra reads as it is, and not as a number, a flag or null.
 _PLAIN = re.compile(r"\$\{[\w.]+\}|(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` names the numbers, `why` says the consequence in one sentence, `fix` is a line to paste."""
+    """`what` has the numbers, `why` says the consequence in one sentence, `fix` is a line to paste."""
 
     code: str
-    level: str  # ERROR: the run is refused; WARNING: it is said
+    level: str  # ERROR: the run is refused; WARNING: it may start
     what: str
     why: str
     fix: str
 
 
-def overrides(values: dict[str, Any], settings: dict[str, Any]) -> str:
+Problem = tuple[str, str, Settings | str]  # what, why, and settings, or text where a person must decide
+Rule = Callable[[Values, Facts], Finding | None]
+
+
+def _rule(level: str, problem: Callable[[Values, Facts], Problem | None]) -> Rule:
+    """The rule whose finding has the function's name as its code."""
+
+    @functools.wraps(problem)
+    def rule(values: Values, facts: Facts) -> Finding | None:
+        outcome = problem(values, facts)
+        if outcome is None:
+            return None
+        what, why, fix = outcome
+        return Finding(problem.__name__.upper(), level, what, why, fix if isinstance(fix, str) else overrides(values, fix))
+
+    return rule
+
+
+error = functools.partial(_rule, ERROR)
+warning = functools.partial(_rule, WARNING)
+
+
+def overrides(values: Values, settings: Settings) -> str:
     """Hydra's overrides that set these dotted keys, quoted for a shell; with a plus where `values` lack the key.
 
-    A key without a dot is a group's (`method`), and its value an option, or a list of them, which may have a key that
-    `values` lack: beside one, two pluses set the key whether it is there or not.
+    A key without a dot is a group's (`method`), and its value an option, or a list of them. An option may bring a key that
+    `values` lack, so beside it two pluses set the key whether it is there or not.
     """
     words, plus_of_new = [], "++" if any("." not in key for key in settings) else "+"
     for key, value in settings.items():

@@ -1,4 +1,4 @@
-"""Composed values, a plan's facts and the environment -> what is wrong with the run, and what of it refuses the run.
+"""Composed values, a plan's facts and the environment -> all findings of the run, and those that refuse it.
 
 Not covered: the rules themselves (`stops`, `invalid`, `effects`, `unusual`, `risks`).
 """
@@ -11,42 +11,43 @@ from typing import Any
 
 from tunetrail import UserError
 from tunetrail.config import check, synonyms
+from tunetrail.plan.facts import Facts
 from tunetrail.plan.rules import effects, invalid, risks, stops, unusual
-from tunetrail.plan.rules.finding import ERROR, WARNING, Finding, at, overrides
+from tunetrail.plan.rules.finding import ERROR, WARNING, Finding, Values, at, overrides
 
 _ERRORS = (*stops.RULES, *invalid.RULES, *effects.ERRORS)
 RULES = (*_ERRORS, *unusual.RULES, *risks.RULES, *effects.WARNINGS)
 UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE = "UNKNOWN_KEY", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"
-NEVER_ALLOWED = (UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE)  # the tool that owns it would stop
+NEVER_ALLOWED = (UNKNOWN_KEY, AXOLOTL_REFUSES, CHECKERS_REFUSE)  # the tool that reads the key would fail
 ALLOWABLE = tuple(rule.__name__.upper() for rule in _ERRORS)
 CODES = (*NEVER_ALLOWED, *(rule.__name__.upper() for rule in (*RULES, risks.telemetry_on)))
 
 
-def judge(values: dict[str, Any], facts: dict[str, Any], environ: Mapping[str, str]) -> list[Finding]:
-    """What is wrong with the run of `values` (what params.yaml would hold), by its facts (`facts.make`): errors first."""
-    found = [rule(values, facts) for rule in RULES] + [risks.telemetry_on(environ)]
-    return [one for one in found if one]
+def judge(values: Values, facts: Facts, environ: Mapping[str, str]) -> list[Finding]:
+    """The findings of the rules about the run of `values` (what params.yaml would hold), errors first."""
+    findings = [rule(values, facts) for rule in RULES] + [risks.telemetry_on(environ)]
+    return [finding for finding in findings if finding]
 
 
-def unknown_keys(refused: check.Refused, values: dict[str, Any], words: list[str]) -> list[Finding]:
-    """A finding for each key that nobody reads, of what `config.check` has against the `values` that the words compose, or
-    Hydra, which then composed none. The value of a key goes to the one that means the same; what is only spelled like it is
-    for a person to decide.
+def unknown_keys(refused: check.Refused, values: Values, words: list[str]) -> list[Finding]:
+    """A finding for each unknown key that `config.check` has found, or Hydra, which then composed no values.
+
+    `values` and `words` are the composed values and the overrides. The fix gives the value of a key to the key of the same
+    meaning; where a key is only spelled similarly, a person must decide.
 
     Raises:
-        Refused: `refused` itself, where it is about something else, too.
+        Refused: `refused` itself, if it also has other faults.
     """
     if not all(fault.unknown for fault in refused.faults):
         raise refused
-    why = "The tool would ignore the key without a word. plan.allow does not apply."
-    meant = [one.instead for one in refused.faults] + [word.partition("=")[0].lstrip("+") for word in words]
-    fixes = [_in_its_place(one, values or refused.values, words, meant.count(one.instead)) for one in refused.faults]
-    return [Finding(UNKNOWN_KEY, ERROR, one.message, why, fix) for one, fix in zip(refused.faults, fixes, strict=True)]
+    why = "The tool would ignore the key without a message. plan.allow does not apply."
+    targets = [fault.instead for fault in refused.faults] + [word.partition("=")[0].lstrip("+") for word in words]
+    fixes = [_renamed(fault, values or refused.values, words, targets.count(fault.instead)) for fault in refused.faults]
+    return [Finding(UNKNOWN_KEY, ERROR, fault.message, why, fix) for fault, fix in zip(refused.faults, fixes, strict=True)]
 
 
-def _in_its_place(fault: check.Fault, values: dict[str, Any], words: list[str], claims: int) -> str:
-    """The overrides that give a key's value to the one that means the same, which `claims` keys set; or what a person must
-    do."""
+def _renamed(fault: check.Fault, values: Values, words: list[str], claims: int) -> str:
+    """The overrides that give a key's value to the key of the same meaning, which `claims` keys set, or advice."""
     if not fault.instead:
         return f"correct {fault.key}, or leave it out"
     if claims > 1:
@@ -60,29 +61,29 @@ def _in_its_place(fault: check.Fault, values: dict[str, Any], words: list[str], 
     return f"~{fault.key} {overrides(values, {fault.instead: synonyms.value(fault.instead, value)})}"
 
 
-def tools_refuse(values: dict[str, Any], axolotl: dict[str, Any], checkers: str, here: bool) -> list[Finding]:
-    """What the tools themselves have against the run: `acceptance.ask`'s answer and `instructions.ask`'s.
+def tools_refuse(values: Values, axolotl: dict[str, Any], checkers: str, here: bool) -> list[Finding]:
+    """The refusals of the tools: the answers of `acceptance.ask` and `instructions.ask`.
 
-    A package that is missing where the run is only planned (`here` is false) is said and does not refuse.
+    A package that is missing does not refuse a plan for another machine (`here` is false).
     """
     why = "Axolotl refuses its config when training starts, after the base was evaluated. plan.allow does not apply."
-    found = []
+    findings = []
     for section, refusal in axolotl.items():
         key = refusal["key"] and f"{section}.{refusal['key']}"
         shown = textwrap.shorten(f"{key}={at(values, key)}", 80) if key else section
         fix = overrides(values, {key: None}) if key else "another value for what it names"
         level = WARNING if refusal["package"] and not here else ERROR
-        found.append(Finding(AXOLOTL_REFUSES, level, f"{shown}: {refusal['message']}", why, fix))
+        findings.append(Finding(AXOLOTL_REFUSES, level, f"{shown}: {refusal['message']}", why, fix))
     if checkers:
         why = (
             "The evaluation would fail after every prompt was answered, or score something else. plan.allow does not apply."
         )
-        found.append(Finding(CHECKERS_REFUSE, ERROR, checkers, why, "other rows, or evaluate.path=FILE"))
-    return found
+        findings.append(Finding(CHECKERS_REFUSE, ERROR, checkers, why, "other rows, or evaluate.path=FILE"))
+    return findings
 
 
 def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
-    """The errors that `plan.allow` does not let pass. What a tool refuses is never let pass.
+    """The errors that `plan.allow` does not allow. What a tool refuses is never allowed.
 
     Raises:
         UserError: `allow` has a code that does not exist; the message has the nearest one.
@@ -90,6 +91,7 @@ def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
     for code in allow:
         if code not in CODES:
             near = difflib.get_close_matches(str(code).upper(), CODES, n=1)
-            fix = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(ALLOWABLE)}."
-            raise UserError(f"plan.allow: {code}: no such code. {fix}")
-    return [one for one in findings if one.level == ERROR and (one.code not in allow or one.code in NEVER_ALLOWED)]
+            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(ALLOWABLE)}."
+            raise UserError(f"plan.allow: {code}: no such code. {hint}")
+    errors = [finding for finding in findings if finding.level == ERROR]
+    return [error for error in errors if error.code not in allow or error.code in NEVER_ALLOWED]

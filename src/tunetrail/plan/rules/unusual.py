@@ -1,27 +1,25 @@
-"""Composed values and a plan's facts -> what is said of a run whose figures are out of proportion to each other.
+"""Composed values and a plan's facts -> warnings of a run whose figures are out of proportion to each other.
 
-One function a rule; its name in capitals is the finding's code. Not covered: what refuses a run (`stops`, `invalid`),
-and what it keeps, gives away or risks (`risks`).
+One function a rule; its name in capitals is the finding's code. Not covered: errors (`stops`, `invalid`), and risks for
+the disk, the record, licences and privacy (`risks`).
 """
 
 import math
 from typing import Any
 
+from tunetrail.plan.facts import Facts
 from tunetrail.plan.rules import fit
-from tunetrail.plan.rules.finding import WARNING, Finding, overrides, short
-
-Values = dict[str, Any]
-Facts = dict[str, Any]
+from tunetrail.plan.rules.finding import Problem, Values, short, warning
 
 COSTLY = 0.25  # share of training's FLOP
 FEW = 50  # steps; Stanford Alpaca took 1,220
 RECIPE, FAR = 128, 8  # examples a step (Stanford Alpaca; Tülu 3 too), and how many times more or fewer is far
-TINY = 1e8  # parameters; below, the recipes for language models say nothing
+TINY = 1e8  # parameters; the recipes for language models do not apply below
 CUT = 0.05  # share of the rows
-# Learning rates: from so many parameters on, with an adapter or not, the lowest and the highest that are not far from what
-# is usual, and one to take. Tülu 3 took 2e-6 for 70 G parameters and 5e-6 for 8 G (open-instruct, docs/tulu3.md), Stanford
-# Alpaca 2e-5 for 7 G; SmolLM2 3e-4 for 1.7 G and 1e-3 for 135 M (alignment-handbook, recipes/smollm2); QLoRA 2e-4 for 7 and
-# 13 G, 1e-4 above (arXiv:2305.14314); llama2.c 5e-4 for 15 M from nothing, the demo 3e-3 for 0.8 M.
+# Learning rates: least number of parameters, adapter or not, the lowest and the highest usual rate, and the one to suggest.
+# Tülu 3 took 2e-6 for 70 G parameters and 5e-6 for 8 G (open-instruct, docs/tulu3.md); Stanford Alpaca 2e-5 for 7 G; SmolLM2
+# 3e-4 for 1.7 G and 1e-3 for 135 M (alignment-handbook, recipes/smollm2); QLoRA 2e-4 for 7 and 13 G, 1e-4 above
+# (arXiv:2305.14314); llama2.c 5e-4 for 15 M from random weights; the demo takes 3e-3 for 0.8 M.
 USUAL = (
     (3e9, False, 1e-6, 1e-4, 2e-5),
     (TINY, False, 5e-6, 5e-3, 1e-4),
@@ -31,69 +29,58 @@ USUAL = (
 )
 
 
-def not_validated(values: Values, facts: Facts) -> Finding | None:
-    """There are validation rows, and they do not fill one batch on each GPU: Axolotl leaves out what does not."""
-    data, train, count = facts["data"], values["train"], facts["device"]["count"]
-    if not facts["validation"]["times"] or facts["validation"]["batches"] or not data["validation"]:
+@warning
+def not_validated(values: Values, facts: Facts) -> Problem | None:
+    """The validation rows do not fill one batch on each GPU, and Axolotl drops part batches."""
+    data, train, count = facts.data, values["train"], facts.device.count
+    if not facts.validation.times or facts.validation.batches or not data.validation:
         return None
     rows = (train.get("eval_batch_size") or train["micro_batch_size"]) * count
     batch, fix = f"{rows:,} rows", {"prepare.validation_rows": rows}
     if train.get("sample_packing") and train.get("eval_sample_packing") is not False:
         tokens = train["micro_batch_size"] * train["sequence_len"] * count
-        rows = math.ceil(1.2 * tokens / max(data["mean"], 1))
+        rows = math.ceil(1.2 * tokens / max(data.mean, 1))
         batch = f"{tokens:,} tokens"
-        fix = {"train.eval_sample_packing": False} if rows > data["raw"] / 5 else {"prepare.validation_rows": rows}
-    return Finding(
-        "NOT_VALIDATED",
-        WARNING,
-        f"{data['validation']:,} validation rows do not fill one batch of {batch}: there is no validation loss",
-        "Nothing would show where the model begins to learn the rows by heart.",
-        overrides(values, fix),
-    )
+        fix = {"train.eval_sample_packing": False} if rows > data.raw / 5 else {"prepare.validation_rows": rows}
+    what = f"{data.validation:,} validation rows do not fill one batch of {batch}: there is no validation loss"
+    return what, "Nothing would show when the model starts to memorise the rows.", fix
 
 
-def more_held_out(values: Values, facts: Facts) -> Finding | None:
+@warning
+def more_held_out(values: Values, facts: Facts) -> Problem | None:
     """More rows are held out to validate with than there are to train on."""
-    data = facts["data"]
-    if data["validation"] <= data["train"]:
+    data = facts.data
+    if data.validation <= data.train:
         return None
-    return Finding(
-        "MORE_HELD_OUT",
-        WARNING,
-        f"{data['validation']:,} rows are held out to validate with, and {data['train']:,} are left to train on",
-        "A loss is known well enough from few rows, and the model learns from the others alone.",
-        overrides(values, fit.HELD_OUT),
-    )
+    what = f"{data.validation:,} rows are held out to validate with, and {data.train:,} are left to train on"
+    return what, "A few rows measure a loss well enough, and the model learns only from the others.", fit.HELD_OUT
 
 
-def evaluation_costly(values: Values, facts: Facts) -> Finding | None:
-    """Validation computes more than a quarter (`COSTLY`) of what training does, what that computes twice included."""
-    validation, training = facts["flops"]["validation"], facts["flops"]["training"] + facts["flops"]["recomputed"]
+@warning
+def evaluation_costly(values: Values, facts: Facts) -> Problem | None:
+    """Validation computes more than a quarter (`COSTLY`) of what training does, with what is computed twice."""
+    validation, training = facts.flops.validation, facts.flops.training + facts.flops.recomputed
     if validation <= COSTLY * training or not training:
         return None
-    train, why, batches = values["train"], "A loss is known well enough from fewer rows.", facts["validation"]["batches"]
+    train, why, batches = values["train"], "Fewer rows measure a loss well enough.", facts.validation.batches
     affordable = int(batches * COSTLY * training / validation)
     if train.get("sample_packing") and train.get("eval_sample_packing") is False:
-        fix, why = {"train.eval_sample_packing": True}, "Each row is padded to a whole sequence, where training packs them."
-    elif affordable:  # whole batches, since part ones are left out
-        fix = {"prepare.validation_rows": int(facts["data"]["validation"] * (affordable + 0.5) / batches)}
+        fix, why = {"train.eval_sample_packing": True}, "Each row is padded to a whole sequence; training packs them."
+    elif affordable:  # whole batches, since part batches are dropped
+        fix = {"prepare.validation_rows": int(facts.data.validation * (affordable + 0.5) / batches)}
     else:
-        why = "Even one batch at each evaluation is too much for a run as short as this."
+        why = "Even one batch in each evaluation is too much for such a short run."
         fix = {"train.evals_per_epoch": None, "train.eval_steps": None, "train.eval_strategy": "no"}
         fix = {key: value for key, value in fix.items() if value or train.get(key.removeprefix("train."))}
-    return Finding(
-        "EVALUATION_COSTLY",
-        WARNING,
-        f"validation computes {short(validation)} FLOP, {validation / training:.0%} of training's {short(training)}",
-        why,
-        overrides(values, fix),
-    )
+    what = f"validation computes {short(validation)} FLOP, {validation / training:.0%} of training's {short(training)}"
+    return what, why, fix
 
 
-def few_steps(values: Values, facts: Facts) -> Finding | None:
+@warning
+def few_steps(values: Values, facts: Facts) -> Problem | None:
     """Fewer than 50 optimiser steps (`FEW`)."""
-    steps, train = facts["steps"], values["train"]
-    total, rows, blocks = steps["total"], steps["rows_per_step"], steps["blocks_per_step"]
+    steps, train = facts.steps, values["train"]
+    total, rows, blocks = steps.total, steps.rows_per_step, steps.blocks_per_step
     if not total or total >= FEW:
         return None
     smaller = int(blocks * total / FEW)
@@ -105,84 +92,75 @@ def few_steps(values: Values, facts: Facts) -> Finding | None:
         fix = fit.batch(train, smaller)
     else:
         fix = {"train.num_epochs": math.ceil((train.get("num_epochs") or 1) * FEW / total)}
-    return Finding(
-        "FEW_STEPS",
-        WARNING,
-        f"the run has {total:,} optimiser steps, of {rows:,.0f} rows each",
-        "Adam moves a weight by about the learning rate a step, however many rows it has: few steps teach little.",
-        overrides(values, fix),
-    )
+    what = f"the run has {total:,} optimiser steps, of {rows:,.0f} rows each"
+    why = "Adam moves a weight by about the learning rate in each step, whatever its number of rows: few steps teach little."
+    return what, why, fix
 
 
-def batch_far(values: Values, facts: Facts) -> Finding | None:
+@warning
+def batch_far(values: Values, facts: Facts) -> Problem | None:
     """A step takes over 8 times (`FAR`) the recipe's 128 examples (`RECIPE`), or under an eighth; not for tiny models."""
-    rows = facts["steps"]["rows_per_step"]
+    rows = facts.steps.rows_per_step
     if not _far(facts):
         return None
-    return Finding(
-        "BATCH_FAR",
-        WARNING,
-        f"a step takes {rows:,.0f} rows, {rows / RECIPE:.2g} times the {RECIPE} of Stanford Alpaca's recipe",
-        "A recipe's learning rate goes with its batch, and packed sequences hold many rows each.",
-        overrides(values, _nearer(values["train"], facts)),
-    )
+    what = f"a step takes {rows:,.0f} rows, {rows / RECIPE:.2g} times the {RECIPE} of Stanford Alpaca's recipe"
+    why = "A recipe's learning rate fits its batch size, and each packed sequence has many rows."
+    return what, why, _nearer(values["train"], facts)
 
 
 def _far(facts: Facts) -> bool:
-    steps = facts["steps"]
-    near = RECIPE / FAR <= steps["rows_per_step"] <= RECIPE * FAR
-    return bool(steps["total"]) and facts["model"]["parameters"] >= TINY and not near
+    steps = facts.steps
+    near = RECIPE / FAR <= steps.rows_per_step <= RECIPE * FAR
+    return bool(steps.total) and facts.model.parameters >= TINY and not near
 
 
 def _nearer(train: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    """Settings for a step of about the recipe's rows; of too few a step the least that is not far, where more would
-    leave few steps."""
-    steps, epochs = facts["steps"], train.get("num_epochs") or 1
-    rows = steps["rows_per_step"]
-    target = RECIPE if steps["total"] * rows / RECIPE >= FEW or rows > RECIPE else RECIPE / FAR
-    wanted = steps["blocks_per_step"] * target / rows
+    """Settings for a step of about the recipe's rows; of too few, the least that is not far, where more would leave few
+    steps."""
+    steps, epochs = facts.steps, train.get("num_epochs") or 1
+    rows = steps.rows_per_step
+    target = RECIPE if steps.total * rows / RECIPE >= FEW or rows > RECIPE else RECIPE / FAR
+    wanted = steps.blocks_per_step * target / rows
     micro = train["micro_batch_size"]
     settings = fit.batch(train, math.ceil(wanted) if rows > RECIPE else math.ceil(wanted / micro) * micro)
     if wanted * FAR < 1:  # one sequence at a time is still too many rows
-        length = fit.rounded(max(facts["data"]["longest"], int(train["sequence_len"] * wanted)))
-        settings["train.sequence_len"] = min(length, facts["model"]["max_position_embeddings"])
-    if rows > RECIPE and steps["total"] * rows / target < FEW:
-        settings["train.num_epochs"] = math.ceil(epochs * FEW * target / (steps["total"] * rows))
+        length = fit.rounded(max(facts.data.longest, int(train["sequence_len"] * wanted)))
+        settings["train.sequence_len"] = min(length, facts.model.max_position_embeddings)
+    if rows > RECIPE and steps.total * rows / target < FEW:
+        settings["train.num_epochs"] = math.ceil(epochs * FEW * target / (steps.total * rows))
     return settings
 
 
-def rows_cut(values: Values, facts: Facts) -> Finding | None:
+@warning
+def rows_cut(values: Values, facts: Facts) -> Problem | None:
     """More than 5 % (`CUT`) of the rows to train on are dropped or cut."""
-    data = facts["data"]
-    lost, length = data["dropped"] + data["cut"], values["train"]["sequence_len"]
-    if lost <= CUT * data["train"]:
+    data = facts.data
+    lost, length = data.dropped + data.cut, values["train"]["sequence_len"]
+    if lost <= CUT * data.train:
         return None
-    whole = data["p95"] <= facts["model"]["max_position_embeddings"]
+    whole = data.p95 <= facts.model.max_position_embeddings
     fix = fit.whole_rows(values, facts) if whole else fit.OTHER_ROWS
-    return Finding(
-        "ROWS_CUT",
-        WARNING,
-        f"{lost / data['train']:.1%} of {data['train']:,} rows are not trained on whole, {data['dropped']:,} dropped and "
-        f"{data['cut']:,} cut: the longest has {data['longest']:,} tokens, a sequence {length:,}",
-        "Long answers are the ones that go, and a cut one teaches to stop nowhere, since EOS goes with its end.",
-        overrides(values, fix),
+    return (
+        f"{lost / data.train:.1%} of {data.train:,} rows are not trained on whole, {data.dropped:,} dropped and "
+        f"{data.cut:,} cut: the longest has {data.longest:,} tokens, a sequence {length:,}",
+        "It is the long answers that are lost, and a cut one has no EOS, so it does not teach where to stop.",
+        fix,
     )
 
 
-def learning_rate_far(values: Values, facts: Facts) -> Finding | None:
-    """The rate is far outside of what is usual for the method and the model's size (`USUAL`)."""
-    rate, adapter, size = facts["schedule"]["asked"], bool(values["train"].get("adapter")), facts["model"]["parameters"]
+@warning
+def learning_rate_far(values: Values, facts: Facts) -> Problem | None:
+    """The rate is far outside the usual range of the method and the model's size (`USUAL`)."""
+    rate, adapter, size = facts.schedule.asked, bool(values["train"].get("adapter")), facts.model.parameters
     low, high, take = next(row[2:] for row in USUAL if size >= row[0] and adapter == row[1])
     if rate is None or low <= rate <= high:
         return None
-    return Finding(
-        "LEARNING_RATE_FAR",
-        WARNING,
+    return (
         f"train.learning_rate={short(rate)}; for {'an adapter of' if adapter else 'all weights of'} a model of {size:,} "
         f"parameters {short(low)} to {short(high)} is usual",
-        "Too low a rate leaves the base model as it is, too high a one takes away what it knew."
+        "Too low a rate leaves the base model as it is, too high a rate destroys what it has learned."
         + (" An adapter takes about ten times the rate of full fine-tuning." if size >= TINY else ""),
-        overrides(values, {"train.learning_rate": take}),
+        {"train.learning_rate": take},
     )
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from tunetrail import UserError
 from tunetrail.data import template
-from tunetrail.plan.estimate import tokenizer
-from tunetrail.training import tiny
+from tunetrail.training import tiny, tokenizer
 
 TEXTS = ["Name 3 rivers in 1999.\n", "### Response:\nYes — ünïcode <|end_of_text|> <|extra|> [X] </s>", " two  spaces\t漢字"]
 

@@ -1,25 +1,25 @@
 """What runs took, for the next plan."""
 
-import dataclasses
 import json
 
 import pytest
 
-from tests.planned import LLAMA_3_8B
-from tunetrail.plan.estimate import measured
+from tests.planned import changed, facts
+from tunetrail.plan import measured
 from tunetrail.plan.estimate.memory import LIGER
 
-FACTS = {
-    "device": {"name": "cpu", "count": 1},
-    "model": {"parameters": 800_000, "shape": dataclasses.asdict(LLAMA_3_8B)},
-    "steps": {"batches": 20, "total": 10},
-    "flops": {"training": 9e12, "validation": 1e12, "recomputed": 0.0},
-    "time": {"aside_s": 0.0, "kind": ["cpu", 1, 32, None, False, False]},
-    "evaluation": {"expected_s": 50.0},
-}
+KIND = ["cpu", 1, 32, None, False, False]
+FACTS = changed(
+    facts({"name": "demo", "contract": {"license": None}, "train": {"micro_batch_size": 1, "learning_rate": 1e-3}}),
+    device={"name": "cpu", "count": 1},
+    model={"parameters": 800_000},
+    steps={"batches": 20, "total": 10},
+    flops={"training": 9e12, "validation": 1e12, "recomputed": 0.0},
+    time={"aside_s": 0.0, "kind": KIND},
+    evaluation={"expected_s": 50.0},
+)
 HISTORY = [{"step": step, "time": 1000.0 + 10 * step} for step in range(1, 11)]
 SECONDS = {"time/train_s": 130.0, "time/evaluate_base_s": 20.0, "time/evaluate_tuned_s": 30.0}
-KIND = FACTS["time"]["kind"]
 
 
 def test_a_run_leaves_the_speed_of_its_loop_and_what_came_before_it(tmp_path):
@@ -42,7 +42,7 @@ def test_a_run_whose_training_came_from_the_cache_leaves_nothing(tmp_path):
 
 
 def test_a_run_that_was_planned_to_have_no_step_leaves_nothing(tmp_path):
-    measured.add(tmp_path, FACTS | {"steps": {"batches": 0, "total": 0}}, SECONDS, HISTORY)
+    measured.add(tmp_path, changed(FACTS, steps={"batches": 0, "total": 0}), SECONDS, HISTORY)
     assert measured.nearest(tmp_path, KIND, 10**6) is None
 
 
@@ -55,13 +55,14 @@ def test_a_run_that_was_planned_to_have_no_step_leaves_nothing(tmp_path):
     ],
 )
 def test_a_kind_is_what_a_speed_depends_on(device, train, expected):
-    assert measured.kind({"device": {"name": device, "count": 1}}, train) == expected
+    assert measured.kind(device, 1, train) == expected
 
 
 def test_of_several_runs_the_nearest_model_counts_and_of_equals_the_last(tmp_path):
     for parameters, seconds in ((800_000, 130.0), (10**9, 230.0), (800_000, 140.0)):
-        facts = FACTS | {"model": FACTS["model"] | {"parameters": parameters}}
-        measured.add(tmp_path, facts, SECONDS | {"time/train_s": seconds}, HISTORY)
+        measured.add(
+            tmp_path, changed(FACTS, model={"parameters": parameters}), SECONDS | {"time/train_s": seconds}, HISTORY
+        )
     assert measured.nearest(tmp_path, KIND, 10**6)["start_s"] == 40.0
     assert measured.nearest(tmp_path, KIND, 8 * 10**8)["start_s"] == 130.0
 
@@ -74,6 +75,6 @@ def test_a_run_of_another_kind_says_nothing_of_this_one(tmp_path):
 
 def test_a_line_that_a_killed_run_left_half_written_is_passed_over(tmp_path):
     measured.add(tmp_path, FACTS, SECONDS, HISTORY)
-    with (tmp_path / measured.PLACE).open("a") as file:
+    with (tmp_path / measured.FILE).open("a") as file:
         file.write(json.dumps({"kind": KIND})[:-4] + "\n")
     assert measured.nearest(tmp_path, KIND, 10**6)["evaluation"] == 0.5

@@ -1,8 +1,8 @@
 """A folder's tokenizer.json and tokenizer_config.json -> token ids as Axolotl's tokenizer gives them, without transformers.
 
-What transformers does when it loads them (its import takes seconds), and then Axolotl (axolotl/loaders/tokenizer.py).
-Not covered: a tokenizer without a tokenizer.json, `added_tokens_overrides`, and classes of transformers that take vocabulary
-and merges alone from a tokenizer.json and split text by rules of their own, where those are not the file's.
+Does what transformers does when it loads them, whose import takes seconds, and then Axolotl (axolotl/loaders/tokenizer.py).
+Not covered: a tokenizer without a tokenizer.json, `added_tokens_overrides`, and classes of transformers that read only the
+vocabulary and merges of a tokenizer.json and split text by other rules than the file's.
 """
 
 import json
@@ -20,20 +20,20 @@ _FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 class Tokenizer:
-    """What `template` asks of a tokenizer. Ids of special tokens are None where there is no such token.
+    """The part of a tokenizer that `template` uses. Ids of special tokens are None where there is no such token.
 
     `config` is a tokenizer_config.json; `train` an Axolotl config, whose `special_tokens` and `tokens` are added to those of
     `backend`. `vocab_size` counts added tokens as well.
     """
 
     def __init__(self, backend: "tokenizers.Tokenizer", config: dict[str, Any], train: dict[str, Any]):
-        known = config.get("added_tokens_decoder") or {}
+        added = config.get("added_tokens_decoder") or {}
         extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
         special = train.get("special_tokens") or {}
-        saved, asked = _named(config), _named(special)
+        saved, own = _named(config), _named(special)
         # A token that is there already keeps its id and its flags.
-        backend.add_tokens([_added(known[place]) for place in sorted(known, key=int)])
-        for tokens in (saved.values(), extra.values() if isinstance(extra, dict) else extra, asked.values()):
+        backend.add_tokens([_added(added[number]) for number in sorted(added, key=int)])
+        for tokens in (saved.values(), extra.values() if isinstance(extra, dict) else extra, own.values()):
             backend.add_special_tokens(list(map(_added, tokens)))
         backend.add_tokens(list(map(_added, train.get("tokens") or [])))
         backend.add_special_tokens(list(map(_added, special.get("additional_special_tokens") or [])))
@@ -41,7 +41,7 @@ class Tokenizer:
         backend.no_padding()
         self._backend = backend
         self.vocab_size = backend.get_vocab_size()
-        ids = {name: backend.token_to_id(_added(token).content) for name, token in (saved | asked).items()}
+        ids = {name: backend.token_to_id(_added(token).content) for name, token in (saved | own).items()}
         self.bos_token_id, self.eos_token_id = ids.get("bos_token"), ids.get("eos_token")
         self.pad_token_id = ids.get("pad_token", self.eos_token_id)
 
@@ -57,19 +57,19 @@ class Tokenizer:
 def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, root: Path) -> Tokenizer | None:
     """The tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None where it is in neither.
 
-    That of a model which `base` makes is trained on `texts`.
+    The tokenizer of a model which `base` makes is trained on `texts`.
 
     Raises:
-        UserError: its files are not what they should be.
+        UserError: one of its files is invalid.
     """
-    place = name(train)
-    if base["make"] and place == base["base_model"]:
+    source = name(train)
+    if base["make"] and source == base["base_model"]:
         if texts is None:
             return None
         return Tokenizer(tiny.train_tokenizer(texts, base["make"]["vocab_size"]), tiny.SPECIAL_TOKENS, train)
-    folder: Path | None = root / place
-    if not checkpoint.is_path(place) and not folder.is_dir():
-        file = hub.cached(place, _FILES[0], base["revision_of_model"])
+    folder: Path | None = root / source
+    if not checkpoint.is_path(source) and not folder.is_dir():
+        file = hub.cached(source, _FILES[0], base["revision_of_model"])
         folder = file and file.parent
     return read(folder, train) if folder and all((folder / file).is_file() for file in _FILES) else None
 
@@ -83,22 +83,22 @@ def read(folder: Path, train: dict[str, Any]) -> Tokenizer:
     """The tokenizer that is saved in `folder`.
 
     Raises:
-        UserError: one of its files is not what it should be.
+        UserError: one of its files is invalid.
     """
     import tokenizers
 
-    file, beside, older = (folder / file for file in (*_FILES, "special_tokens_map.json"))
+    file, settings, older = (folder / file for file in (*_FILES, "special_tokens_map.json"))
     try:
-        backend, config = tokenizers.Tokenizer.from_file(str(file)), json.loads(beside.read_text(encoding="utf-8"))
+        backend, config = tokenizers.Tokenizer.from_file(str(file)), json.loads(settings.read_text(encoding="utf-8"))
         if "added_tokens_decoder" not in config and older.is_file():
             config |= json.loads(older.read_text(encoding="utf-8"))
-    except Exception as error:  # `tokenizers` raises no class of its own
+    except Exception as error:  # `tokenizers` has no exception class of its own
         raise UserError(f"{file}, or a file beside it, is no tokenizer's ({error}). Save or fetch it anew.") from None
     return Tokenizer(backend, config, train)
 
 
 def _named(config: dict[str, Any]) -> dict[str, str | dict[str, Any]]:
-    """bos_token and the like, a text or a token with its flags; not add_bos_token, which is a flag."""
+    """bos_token and other tokens, each a text or a mapping with flags; not add_bos_token, which is a flag."""
     return {key: value for key, value in config.items() if key.endswith("_token") and isinstance(value, str | dict)}
 
 
