@@ -22,7 +22,7 @@ from tunetrail.config import check
 from tunetrail.config.params import write as write_params
 from tunetrail.data import records
 from tunetrail.evaluation import results
-from tunetrail.plan.estimate import measured
+from tunetrail.plan import measured
 from tunetrail.training import checkpoint, history
 
 pytestmark = pytest.mark.end_to_end
@@ -116,7 +116,7 @@ def test_what_was_planned_is_what_was_trained(request, name):
         assert planned["data"]["tokens"] == card["tokens"]["total"]
         assert planned["data"]["supervised"] == card["tokens"]["supervised"]
     assert planned["data"]["dropped"] == card["tokens"]["over"]
-    assert (folder / measured.PLACE).is_file()
+    assert (folder / measured.FILE).is_file()
 
 
 def test_lm_eval_says_of_each_answer_how_long_it_is_and_whether_it_ended(demo):

@@ -37,10 +37,10 @@ def test_the_published_recipe_is_refused_for_its_warm_up_with_its_steps_and_its_
 def test_the_recipe_put_right_passes(plan):
     done = plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8", "--json")
     assert done.returncode == 0, done.stdout
-    found = json.loads(done.stdout)
-    assert [one["code"] for one in found["findings"] if one["level"] == "ERROR"] == []
-    assert found["schedule"]["peak"] == pytest.approx(2e-5)
-    assert found["data"]["source"] == "recorded"
+    printed = json.loads(done.stdout)
+    assert [finding["code"] for finding in printed["findings"] if finding["level"] == "ERROR"] == []
+    assert printed["schedule"]["peak"] == pytest.approx(2e-5)
+    assert printed["data"]["source"] == "recorded"
 
 
 def test_the_recipe_put_right_is_refused_where_its_memory_is_too_much(plan):

@@ -61,8 +61,8 @@ def test_what_axolotl_refuses_is_in_its_own_words_with_the_key_without_which_it_
 
 
 def test_the_making_of_the_base_model_is_asked_for_too(asked):
-    found = asked("+base.make.train.rl=dpo")
-    assert list(found) == ["base.make.train"]
+    refusals = asked("+base.make.train.rl=dpo")
+    assert list(refusals) == ["base.make.train"]
     assert list(asked("+base.make.train.rl=dpo", "+train.rl=dpo")) == ["train", "base.make.train"]
 
 
@@ -75,8 +75,8 @@ def test_a_fault_that_pydantic_finds_names_its_key_and_not_the_alternatives_of_i
 @pytest.mark.parametrize(("device", "refused"), [("h100", False), ("mi300x", False), ("a100_40", True), ("cpu", True)])
 def test_a_config_is_judged_for_the_device_that_is_planned(asked, device, refused):
     """Eight bits take a GPU of 2022 or later; whether a package for them is installed here is another question."""
-    found = asked("+train.fp8=true", "hardware=cuda", f"plan.device={device}")
-    assert ("fp8 is not supported on this GPU" in str(found)) == refused
+    refusals = asked("+train.fp8=true", "hardware=cuda", f"plan.device={device}")
+    assert ("fp8 is not supported on this GPU" in str(refusals)) == refused
 
 
 def test_an_adapter_is_not_left_out_for_the_key_that_it_lacks(asked):

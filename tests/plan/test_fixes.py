@@ -22,10 +22,10 @@ def test_fixes_are_tried_until_nothing_refuses_the_run():
         tried.append(words)
         return [finding("hardware=cuda")] if len(tried) == 1 else []
 
-    found = fixes.find(["experiment=demo", "seed=1"], [finding("seed=2"), finding("name=x")], again)
-    assert found == ["experiment=demo", "seed=2", "name=x", "hardware=cuda"]
-    assert tried == [["experiment=demo", "seed=2", "name=x"], found]
-    compose.compose(ROOT, found)
+    words = fixes.find(["experiment=demo", "seed=1"], [finding("seed=2"), finding("name=x")], again)
+    assert words == ["experiment=demo", "seed=2", "name=x", "hardware=cuda"]
+    assert tried == [["experiment=demo", "seed=2", "name=x"], words]
+    compose.compose(ROOT, words)
 
 
 def test_what_is_always_refused_has_no_fix():
@@ -84,8 +84,8 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
     ],
 )
 def test_no_more_is_changed_than_it_takes(plan, words, added):
-    found = json.loads(plan(*words, "--json").stdout)["fix"]
-    assert [word for word in found if word not in words or word in added] == added
+    fix = json.loads(plan(*words, "--json").stdout)["fix"]
+    assert [word for word in fix if word not in words or word in added] == added
 
 
 def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
@@ -93,14 +93,14 @@ def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
     fixed = json.loads(plan(*words, "--json").stdout)["fix"]
     assert {"accelerate.num_processes=8", "++accelerate.multi_gpu=true"} <= set(fixed)
     assert "hardware=rocm" in fixed
-    codes = [one["code"] for one in json.loads(plan(*fixed, "--json").stdout)["findings"]]
+    codes = [finding["code"] for finding in json.loads(plan(*fixed, "--json").stdout)["findings"]]
     assert "PLANNED_OTHERWISE" not in codes
 
 
 def test_a_model_that_nothing_makes_room_for_has_no_fix(plan):
-    said = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
-    assert said["fix"] is None
-    (fix,) = (one["fix"] for one in said["findings"] if one["code"] == "OUT_OF_MEMORY")
+    printed = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
+    assert printed["fix"] is None
+    (fix,) = (finding["fix"] for finding in printed["findings"] if finding["code"] == "OUT_OF_MEMORY")
     assert fix.startswith("a smaller model")
 
 
@@ -118,15 +118,15 @@ def test_a_model_that_nothing_makes_room_for_has_no_fix(plan):
 )
 def test_what_is_only_spelled_like_a_key_has_a_hint_and_no_command(plan, words):
     done = plan(*words, "--json")
-    found = json.loads(done.stdout)
-    assert (done.returncode, done.stderr, found["fix"]) == (2, "", None)
-    assert {one["code"] for one in found["findings"]} == {"UNKNOWN_KEY"}
+    printed = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, printed["fix"]) == (2, "", None)
+    assert {finding["code"] for finding in printed["findings"]} == {"UNKNOWN_KEY"}
     assert "hunter2" not in done.stdout
 
 
 def test_every_wrong_key_is_found_where_hydra_stops_at_the_first(plan):
     done = plan("train.lerning_rate=1e-3", "lora_rank=8", "+train.warmup_step=1", "train.learning_rate=1e-3", "--json")
-    assert [(one["what"].partition(":")[0], one["fix"]) for one in json.loads(done.stdout)["findings"]] == [
+    assert [(finding["what"].partition(":")[0], finding["fix"]) for finding in json.loads(done.stdout)["findings"]] == [
         ("train.lerning_rate", "correct train.lerning_rate, or leave it out"),
         ("lora_rank", "~lora_rank +train.lora_r=8"),
         ("train.warmup_step", "correct train.warmup_step, or leave it out"),

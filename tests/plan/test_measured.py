@@ -24,10 +24,10 @@ SECONDS = {"time/train_s": 130.0, "time/evaluate_base_s": 20.0, "time/evaluate_t
 
 def test_a_run_leaves_the_speed_of_its_loop_and_what_came_before_it(tmp_path):
     measured.add(tmp_path, FACTS, SECONDS, HISTORY)
-    found = measured.nearest(tmp_path, KIND, 10**6)
-    assert found["flops_per_s"] == pytest.approx(1e11)
-    assert found["start_s"] == 30.0
-    assert found["evaluation"] == 0.5
+    run = measured.nearest(tmp_path, KIND, 10**6)
+    assert run["flops_per_s"] == pytest.approx(1e11)
+    assert run["start_s"] == 30.0
+    assert run["evaluation"] == 0.5
 
 
 def test_a_run_that_was_stopped_early_has_the_speed_of_what_it_did(tmp_path):

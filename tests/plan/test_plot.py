@@ -18,9 +18,11 @@ def heights(text, width, height):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that are saved, as matplotlib has them."""
-    found, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **more: (found.append(figure), save(figure, *args, **more)))
-    return found
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **more: (figures.append(figure), save(figure, *args, **more))
+    )
+    return figures
 
 
 def test_a_terminal_sees_the_peak_the_steps_and_a_curve_as_high_as_the_rates():

@@ -26,42 +26,42 @@ def folder(tmp_path):
     return save
 
 
-def ids(found, *texts):
-    return found(list(texts))["input_ids"]
+def ids(encoder, *texts):
+    return encoder(list(texts))["input_ids"]
 
 
 def test_a_prompt_begins_with_bos_and_an_answer_ends_with_eos(folder):
-    found = tokenizer.read(folder(), {})
-    assert (found.bos_token_id, found.eos_token_id, found.pad_token_id) == (0, 1, 1)
-    assert found.puts_bos
-    ((first, *_),) = template.token_ids(found, ["Name"])
-    ((*answer, last),) = template.answer_ids(found, ["Name"])
+    encoder = tokenizer.read(folder(), {})
+    assert (encoder.bos_token_id, encoder.eos_token_id, encoder.pad_token_id) == (0, 1, 1)
+    assert encoder.puts_bos
+    ((first, *_),) = template.token_ids(encoder, ["Name"])
+    ((*answer, last),) = template.answer_ids(encoder, ["Name"])
     assert (first, last) == (0, 1)
-    assert answer == ids(found, "Name")[0][1:]
+    assert answer == ids(encoder, "Name")[0][1:]
 
 
 def test_a_tokenizer_that_has_bos_but_puts_none_says_so(folder):
-    found = tokenizer.read(folder({"post_processor": None}), {})
-    assert found.bos_token_id == 0
-    assert not found.puts_bos
+    encoder = tokenizer.read(folder({"post_processor": None}), {})
+    assert encoder.bos_token_id == 0
+    assert not encoder.puts_bos
     assert not tokenizer.read(folder(config={"bos_token": None}), {}).puts_bos
 
 
 def test_axolotls_special_tokens_are_whole_tokens_and_new_ones_make_the_vocabulary_longer(folder):
     plain = tokenizer.read(folder(), {})
     special = {"eos_token": "</s>", "pad_token": "[PAD]", "additional_special_tokens": ["<|extra|>"]}
-    found = tokenizer.read(folder(), {"special_tokens": special, "tokens": ["[X]"]})
-    assert found.vocab_size == plain.vocab_size + 4
-    assert found.eos_token_id not in (None, plain.eos_token_id)
-    assert found.pad_token_id not in (None, found.eos_token_id)
+    encoder = tokenizer.read(folder(), {"special_tokens": special, "tokens": ["[X]"]})
+    assert encoder.vocab_size == plain.vocab_size + 4
+    assert encoder.eos_token_id not in (None, plain.eos_token_id)
+    assert encoder.pad_token_id not in (None, encoder.eos_token_id)
     for word in ("</s>", "[PAD]", "<|extra|>", "[X]"):
-        assert len(ids(found, word)[0]) == 2, word  # with BOS
+        assert len(ids(encoder, word)[0]) == 2, word  # with BOS
         assert len(ids(plain, word)[0]) > 2, word
 
 
 def test_the_end_of_text_is_the_padding_where_no_token_is_named_for_it(folder):
-    found = tokenizer.read(folder(config={"pad_token": None}), {})
-    assert found.pad_token_id == found.eos_token_id
+    encoder = tokenizer.read(folder(config={"pad_token": None}), {})
+    assert encoder.pad_token_id == encoder.eos_token_id
 
 
 FOLDERS = {
@@ -92,10 +92,10 @@ def test_the_ids_are_those_of_transformers(folder, changed):
     from transformers import AutoTokenizer
 
     place = folder(**changed)
-    found, real = tokenizer.read(place, {}), AutoTokenizer.from_pretrained(place)
-    assert ids(found, *TEXTS) == real(TEXTS)["input_ids"]
-    assert (found.bos_token_id, found.eos_token_id) == (real.bos_token_id, real.eos_token_id)
-    assert found.vocab_size == len(real)
+    encoder, real = tokenizer.read(place, {}), AutoTokenizer.from_pretrained(place)
+    assert ids(encoder, *TEXTS) == real(TEXTS)["input_ids"]
+    assert (encoder.bos_token_id, encoder.eos_token_id) == (real.bos_token_id, real.eos_token_id)
+    assert encoder.vocab_size == len(real)
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def hub_cache(tmp_path, monkeypatch):
 def test_a_tokenizer_is_found_in_its_folder(folder):
     place = folder()
     base = {"base_model": place.name, "revision_of_model": None, "make": None}
-    found = tokenizer.find(base, {"base_model": place.name}, None, place.parent)
-    assert ids(found, *TEXTS) == ids(tokenizer.read(place, {}), *TEXTS)
+    encoder = tokenizer.find(base, {"base_model": place.name}, None, place.parent)
+    assert ids(encoder, *TEXTS) == ids(tokenizer.read(place, {}), *TEXTS)
     (place / "tokenizer.json").unlink()
     assert tokenizer.find(base, {"base_model": place.name}, None, place.parent) is None
 
@@ -131,9 +131,9 @@ def test_a_tokenizer_is_found_in_the_hubs_cache_at_its_revision_and_whole(folder
 
 def test_the_tokenizer_of_a_model_that_is_made_is_trained_on_its_texts(tmp_path):
     base = {"base_model": "outputs/base/model", "revision_of_model": None, "make": {"vocab_size": 290}}
-    found = tokenizer.find(base, {"base_model": "outputs/base/model"}, TEXTS * 9, tmp_path)
-    assert found.vocab_size == 290
-    assert found.puts_bos
+    encoder = tokenizer.find(base, {"base_model": "outputs/base/model"}, TEXTS * 9, tmp_path)
+    assert encoder.vocab_size == 290
+    assert encoder.puts_bos
     assert tokenizer.find(base, {"base_model": "outputs/base/model"}, None, tmp_path) is None
 
 

@@ -18,15 +18,15 @@ PACKED = {
 def test_a_training_token_of_llama_3_is_45_gflop_and_its_padded_validation_costs_more_than_its_training():
     """docs/recipe-notes.md: 45.2 GFLOP; 127 M padded tokens of validation, forward, against 28.5 M trained."""
     assert cost.flops(LLAMA_8B, PACKED, 1, 0, 193).training == pytest.approx(45.2e9, rel=0.005)
-    found = cost.flops(LLAMA_8B, PACKED | {"gradient_checkpointing": True}, 28.5e6, 127e6, 193)
-    assert found.validation > found.training
-    assert found.validation / found.total == pytest.approx(0.53, abs=0.02)
+    flops = cost.flops(LLAMA_8B, PACKED | {"gradient_checkpointing": True}, 28.5e6, 127e6, 193)
+    assert flops.validation > flops.training
+    assert flops.validation / flops.total == pytest.approx(0.53, abs=0.02)
 
 
 def test_attention_goes_over_rows_or_over_whole_sequences_with_what_a_mask_leaves_out():
     def context(masked=False, **train):
-        found = cost.flops(LLAMA_8B, {"sequence_len": 512} | train, 1, 0, 100, masked).training / 3
-        return (found - LLAMA_8B.forward_flops(0)) / (LLAMA_8B.forward_flops(1) - LLAMA_8B.forward_flops(0))
+        flops = cost.flops(LLAMA_8B, {"sequence_len": 512} | train, 1, 0, 100, masked).training / 3
+        return (flops - LLAMA_8B.forward_flops(0)) / (LLAMA_8B.forward_flops(1) - LLAMA_8B.forward_flops(0))
 
     assert context(sample_packing=True, pad_to_sequence_len=True) == pytest.approx(100)
     assert context(pad_to_sequence_len=True) == pytest.approx(512)
@@ -43,10 +43,10 @@ def test_frozen_weights_save_a_third():
 def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_three_places():
     """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there,
     which counts the model once."""
-    found = cost.disk(LLAMA_8B, PACKED, 3, False)
-    assert found.model == pytest.approx(16.1e9, rel=0.005)
-    assert found.checkpoint == pytest.approx(16.1e9 + 19.4e9, rel=0.01)
-    assert found.total - 2 * found.model == pytest.approx(123e9, rel=0.01)
+    disk = cost.disk(LLAMA_8B, PACKED, 3, False)
+    assert disk.model == pytest.approx(16.1e9, rel=0.005)
+    assert disk.checkpoint == pytest.approx(16.1e9 + 19.4e9, rel=0.01)
+    assert disk.total - 2 * disk.model == pytest.approx(123e9, rel=0.01)
 
 
 def test_a_base_that_is_to_be_fetched_takes_two_bytes_a_weight():
@@ -55,13 +55,13 @@ def test_a_base_that_is_to_be_fetched_takes_two_bytes_a_weight():
 
 
 def test_weights_alone_are_saved_where_asked():
-    found = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3, False)
-    assert found.checkpoint == found.model
+    disk = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3, False)
+    assert disk.checkpoint == disk.model
 
 
 def test_an_adapter_is_small_on_the_disk():
-    found = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0, False)
-    assert found.model == pytest.approx(168e6, rel=0.01)
+    disk = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0, False)
+    assert disk.model == pytest.approx(168e6, rel=0.01)
 
 
 def test_generation_for_ifeval_is_near_what_an_h200_was_measured_to_take():

@@ -19,14 +19,14 @@ from tunetrail.plan.estimate import hardware
     ],
 )
 def test_a_drivers_name_is_recognised_and_its_memory_believed(driver, name):
-    found = hardware.recognised(driver, 12345, "NVIDIA")
-    assert (found.name, found.memory) == (name, 12345)
+    device = hardware.recognised(driver, 12345, "NVIDIA")
+    assert (device.name, device.memory) == (name, 12345)
 
 
 def test_what_no_table_has_keeps_its_name_and_memory_and_says_whose_speeds_it_is_given():
-    found = hardware.recognised("Matrox G400", 10**9, "NVIDIA")
-    assert (found.name, found.memory, found.flops) == ("Matrox G400", 10**9, hardware.named("rtx_4090").flops)
-    assert found.mfu_source.startswith("as rtx_4090, for this device is not known here: ")
+    device = hardware.recognised("Matrox G400", 10**9, "NVIDIA")
+    assert (device.name, device.memory, device.flops) == ("Matrox G400", 10**9, hardware.named("rtx_4090").flops)
+    assert device.mfu_source.startswith("as rtx_4090, for this device is not known here: ")
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_axolotl_is_given_what_it_would_find_on_the_device(name, bf16, fp8, tf32
 
 
 def test_a_cpu_can_do_none_of_it():
-    found = hardware.cpu(10**9, 2).capabilities()
-    assert found == {"bf16": False, "fp8": False, "tf32": False, "compute_capability": None}
+    capabilities = hardware.cpu(10**9, 2).capabilities()
+    assert capabilities == {"bf16": False, "fp8": False, "tf32": False, "compute_capability": None}
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ def test_corrected_by_another_run_it_is_within_a_quarter_too(case, earlier):
     before, line = MEASURED[earlier], MEASURED[case]
     what = trained(before)
     measured = pace.measured(what[0], what[1].num_hidden_layers, pace.aside(*what), before["loop_s"], 40.0)
-    found = pace.from_earlier(pace.default(H100, 1, line["train"], None), measured)
-    assert (found.start, found.source) == (40.0, "measured here")
-    assert pace.seconds(*trained(line), found) == pytest.approx(line["loop_s"], rel=0.25)
+    speed = pace.from_earlier(pace.default(H100, 1, line["train"], None), measured)
+    assert (speed.start, speed.source) == (40.0, "measured here")
+    assert pace.seconds(*trained(line), speed) == pytest.approx(line["loop_s"], rel=0.25)
 
 
 LLAMA_8B, _ = architecture.read({"make": None, "base_model": "meta-llama/Meta-Llama-3-8B", "revision_of_model": None}, ROOT)
@@ -64,8 +64,8 @@ def test_speeds_of_llama_3_8b_on_one_h200_are_planned_within_a_quarter(train, mi
 
 
 def test_a_given_share_of_the_peak_is_taken_as_it_is():
-    found = pace.default(hardware.named("mi300x"), 8, PUBLISHED, 0.05)
-    assert (found.flops_per_s, found.source) == (8 * 0.05 * 1.307e15, "plan.mfu")
+    speed = pace.default(hardware.named("mi300x"), 8, PUBLISHED, 0.05)
+    assert (speed.flops_per_s, speed.source) == (8 * 0.05 * 1.307e15, "plan.mfu")
 
 
 def test_on_a_cpu_arithmetic_is_all_and_what_a_run_took_is_taken_as_it_is():
@@ -73,6 +73,6 @@ def test_on_a_cpu_arithmetic_is_all_and_what_a_run_took_is_taken_as_it_is():
     training, shape = pace.Training(1e12, 100, 100), LLAMA_8B
     assert pace.aside(training, shape, PUBLISHED, device) == 0.0
     measured = pace.measured(training, shape.num_hidden_layers, 0.0, 50.0, 30.0)
-    found = pace.from_earlier(pace.default(device, 1, PUBLISHED, None), measured)
-    assert found.flops_per_s == 2e10
-    assert pace.seconds(pace.Training(2e12, 9, 9), shape, PUBLISHED, device, found) == 100.0
+    speed = pace.from_earlier(pace.default(device, 1, PUBLISHED, None), measured)
+    assert speed.flops_per_s == 2e10
+    assert pace.seconds(pace.Training(2e12, 9, 9), shape, PUBLISHED, device, speed) == 100.0

@@ -160,9 +160,9 @@ def axolotl(model, tmp_path, monkeypatch):
             return min(steps, cfg.max_steps) if cfg.max_steps else steps
 
         alike = not train.get("sample_packing") or train.get("curriculum_sampling")
-        found = [min(drawn(100 * seed + gpu) for gpu in range(1 if alike else num_gpus)) for seed in range(seeds)]
+        counts = [min(drawn(100 * seed + gpu) for gpu in range(1 if alike else num_gpus)) for seed in range(seeds)]
         monkeypatch.delenv("WORLD_SIZE")
-        return found
+        return counts
 
     return counted
 
@@ -307,7 +307,7 @@ def test_max_steps_ends_training_sooner_or_goes_on_beyond_the_epochs():
 # One training
 
 
-def axolotl_trains(configs, found):
+def axolotl_trains(configs, results):
     """Run in a process of its own: train as each Axolotl config says, and write down what was done."""
     import transformers
     from axolotl.cli.args import TrainerCliArgs
@@ -347,7 +347,7 @@ def axolotl_trains(configs, found):
         transformers.trainer.rotate_checkpoints = witness.on_rotate
         trainer.train()
         done.append(witness.seen | {"counted": meta.total_num_steps, "total": trainer.state.global_step})
-    Path(found).write_text(json.dumps(done))
+    Path(results).write_text(json.dumps(done))
 
 
 TRAINED = [
@@ -383,14 +383,16 @@ def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_th
     common |= {"special_tokens": {"pad_token": tiny.EOS}, "bf16": False, "tf32": False, "save_only_model": True}
     common |= {"logging_steps": 1}
     trained = [common | {"output_dir": str(tmp_path / str(number))} | keys for number, keys in enumerate(TRAINED)]
-    configs, found = tmp_path / "configs.json", tmp_path / "found.json"
+    configs, results = tmp_path / "configs.json", tmp_path / "results.json"
     configs.write_text(json.dumps(trained))
-    words = f"from tests.plan.estimate.test_packing import axolotl_trains; axolotl_trains({str(configs)!r}, {str(found)!r})"
+    words = (
+        f"from tests.plan.estimate.test_packing import axolotl_trains; axolotl_trains({str(configs)!r}, {str(results)!r})"
+    )
     command = [sys.executable, "-c", words]
     here = launch.environment(offline=True) | launch.python_path(ROOT)
     ended = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
     assert not ended.returncode, ended.stderr[-3000:]
-    for train, real in zip(trained, json.loads(found.read_text()), strict=True):
+    for train, real in zip(trained, json.loads(results.read_text()), strict=True):
         steps, once = packing.steps(train, rows, 1), packing.validation(train, validated, 1)
         times = intervals.evaluations(train, steps.total, steps.per_epoch)
         assert (steps.counted, steps.total) == (real["counted"], real["total"])

@@ -60,21 +60,21 @@ def axolotl(tmp_path_factory):
 
     def arguments(train, counted):
         cfg = DictDefault(here | {"val_set_size": 0} | train)
-        found, _ = HFCausalTrainerBuilder(cfg, None, None)._set_base_training_args(counted)
-        return AxolotlTrainingArguments(**found, lr_quadratic_warmup=cfg.lr_quadratic_warmup, use_cpu=True)
+        own, _ = HFCausalTrainerBuilder(cfg, None, None)._set_base_training_args(counted)
+        return AxolotlTrainingArguments(**own, lr_quadratic_warmup=cfg.lr_quadratic_warmup, use_cpu=True)
 
     def rates(train, counted):
         trainer = SchedulerMixin.__new__(SchedulerMixin)
         trainer.args, trainer.lr_scheduler = arguments(train, counted), None
-        weight, found = torch.nn.Parameter(torch.zeros(1)), []
+        weight, taken = torch.nn.Parameter(torch.zeros(1)), []
         optimiser = torch.optim.SGD([weight], lr=trainer.args.learning_rate, momentum=0.9)
         scheduler = trainer.create_scheduler(trainer.args.max_steps, optimiser)
         for _ in range(trainer.args.max_steps):
-            found.append(optimiser.param_groups[0]["lr"])
+            taken.append(optimiser.param_groups[0]["lr"])
             weight.grad = torch.zeros(1)
             optimiser.step()
             scheduler.step()
-        return np.array(found)
+        return np.array(taken)
 
     return SimpleNamespace(arguments=arguments, rates=rates)
 
@@ -84,8 +84,8 @@ def axolotl(tmp_path_factory):
 def test_the_rates_are_those_of_axolotls_own_scheduler_step_by_step(name, more, axolotl):
     for warmup, total in [*LENGTHS, BEYOND]:
         train = config(name, more, warmup_steps=warmup)
-        found, real = schedule.rates(train, total), axolotl.rates(train, total)
-        np.testing.assert_allclose(found, real, rtol=1e-9, atol=1e-9 * PEAK, err_msg=f"{warmup} of {total}")
+        ours, real = schedule.rates(train, total), axolotl.rates(train, total)
+        np.testing.assert_allclose(ours, real, rtol=1e-9, atol=1e-9 * PEAK, err_msg=f"{warmup} of {total}")
 
 
 @pytest.mark.stage

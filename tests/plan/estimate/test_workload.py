@@ -30,9 +30,9 @@ def told(row):
     return row["input_ids"][0], len(row["input_ids"]), sum(label != -100 for label in row["labels"]), row["labels"][-1]
 
 for config in sys.argv[1:]:
-    found = load_datasets(cfg=load_cfg(config))
+    data = load_datasets(cfg=load_cfg(config))
     with open(f"{config}.json", "w") as file:
-        json.dump([list(map(told, found.train_dataset)), list(map(told, found.eval_dataset))], file)
+        json.dump([list(map(told, data.train_dataset)), list(map(told, data.eval_dataset))], file)
 """
 
 
@@ -74,7 +74,7 @@ def same_as_axolotls(values, cases):
     command = [sys.executable, "-c", AXOLOTL, *map(str, files)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = []
+    workloads = []
     for file, case in zip(files, cases, strict=True):
         rows, held_out = json.loads(Path(f"{file}.json").read_text())
         firsts, lengths, supervised, lasts = zip(*rows, strict=True)
@@ -86,8 +86,8 @@ def same_as_axolotls(values, cases):
         assert work.bos_trained == all(first == 0 for first in firsts), case
         assert work.eos_supervised
         assert work.cut == sum(last != 1 for last in lasts), case
-        found.append(work)
-    return found
+        workloads.append(work)
+    return workloads
 
 
 @pytest.mark.stage
