@@ -79,7 +79,7 @@ def test_an_answer_is_asked_for_again_after_a_change_of_source_or_packages(start
     if change == "source":
         monkeypatch.setattr(Path, "read_text", lambda file, read=Path.read_text: f"{read(file)} ")
     else:
-        monkeypatch.setattr(answers, "_installed", lambda: ["axolotl-1000.dist-info"])
+        monkeypatch.setattr(answers, "_installed_packages", lambda: ["axolotl-1000.dist-info"])
     assert not answers.cache_file("config.schema", 1).is_file()
 
 
