@@ -28,6 +28,11 @@ def tunetrail(folder, *words):
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr + told)
 
 
+def output(command, *words):
+    """What one command prints in this folder and environment; its errors are raised."""
+    return CliRunner().invoke(command, words, catch_exceptions=False).output
+
+
 @contextlib.contextmanager
 def _kept():
     """Give back what a command changes in its process: it is made for one of its own."""

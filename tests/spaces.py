@@ -56,7 +56,7 @@ def finish(root, name, seed, base="base", experiment=True):
 
 def make(root):
     """Runs `one`, `bare` (4, of which no DVC experiment was saved), `two` and `three`, which it holds; returns their ids."""
-    (root / "conf").mkdir(parents=True)
+    (root / "conf").mkdir()
     (root / "conf" / "config.yaml").touch()
     (root / "dvc.yaml").write_text(STAGES)
     parameters(root, 1)
@@ -72,8 +72,10 @@ def make(root):
     return ids | {"two": finish(root, "two", 2), "three": finish(root, "three", 3)}
 
 
-def made(folder):
-    """Such a checkout below `folder`, and the runs' ids."""
+def made(folder, migrated):
+    """Such a checkout below `folder`, with a copy of the empty store `migrated`, and the runs' ids."""
+    (folder / "checkout").mkdir()
+    shutil.copy(migrated, folder / "checkout" / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)

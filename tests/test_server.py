@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 from tests.stage_outputs import left_by_a_run
 from tunetrail import UserError, launch
 from tunetrail.config import check
-from tunetrail.tracking import connection, mlflow_run, upload
+from tunetrail.tracking import connection, mlflow_run, record
 from tunetrail.training import history
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -190,7 +190,7 @@ def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_
     values = composed()
     with mlflow_run.run(root, "demo") as run:
         run.params(check.flatten(values))
-        upload.upload(run, root, values)
+        record.upload(run, root, values)
         assert not run.store_failed
 
     client = MlflowClient(server.uri)
@@ -249,7 +249,7 @@ def test_a_server_killed_in_the_middle_costs_the_record_and_not_the_run(root, se
         assert not run.store_failed
         server.stop(signal.SIGKILL)
         began = time.monotonic()
-        upload.upload(run, root, values)
+        record.upload(run, root, values)
     assert run.store_failed
     assert run.sent == set()
     assert time.monotonic() - began < 60  # MLflow's own patience is minutes

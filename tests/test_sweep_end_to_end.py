@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.checkouts import SHRUNKEN, branch, environment, left_running, run, start
-from tunetrail.tracking import store
+from tunetrail.tracking import tags
 
 pytestmark = pytest.mark.end_to_end
 
@@ -45,7 +45,7 @@ def family(swept):
     """The sweep's own run, and those of its jobs by learning rate."""
     _, client, _ = swept
     runs = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
-    (parent,) = (found for found in runs if store.PARENT not in found.data.tags)
+    (parent,) = (found for found in runs if tags.PARENT not in found.data.tags)
     return parent, {found.data.params.get("train.learning_rate"): found for found in runs if found is not parent}
 
 
@@ -63,7 +63,7 @@ def test_the_projects_run_is_the_parent_and_each_job_a_child_with_its_true_statu
         "1e+30": "FAILED",
         "0.002": "FINISHED",
     }
-    assert {child.data.tags[store.PARENT] for child in children.values()} == {parent.info.run_id}
+    assert {child.data.tags[tags.PARENT] for child in children.values()} == {parent.info.run_id}
     assert {child.info.run_name for child in children.values()} == {f"train.learning_rate={rate}" for rate in children}
     assert "is NaN" in children["1e+30"].data.tags["error"]
     assert parent.info.status == "FAILED"

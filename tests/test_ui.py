@@ -25,7 +25,7 @@ from tests.stage_outputs import left_by_a_run
 from tests.test_server import free_port
 from tunetrail import launch
 from tunetrail.config import check
-from tunetrail.tracking import mlflow_run, store, upload
+from tunetrail.tracking import connection, mlflow_run, record, store
 from tunetrail.training import history
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -176,7 +176,7 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
         parent.tags({"sweep": SWEEP, "sweep.overrides": "method=full,lora train.learning_rate=0.001,0.003"})
         for name, score in JOBS.items():
             tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"{len(ids):010x}"}
-            ids[name] = mlflow_run.child(root, parent.id, name, tags).info.run_id
+            ids[name] = mlflow_run.child(root, parent.id, name, tags).id
             folder = root / "runs" / SWEEP / tags["job.digest"]  # as a sweep has it
             folder.mkdir(parents=True)
             left_by_a_run(folder)
@@ -191,7 +191,7 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
             monkeypatch.setenv("MLFLOW_RUN_ID", ids[name])
             with mlflow_run.run(folder, "demo", params=check.flatten(values)) as run:
                 run.params(check.flatten(values))
-                upload.upload(run, folder, values)
+                record.upload(run, folder, values)
         parent.metrics({"sweep/jobs": len(JOBS), "sweep/failed": 0})
     return ids
 
@@ -200,7 +200,7 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
 def test_a_sweep_is_opened_and_two_of_its_jobs_are_compared_without_set_up(root, sweep, tmp_path_factory):
     log = tmp_path_factory.mktemp("ui") / "log"
     shutil.rmtree(SHOTS, ignore_errors=True)
-    experiment = MlflowClient(store.uri(root)).get_experiment_by_name(store.EXPERIMENT).experiment_id
+    experiment = MlflowClient(store.uri(root)).get_experiment_by_name(connection.EXPERIMENT).experiment_id
     curves = {name: [list(STEPS), [loss(name, step) for step in STEPS]] for name in JOBS}
     with serving(store.uri(root), log) as address, browsing() as window:
         page, asked = window(), []

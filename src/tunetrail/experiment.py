@@ -52,51 +52,51 @@ def run_experiment(
         plan = gate.check_run(values, root)
         answers.close()
         from tunetrail.data import contract
-        from tunetrail.tracking import about, mlflow_run, upload
+        from tunetrail.tracking import mlflow_run, record, run_file, tags
 
         with mlflow_run.run(root, values["name"], params=check.flatten(values)) as run:
             print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
             params.write(values, root)
             run.params(check.flatten(values))
-            run.tags({"experiment": values["name"], "git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
-            run.tags({"code.digest": code.digest})
-            run.tags({} if overrides is None else {"overrides": shlex.join(overrides) or "none"})
-            hardware = machine.hardware_tags()
-            run.tags(hardware | upload.environment(root))
-            run.artifacts(root, "params.yaml", "dvc.yaml", *(["work/changes.patch"] if code.dirty else []))
+            run.code(code)
+            typed = None if overrides is None else shlex.join(overrides) or "none"
+            run.tags({tags.EXPERIMENT: values["name"], tags.OVERRIDES: typed})
+            hardware = machine.hardware()
+            run.tags(record.environment(root, hardware))
+            run.artifacts(root, "params.yaml", "dvc.yaml")
             if plan.facts:
                 (root / PLAN).write_text(json.dumps(plan.to_dict(), indent=2) + "\n")
                 run.artifacts(root, PLAN)
-                run.tags({"plan.allowed": " ".join(plan.allowed)} if plan.allowed else {})
+                run.tags({tags.PLAN_ALLOWED: " ".join(plan.allowed)})
             (root / events.FILE).unlink(missing_ok=True)
             if not run.resumed:  # else what an earlier try ran is this run's own
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
-            with about.introduced(root, about.of(run, root, values, code, overrides, hardware)):
+            with run_file.written(root, run_file.describe(run, root, values, code, overrides, hardware)):
                 try:
                     with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
                         ran = _stages(root, held, values, force)
                 finally:
-                    upload.logs(run, root, started)
+                    record.upload_logs(run, root, started)
                 _compare(root, ran)
-                shown = upload.upload(run, root, values)
+                shown = record.upload(run, root, values)
             if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
                 from tunetrail.plan import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
-                measured.add(root, plan.facts, upload.seconds(root), steps)
-            run.tags({"dvc.experiment": _saved(root, f"{values['name']}-{run.id[:8]}")})
+                measured.add(root, plan.facts, record.seconds(root), steps)
+            run.tags({tags.DVC_EXPERIMENT: _saved(root, f"{values['name']}-{run.id[:8]}")})
         _show(root, run, shown)
 
 
 def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> set[str]:
     """Bring every stage up to date; returns those that ran now, without what an earlier try of a resumed run did."""
-    from tunetrail.tracking import upload
+    from tunetrail.tracking import record
 
-    earlier = len(upload.timed(root))
+    earlier = len(record.timed(root))
     _reproduce(root, held, values, force)
-    return {line["stage"] for line in upload.timed(root)[earlier:]}
+    return {line["stage"] for line in record.timed(root)[earlier:]}
 
 
 def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> None:

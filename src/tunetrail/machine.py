@@ -48,14 +48,14 @@ def lock_file() -> str:
     return ROCM_LOCK if build is not None and build.kind == "rocm" else LOCK
 
 
-def hardware_tags() -> dict[str, str]:
-    """Return a run's tags for the processor, the GPUs as their driver lists them, and Python's version."""
-    tags = {"hardware.cpu": f"{os.cpu_count()} x {_processor()}", "versions.python": platform.python_version()}
+def hardware() -> dict[str, str]:
+    """Return the processors as "cpu" and, if a driver lists some, the GPUs as "gpu"."""
+    parts = {"cpu": f"{os.cpu_count()} x {_processor()}"}
     for tool, options in _LIST_GPUS.items():
         if shutil.which(tool):
             with contextlib.suppress(UserError):  # without a driver
-                tags["hardware.gpu"] = launch.output([tool, *options])
-    return tags
+                parts["gpu"] = launch.output([tool, *options])
+    return parts
 
 
 def _processor() -> str:

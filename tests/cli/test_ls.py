@@ -5,47 +5,22 @@ import json
 import sys
 
 import pytest
-from click.testing import CliRunner
-from mlflow import MlflowClient
 
 from tests.checkouts import begin
-from tests.runs.test_listing import scored
+from tests.commands import output
+from tests.recorded_runs import record_run_and_sweep, scored
 from tunetrail import UserError
 from tunetrail.cli import ls
-from tunetrail.tracking import mlflow_run, store
-
-
-def a_run_and_a_sweep(root, monkeypatch):
-    """A checkout with a run of its own, and a sweep of two jobs, one of them failed; gives the ids by name."""
-    begin(root, monkeypatch)
-    ids = {}
-    with mlflow_run.run(root, "demo") as own:
-        own.metrics(scored(0.1, 0.6))
-        own.params({"seed": 42})
-    with mlflow_run.run(root, "sweep-1") as parent:
-        parent.tags({"sweep": "sweep-1", "sweep.overrides": "seed=1,2"})
-        ids |= {"demo": own.id, "sweep-1": parent.id}
-    for seed, status in ((1, "FINISHED"), (2, "FAILED")):
-        with mlflow_run.run(root, f"seed={seed}") as job:
-            job.tags({"sweep": "sweep-1", "sweep.overrides": f"seed={seed}", store.PARENT: parent.id})
-            job.params({"seed": seed})
-            job.metrics(scored(0.1, 0.2 * seed))
-        MlflowClient(store.uri(root)).set_terminated(job.id, status)
-        ids[f"seed={seed}"] = job.id
-    return ids
+from tunetrail.tracking import mlflow_run
 
 
 @pytest.fixture
 def checkout(root, monkeypatch):
-    return a_run_and_a_sweep(root, monkeypatch)
-
-
-def typed(word, *arguments):
-    return CliRunner().invoke(word.command, arguments, catch_exceptions=False).output
+    return record_run_and_sweep(root, monkeypatch)
 
 
 def test_ls_lists_the_newest_first_and_jobs_below_their_sweep(checkout):
-    lines = typed(ls).splitlines()
+    lines = output(ls.command).splitlines()
     assert [line.split()[0] for line in lines[1:]] == [
         checkout[name][:8] for name in ("sweep-1", "seed=1", "seed=2", "demo")
     ]
@@ -57,15 +32,15 @@ def test_ls_lists_the_newest_first_and_jobs_below_their_sweep(checkout):
 @pytest.mark.parametrize("word", ["sweep-1", "parent", "child"])
 def test_ls_takes_a_sweep_by_its_name_or_a_run_of_it(checkout, word):
     given = {"parent": checkout["sweep-1"][:10], "child": checkout["seed=2"]}.get(word, word)
-    lines = typed(ls, "--sweep", given, "--sort", "ifeval/tuned/prompt_strict").splitlines()
+    lines = output(ls.command, "--sweep", given, "--sort", "ifeval/tuned/prompt_strict").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [checkout[name][:8] for name in ("seed=2", "seed=1", "sweep-1")]
 
 
 def test_ls_says_which_sweeps_there_are(checkout):
-    with pytest.raises(UserError, match=r"of no sweep. There are: sweep-1"):
-        typed(ls, "--sweep", "demo")
-    with pytest.raises(UserError, match=r"--sweep no such: no sweep or run is called so. There are: sweep-1"):
-        typed(ls, "--sweep", "no such")
+    with pytest.raises(UserError, match=r"belongs to no sweep. There are: sweep-1"):
+        output(ls.command, "--sweep", "demo")
+    with pytest.raises(UserError, match=r"--sweep no such: no sweep or run has this name. There are: sweep-1"):
+        output(ls.command, "--sweep", "no such")
 
 
 LONG = "train.learning_rate=0.001 " * 6
@@ -75,8 +50,8 @@ def test_ls_cuts_no_name_where_it_does_not_write_to_a_terminal(checkout, root, m
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a CI sets it
     with mlflow_run.run(root, LONG + "seed=1"):
         pass
-    assert LONG + "seed=1" in typed(ls)
-    assert LONG + "seed=1" in typed(ls, "--sort", "seed")
+    assert LONG + "seed=1" in output(ls.command)
+    assert LONG + "seed=1" in output(ls.command, "--sort", "seed")
 
 
 class Terminal(io.StringIO):
@@ -100,7 +75,7 @@ def test_ls_on_a_narrow_terminal_shortens_names_and_nothing_else(checkout, root,
 
 
 def test_ls_gives_machines_the_whole_runs(checkout):
-    found = json.loads(typed(ls, "--sort", "seed", "--json"))
+    found = json.loads(output(ls.command, "--sort", "seed", "--json"))
     assert [one["params"].get("seed") for one in found] == ["1", "2", "42", None]
     assert found[0]["metrics"] == scored(0.1, 0.2)
 
@@ -108,4 +83,4 @@ def test_ls_gives_machines_the_whole_runs(checkout):
 def test_an_empty_store_says_how_to_fill_it(root, monkeypatch):
     begin(root, monkeypatch)
     with pytest.raises(UserError, match="tunetrail run"):
-        typed(ls)
+        output(ls.command)

@@ -6,14 +6,15 @@ import socket
 import pytest
 from mlflow import MlflowClient
 
-from tests.cli.test_ls import a_run_and_a_sweep, typed
+from tests.commands import output
+from tests.recorded_runs import record_run_and_sweep
 from tunetrail.cli import show
 from tunetrail.tracking import mlflow_run, store
 
 
 @pytest.fixture
 def checkout(root, monkeypatch):
-    return a_run_and_a_sweep(root, monkeypatch)
+    return record_run_and_sweep(root, monkeypatch)
 
 
 def test_show_reads_the_record(checkout, root):
@@ -27,11 +28,11 @@ def test_show_reads_the_record(checkout, root):
     with mlflow_run.run(root, "whole") as made:
         made.tags({"git.commit": "c0ffee", "git.dirty": "true"})
         made.artifacts(root, "report", "changes.patch")
-    text = typed(show, "whole")
+    text = output(show.command, "whole")
     assert "commit c0ffee, with uncommitted changes: changes.patch" in text
     assert "Prompt Strict  50.0 [40.0, 60.0]  50.0 [40.0, 60.0]  +50.0 [+40.0, +60.0]" in text
-    assert json.loads(typed(show, made.id, "--json"))["run"]["id"] == made.id
-    sweep = typed(show, "sweep-1")
+    assert json.loads(output(show.command, made.id, "--json"))["run"]["id"] == made.id
+    sweep = output(show.command, "sweep-1")
     assert "jobs          1 FAILED, 1 FINISHED" in sweep
     assert [line.split()[1] for line in sweep.splitlines() if "->" in line][1:] == ["seed=1", "seed=2"]
 
@@ -42,12 +43,12 @@ def next_lines(text):
 
 def test_show_says_what_to_type_next(checkout):
     demo, sweep = checkout["demo"][:8], checkout["sweep-1"][:8]
-    words = [line.split("  ")[0] for line in next_lines(typed(show, "demo"))]
+    words = [line.split("  ")[0] for line in next_lines(output(show.command, "demo"))]
     assert words == [
         f"tunetrail {word}"
         for word in (f"chat {demo}", f"compare {demo} OTHER", f"restore {demo}", f"reproduce {demo}", f"promote {demo}")
     ]
-    assert next_lines(typed(show, sweep)) == [
+    assert next_lines(output(show.command, sweep)) == [
         "tunetrail ls --sweep sweep-1 --sort ifeval/tuned/prompt_strict",
         f"tunetrail promote {checkout['seed=1'][:8]}",
     ]
@@ -58,14 +59,14 @@ def test_show_of_a_promoted_run_or_of_its_sweep_does_not_offer_to_promote_it(che
     client.create_registered_model("demo")
     for name in ("demo", "seed=1"):
         client.create_model_version("demo", f"runs:/{checkout[name]}/model", checkout[name])
-    assert "tunetrail promote" not in typed(show, "demo")
-    assert "tunetrail restore" in typed(show, "demo")
-    assert "tunetrail promote" not in typed(show, "sweep-1")
+    assert "tunetrail promote" not in output(show.command, "demo")
+    assert "tunetrail restore" in output(show.command, "demo")
+    assert "tunetrail promote" not in output(show.command, "sweep-1")
 
 
 def test_show_of_a_run_that_failed_says_how_to_try_it_again_and_offers_no_model(checkout, root):
     job = checkout["seed=2"]
-    lines = next_lines(typed(show, job))
+    lines = next_lines(output(show.command, job))
     assert (
         lines[0]
         == "tunetrail run -m seed=1,2              the same sweep: jobs that have finished are skipped, the others go on"
@@ -73,23 +74,23 @@ def test_show_of_a_run_that_failed_says_how_to_try_it_again_and_offers_no_model(
     assert [line.split()[1] for line in lines] == ["run", "compare"]
     place = root / "runs" / "sweep-1" / "job"
     mlflow_run.tag(root, job, {"tunetrail.checkout": f"{socket.gethostname()}:{place}"})
-    assert not [line for line in next_lines(typed(show, job)) if "--params" in line]
+    assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
     (place / "work").mkdir(parents=True)
     (place / "work" / "composed.yaml").touch()
-    assert "tunetrail run --params runs/sweep-1/job/work/composed.yaml" in next_lines(typed(show, job))
+    assert "tunetrail run --params runs/sweep-1/job/work/composed.yaml" in next_lines(output(show.command, job))
     mlflow_run.tag(root, job, {"tunetrail.checkout": f"elsewhere:{place}"})
-    assert not [line for line in next_lines(typed(show, job)) if "--params" in line]
+    assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
 
 
 def test_show_of_a_run_that_failed_outside_of_a_sweep_says_how_to_try_it_again(checkout, root):
     client = MlflowClient(store.uri(root))
     for tags, says in (
-        ({}, "the command that began it goes on"),
+        ({}, "the command that started it continues it"),
         ({"reproduces": "abcdef0123"}, "tunetrail reproduce abcdef01"),
     ):
         failed = mlflow_run.create(root, "failed", tags)
-        assert not next_lines(typed(show, failed))[0].startswith(says)  # it goes on
+        assert not next_lines(output(show.command, failed))[0].startswith(says)  # it goes on
         client.set_terminated(failed, "FAILED")
-        assert next_lines(typed(show, failed))[0].startswith(says)
+        assert next_lines(output(show.command, failed))[0].startswith(says)
     client.set_terminated(checkout["sweep-1"], "KILLED")
-    assert next_lines(typed(show, "sweep-1"))[0].startswith("tunetrail run -m seed=1,2")
+    assert next_lines(output(show.command, "sweep-1"))[0].startswith("tunetrail run -m seed=1,2")

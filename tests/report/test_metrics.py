@@ -62,10 +62,10 @@ def test_the_scores_that_dvc_lists_are_flat_and_called_as_in_mlflow(reported):
     assert found["ifeval/delta/inst_loose"] == 0.5
     assert (found["train/loss"], found["validation/loss"]) == (1.0, 3.0)
     assert len(found) == 4 + 4 + 4 + 2
-    from tunetrail.tracking import upload
+    from tunetrail.tracking import record
 
     assert set(found) - {"train/loss", "validation/loss"} <= set(
-        upload.scores(json.loads((reported / "metrics.json").read_text()))
+        record.scores(json.loads((reported / "metrics.json").read_text()))
     )
 
 

@@ -17,42 +17,20 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from tests import tiny_models, trained_runs
 from tests.conftest import ROOT
-from tests.tracking import test_download
+from tests.tiny_models import EVALUATE, TEMPLATE
 from tunetrail import UserError
 from tunetrail.cli import main
 from tunetrail.data import template
 from tunetrail.runs import chat
-from tunetrail.training import tiny
 
 pytestmark = pytest.mark.stage
-
-TEMPLATE = {"with_input": "Do {instruction} with {input}:\n", "without_input": "Do {instruction}:\n"}
-EVALUATE = {"device": "cpu", "model_args": {"dtype": "float32"}}
-LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 4096,
-}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """base/ and tuned/, two untrained models that differ, and adapter/, a LoRA on the base."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("models")
-    texts = ["The river is wide, calm and cold. It has many stones.", "Do ünïcode with 漢字:\n"] * 20
-    for seed, name in enumerate(("base", "tuned")):
-        size = tiny.save_tokenizer(texts, 320, folder / name)
-        tiny.save_model(LLAMA, size, seed, folder / name)
-    base = AutoModelForCausalLM.from_pretrained(folder / "base")
-    config = LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear", task_type="CAUSAL_LM")
-    get_peft_model(base, config).save_pretrained(folder / "adapter")
-    return folder
+    return tiny_models.save_all(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
@@ -230,7 +208,7 @@ def test_columns_show_their_last_lines_while_they_grow_and_all_of_them_in_the_en
 def checkout(folder, tmp_path_factory):
     """A DVC project that holds the run `second`, of tuned/; its run `first`, of adapter/, is in DVC's cache."""
     root = tmp_path_factory.mktemp("chat") / "checkout"
-    test_download.project(root)
+    trained_runs.project(root)
     shutil.copytree(folder / "base", root / "made" / "base" / "model")
     (root / "made" / "base" / "base.json").write_text('{"base_model": "outputs/base/model", "revision": null}')
     for seed, name in ((1, "adapter"), (2, "tuned")):
@@ -238,7 +216,7 @@ def checkout(folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         for name, seed in (("first", 1), ("second", 2)):
-            test_download.finish_run(root, name, seed, template=TEMPLATE)
+            trained_runs.finish_run(root, name, seed, template=TEMPLATE)
     return root
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
 
+from tests import recorded_runs
 from tests.checkouts import begin
 from tests.stage_outputs import evaluation
 from tunetrail import UserError
@@ -17,7 +18,7 @@ from tunetrail.cli import compare as word
 from tunetrail.evaluation import intervals, results
 from tunetrail.report import plots
 from tunetrail.runs import compare
-from tunetrail.tracking import mlflow_run, store
+from tunetrail.tracking import connection, mlflow_run
 
 pytestmark = pytest.mark.stage
 FIRST = [[True, False], [True], [False], [True], [False], [False], [True], [False]]
@@ -111,10 +112,7 @@ def test_only_what_differs_is_named_and_keys_of_one_name_share_a_row(checkout):
 
 
 def test_the_same_key_with_other_values_does_not_share_a_row():
-    runs = [
-        {"params": {"a.seed": one, "b.seed": other}, "tags": {}, "status": "FINISHED"}
-        for one, other in (("1", "1"), ("1", "2"))
-    ]
+    runs = [recorded_runs.run(params={"a.seed": first, "b.seed": second}) for first, second in (("1", "1"), ("1", "2"))]
     assert compare.differences(runs)["differences"]["config"] == [{"keys": ["b.seed"], "values": ["1", "2"]}]
 
 
@@ -123,7 +121,7 @@ def test_code_data_and_environment_differ_by_their_tags():
         {"git.dirty": "true", "versions.torch": "2", "x": "1"},
         {"git.dirty": "false", "versions.torch": "3", "data.md5": "m"},
     ]
-    told = compare.differences([{"params": {}, "tags": one, "status": "FINISHED"} for one in tags])["differences"]
+    told = compare.differences([recorded_runs.run(tags=one) for one in tags])["differences"]
     assert told["code"] == [{"keys": ["git.dirty"], "values": ["true", "false"]}]
     assert told["environment"] == [{"keys": ["versions.torch"], "values": ["2", "3"]}]
     assert told["data"] == [{"keys": ["data.md5"], "values": [None, "m"]}]
@@ -133,29 +131,29 @@ def test_runs_that_were_evaluated_otherwise_are_shown_and_not_tested(checkout):
     first, other = finish(checkout, "first", FIRST), finish(checkout, "other", BETTER, batch_size=16)
     run = found(first, other)["runs"][1]
     assert "delta" not in run
-    assert run["why"] == "evaluated otherwise: batch_size 8 and 16"
+    assert run["why"] == "evaluated differently: batch_size 8 and 16"
     assert run["scores"]["tuned"]["prompt_strict"]["value"] == 7 / 8
     text = typed(first, other)
     assert "not tested: " in text
     assert "tuned (*)" in text
     assert "less " not in text
     page = next((checkout / "work" / "compare").glob("*/compare.html")).read_text()
-    assert "evaluated otherwise: batch_size 8 and 16" in page
+    assert "evaluated differently: batch_size 8 and 16" in page
 
 
 def test_runs_that_were_asked_other_prompts_are_not_tested(checkout):
     ids = finish(checkout, "first", FIRST), finish(checkout, "fewer", FIRST[:6])
-    assert found(*ids)["runs"][1]["why"] == "evaluated otherwise: prompts 8 and 6, 6 of them the same"
+    assert found(*ids)["runs"][1]["why"] == "evaluated differently: prompts 8 and 6, 6 of them the same"
 
 
 def test_a_run_without_verdicts_has_its_scores_and_says_how_to_have_the_test(checkout):
     old, new = finish(checkout, "old", FIRST, verdicts=False), finish(checkout, "new", BETTER)
     for ids in ((old, new), (new, old)):
         run = found(*ids)["runs"][1]
-        assert run["why"].startswith(f"{old[:8]} is older than the verdicts that a test needs. Give its command again")
+        assert run["why"].startswith(f"{old[:8]} is older than the verdicts that a test needs. Run its command again")
         assert run["scores"]
     otherwise = finish(checkout, "old and otherwise", FIRST, batch_size=16, verdicts=False)
-    assert found(new, otherwise)["runs"][1]["why"].startswith("evaluated otherwise: evaluation digest ")
+    assert found(new, otherwise)["runs"][1]["why"].startswith("evaluated differently: evaluation digest ")
 
 
 def test_a_run_that_failed_has_its_config_and_its_curve(checkout):
@@ -174,7 +172,7 @@ def test_a_run_that_failed_has_its_config_and_its_curve(checkout):
 
 def test_more_than_two_runs_are_said_to_be_tested_without_correction(checkout):
     ids = [finish(checkout, name, BETTER) for name in ("a", "b", "c")]
-    assert "The p-values are not corrected for there being 2 runs." in typed(*ids)
+    assert "The p-values are not corrected for comparing 2 runs." in typed(*ids)
     assert "not corrected" not in typed(*ids[:2])
 
 
@@ -184,7 +182,7 @@ def test_the_text_keeps_within_the_width_and_never_cuts_a_score(checkout):
     lines = typed(*ids).splitlines()
     assert max(len(line) for line in lines if not line.startswith("/")) <= 120
     assert sum("+50.0 [" in line and "p = 0.125" in line for line in lines) == 3
-    assert any(line.startswith("What ends in … is whole on the page.") for line in lines)
+    assert any(line.startswith("The page has in full what ends in … here.") for line in lines)
 
 
 class Page(HTMLParser):
@@ -221,7 +219,7 @@ def test_the_page_and_figures_are_kept_with_each_run_and_nothing_else_of_the_fol
     (checkout / "here" / "secret.txt").write_text("mine")
     typed(*ids, "--out", "here")
     place = f"compare/{ids[0][:8]}-{ids[1][:8]}"
-    with store.reached(checkout) as client:
+    with connection.open_client(checkout) as client:
         for run in ids:
             kept = {file.path.rpartition("/")[2] for file in client.list_artifacts(run, place)}
             assert kept == {"compare.html", "scores.png", "scores.svg", "loss.png", "loss.svg"}
@@ -233,11 +231,11 @@ def test_a_store_that_takes_no_files_costs_a_message_and_not_the_page(checkout):
         (checkout / "mlartifacts" / run / "artifacts" / "compare").write_text("in the way")
     ended = CliRunner().invoke(word.command, [*ids, "--out", "here"], catch_exceptions=False)
     assert ended.exit_code == 0
-    assert "The page is here, and not with the runs" in ended.stderr
+    assert "The page is here, but not in the runs' records" in ended.stderr
     assert (checkout / "here" / "compare.html").is_file()
 
 
-def test_what_cannot_be_compared_is_refused_with_the_remedy(checkout):
+def test_what_cannot_be_compared_is_refused_with_the_fix(checkout):
     first = finish(checkout, "first", FIRST)
     with mlflow_run.run(checkout, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1", "sweep.overrides": "seed=1,2"})
@@ -252,11 +250,11 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(checkout):
     ):
         with pytest.raises(UserError, match=says):
             typed(*ids)
-    many = [{"id": str(number), "params": {"a": "b"}, "tags": {}} for number in range(plots.MOST_RUNS + 1)]
+    many = [recorded_runs.run(str(number), params={"a": "b"}) for number in range(plots.MOST_RUNS + 1)]
     with pytest.raises(UserError, match="24 runs at most"):
-        compare.check(many, {})
+        compare.check_comparable(many, {})
     (checkout / "file").touch()
-    with pytest.raises(UserError, match="Give another place: --out"):
+    with pytest.raises(UserError, match="Give another folder: --out"):
         typed(first, finish(checkout, "second", FIRST), "--out", "file/below")
 
 
@@ -266,7 +264,7 @@ def test_what_an_earlier_version_called_otherwise_is_no_difference():
         ("tunetrail.training.plugin.HistoryPlugin", "src/tunetrail/data/world.py"),
     )
     runs = [
-        {"status": "FINISHED", "params": {"train.plugins.0": plugin, "prepare.path": path}, "tags": {"data.source": path}}
+        recorded_runs.run(params={"train.plugins.0": plugin, "prepare.path": path}, tags={"data.source": path})
         for plugin, path in names
     ]
     told = compare.differences(runs)
@@ -275,11 +273,10 @@ def test_what_an_earlier_version_called_otherwise_is_no_difference():
 
 
 def test_the_counts_of_the_data_of_an_older_run_which_are_metrics_are_no_difference():
-    kept = {"status": "FINISHED", "params": {"seed": "1"}}
-    older = kept | {"tags": {"data.rows": "3900"}, "metrics": {"data/rows": 3900.0, "data/tokens": 1392640.0}}
-    newer = kept | {"tags": {"data.rows": "3900", "data.tokens": "1392640"}, "metrics": {}}
+    older = recorded_runs.run(tags={"data.rows": "3900"}, metrics={"data/rows": 3900.0, "data/tokens": 1392640.0})
+    newer = recorded_runs.run(tags={"data.rows": "3900", "data.tokens": "1392640"})
     assert compare.differences([older, newer])["differences"]["data"] == []
-    other = newer | {"tags": {"data.rows": "3900", "data.tokens": "7"}}
+    other = recorded_runs.run(tags={"data.rows": "3900", "data.tokens": "7"})
     assert compare.differences([older, other])["differences"]["data"] == [
         {"keys": ["data.tokens"], "values": ["1392640", "7"]}
     ]

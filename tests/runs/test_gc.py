@@ -22,25 +22,15 @@ from tunetrail.tracking import download, mlflow_run, store
 pytestmark = pytest.mark.stage
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return spaces.made(tmp_path_factory.mktemp("clearing"))
-
-
 @pytest.fixture
-def root(finished, tmp_path, monkeypatch):
-    return spaces.copied(finished, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def ids(finished):
-    return finished[1]
+def root(spacious, tmp_path, monkeypatch):
+    return spaces.copied(spacious, tmp_path, monkeypatch)
 
 
 def free(root, *words, sweep=None, **kinds):
     """Free as the command does; returns the bytes announced and those that it says it freed."""
-    with gc.still(root):
-        meant, sweep = gc.named(root, words, sweep)
+    with gc.all_locks(root):
+        meant, sweep = gc.resolve(root, words, sweep)
         found = usage.survey(root)
         chosen = gc.choose(found, meant, sweep, **kinds)
         return found.amount(chosen), gc.free(found, chosen)
@@ -70,7 +60,7 @@ def test_what_a_run_alone_takes_goes_to_the_byte_and_all_else_can_still_be_check
     for name, seed in (("two", 2), ("bare", 4)):  # the other with an experiment, and the one without
         folder = root / "work" / "recorded" / ids[name]
         assert not store.download(root, ids[name], download.RECORD, folder)
-        download.checkout(root, folder)
+        download.checkout_models(root, folder)
         assert (folder / "outputs" / "model" / "weights").stat().st_size == spaces.WEIGHTS[str(seed)]
     assert command(root, "dvc", "status").strip() == "Data and pipelines are up to date."
 
@@ -156,16 +146,16 @@ def test_a_sweep_goes_but_for_the_run_that_is_promoted(root, ids):
     with mlflow_run.run(root, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1"})
     for name in ("one", "bare", "two"):
-        mlflow_run.tag(root, ids[name], {"sweep": "sweep-1", store.PARENT: parent.id})
+        mlflow_run.tag(root, ids[name], {"sweep": "sweep-1", "mlflow.parentRunId": parent.id})
     mlflow_run.tag(root, ids["two"], {"promoted": "demo/1"})
     with pytest.raises(UserError, match=r"\(sweep-1\): a sweep.*--sweep sweep-1"):
         free(root, "sweep-1")
     announced, freed = free(root, sweep=parent.id[:8])
     assert announced == freed > 900
     assert weights(root) == {"base", "2", "3"}
-    with pytest.raises(UserError, match="of no sweep"):
+    with pytest.raises(UserError, match="belongs to no sweep"):
         free(root, sweep="three")
-    with pytest.raises(UserError, match=r"no sweep or run is called so\. There are: sweep-1"):
+    with pytest.raises(UserError, match=r"no sweep or run has this name\. There are: sweep-1"):
         free(root, sweep="sweep-2")
 
 
@@ -177,7 +167,7 @@ def test_while_a_run_goes_on_nothing_is_freed(root, lock):
         (failing(root) / "work").mkdir(exist_ok=True)
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
     before = objects(root)
-    says = rf"process {os.getpid()} is running here, and nothing is freed meanwhile\. Wait for it, and ask again"
+    says = rf"process {os.getpid()} is running here, so nothing is freed\. Wait until it has ended, and try again"
     with locks.exclusive_lock((root / lock).parent, (root / lock).name):
         with pytest.raises(UserError, match=says):
             free(root, "one")
@@ -219,7 +209,7 @@ def cut(root, monkeypatch):
 
 
 def test_cut_off_before_its_experiment_is_gone_a_run_is_as_it_was(root, cut):
-    cut(launch, "output", "remove")
+    cut(launch, "output", "update-ref")
     assert experiments(root) == {"one", "two", "three"}
     free(root, "two")
     assert weights(root) == {"base", "1", "3", "4"}
@@ -237,14 +227,14 @@ def test_cut_off_before_it_is_called_freed_a_run_keeps_its_models(root, cut):
 def test_cut_off_before_its_objects_are_gone_they_go_with_the_next(root, cut):
     cut(launch, "output", "gc")
     assert weights(root) == {"base", "1", "2", "3", "4"}
-    assert usage.survey(root).unnamed() > 100
+    assert usage.survey(root).unused() > 100
     free(root, failed=True)
     assert weights(root) == {"base", "2", "3", "4"}
 
 
 def test_without_a_terminal_it_wants_to_be_told_yes(root):
     before = objects(root)
-    with pytest.raises(UserError, match=r"To free these 1\d\d B without being asked: --yes"):
+    with pytest.raises(UserError, match=r"To free these 1\d\d B without a question: --yes"):
         typed("one")
     with pytest.raises(UserError, match="nosuch: no run has this id or name"):
         typed("nosuch")

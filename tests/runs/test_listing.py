@@ -1,20 +1,14 @@
 """The tables and the screen on runs as they are."""
 
+import dataclasses
+
 import pytest
 
+from tests.recorded_runs import run, scored
+from tunetrail import table
 from tunetrail.evaluation import results
 from tunetrail.runs import listing
 from tunetrail.tracking import ranking
-
-
-def run(id, name="demo", parent=None, started="2026-01-01T10:00:00.000+00:00", **also):
-    """A run as `store.to_dict` has it."""
-    told = {"id": id, "name": name, "status": "FINISHED", "started": started, "ended": None, "parent": parent}
-    return told | {"artifacts": "a", "params": {}, "metrics": {}, "tags": {}} | also
-
-
-def scored(base, tuned):
-    return {"ifeval/base/prompt_strict": base, "ifeval/tuned/prompt_strict": tuned}
 
 
 def test_an_id_is_cut_to_what_tells_it_from_all_others():
@@ -35,13 +29,13 @@ def test_a_row_has_the_scores_in_per_cent_and_what_varies_only_once():
         run("renamed0", "best", "parent00", metrics={"train/loss": 1.5}, tags={"sweep.overrides": "seed=2"}),
     ]
     ids = listing.short(runs)
-    _, parent, first, second = listing.table(ranking.nested(runs), ids, {"child000": "@champion"})
+    _, parent, first, second = listing.rows(ranking.nested(runs), ids, {"child000": "@champion"})
     assert parent[:3] == ["parent00", "sweep-1", "FINISHED"]
     assert first[:2] == ["  child000", "seed=1"]
     assert [cell.strip() for cell in first[4:]] == ["10.0 -> 100.0", "+90.0", "@champion"]
     assert second[1] == "best: seed=2"
     assert second[4:] == ["-", "-", ""]
-    headings, *rows = listing.table(ranking.nested(runs), ids, {}, "train/loss")
+    headings, *rows = listing.rows(ranking.nested(runs), ids, {}, "train/loss")
     assert headings[-1] == "train/loss"
     assert [row[-1] for row in rows] == ["-", "-", "1.5"]
 
@@ -55,7 +49,7 @@ def test_a_row_has_the_scores_in_per_cent_and_what_varies_only_once():
     ],
 )
 def test_the_score_that_runs_are_sorted_by_is_in_per_cent_as_the_others_are(key, heading, cell):
-    headings, row = listing.table([(0, run("a", metrics={key: 0.3}))], {"a": "a"}, {}, key)
+    headings, row = listing.rows([(0, run("a", metrics={key: 0.3}))], {"a": "a"}, {}, key)
     assert (headings[-1], row[-1]) == (heading, cell)
 
 
@@ -66,7 +60,7 @@ def test_names_lose_sections_and_digits_and_then_their_beginning_so_that_jobs_st
         for place, rate in enumerate(rates)
     ]
     runs = [run(f"{place}" * 8, name) for place, name in enumerate(names)]
-    rows = listing.table([(0, one) for one in runs], listing.short(runs), {})
+    rows = listing.rows([(0, one) for one in runs], listing.short(runs), {})
     assert listing.fitted(rows, 200) == rows
     assert [row[1] for row in listing.fitted(rows, 120)[1:]] == [
         "learning_rate=0.00056115 seed=1 weight_decay=0.0",
@@ -77,22 +71,22 @@ def test_names_lose_sections_and_digits_and_then_their_beginning_so_that_jobs_st
 
 def test_only_names_are_cut_where_a_line_would_be_too_long():
     runs = [run("a" * 8, "train.learning_rate=0.001 " * 9, metrics=scored(0.1, 1.0)), run("b" * 8, "two\nlines")]
-    text = listing.columns(listing.fitted(listing.table([(0, one) for one in runs], listing.short(runs), {})))
+    text = table.columns(listing.fitted(listing.rows([(0, one) for one in runs], listing.short(runs), {})))
     assert max(map(len, text.splitlines())) == 120
     assert len(text.splitlines()) == 3
     assert "…" in text
     assert text.splitlines()[1].endswith("10.0 -> 100.0         +90.0")
-    narrow = listing.columns(listing.fitted(listing.table([(0, runs[0])], listing.short(runs), {}), 40))
+    narrow = table.columns(listing.fitted(listing.rows([(0, runs[0])], listing.short(runs), {}), 40))
     assert "10.0 -> 100.0         +90.0" in narrow
 
 
 def test_durations_are_told_in_two_units():
     times = {"2026-01-01T10:05:03.900+00:00": "5 min 3 s", "2026-01-01T12:05:03.000+00:00": "2 h 5 min", None: ""}
-    assert {ended: listing.lasted(run("a", ended=ended)) for ended in times} == times
+    assert {ended: listing.duration(run("a", ended=ended)) for ended in times} == times
 
 
 def nothing(**also):
-    return {"scores": None, "patch": False, "versions": [], "children": []} | also
+    return {"measured": None, "patch": False, "versions": [], "children": []} | also
 
 
 def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
@@ -115,7 +109,7 @@ def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
     text = listing.screen(
         run("abcdefgh12", tags=tags),
         {"abcdefgh12": "abcdefgh"},
-        nothing(versions=[{"model": "demo", "version": 3, "aliases": ["@champion"]}]),
+        **nothing(versions=[{"model": "demo", "version": 3, "aliases": ["@champion"]}]),
     )
     for line in (
         "code          commit c0ffee, with uncommitted changes that were not kept",
@@ -130,9 +124,9 @@ def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
         "registered    demo version 3 @champion",
     ):
         assert line in text.splitlines(), line
-    kept = listing.screen(run("a", tags=tags), {"a": "a"}, nothing(patch=True))
+    kept = listing.screen(run("a", tags=tags), {"a": "a"}, **nothing(patch=True))
     assert "commit c0ffee, with uncommitted changes: changes.patch" in kept
-    assert "nothing uncommitted" in listing.screen(run("a", tags={"git.dirty": "false"}), {"a": "a"}, nothing())
+    assert "nothing uncommitted" in listing.screen(run("a", tags={"git.dirty": "false"}), {"a": "a"}, **nothing())
 
 
 def test_the_screen_begins_with_what_a_person_did_and_ends_with_the_hashes():
@@ -156,8 +150,8 @@ def test_the_screen_begins_with_what_a_person_did_and_ends_with_the_hashes():
     }
     score = {"value": 0.5, "low": 0.4, "high": 0.6}
     ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}
-    found = nothing(scores={"task": "ifeval", "size": "3 prompts", "ifeval": ifeval})
-    text = listing.screen(run("abcdefgh12", params=params, tags=tags), {"abcdefgh12": "abcdefgh"}, found)
+    found = nothing(measured={"task": "ifeval", "size": "3 prompts", "ifeval": ifeval})
+    text = listing.screen(run("abcdefgh12", params=params, tags=tags), {"abcdefgh12": "abcdefgh"}, **found)
     first, scores, last = text.split("\n\n")[1:]
     assert first.splitlines()[1:] == [
         "overrides     method=lora 'train.lora_r=16'",
@@ -174,13 +168,13 @@ def test_the_screen_begins_with_what_a_person_did_and_ends_with_the_hashes():
 
 
 def test_the_screen_of_an_older_run_says_that_the_overrides_are_not_recorded():
-    assert "overrides     not recorded" in listing.screen(run("a"), {"a": "a"}, nothing())
+    assert "overrides     not recorded" in listing.screen(run("a"), {"a": "a"}, **nothing())
 
 
 def test_the_best_job_of_a_sweep_that_is_below_its_base_says_so():
     job = run("a" * 8, "seed=1", "p", metrics=scored(0.081, 0.006))
     parent = run("p" * 8, "sweep-1", tags={"sweep": "sweep-1", "sweep.overrides": "seed=1,2"})
-    text = listing.screen(parent, listing.short([parent, job]), nothing(children=[job]))
+    text = listing.screen(parent, listing.short([parent, job]), **nothing(children=[job]))
     assert "best          aaaaaaaa, 0.6 %, below its base (8.1 %): seed=1" in text
     assert "overrides" not in text
 
@@ -189,15 +183,15 @@ def test_the_screen_says_above_the_scores_that_answers_say_nothing():
     score = {"value": 0.5, "low": 0.4, "high": 0.6}
     ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}
     metrics = {"task": "ifeval", "size": "3 prompts", "ifeval": ifeval}
-    assert "Of the answers" not in listing.screen(run("a"), {"a": "a"}, nothing(scores=metrics))  # of an older run
+    assert "Of the answers" not in listing.screen(run("a"), {"a": "a"}, **nothing(measured=metrics))  # of an older run
     health = {"tuned": {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0}}
-    text = listing.screen(run("a"), {"a": "a"}, nothing(scores=metrics | {"health": health}))
+    text = listing.screen(run("a"), {"a": "a"}, **nothing(measured=metrics | {"health": health}))
     assert text.index("Of the answers of tuned 100.0% say nothing") < text.index("ifeval: 3 prompts; 95 % intervals")
     assert max(map(len, text.splitlines())) <= 120
 
 
 def test_a_run_that_failed_says_why():
-    text = listing.screen(run("a", status="FAILED", tags={"error": "loss is NaN"}), {"a": "a"}, nothing())
+    text = listing.screen(run("a", status="FAILED", tags={"error": "loss is NaN"}), {"a": "a"}, **nothing())
     assert "error         loss is NaN" in text.splitlines()
 
 
@@ -208,11 +202,11 @@ def test_the_screen_of_a_sweep_has_its_overrides_its_jobs_and_the_best():
         run("c" * 8, "seed=3", "p", metrics=scored(0.1, 0.9), status="FAILED"),
     ]
     parent = run("p" * 8, "sweep-1", tags={"sweep": "sweep-1", "sweep.overrides": "seed=1,2,3"})
-    text = listing.screen(parent, listing.short([parent, *children]), nothing(children=children))
+    text = listing.screen(parent, listing.short([parent, *children]), **nothing(children=children))
     assert "sweep         sweep-1: seed=1,2,3" in text
     assert "jobs          1 FAILED, 2 FINISHED" in text
     assert "best          bbbbbbbb, 70.0 %: seed=2" in text
     assert max(map(len, text.splitlines())) <= 120
-    alike = [one | {"metrics": scored(0.1, 0.5)} for one in children[:2]]
-    text = listing.screen(parent, listing.short([parent, *alike]), nothing(children=alike))
+    alike = [dataclasses.replace(one, metrics=scored(0.1, 0.5)) for one in children[:2]]
+    text = listing.screen(parent, listing.short([parent, *alike]), **nothing(children=alike))
     assert "best          aaaaaaaa, 50.0 %, best of 2 equal: seed=1" in text

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 
-from tests import finished_runs
+from tests import finished_runs, recorded_runs
 from tests.finished_runs import object_of
 from tests.projects import flip
 from tests.stage_outputs import left_by_a_run
@@ -17,11 +16,6 @@ from tunetrail.tracking import mlflow_run
 from tunetrail.training import history
 
 pytestmark = pytest.mark.stage
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, migrated, project):
-    return finished_runs.made(project, tmp_path_factory.mktemp("finished"), migrated)
 
 
 @pytest.fixture
@@ -91,7 +85,7 @@ def verdict(tmp_path, old, new, moved=None, model=("md5", "md5")):
         record(tmp_path / folder, **given)
     tags = [{"model.md5": md5, "hardware.cpu": "2 x a", "versions.tunetrail": str(n)} for n, md5 in enumerate(model)]
     tags[1] |= moved or {}
-    then, now = (SimpleNamespace(data=SimpleNamespace(tags=one)) for one in tags)
+    then, now = (recorded_runs.run(tags=one) for one in tags)
     return reproduce._verdict(then, now, list(reproduce._numbers(tmp_path / "old", tmp_path / "new")))
 
 
@@ -134,14 +128,14 @@ def test_each_number_is_shown_with_what_became_of_it(tmp_path, capsys):
     assert "health/tuned/looping" not in said
 
 
-def test_the_numbers_of_a_real_report_are_all_held_against_each_other(tmp_path):
+def test_the_numbers_of_a_real_report_are_all_compared(tmp_path):
     for name in ("old", "new"):
         left_by_a_run(tmp_path / name)
         shutil.copy(tmp_path / name / "outputs" / "train" / "history.jsonl", tmp_path / name)
     numbers = list(reproduce._numbers(tmp_path / "old", tmp_path / "new"))
-    assert all(then == now for _, then, now, _ in numbers)
-    assert all(within for name, _, _, within in numbers if name.startswith("ifeval/"))
-    names = {name for name, *_ in numbers}
+    assert all(number.old == number.new for number in numbers)
+    assert all(number.within for number in numbers if number.name.startswith("ifeval/"))
+    names = {number.name for number in numbers}
     assert {"ifeval/delta/inst_loose", "ifeval_stopped/tuned/prompt_strict", "data/tokens", "train/loss at step 1"} <= names
 
 

@@ -19,11 +19,6 @@ from tunetrail.tracking import mlflow_run
 pytestmark = pytest.mark.stage
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, migrated, project):
-    return finished_runs.made(project, tmp_path_factory.mktemp("finished"), migrated)
-
-
 @pytest.fixture
 def root(finished, tmp_path, monkeypatch):
     return finished_runs.copied(finished, tmp_path, monkeypatch)
@@ -45,7 +40,7 @@ def test_params_models_and_results_come_back_and_the_code_stays(root, capsys):
     assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     said = capsys.readouterr().out
-    assert "the code is another" in said
+    assert "the code is not the run's" in said
     replaced = "were another run's or your own, and are replaced by this run's"
     assert f"params.yaml and dvc.lock {replaced}" in said
     restore.restore(root, "one")
@@ -73,7 +68,7 @@ def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
     assert holds(root, "value = 4\n", MODEL)
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     assert run(root, "git", "diff", "--cached", "--name-only") == ""
-    assert "the code is another" in capsys.readouterr().out
+    assert "the code is not the run's" in capsys.readouterr().out
 
 
 def test_models_that_are_here_no_more_are_pulled(root, capsys):
@@ -173,7 +168,7 @@ def test_a_restore_that_was_killed_is_undone_by_the_next_one_also_where_that_fai
     flip(object_of(root, MODEL))
     with pytest.raises(UserError, match="outputs/model"):
         restore.restore(root, "one")
-    assert "a restore was killed here" in capsys.readouterr().out
+    assert "an earlier restore was killed here" in capsys.readouterr().out
     assert {name: (root / name).read_text() for name in before} == before
     assert not left_aside(root)
     restore.restore(root, "two")
@@ -205,12 +200,12 @@ def test_what_the_checkout_holds_already_is_left_alone(root):
 def test_a_run_without_an_experiment_cannot_be_restored_and_says_so(root):
     with mlflow_run.run(root, "half"):
         pass
-    with pytest.raises(UserError, match=r"\(half\), FINISHED: no DVC experiment was saved of it\. .*tunetrail reproduce"):
+    with pytest.raises(UserError, match=r"\(half\), FINISHED: it has no DVC experiment\. .*tunetrail reproduce"):
         restore.restore(root, "half")
     with contextlib.suppress(ValueError), mlflow_run.run(root, "failed") as failed:
         raise ValueError
     with pytest.raises(
-        UserError, match=rf"\(failed\), FAILED: no DVC .* tries it again is in: tunetrail show {failed.id[:8]}"
+        UserError, match=rf"\(failed\), FAILED: it has no DVC .* to try it again: tunetrail show {failed.id[:8]}"
     ):
         restore.restore(root, "failed")
     mlflow_run.tag(root, mlflow_run.create(root, "gone", {}), {"dvc.experiment": "gone-1"})

@@ -18,19 +18,9 @@ from tunetrail.tracking import mlflow_run, store
 pytestmark = pytest.mark.stage
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return spaces.made(tmp_path_factory.mktemp("space"))
-
-
 @pytest.fixture
-def root(finished, tmp_path, monkeypatch):
-    return spaces.copied(finished, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def ids(finished):
-    return finished[1]
+def root(spacious, tmp_path, monkeypatch):
+    return spaces.copied(spacious, tmp_path, monkeypatch)
 
 
 # The bytes of a folder's own object in the cache, which lists one file.
@@ -50,7 +40,7 @@ def test_a_run_takes_its_own_model_and_shares_its_base_counted_once(root, ids):
     # What the checkout holds is not three's alone.
     assert found.own(of(found, ids["three"])) == 0
     assert found.shared() == WEIGHTS["base"] + WEIGHTS["3"] + 2 * FOLDER
-    assert found.unnamed() == 0
+    assert found.unused() == 0
     assert found.total() == sum(spaces.objects(root).values())
     assert found.total() == found.shared() + sum(found.own(part) for part in found.parts)
 
@@ -80,7 +70,7 @@ def test_what_a_commit_names_is_nobodys_own(root, ids):
     command(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "not")
     found = usage.survey(root)
     assert found.own(of(found, ids["two"])) == 0
-    assert not found.unnamed()
+    assert not found.unused()
 
 
 def test_what_nothing_names_is_said_and_so_is_an_experiment_of_no_run(root, ids):
@@ -89,9 +79,9 @@ def test_what_nothing_names_is_said_and_so_is_an_experiment_of_no_run(root, ids)
     client.delete_run(ids["two"])
     found = usage.survey(root)
     assert ids["two"] not in [part.name for part in found.parts]
-    assert found.unnamed() == 0
+    assert found.unused() == 0
     command(root, "dvc", "exp", "remove", name)
-    assert usage.survey(root).unnamed() == WEIGHTS["2"] + FOLDER
+    assert usage.survey(root).unused() == WEIGHTS["2"] + FOLDER
 
 
 def test_a_worktree_takes_its_files_but_no_links_and_what_it_alone_made(root, ids):
@@ -99,7 +89,7 @@ def test_a_worktree_takes_its_files_but_no_links_and_what_it_alone_made(root, id
     (root / "runs" / "sweep-1" / "job.json").write_text(json.dumps({"run": ids["one"]}))
     found = usage.survey(root)
     (part,) = [part for part in found.parts if part.kind == "worktree"]
-    assert (part.name, part.run["id"]) == ("runs/sweep-1/job", ids["one"])
+    assert (part.name, part.run.id) == ("runs/sweep-1/job", ids["one"])
     files = [os.path.join(at, name) for at, _, names in os.walk(checkout) for name in names]
     single = sum(os.lstat(file).st_size for file in files if not os.path.islink(file) and os.lstat(file).st_nlink == 1)
     assert part.size == single > 0
@@ -120,7 +110,7 @@ def test_models_brought_back_and_tokenised_rows_are_copies(root, ids):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x" * size)
     copies = [part for part in usage.survey(root).parts if part.kind == "copy"]
-    assert [(part.name, part.size, part.run and part.run["id"]) for part in copies] == [
+    assert [(part.name, part.size, part.run and part.run.id) for part in copies] == [
         (f"work/recorded/{ids['one']}", 11, ids["one"]),
         ("work/shared/tokens/ab", 13, None),
     ]

@@ -1,6 +1,7 @@
 """How a job's end is recorded."""
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -123,15 +124,18 @@ def test_a_skipped_job_takes_over_the_scores_and_times_of_its_run(root):
     outcome.take_over(job, child, root)
     assert (job.number, job.state, job.score, job.low, job.high) == (4, "skipped", 0.5, 0.4, 0.6)
     assert (job.loss, job.base) == (1.5, base)
-    assert (job.started, job.ended) == (child.info.start_time / 1000, child.info.end_time / 1000)
+    assert (job.started, job.ended) == (
+        datetime.fromisoformat(child.started).timestamp(),
+        datetime.fromisoformat(child.ended).timestamp(),
+    )
 
 
 def test_the_run_of_a_failed_job_is_closed_unless_another_process_still_writes_it(root):
     parent = mlflow_run.create(root, "sweep", {})
     for error, status in ((locks.Busy(root, "1", ""), "RUNNING"), (UserError("bad"), "FAILED")):
         child = mlflow_run.child(root, parent, "one", {"job.digest": status})
-        job = Job(root / "job.json", 0, [], "running", run=child.info.run_id)
+        job = Job(root / "job.json", 0, [], "running", run=child.id)
         with outcome.record(job, root):
             raise error
-        assert store.find(root, child.info.run_id).info.status == status
+        assert store.find(root, child.id).status == status
         assert job.state == "failed"

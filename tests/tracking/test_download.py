@@ -13,64 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
 from tests.projects import flip
+from tests.trained_runs import PARAMS, dvc, finish_run, project
 from tunetrail import UserError
 from tunetrail.checkout import integrity
 from tunetrail.tracking import download, mlflow_run
 from tunetrail.training import checkpoint
 
 pytestmark = pytest.mark.stage
-
-# What a run makes is copied from made/: the base, and the tuned model of the seed.
-STAGES = """
-stages:
-  base:
-    cmd: mkdir -p outputs && cp -r made/base outputs/base
-    deps: [made/base]
-    outs: [outputs/base]
-  train:
-    cmd: cp -r made/${train.seed} outputs/model
-    params: [train]
-    deps: [outputs/base]
-    outs: [outputs/model]
-"""
-PARAMS = {
-    "template": {"with_input": "{instruction}|{input}:\n", "without_input": "{instruction}:\n"},
-    "train": {"seed": 1, "datasets": [{"type": {"no_input_format": "{instruction}:\n"}}]},
-    "evaluate": {
-        "device": "cpu",
-        "model_args": {"dtype": "float32"},
-        "task": {"generation_kwargs": {"max_gen_toks": 8}},
-    },
-}
-
-
-def dvc(root, *words):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": path}
-    return subprocess.run(["dvc", *words], cwd=root, env=environment, check=True, capture_output=True, text=True).stdout
-
-
-def project(root):
-    """The outline of a checkout: git, DVC, and the stages above; `made` is the caller's to fill."""
-    (root / "conf").mkdir(parents=True)
-    (root / "conf" / "config.yaml").touch()
-    (root / "dvc.yaml").write_text(STAGES)
-    shutil.copy(ROOT / ".gitignore", root)
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    dvc(root, "init", "--quiet")
-
-
-def finish_run(root, name, seed, **sections):
-    """Have DVC make the models of `seed`, and record it as `tunetrail run` does; returns the run's id."""
-    values = PARAMS | sections | {"train": PARAMS["train"] | {"seed": seed}}
-    (root / "params.yaml").write_text(yaml.safe_dump(values))
-    dvc(root, "repro", "--quiet")
-    with mlflow_run.run(root, name) as run:
-        run.tags({"git.commit": "c0ffee"})
-        run.artifacts(root, "params.yaml", "dvc.yaml", "dvc.lock")
-    return run.id
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +62,7 @@ def below(folder):
 
 
 def test_without_a_name_it_is_what_the_checkout_holds(checkout):
-    found = download.here(checkout)
+    found = download.from_checkout(checkout)
     assert (found.base, found.revision) == (str(checkout / "outputs" / "base" / "model"), None)
     assert found.tuned == checkout / "outputs" / "model"
     assert found.params["train"]["seed"] == 2
@@ -122,7 +72,7 @@ def test_without_a_name_it_is_what_the_checkout_holds(checkout):
 def test_without_a_finished_run_it_says_how_to_have_one(checkout, gone):
     shutil.rmtree(checkout / gone) if (checkout / gone).is_dir() else (checkout / gone).unlink()
     with pytest.raises(UserError, match=rf"no finished run here \(no {gone}\).*tunetrail run.*tunetrail chat RUN"):
-        download.here(checkout)
+        download.from_checkout(checkout)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +86,8 @@ def test_a_dvc_lock_without_the_models_records_no_finished_run(checkout, ids, st
         del lock["stages"][stage]
     (checkout / "dvc.lock").write_text(yaml.safe_dump(lock))
     with pytest.raises(UserError, match=r"no finished run here \(no model in dvc\.lock\)"):
-        download.here(checkout)
-    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+        download.from_checkout(checkout)
+    assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
 
 
 def test_a_run_whose_record_names_no_models_says_so(checkout):
@@ -145,7 +95,7 @@ def test_a_run_whose_record_names_no_models_says_so(checkout):
     with mlflow_run.run(checkout, "none") as run:
         run.artifacts(checkout, "params.yaml", "dvc.yaml", "dvc.lock")
     with pytest.raises(UserError, match=rf"dvc\.lock records no models\. .*tunetrail reproduce {run.id[:8]}"):
-        download.bring(checkout, "none")
+        download.from_record(checkout, "none")
 
 
 @pytest.mark.parametrize(
@@ -154,19 +104,19 @@ def test_a_run_whose_record_names_no_models_says_so(checkout):
 def test_a_broken_params_yaml_is_an_error_with_its_name(checkout, text):
     (checkout / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=rf"^{checkout}/params\.yaml: "):
-        download.here(checkout)
+        download.from_checkout(checkout)
 
 
 def test_a_model_of_another_template_than_params_yaml_is_not_taken_for_this_runs(checkout):
     changed = PARAMS | {"train": {"seed": 2, "datasets": [{"type": {"no_input_format": "Q: {instruction}\n"}}]}}
     (checkout / "params.yaml").write_text(yaml.safe_dump(changed))
     with pytest.raises(UserError, match=r"another template.*Finish it: tunetrail run"):
-        download.here(checkout)
+        download.from_checkout(checkout)
 
 
 def test_an_earlier_runs_models_come_out_of_the_cache_into_a_folder_of_their_own(checkout, ids):
     before = below(checkout / "outputs")
-    found = download.bring(checkout, ids["one"][:10])
+    found = download.from_record(checkout, ids["one"][:10])
     folder = checkout / "work" / "recorded" / ids["one"]
     assert (found.base, found.tuned) == (str(folder / "outputs" / "base" / "model"), folder / "outputs" / "model")
     assert below(found.tuned) == {"weights": "tuned 1"}
@@ -176,12 +126,12 @@ def test_an_earlier_runs_models_come_out_of_the_cache_into_a_folder_of_their_own
     assert "one" in found.name
     assert below(checkout / "outputs") == before
     assert dvc(checkout, "status").strip() == "Data and pipelines are up to date."
-    assert download.bring(checkout, "one") == found
+    assert download.from_record(checkout, "one") == found
 
 
 def test_a_run_whose_models_the_checkout_holds_takes_them_from_there_and_its_own_params(checkout, ids):
     finish_run(checkout, "three", 2, evaluate=PARAMS["evaluate"] | {"device": "cuda"})
-    found = download.bring(checkout, "two")
+    found = download.from_record(checkout, "two")
     assert found.tuned == checkout / "outputs" / "model"
     assert found.params["evaluate"]["device"] == "cpu"
     assert not (checkout / "work" / "recorded" / ids["two"] / "outputs").exists()
@@ -189,7 +139,7 @@ def test_a_run_whose_models_the_checkout_holds_takes_them_from_there_and_its_own
 
 def test_outputs_that_were_removed_come_back_though_dvc_lock_still_names_them(checkout):
     shutil.rmtree(checkout / "outputs" / "model")
-    assert below(download.bring(checkout, "two").tuned) == {"weights": "tuned 2"}
+    assert below(download.from_record(checkout, "two").tuned) == {"weights": "tuned 2"}
 
 
 def cached(checkout, text):
@@ -208,31 +158,33 @@ def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(che
     damaged = cached(checkout, "tuned 1")
     flip(damaged)
     with pytest.raises(UserError, match=r"DVC's cache has it damaged") as error:
-        download.bring(checkout, "one")
+        download.from_record(checkout, "one")
     said = str(error.value)
     assert said.startswith(f"run {ids['one']} (one) recorded other files than these 1 in ")
     wanted, here = (hashlib.md5(text).hexdigest() for text in (b"tuned 1", damaged.read_bytes()))
     assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in said
     assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in said
     dvc(checkout, "remote", "add", "--default", "Store", "../store")
-    with pytest.raises(UserError, match=r"run this again, which gets it from the remote\. If it is damaged there too: tune"):
-        download.bring(checkout, "one")
+    with pytest.raises(
+        UserError, match=r"ask once more, which brings it from the remote\. Where that has it damaged too: tune"
+    ):
+        download.from_record(checkout, "one")
     shutil.copytree(checkout / ".dvc" / "cache", checkout.parent / "store")
     (pushed,) = (checkout.parent / "store").rglob(damaged.name)
     pushed.chmod(0o644)
     pushed.write_text("tuned 1")
     subprocess.run(re.search(r"rm -r -f .*", said).group(), shell=True, check=True)
-    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+    assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
 
 
 def test_a_copy_that_chat_brought_back_is_read_again_and_brought_anew_where_it_is_damaged(checkout, ids):
-    found = download.bring(checkout, "one")
+    found = download.from_record(checkout, "one")
     weights = found.tuned / "weights"
     weights.unlink()  # which may be a link into the cache
     weights.write_text("tuned 3")
-    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+    assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
     shutil.rmtree(checkout / ".dvc" / "cache")
-    assert download.bring(checkout, "one") == found  # the copy is whole
+    assert download.from_record(checkout, "one") == found  # the copy is whole
 
 
 @pytest.mark.parametrize("path", ["outputs/model/weights", "outputs/base/model/weights", "outputs/base/base.json"])
@@ -240,39 +192,39 @@ def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(che
     before = (checkout / path).read_text()
     flip(checkout / path)
     with pytest.raises(UserError, match=rf"{path}: md5 \w+ is recorded, \w+ is here") as error:
-        download.here(checkout)
+        download.from_checkout(checkout)
     command = re.search(r"Put it back: (rm -r -f outputs/\w+ && dvc checkout outputs/\w+)$", str(error.value)).group(1)
-    found = download.bring(checkout, "two")  # the run itself is in the cache
+    found = download.from_record(checkout, "two")  # the run itself is in the cache
     assert found.tuned == checkout / "work" / "recorded" / ids["two"] / "outputs" / "model"
     assert below(found.tuned) == {"weights": "tuned 2"}
     assert below(Path(found.base)) == {"weights": "base"}
     path_with_dvc = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     subprocess.run(command, shell=True, check=True, env=os.environ | {"PATH": path_with_dvc}, cwd=checkout)
     assert (checkout / path).read_text() == before
-    assert download.here(checkout).tuned == checkout / "outputs" / "model"
+    assert download.from_checkout(checkout).tuned == checkout / "outputs" / "model"
 
 
 def test_a_file_more_in_the_outputs_is_said(checkout):
     (checkout / "outputs" / "model" / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"outputs/model/adapter_config\.json: is not part of it"):
-        download.here(checkout)
+        download.from_checkout(checkout)
 
 
 def test_a_damaged_listing_is_said_by_the_folder(checkout, ids):
-    download.bring(checkout, "one")
+    download.from_record(checkout, "one")
     md5 = download._outs(checkout / "work" / "recorded" / ids["one"])["outputs/model"]
     shutil.rmtree(checkout / "work" / "recorded")
     listing = checkout / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
     flip(listing)
     with pytest.raises(UserError, match=rf"outputs/model: md5 {md5} is recorded") as error:
-        download.bring(checkout, "one")
+        download.from_record(checkout, "one")
     assert f"rm -r -f {listing}\nThen: tunetrail reproduce" in str(error.value)
 
 
 def test_models_that_dvc_has_no_more_are_said_with_the_run_and_the_remedy(checkout, ids):
     forget(checkout, "tuned 1")
     with pytest.raises(UserError, match=r"dvc remote add.*tunetrail reproduce") as error:
-        download.bring(checkout, "one")
+        download.from_record(checkout, "one")
     assert ids["one"] in str(error.value)
     assert "outputs/model\nIs your cache up to date?" in str(error.value)
 
@@ -282,7 +234,7 @@ def test_models_that_were_pushed_come_back_from_the_remote_of_the_checkout(check
     dvc(checkout, "remote", "add", "--local", "other", "s3://bucket/a,b #c")
     (checkout / ".dvc" / "cache").rename(checkout.parent / "store")  # as pushed after each run, and gone from here
     dvc(checkout, "config", "cache.dir", "../cache")
-    assert below(download.bring(checkout, "one").tuned) == {"weights": "tuned 1"}
+    assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
     assert "pulls them from the remote" in capsys.readouterr().err
     assert "tuned 1" in below(checkout.parent / "cache").values()
     config = checkout / "work" / "recorded" / ids["one"] / ".dvc" / "config"
@@ -293,12 +245,12 @@ def test_models_that_were_pushed_come_back_from_the_remote_of_the_checkout(check
 def test_a_word_that_means_several_runs_or_none_is_answered_with_those_there_are(checkout, ids):
     with mlflow_run.run(checkout, "two"):
         pass
-    with pytest.raises(UserError, match="2 runs are called or begin so") as error:
-        download.bring(checkout, "two")
+    with pytest.raises(UserError, match="2 runs match") as error:
+        download.from_record(checkout, "two")
     assert ids["two"] in str(error.value)
     assert ids["one"] not in str(error.value)
     with pytest.raises(UserError, match=r"nothing: no run has this id or name\. There are:") as error:
-        download.bring(checkout, "nothing")
+        download.from_record(checkout, "nothing")
     assert ids["one"] in str(error.value)
 
 
@@ -307,14 +259,14 @@ def test_a_run_without_an_end_has_no_models(checkout):
         run.artifacts(checkout, "params.yaml", "dvc.yaml")
         raise ValueError
     with pytest.raises(UserError, match=r"\(half\), FAILED: its record has no dvc\.lock.*name another\. .* tunetrail show"):
-        download.bring(checkout, "half")
+        download.from_record(checkout, "half")
 
 
 def test_a_sweep_has_no_models_and_its_jobs_are_named(checkout):
     with mlflow_run.run(checkout, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1"})
     with pytest.raises(UserError, match=r"\(sweep-1\) is a sweep"):
-        download.bring(checkout, "sweep-1")
+        download.from_record(checkout, "sweep-1")
     assert not (checkout / "work" / "recorded" / parent.id).exists()
 
 
@@ -328,7 +280,7 @@ def note_base(checkout, base):
 
 def test_a_base_from_the_hub_keeps_its_name_and_revision(checkout):
     note_base(checkout, {"base_model": "org/name", "revision": "abc"})
-    found = download.here(checkout)
+    found = download.from_checkout(checkout)
     assert (found.base, found.revision) == ("org/name", "abc")
 
 
@@ -339,11 +291,11 @@ def test_a_base_in_a_folder_of_the_checkout_must_still_be_what_it_was(checkout):
     (folder / "model.safetensors").write_text("weights")
     base = {"base_model": "models/mine", "revision": None, "sha256": checkpoint.digest(folder)}
     note_base(checkout, base)
-    assert download.here(checkout).base == str(folder)
+    assert download.from_checkout(checkout).base == str(folder)
     (folder / "model.safetensors").write_text("other weights")
-    with pytest.raises(UserError, match="models/mine is another model by now"):
-        download.here(checkout)
+    with pytest.raises(UserError, match="models/mine has changed since the run"):
+        download.from_checkout(checkout)
     shutil.rmtree(folder)
     note_base(checkout, base | {"base_model": "./models/mine"})
     with pytest.raises(UserError, match="models/mine: no such folder"):
-        download.here(checkout)
+        download.from_checkout(checkout)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError
-from tunetrail.tracking import mlflow_run, store
+from tunetrail.tracking import mlflow_run, record, store, tags
 from tunetrail.training import history
 
 
@@ -172,8 +172,8 @@ def test_who_trained_a_cached_model_is_found(root):
         first.tags({"model.md5": "abc"})
     with mlflow_run.run(root, "second") as second:
         second.tags({"model.md5": "abc"})
-        assert mlflow_run.trained_in(second, "abc") == first.id
-        assert mlflow_run.trained_in(second, "other") is None
+        assert record.trained_in(second, "abc") == first.id
+        assert record.trained_in(second, "other") is None
 
 
 def test_a_server_that_is_not_there_is_said_at_once(root, monkeypatch):
@@ -227,33 +227,33 @@ def parent(root):
 
 def test_a_child_is_a_run_below_its_parent_and_found_again_by_its_tags(root, parent):
     one, above = mlflow_run.child(root, parent, "method=lora", JOB), store.find(root, parent)
-    assert one.info.status == "RUNNING"
-    found = store.find(root, one.info.run_id)
-    assert found.data.tags.items() >= (JOB | {PARENT: parent}).items()
-    assert (found.info.run_name, found.info.experiment_id) == ("method=lora", above.info.experiment_id)
-    mlflow_run.close_run(root, one.info.run_id, "FINISHED")
+    assert one.status == "RUNNING"
+    found = store.find(root, one.id)
+    assert found.tags.items() >= (JOB | {PARENT: parent}).items()
+    assert (found.name, found.experiment_id) == ("method=lora", above.experiment_id)
+    mlflow_run.close_run(root, one.id, "FINISHED")
     again = mlflow_run.child(root, parent, "method=lora", JOB)
-    assert (again.info.run_id, again.info.status) == (one.info.run_id, "FINISHED")
+    assert (again.id, again.status) == (one.id, "FINISHED")
     other = mlflow_run.child(root, parent, "method=lora", JOB | {"job.digest": "of other code"})
-    assert other.info.run_id != one.info.run_id
+    assert other.id != one.id
     elsewhere = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
     third = mlflow_run.child(root, elsewhere, "method=lora", JOB)
-    assert third.info.run_id not in (one.info.run_id, other.info.run_id)
+    assert third.id not in (one.id, other.id)
 
 
 @pytest.mark.parametrize("word", ["name='my run'", 'name="my run"', "template.with_input='`%{a}'", "a=" + "x" * 9000])
 def test_overrides_may_have_any_letter_and_length(root, parent, word):
-    tags = JOB | {"sweep.overrides": word}
-    one = mlflow_run.child(root, parent, word, tags)
-    assert mlflow_run.child(root, parent, word, tags).info.run_id == one.info.run_id
-    assert store.find(root, one.info.run_id).data.tags["sweep.overrides"][:40] == word[:40]
+    values = JOB | {"sweep.overrides": word}
+    one = mlflow_run.child(root, parent, word, values)
+    assert mlflow_run.child(root, parent, word, values).id == one.id
+    assert store.find(root, one.id).tags["sweep.overrides"][:40] == word[:40]
 
 
 def test_a_child_that_was_deleted_is_not_gone_on_with(root, parent):
-    one = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
+    one = mlflow_run.child(root, parent, "method=lora", JOB).id
     mlflow_run.delete_run(root, one)
     assert MlflowClient(store.uri(root)).get_run(one).info.lifecycle_stage == "deleted"
-    assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id != one
+    assert mlflow_run.child(root, parent, "method=lora", JOB).id != one
 
 
 def test_a_run_made_for_another_process_is_open_and_among_the_others(root):
@@ -287,19 +287,19 @@ def test_a_sweep_is_its_newest_run_that_is_nobodys_child(root, parent):
 
 def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(root, parent):
     client = MlflowClient(store.uri(root))
-    client.set_tag(parent, mlflow_run.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
-    job = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
-    client.set_tag(job, mlflow_run.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # of this checkout, on another machine
-    assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id == job
-    client.set_tag(job, mlflow_run.CHECKOUT, "otherhost:/home/ann/runs/sweep-1/0123456789")
+    client.set_tag(parent, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
+    job = mlflow_run.child(root, parent, "method=lora", JOB).id
+    client.set_tag(job, tags.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # of this checkout, on another machine
+    assert mlflow_run.child(root, parent, "method=lora", JOB).id == job
+    client.set_tag(job, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1/0123456789")
     assert mlflow_run.sweep(root, "sweep-1") is None
-    own = mlflow_run.child(root, parent, "method=lora", JOB).info.run_id
+    own = mlflow_run.child(root, parent, "method=lora", JOB).id
     assert own != job
     mlflow_run.delete_run(root, own)
     client.set_terminated(parent, "KILLED")
     client.set_terminated(job, "FAILED")
     assert mlflow_run.sweep(root, "sweep-1") == parent
-    assert mlflow_run.child(root, parent, "method=lora", JOB).info.run_id == job
+    assert mlflow_run.child(root, parent, "method=lora", JOB).id == job
 
 
 def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):

@@ -141,7 +141,7 @@ def test_a_half_made_file_is_said_with_the_command_that_moves_it(root, monkeypat
         half.execute(sqlalchemy.text("ALTER TABLE metrics ADD COLUMN step BIGINT DEFAULT 0 NOT NULL"))
     engine.dispose()
     message = fault(root, monkeypatch, "sqlite:///mlflow.db")
-    assert "half-made: MLflow was stopped while it made or upgraded the tables (duplicate column" in message
+    assert "incomplete: MLflow was stopped while it created or upgraded the tables (duplicate column" in message
     assert f"mv {root}/mlflow.db {root}/mlflow.db.broken" in message
 
 
@@ -183,7 +183,7 @@ def test_a_locked_file_and_a_folder_and_a_newer_schema_are_said(root, monkeypatc
 
 def test_a_disk_that_is_full_is_said(root, monkeypatch):
     connection.uri(root)
-    with pytest.raises(UserError, match="Make room on its disk"), connection.open_client(root):
+    with pytest.raises(UserError, match="Free space on its disk"), connection.open_client(root):
         raise OSError(28, "No space left on device")
 
 

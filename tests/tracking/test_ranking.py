@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.runs.test_listing import run, scored
+from tests.recorded_runs import run, scored
 from tunetrail import UserError
 from tunetrail.tracking import ranking
 
@@ -10,11 +10,11 @@ from tunetrail.tracking import ranking
 def job(id, score, loss=None, number=None, **also):
     metrics = scored(0.1, score) | ({} if loss is None else {"validation/loss": loss})
     tags = {} if number is None else {"job.number": str(number)}
-    return run(id, f"seed={id}", "p", metrics=metrics, tags=tags) | also
+    return run(id, f"seed={id}", "p", metrics=metrics, tags=tags, **also)
 
 
 def first(*jobs):
-    return ranking.best(list(jobs))["id"]
+    return ranking.best(list(jobs)).id
 
 
 def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
@@ -26,7 +26,7 @@ def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
         run("p"),
         run("lost", parent="gone"),
     ]
-    assert [(depth, one["id"]) for depth, one in ranking.nested(runs)] == [
+    assert [(depth, one.id) for depth, one in ranking.nested(runs)] == [
         (0, "new"),
         (0, "p"),
         (1, "a"),
@@ -38,13 +38,13 @@ def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
 def test_metrics_go_highest_first_and_runs_without_the_key_or_with_nan_last():
     values = {"a": 0.2, "b": None, "c": 0.9, "d": float("nan"), "e": 0.9}
     runs = [run(id, metrics={} if value is None else {"m": value}) for id, value in values.items()]
-    assert [one["id"] for one in ranking.ordered(runs, "m")] == ["c", "e", "a", "d", "b"]
+    assert [one.id for one in ranking.ordered(runs, "m")] == ["c", "e", "a", "d", "b"]
 
 
 def test_params_go_by_number_then_by_word():
     values = {"a": "0.01", "b": "1e-3", "c": "full", "d": None, "e": "auto"}
     runs = [run(id, params={} if value is None else {"p": value}) for id, value in values.items()]
-    assert [one["id"] for one in ranking.ordered(runs, "p")] == ["b", "a", "e", "c", "d"]
+    assert [one.id for one in ranking.ordered(runs, "p")] == ["b", "a", "e", "c", "d"]
 
 
 def test_an_unknown_key_is_an_error_that_names_near_ones_or_else_every_metric():
@@ -89,9 +89,9 @@ SWEEP = run("feedbeef00", "sweep-1", tags={"sweep": "sweep-1"})
 
 def test_a_sweep_is_told_from_its_jobs_and_the_best_of_them_is_named_in_its_place():
     jobs = [job("aaaaaaaa00", 0.5, loss=2.0), job("bbbbbbbb00", 0.5, loss=1.0)]
-    assert ranking.is_sweep(SWEEP)
-    assert not ranking.is_sweep(run("a", parent="feedbeef00", tags={"sweep": "sweep-1"}))
-    assert not ranking.is_sweep(run("a"))
+    assert SWEEP.is_sweep
+    assert not run("a", parent="feedbeef00", tags={"sweep": "sweep-1"}).is_sweep
+    assert not run("a").is_sweep
     told = ranking.sweep_hint(SWEEP, jobs)
     assert told.startswith("feedbeef (sweep-1) is a sweep, and has no config and no model of its own. ")
     assert "as the best of 2 equal: bbbbbbbb (50.0 %, seed=bbbbbbbb00). All of them: tunetrail show feedbeef" in told
@@ -101,12 +101,12 @@ def test_a_sweep_is_told_from_its_jobs_and_the_best_of_them_is_named_in_its_plac
 
 def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed():
     of_two = run("dddddddd", "seed=1", "x", tags={"sweep": "sweep-2"})
-    runs = [SWEEP, run("cccccccc", "seed=1", SWEEP["id"], tags={"sweep": "sweep-1"}), of_two, run("eeeeeeee", "demo")]
+    runs = [SWEEP, run("cccccccc", "seed=1", SWEEP.id, tags={"sweep": "sweep-1"}), of_two, run("eeeeeeee", "demo")]
     assert [ranking.sweep(runs, word) for word in ("sweep-1", "feed", "cccc", "sweep-2")] == ["sweep-1"] * 3 + ["sweep-2"]
     for word, says in (
-        ("sweep-9", r"no sweep or run is called so\. There are: sweep-1, sweep-2$"),
-        ("", r"no sweep or run is called so\. There are"),
-        ("demo", r"this run is of no sweep\. There are"),
+        ("sweep-9", r"no sweep or run has this name\. There are: sweep-1, sweep-2$"),
+        ("", r"no sweep or run has this name\. There are"),
+        ("demo", r"this run belongs to no sweep\. There are"),
         ("seed=1", r"it means runs of several sweeps, or of none\. There are"),
     ):
         with pytest.raises(UserError, match=f"--sweep {word}: {says}"):

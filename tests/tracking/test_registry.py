@@ -1,92 +1,32 @@
 """Against a real SQLite store and real tiny models: what becomes a version, what becomes the champion, and what does not."""
 
-import json
+import dataclasses
 import logging
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from tests.runs.test_chat import LLAMA, TEMPLATE
-from tests.tracking import test_download
+from tests import tiny_models, trained_runs
+from tests.scored_runs import TAGS, VALUES, files, finish, metrics, note
+from tests.tiny_models import TEMPLATE
 from tunetrail import UserError
 from tunetrail.checkout import locks
 from tunetrail.cli import promote
-from tunetrail.evaluation import intervals, results
-from tunetrail.tracking import mlflow_run, registry, store
-from tunetrail.training import tiny
+from tunetrail.tracking import mlflow_run, registry, store, tags
 
 pytestmark = pytest.mark.stage
-
-VALUES = {
-    "template": TEMPLATE,
-    "train": {"adapter": None},
-    "evaluate": {"model_args": {"dtype": "float32"}, "task": {"generation_kwargs": {"max_gen_toks": 8, "until": []}}},
-}
-TAGS = {
-    "experiment": "demo",
-    "model.md5": "d41d8.dir",
-    "evaluation.digest": "e1",
-    "data.license": "cc-by-nc-4.0",
-    "data.source": "rows.jsonl",
-    "base.license": "llama3",
-    "base.model": "org/name",
-    "versions.torch": "2.13.0+cpu",
-    "versions.transformers": "5.16.1",
-}
-
-
-def metrics(base, tuned, digest="e1"):
-    """What metrics.json would say where so many of 100 prompts were followed."""
-    was, now = ([np.array([int(place < count)]) for place in range(100)] for count in (base, tuned))
-    delta = asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
-    found = {"base": asdict(intervals.wilson(was)), "tuned": asdict(intervals.wilson(now)), "delta": delta}
-    return {
-        "task": "ifeval",
-        "size": "100 prompts, 100 instructions",
-        "evaluation_digest": digest,
-        "ifeval": {model: dict.fromkeys(results.SCORES, score) for model, score in found.items()},
-        "data": {"rows": {"train": 3900}, "contamination": {"prompts": 100, "seen": 7, "exact": 2}},
-    }
-
-
-def note(root, id, found, **tags):
-    """Put scores and tags on the record of a run."""
-    (root / "report").mkdir(exist_ok=True)
-    (root / "report" / "metrics.json").write_text(json.dumps(found))
-    with store.reached(root) as client:
-        client.log_artifact(id, str(root / "report" / "metrics.json"), "report")
-        for key, value in (TAGS | tags).items():
-            client.set_tag(id, key, value)
-    return store.find(root, id)
-
-
-def finish(root, found, name="demo", **tags):
-    """A finished run with these scores, as MLflow's object."""
-    with mlflow_run.run(root, name) as run:
-        pass
-    return note(root, run.id, found, **tags)
-
-
-def model(folder, seed=1):
-    """An untrained Llama with its tokenizer."""
-    texts = ["The river is wide, calm and cold. It has many stones.", *TEMPLATE.values()]
-    size = tiny.save_tokenizer(texts * 20, 320, folder)
-    tiny.save_model(LLAMA, size, seed, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    folder = model(tmp_path_factory.mktemp("weights") / "tuned")
+    folder = tiny_models.save(tmp_path_factory.mktemp("weights") / "tuned")
     (folder / "optimizer.pt").write_text("no part of the model")
-    return registry.Weights(folder, "org/name", "abc")
+    return files(folder)
 
 
 @pytest.fixture
@@ -96,14 +36,14 @@ def client(root):
 
 def crowned(root, weights, run, name="demo"):
     """The run's model as the champion, without a question asked."""
-    version = registry.register(root, name, run, VALUES, weights, "# card\n")
+    version = registry.register(root, name, run, weights, "# card\n")
     registry.crown(root, name, version, [])
     return version
 
 
 def test_a_run_that_beats_its_base_outside_the_interval_may_be_the_first_champion(root):
     run = finish(root, metrics(10, 60))
-    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    assert registry.objections(root, "demo", run, registry.scores(root, run)) == []
 
 
 DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_on": 0.0}
@@ -112,12 +52,12 @@ DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_o
 def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_nothing(root):
     answers = DOTS | {"ended": 1.0, "says_nothing": 0.1}
     run = finish(root, metrics(10, 60) | {"health": {"base": DOTS, "tuned": answers}})
-    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    assert registry.objections(root, "demo", run, registry.scores(root, run)) == []
     older = {key: answers[key] for key in ("ended", "empty", "looping", "runs_on")}
     run = finish(root, metrics(10, 60) | {"health": {"base": older, "tuned": older}})
-    assert registry.against(root, "demo", run, registry.scores(root, run)) == []
+    assert registry.objections(root, "demo", run, registry.scores(root, run)) == []
     run = finish(root, metrics(10, 60) | {"health": {"base": answers, "tuned": DOTS}})
-    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
+    (reason,) = registry.objections(root, "demo", run, registry.scores(root, run))
     assert reason.startswith("Of the answers of tuned 100.0% say nothing (no letter or digit), 100.0% never end")
     card = registry.card("demo", run, VALUES, registry.scores(root, run), adapter=False)
     assert card.index("**Of the answers of tuned 100.0% say nothing") < card.index("| accuracy in %")
@@ -125,7 +65,7 @@ def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_no
 
 def test_a_run_whose_interval_reaches_zero_may_not(root):
     run = finish(root, metrics(10, 12))
-    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
+    (reason,) = registry.objections(root, "demo", run, registry.scores(root, run))
     assert reason.startswith("it does not beat its base outside the 95 % interval: Prompt Strict +2.0 [-")
 
 
@@ -133,7 +73,10 @@ def test_a_run_whose_interval_reaches_zero_may_not(root):
     ("found", "said"),
     [
         (metrics(10, 40), [r"the champion, demo/1, is better: Prompt Strict 50\.0 \[40.4, 59.6\], this run 40\.0 \[.*\]"]),
-        (metrics(10, 90, "e2"), [r"the champion, demo/1, was evaluated otherwise \(e1, this run e2\).*promote that first"]),
+        (
+            metrics(10, 90, "e2"),
+            [r"the champion, demo/1, was evaluated differently \(e1, this run e2\).*promote that first"],
+        ),
         (metrics(45, 49), ["it does not beat its base .*", "the champion, demo/1, is better.*"]),
         (metrics(10, 50), []),
         (metrics(10, 51), []),
@@ -142,7 +85,7 @@ def test_a_run_whose_interval_reaches_zero_may_not(root):
 def test_a_run_is_held_against_the_champion_of_the_same_evaluation(root, weights, found, said):
     crowned(root, weights, finish(root, metrics(10, 50)))
     run = finish(root, found)
-    reasons = registry.against(root, "demo", run, registry.scores(root, run))
+    reasons = registry.objections(root, "demo", run, registry.scores(root, run))
     assert len(reasons) == len(said)
     assert all(map(re.fullmatch, said, reasons)), reasons
 
@@ -152,8 +95,8 @@ def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
     client.create_model_version("demo", str(root), None)
     client.set_registered_model_alias("demo", "champion", "1")
     run = finish(root, metrics(10, 60))
-    (reason,) = registry.against(root, "demo", run, registry.scores(root, run))
-    assert reason == "the champion, demo/1, has no scores in this store, so they do not compare"
+    (reason,) = registry.objections(root, "demo", run, registry.scores(root, run))
+    assert reason == "the champion, demo/1, has no scores in this store, so they cannot be compared"
 
 
 @pytest.mark.parametrize(
@@ -176,37 +119,35 @@ def test_what_has_no_model_to_promote_is_said(root, client, status, tags, found,
 
 
 def test_a_sweeps_run_is_a_run(root):
-    run = finish(root, metrics(10, 60), **{"sweep": "sweep-1a2b", store.PARENT: "abc"})
+    run = finish(root, metrics(10, 60), **{"sweep": "sweep-1a2b", tags.PARENT: "abc"})
     assert registry.scores(root, run)["evaluation_digest"] == "e1"
 
 
 def test_a_registered_model_is_called_as_its_experiment_or_as_asked(root):
     run = finish(root, metrics(10, 60))
-    assert registry.named(run, None) == "demo"
-    assert registry.named(run, "assistant-1.0") == "assistant-1.0"
+    assert registry.model_name(run, None) == "demo"
+    assert registry.model_name(run, "assistant-1.0") == "assistant-1.0"
     for name in ("a/b", "a:b", "a b", "..", "a@b", "-m"):
-        with pytest.raises(UserError, match="no name for a registered model"):
-            registry.named(run, name)
+        with pytest.raises(UserError, match="cannot name a registered model"):
+            registry.model_name(run, name)
 
 
 def test_a_version_has_the_model_its_card_and_its_licences_and_the_run_stays_as_it_was(root, client, weights, caplog):
     run = finish(root, metrics(10, 60))
     card = registry.card("demo", run, VALUES | {"train": {}}, registry.scores(root, run), adapter=False)
-    assert registry.version(root, "demo", run.info.run_id) is None
-    number = registry.register(root, "demo", run, VALUES, weights, card)
-    assert registry.version(root, "demo", run.info.run_id) == number == "1"
+    assert registry.version(root, "demo", run.id) is None
+    number = registry.register(root, "demo", run, weights, card)
+    assert registry.version(root, "demo", run.id) == number == "1"
     made = client.get_model_version("demo", "1")
-    assert (made.run_id, made.status, made.aliases) == (run.info.run_id, "READY", [])
+    assert (made.run_id, made.status, made.aliases) == (run.id, "READY", [])
     assert made.tags == {key: TAGS[key] for key in ("model.md5", "evaluation.digest", "data.license", "base.license")}
     assert made.description == card
-    after = client.get_run(run.info.run_id)
-    assert (after.info.status, after.info.end_time) == (run.info.status, run.info.end_time)
-    assert (after.data.params, after.data.metrics) == (run.data.params, run.data.metrics)
-    assert after.data.tags == run.data.tags | {"promoted": "demo/1"}
+    after = client.get_run(run.id)
+    assert store.recorded(after) == dataclasses.replace(run, tags=run.tags | {"promoted": "demo/1"})
     (output,) = after.outputs.model_outputs
     assert made.source == f"models:/{output.model_id}"
     logged = client.get_logged_model(output.model_id)
-    assert (logged.source_run_id, logged.status) == (run.info.run_id, "READY")
+    assert (logged.source_run_id, logged.status) == (run.id, "READY")
     folder = Path(logged.artifact_location.removeprefix("file://"))
     copied = {file.name for file in (folder / "artifacts" / "tuned").iterdir()}
     assert copied == {file.name for file in weights.tuned.iterdir()} - {"optimizer.pt"}
@@ -229,7 +170,7 @@ def test_the_card_says_what_was_trained_on_what_how_it_scored_and_what_is_forbid
     assert "| Prompt Strict | 10.0 [5.5, 17.4] | 60.0 [50.2, 69.1] | +50.0 [" in card
     assert "    Do {instruction} with {input}:" in card
     assert "7 of 100 evaluation prompts" in card
-    for text in ("`c0ffee`", "`sly-fox`", run.info.run_id, "models:/demo@champion"):
+    for text in ("`c0ffee`", "`sly-fox`", run.id, "models:/demo@champion"):
         assert text in card
     free = finish(root, metrics(10, 60), **{"data.license": "apache-2.0"})
     assert "No commercial use" not in registry.card("demo", free, VALUES, registry.scores(root, free), adapter=False)
@@ -238,37 +179,37 @@ def test_the_card_says_what_was_trained_on_what_how_it_scored_and_what_is_forbid
 def test_a_copy_that_fails_is_no_version_and_called_failed(root, client, weights):
     run = finish(root, metrics(10, 60))
     (root / "mlartifacts" / "models").write_text("a file where MLflow wants a folder")
-    with pytest.raises(UserError, match=rf"run {run.info.run_id}: the store does not take its model .*It is not registered"):
-        registry.register(root, "demo", run, VALUES, weights, "# card\n")
-    (logged,) = client.search_logged_models([run.info.experiment_id])
+    with pytest.raises(UserError, match=rf"run {run.id}: the store does not take its model .*It is not registered"):
+        registry.register(root, "demo", run, weights, "# card\n")
+    (logged,) = client.search_logged_models([run.experiment_id])
     assert logged.status == "FAILED"
     assert client.search_model_versions() == []
-    assert "promoted" not in client.get_run(run.info.run_id).data.tags
+    assert "promoted" not in client.get_run(run.id).data.tags
 
 
 def test_an_adapter_takes_its_base_along_where_that_is_a_folder(tmp_path, weights):
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_text("weights")
-    on_folder = registry.Weights(tmp_path, str(weights.tuned), None)
+    on_folder = files(tmp_path, str(weights.tuned))
     assert on_folder.folders() == {"tuned": tmp_path, "base": weights.tuned}
     assert on_folder.size() == weights.size() + 9
-    assert registry.Weights(tmp_path, "org/name", "abc").folders() == {"tuned": tmp_path}
-    assert registry.Weights(weights.tuned, str(weights.tuned), None).folders() == {"tuned": weights.tuned}
+    assert files(tmp_path).folders() == {"tuned": tmp_path}
+    assert files(weights.tuned, str(weights.tuned)).folders() == {"tuned": weights.tuned}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A checkout, a real DVC project, in which run `one` was followed by run `two`; and their ids."""
     root = tmp_path_factory.mktemp("registry") / "checkout"
-    test_download.project(root)
-    model(root / "made" / "base" / "model", 0)
+    trained_runs.project(root)
+    tiny_models.save(root / "made" / "base" / "model", 0)
     (root / "made" / "base" / "base.json").write_text('{"base_model": "outputs/base/model", "revision": null}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         ids = {}
         for name, seed in (("one", 1), ("two", 2)):
-            model(root / "made" / str(seed), seed)
-            ids[name] = test_download.finish_run(root, name, seed, template=TEMPLATE)
+            tiny_models.save(root / "made" / str(seed), seed)
+            ids[name] = trained_runs.finish_run(root, name, seed, template=TEMPLATE)
         note(root, ids["one"], metrics(10, 60))
         note(root, ids["two"], metrics(10, 50))
     return root, ids
@@ -299,13 +240,13 @@ def test_promote_registers_refuses_and_is_forced(command, finished):
     assert "(sweep-1) is a sweep" in str(command("sweep-1").exception)
     ended = command("one")
     assert ended.exit_code == 0, ended.exception
-    assert "iB go from" in ended.output
+    assert "iB are copied from" in ended.output
     assert f"demo/1 is demo@champion: run {ids['one']} (one)" in ended.output
-    assert store.find(root, "@champion").info.run_id == ids["one"]
+    assert store.find(root, "@champion").id == ids["one"]
 
     ended = command("one")
-    assert (ended.exit_code, "demo/1 is this run's model already: nothing is copied." in ended.output) == (0, True)
-    assert "iB go" not in ended.output
+    assert (ended.exit_code, "demo/1 is already this run's model: nothing is copied." in ended.output) == (0, True)
+    assert "iB are" not in ended.output
 
     ended = command("two")
     assert isinstance(ended.exception, UserError)
@@ -314,7 +255,7 @@ def test_promote_registers_refuses_and_is_forced(command, finished):
 
     ended = command("two", "--force")
     assert ended.exit_code == 0, ended.exception
-    assert "demo/2 is the champion by --force, though:\n  - the champion, demo/1, is better" in ended.output
+    assert "demo/2 is the champion by --force, although:\n  - the champion, demo/1, is better" in ended.output
     assert client.get_model_version_by_alias("demo", "champion").run_id == ids["two"]
     assert "is better" in client.get_model_version("demo", "2").tags["promoted.against"]
 
@@ -334,12 +275,12 @@ def test_a_champion_that_came_meanwhile_keeps_the_alias(command, finished, monke
     register = registry.register
 
     def meanwhile(root, name, run, *rest):
-        if run.info.run_id == ids["two"]:
+        if run.id == ids["two"]:
             better = store.find(root, ids["one"])
             registry.crown(root, name, register(root, name, better, *rest), [])
         return register(root, name, run, *rest)
 
     monkeypatch.setattr(registry, "register", meanwhile)
     ended = command("two", "--name", "raced")
-    assert "raced/2 is registered, and is not the champion: the champion, raced/1, is better" in str(ended.exception)
+    assert "raced/2 is registered, but is not the champion: the champion, raced/1, is better" in str(ended.exception)
     assert client.get_model_version_by_alias("raced", "champion").run_id == ids["one"]

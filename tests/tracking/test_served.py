@@ -18,10 +18,10 @@ import pandas
 import pytest
 from mlflow.exceptions import MlflowException
 
+from tests import scored_runs, tiny_models, trained_runs
 from tests.conftest import ROOT
 from tests.projects import flip
-from tests.runs.test_chat import EVALUATE, TEMPLATE, folder  # noqa: F401 - a fixture
-from tests.tracking import test_download, test_registry
+from tests.tiny_models import EVALUATE, TEMPLATE
 from tunetrail.data import template
 from tunetrail.runs import chat
 from tunetrail.tracking import registry
@@ -32,6 +32,11 @@ CAP = 8
 QUESTIONS = [("it", "that {x}"), ("it", ""), ("the ünïcode of 漢字", "")]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_models.save_all(tmp_path_factory.mktemp("models"))
+
+
 def expected(models, instruction, input="", cap=CAP):
     """What `chat` shows."""
     pieces = []
@@ -39,23 +44,23 @@ def expected(models, instruction, input="", cap=CAP):
     return "".join(pieces)
 
 
-def loaded(root, weights, until=()):
+def loaded(root, tuned, base, revision=None, until=()):
     """The model as MLflow loads what was registered."""
-    values = test_registry.VALUES
+    values = scored_runs.VALUES
     task = {"generation_kwargs": {"max_gen_toks": CAP, "until": list(until)}}
     values = values | {"evaluate": values["evaluate"] | {"task": task}}
-    run = test_registry.finish(root, test_registry.metrics(10, 60))
-    number = registry.register(root, "demo", run, values, weights, "# card\n")
+    run = scored_runs.finish(root, scored_runs.metrics(10, 60))
+    number = registry.register(root, "demo", run, scored_runs.files(tuned, base, revision, values), "# card\n")
     return mlflow.pyfunc.load_model(f"models:/demo/{number}")
 
 
 @pytest.fixture
-def whole(root, folder):  # noqa: F811
-    return loaded(root, registry.Weights(folder / "tuned", str(folder / "base"), None))
+def whole(root, folder):
+    return loaded(root, folder / "tuned", str(folder / "base"))
 
 
 @pytest.fixture
-def models(folder):  # noqa: F811
+def models(folder):
     return chat.load(str(folder / "base"), None, folder / "tuned", EVALUATE)
 
 
@@ -77,10 +82,10 @@ def test_each_row_is_answered_as_in_a_chat(whole, models):
     assert whole.predict(rows(("it", "")), {"max_new_tokens": 20}) == [expected(models, "it", cap=20)]
 
 
-def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, models):  # noqa: F811
+def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, models):
     text = expected(models, "it")
     stop = text[len(text) // 2 :][:2]
-    served = loaded(root, registry.Weights(folder / "tuned", str(folder / "base"), None), [stop])
+    served = loaded(root, folder / "tuned", str(folder / "base"), until=[stop])
     assert served.predict(rows(("it", ""))) == [text.partition(stop)[0]]
 
 
@@ -104,13 +109,13 @@ def test_a_question_that_nearly_fills_the_model_is_answered_with_what_room_there
     assert len(served.tokenizer(whole.predict(rows(("it", "")))[0], add_special_tokens=False).input_ids) <= 1
 
 
-def test_an_adapter_brings_its_base_along(root, folder):  # noqa: F811
-    served = loaded(root, registry.Weights(folder / "adapter", str(folder / "base"), None))
+def test_an_adapter_brings_its_base_along(root, folder):
+    served = loaded(root, folder / "adapter", str(folder / "base"))
     both = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
     assert served.predict(rows(*QUESTIONS)) == [expected(both, *question) for question in QUESTIONS]
 
 
-def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(root, folder, monkeypatch):  # noqa: F811
+def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(root, folder, monkeypatch):
     """The hub is its own cache's folder here."""
     from huggingface_hub import constants
 
@@ -118,15 +123,15 @@ def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(roo
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     shutil.copytree(folder / "base", root / "hub" / "models--org--tiny" / "snapshots" / revision)
-    served = loaded(root, registry.Weights(folder / "adapter", "org/tiny", revision))
+    served = loaded(root, folder / "adapter", "org/tiny", revision=revision)
     both = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
     assert served.predict(rows(*QUESTIONS)) == [expected(both, *question) for question in QUESTIONS]
     assert "peft==" in Path(mlflow.pyfunc.get_model_dependencies("models:/demo/1")).read_text()
 
 
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "missing", "more", "base"])
-def test_weights_that_are_not_those_that_were_registered_are_not_served(root, folder, fault):  # noqa: F811
-    loaded(root, registry.Weights(folder / "adapter", str(folder / "base"), None))
+def test_weights_that_are_not_those_that_were_registered_are_not_served(root, folder, fault):
+    loaded(root, folder / "adapter", str(folder / "base"))
     (artifacts,) = (root / "mlartifacts").rglob("artifacts/tuned")
     weights = artifacts / "adapter_model.safetensors"
     if fault == "flipped":
@@ -148,17 +153,17 @@ def test_weights_that_are_not_those_that_were_registered_are_not_served(root, fo
 
 
 @pytest.fixture(scope="module")
-def promoted(folder, tmp_path_factory):  # noqa: F811
+def promoted(folder, tmp_path_factory):
     """What `tunetrail promote` printed of a real DVC project's run: serve and ask; and an environment without tunetrail."""
     root = tmp_path_factory.mktemp("served") / "checkout"
-    test_download.project(root)
+    trained_runs.project(root)
     shutil.copytree(folder / "base", root / "made" / "base" / "model")
     (root / "made" / "base" / "base.json").write_text('{"base_model": "outputs/base/model", "revision": null}')
     shutil.copytree(folder / "tuned", root / "made" / "1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-        id = test_download.finish_run(root, "demo", 1, template=TEMPLATE)
-        test_registry.note(root, id, test_registry.metrics(10, 60))
+        id = trained_runs.finish_run(root, "demo", 1, template=TEMPLATE)
+        scored_runs.note(root, id, scored_runs.metrics(10, 60))
         code = "from tunetrail.cli.promote import command; command()"
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
         words = [sys.executable, "-c", code, id[:12]]

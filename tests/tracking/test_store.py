@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tunetrail import UserError
-from tunetrail.tracking import mlflow_run, store
+from tunetrail.tracking import mlflow_run, store, tags
 
 
 def test_the_uri_is_made_absolute_once_and_handed_to_children(root, monkeypatch):
@@ -28,7 +28,7 @@ def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
             made.append(run.id)
 
     def ids(word):
-        return [run.info.run_id for run in store.runs(root, word)]
+        return [run.id for run in store.matching(root, word)]
 
     assert ids(made[0]) == ids(made[0][:12]) == made[:1]
     assert ids("it's 100%") == [made[1]]
@@ -42,7 +42,7 @@ def test_a_word_that_means_many_runs_lists_ten_and_says_how_many_more_there_are(
     experiment = client.create_experiment("many")
     for _ in range(12):
         client.create_run(experiment, run_name="demo")
-    for word, says in (("", "'': 12 runs are called or begin so"), ("demo", "demo: 12 runs"), ("gone", "gone: no run has")):
+    for word, says in (("", "'': 12 runs match"), ("demo", "demo: 12 runs"), ("gone", "gone: no run has")):
         with pytest.raises(UserError) as error:
             store.find(root, word)
         lines = str(error.value).splitlines()
@@ -61,7 +61,7 @@ def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
     client.create_registered_model("model")
     client.create_model_version("model", f"runs:/{run.id}/model", run.id)
     client.set_registered_model_alias("model", "champion", "1")
-    assert store.find(root, "@champion").info.run_id == store.find(root, "model@champion").info.run_id == run.id
+    assert store.find(root, "@champion").id == store.find(root, "model@champion").id == run.id
     for word in ("@challenger", "model@challenger", "other@champion"):
         with pytest.raises(UserError, match=rf"{word}: no registered model .*There are: model@champion\."):
             store.find(root, word)
@@ -72,13 +72,13 @@ def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
         parent.tags({"sweep": "sweep-1"})
     for number, loss in enumerate((2.0, 1.0)):
         with mlflow_run.run(root, f"seed={number}") as job:
-            job.tags({"sweep": "sweep-1", store.PARENT: parent.id, "job.number": number})
+            job.tags({"sweep": "sweep-1", tags.PARENT: parent.id, "job.number": number})
             job.metrics({"ifeval/tuned/prompt_strict": 0.5, "validation/loss": loss})
     best = re.escape(f"as the best of 2 equal: {job.id[:8]} (50.0 %, seed=1)")
     with pytest.raises(UserError, match=rf"\(sweep-1\) is a sweep.*{best}"):
         store.single(root, "sweep-1")
-    assert store.single(root, job.id).info.run_id == job.id
-    assert [child["name"] for child in store.children(root, parent.id)] == ["seed=0", "seed=1"]
+    assert store.single(root, job.id).id == job.id
+    assert [child.name for child in store.children(root, parent.id)] == ["seed=0", "seed=1"]
 
 
 @pytest.mark.stage
@@ -116,14 +116,14 @@ def test_a_run_is_told_without_mlflow(root):
     with mlflow_run.run(root, "demo") as parent, mlflow_run.run(root, "child") as run:
         run.params({"seed": 1})
         run.metrics({"a": 0.5})
-        run.tags({store.PARENT: parent.id, "x": "y"})
-        (going,) = [one for one in store.every(root) if one["id"] == run.id]
-        assert (going["status"], going["ended"]) == ("RUNNING", None)
+        run.tags({tags.PARENT: parent.id, "x": "y"})
+        (going,) = [one for one in store.every(root) if one.id == run.id]
+        assert (going.status, going.ended) == ("RUNNING", None)
     ended, above = store.every(root)
-    assert (ended["name"], ended["status"], ended["parent"], above["parent"]) == ("child", "FINISHED", parent.id, None)
-    assert (ended["params"], ended["metrics"], ended["tags"]["x"]) == ({"seed": "1"}, {"a": 0.5}, "y")
-    assert above["started"] <= ended["started"] <= ended["ended"]
-    assert ended["artifacts"].endswith(f"{run.id}/artifacts")
+    assert (ended.name, ended.status, ended.parent, above.parent) == ("child", "FINISHED", parent.id, None)
+    assert (ended.params, ended.metrics, ended.tags["x"]) == ({"seed": "1"}, {"a": 0.5}, "y")
+    assert above.started <= ended.started <= ended.ended
+    assert ended.artifacts.endswith(f"{run.id}/artifacts")
 
 
 def test_a_curve_has_one_value_a_step_also_of_a_run_that_failed(root):

@@ -9,13 +9,13 @@ import click
 from tunetrail import launch
 from tunetrail.checkout import git
 
-_CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side while they are written.
+_CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side as they are generated.
 
 \b
   tunetrail chat                                  the run that this checkout holds: type, and press Enter
   tunetrail chat --prompt 'Name three rivers.'    one question
   tunetrail chat 1a84                             the run whose MLflow id begins so, out of DVC's cache
-  tunetrail chat demo                             the run of that name, where there is one only
+  tunetrail chat demo                             the run of that name, if there is only one
   tunetrail chat --prompt 'Shorten it.' --input 'A long text ...' > answers.txt
   tunetrail chat < questions.txt                  one question a line
 
@@ -41,17 +41,17 @@ def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> 
 
     root = git.root()
     os.chdir(root)
-    found = download.bring(root, run) if run else download.here(root)
-    click.echo(f"{found.name}, template {template.digest(found.params['template'])}", err=True)
-    click.echo(f"base:  {found.base}{f' at {found.revision}' if found.revision else ''}\ntuned: {found.tuned}", err=True)
-    os.environ.update(launch.environment(offline=Path(found.base).is_dir()))  # before the hub's library is imported
-    logging.disable(logging.WARNING)  # importing the models tells of every kernel that this machine does not have
-    evaluate = found.params["evaluate"]
-    models = chat.load(found.base, found.revision, found.tuned, evaluate)
+    files = download.from_record(root, run) if run else download.from_checkout(root)
+    click.echo(f"{files.name}, template {template.digest(files.params['template'])}", err=True)
+    click.echo(f"base:  {files.base}{f' at {files.revision}' if files.revision else ''}\ntuned: {files.tuned}", err=True)
+    os.environ.update(launch.environment(offline=Path(files.base).is_dir()))  # before the hub's library is imported
+    logging.disable(logging.WARNING)  # importing the models warns about every kernel that this machine lacks
+    evaluate = files.params["evaluate"]
+    models = chat.load(files.base, files.revision, files.tuned, evaluate)
     cap = cap or evaluate["task"]["generation_kwargs"]["max_gen_toks"]
 
     def ask(question: str) -> None:
-        chat.ask(models, found.params["template"], question, more, cap)
+        chat.ask(models, files.params["template"], question, more, cap)
 
     if prompt is not None:
         ask(prompt)

@@ -2,21 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tunetrail import UserError
 from tunetrail.checkout import git
 
-_RECORD = ("report/metrics.json", "report/verdicts.json")
+if TYPE_CHECKING:
+    from tunetrail.tracking.recorded import RecordedRun
+
+_METRICS, _VERDICTS = "report/metrics.json", "report/verdicts.json"
 _CURVES = ("train/loss", "validation/loss")
 
 
 @click.command("compare")
 @click.argument("words", metavar="RUN RUN...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Where the page and figures go: work/compare/IDS by default.")
-@click.option("--json", "machine", is_flag=True, help="Print what was found as JSON.")
+@click.option("--json", "machine", is_flag=True, help="Print the comparison as JSON.")
 def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     """Compare runs with the first: what differs between their settings, and whether their scores differ.
 
@@ -25,7 +28,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
       tunetrail compare @champion 889741f0 --out champion
 
     RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated differently are
-    shown without a test. The page and figures are kept with each of the runs as well, below compare/.
+    shown without a test. The page and figures go into the record of each run as well, below compare/.
     """
     from tunetrail.evaluation import intervals, results
     from tunetrail.report import page
@@ -33,32 +36,33 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     from tunetrail.tracking import store
 
     root = git.root()
-    runs = [store.to_dict(store.single(root, word)) for word in words]
+    runs = [store.single(root, word) for word in words]
     ids = listing.short(store.every(root))
-    compare.check(runs, ids)
+    compare.check_comparable(runs, ids)
     records = []
     for run in runs:
-        written = store.read_artifacts(root, run["id"], _RECORD)
-        verdicts = json.loads(written[_RECORD[1]]) if _RECORD[1] in written else None
-        records.append(compare.Record(run, results.recorded(written.get(_RECORD[0])), verdicts))
-    found = compare.compare(records, ids, **intervals.SAMPLING)
-    folder = out or root / "work" / "compare" / "-".join(run["id"] for run in found["runs"])
+        texts = store.read_artifacts(root, run.id, (_METRICS, _VERDICTS))
+        verdicts = json.loads(texts[_VERDICTS]) if _VERDICTS in texts else None
+        records.append(compare.Record(run, results.recorded(texts.get(_METRICS)), verdicts))
+    compared = compare.compare(records, ids, **intervals.SAMPLING)
+    name = "-".join(ids[run.id] for run in runs)
+    folder = out or root / "work" / "compare" / name
     try:
-        files = page.write_compared(folder, found, [store.curves(root, run["id"], _CURVES) for run in runs])
+        files = page.write_compared(folder, compared, [store.curves(root, run.id, _CURVES) for run in runs])
     except OSError as error:
-        raise UserError(f"{folder}: no page can be written there ({error}). Give another place: --out FOLDER") from None
-    click.echo(json.dumps(found, indent=2) if machine else f"{compare.table(found)}\n")
+        raise UserError(f"{folder}: no page can be written there ({error}). Give another folder: --out FOLDER") from None
+    click.echo(json.dumps(compared, indent=2) if machine else f"{compare.text(compared)}\n")
     for file in files:
         click.echo(file, err=machine)
-    _attach(root, runs, files, f"compare/{'-'.join(run['id'] for run in found['runs'])}")
+    _attach(root, runs, files, f"compare/{name}")
 
 
-def _attach(root: Path, runs: list[dict[str, Any]], files: list[Path], place: str) -> None:
-    """Keep the files with each run; a store that does not take them costs no page."""
+def _attach(root: Path, runs: list["RecordedRun"], files: list[Path], folder: str) -> None:
+    """Add the files to the record of each run; if the store does not take them, only say so."""
     from tunetrail.tracking import store
 
     try:
         for run in runs:
-            store.attach(root, run["id"], files, place)
+            store.attach(root, run.id, files, folder)
     except UserError as error:
-        click.echo(f"The page is here, and not with the runs: {error}", err=True)
+        click.echo(f"The page is here, but not in the runs' records: {error}", err=True)

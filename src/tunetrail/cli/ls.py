@@ -1,18 +1,19 @@
 """`tunetrail ls`: the store's runs -> one line each."""
 
+import dataclasses
 import json
 import sys
 
 import click
 
-from tunetrail import UserError
+from tunetrail import UserError, table
 from tunetrail.checkout import git
 
 
 @click.command("ls")
 @click.option("--sweep", help="Only this sweep's runs: its name, or its parent RUN.")
-@click.option("--sort", metavar="KEY", help="By a metric, the highest first, or by a param.")
-@click.option("--json", "machine", is_flag=True, help="Print the runs whole, as JSON.")
+@click.option("--sort", metavar="KEY", help="Sort by a metric, the highest first, or by a param.")
+@click.option("--json", "machine", is_flag=True, help="Print all that is recorded of the runs, as JSON.")
 def command(sweep: str | None, sort: str | None, machine: bool) -> None:
     """List the runs, the newest first, a sweep's jobs below their parent.
 
@@ -30,20 +31,21 @@ def command(sweep: str | None, sort: str | None, machine: bool) -> None:
     every = store.every(root)
     if not every:
         raise UserError("the store has no run. Make one: tunetrail run")
-    name = ranking.sweep(every, sweep) if sweep is not None else ""
-    runs = [run for run in every if not name or run["tags"].get("sweep") == name]
-    runs = ranking.ordered(runs, sort) if sort else [run for _, run in ranking.nested(runs)]
+    runs = every
+    if sweep is not None:
+        name = ranking.sweep(every, sweep)
+        runs = [run for run in every if run.sweep == name]
+    lines = [(0, run) for run in ranking.ordered(runs, sort)] if sort else ranking.nested(runs)
     if machine:
-        click.echo(json.dumps(runs, indent=2))
+        click.echo(json.dumps([dataclasses.asdict(run) for _, run in lines], indent=2))
         return
-    versions = store.registered(root).items()
-    aliases = {run: " ".join(alias for one in of for alias in one["aliases"]) for run, of in versions}
-    lines = [(0, run) for run in runs] if sort else ranking.nested(runs)
-    _print(listing.table(lines, listing.short(every), aliases, sort or ""))
+    registered = store.registered(root).items()
+    aliases = {run: " ".join(alias for version in of for alias in version["aliases"]) for run, of in registered}
+    _print(listing.rows(lines, listing.short(every), aliases, sort or ""))
 
 
 def _print(rows: list[list[str]]) -> None:
-    """In colour and as wide as the terminal, for which names may be shortened; elsewhere as plain columns, whole."""
+    """On a terminal in colour and with names shortened to its width; elsewhere as plain columns, uncut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -51,13 +53,13 @@ def _print(rows: list[list[str]]) -> None:
     from tunetrail.runs import listing
 
     if not sys.stdout.isatty():  # not rich's own is_terminal, which a CI sets for its colours
-        click.echo(listing.columns(rows))
+        click.echo(table.columns(rows))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     headings, *lines = listing.fitted(rows, Console().width)
     for heading in headings:
-        table.add_column(heading, no_wrap=True)
+        grid.add_column(heading, no_wrap=True)
     colours = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": "cyan"}
     for line in lines:
-        table.add_row(*[Text(cell, style=colours.get(cell, "")) for cell in line])
-    Console(highlight=False, width=1000).print(table)  # rich would cut every cell to the width of a narrow terminal
+        grid.add_row(*[Text(cell, style=colours.get(cell, "")) for cell in line])
+    Console(highlight=False, width=1000).print(grid)  # rich would cut every cell to the width of a narrow terminal

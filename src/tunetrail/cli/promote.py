@@ -11,7 +11,7 @@ from tunetrail import UserError, launch
 from tunetrail.checkout import git, locks
 from tunetrail.units import size
 
-# MLflow's own switches: it tells of each step, and draws a bar for files that are copied at once.
+# MLflow would log each step and draw a bar for each file.
 _QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 _PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the champion.
@@ -26,7 +26,7 @@ Prompt Strict (the 95 % interval of the difference is above 0) and no lower than
 most a tenth of its answers may say nothing, loop or never end. Any other run is refused with the reasons, and nothing is
 registered; --force registers it as the champion anyway, and records the reasons.
 
-The weights are copied into the artifact store. What MLflow then serves asks in the run's own template, and needs MLflow,
+The weights are copied into the artifact store. The served model is asked in the run's own template, and needs MLflow,
 PyTorch, Transformers and, for an adapter, PEFT, but not this package.
 """
 
@@ -34,7 +34,7 @@ PyTorch, Transformers and, for an adapter, PEFT, but not this package.
 @click.command("promote", help=_PROMOTE_HELP)
 @click.argument("run")
 @click.option("--name", help="The registered model; by default the run's experiment.")
-@click.option("--force", is_flag=True, help="Make it the champion though it should not be.")
+@click.option("--force", is_flag=True, help="Make it the champion even if it should not be.")
 def command(run: str, name: str | None, force: bool) -> None:
     root = git.root()
     os.chdir(root)
@@ -46,42 +46,42 @@ def command(run: str, name: str | None, force: bool) -> None:
 
 
 def promote(root: Path, word: str, name: str | None, force: bool) -> None:
-    """Register the run that `word` means, unless it is registered; give it the alias; say how it is served."""
+    """Register the run that `word` means, unless it is registered already, as the champion; print how to serve it."""
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
     from tunetrail import redaction
     from tunetrail.tracking import connection, download, registry, store
     from tunetrail.training import checkpoint
 
     run = store.single(root, word)
-    name, scores = registry.named(run, name), registry.scores(root, run)
-    reasons = registry.against(root, name, run, scores)
-    told = "".join(f"\n  - {reason}" for reason in reasons)
+    name = registry.model_name(run, name)
+    scores = registry.scores(root, run)
+    reasons = registry.objections(root, name, run, scores)
+    listed = "".join(f"\n  - {reason}" for reason in reasons)
     if reasons and not force:
         raise UserError(
-            f"run {run.info.run_id} ({run.info.run_name}) is not promoted to {name}@{registry.CHAMPION}, and nothing is "
-            f"registered:{told}\n--force promotes it anyway."
+            f"{run.title} is not promoted to {name}@{registry.CHAMPION}, and nothing is registered:{listed}\n"
+            "--force promotes it anyway."
         )
-    version = registry.version(root, name, run.info.run_id)
+    version = registry.version(root, name, run.id)
     if version:
-        click.echo(f"{name}/{version} is this run's model already: nothing is copied.")
+        click.echo(f"{name}/{version} is already this run's model: nothing is copied.")
     else:
-        found = download.bring(root, run.info.run_id)
-        weights = registry.Weights(found.tuned, found.base, found.revision)
-        card = registry.card(name, run, found.params, scores, checkpoint.is_adapter(found.tuned))
+        files = download.from_record(root, run.id)
+        card = registry.card(name, run, files.params, scores, checkpoint.is_adapter(files.tuned))
         address = redaction.redact_address(connection.uri(root))
-        click.echo(f"{size(weights.size())} go from {found.tuned} into the artifact store of {address}")
-        version = registry.register(root, name, run, found.params, weights, card)
-        if not force and (late := registry.against(root, name, run, scores)):  # another became the champion meanwhile
-            raise UserError(f"{name}/{version} is registered, and is not the champion: {'; '.join(late)}")
+        click.echo(f"{size(files.size())} are copied from {files.tuned} into the artifact store of {address}")
+        version = registry.register(root, name, run, files, card)
+        if not force and (late := registry.objections(root, name, run, scores)):  # another became the champion meanwhile
+            raise UserError(f"{name}/{version} is registered, but is not the champion: {'; '.join(late)}")
     registry.crown(root, name, version, reasons)
     if reasons:
-        click.echo(f"{name}/{version} is the champion by --force, though:{told}")
-    click.echo(f"{name}/{version} is {name}@{registry.CHAMPION}: run {run.info.run_id} ({run.info.run_name})")
+        click.echo(f"{name}/{version} is the champion by --force, although:{listed}")
+    click.echo(f"{name}/{version} is {name}@{registry.CHAMPION}: {run.title}")
     click.echo(f"\nServe it:\n  {serve(name, root)}\nAsk it:\n  {ask()}")
 
 
 def serve(name: str, root: Path) -> str:
-    """What to type to serve the champion of `name`; a request may take ten minutes, where MLflow gives it one."""
+    """The command that serves the champion of `name`; a request may take ten minutes, MLflow's default being one."""
     from tunetrail import redaction
     from tunetrail.tracking import connection, registry
 
@@ -91,7 +91,7 @@ def serve(name: str, root: Path) -> str:
 
 
 def ask() -> str:
-    """What to type to ask what is served."""
+    """The command that asks the served model."""
     from tunetrail.tracking import registry
 
     rows = json.dumps({"dataframe_records": registry.EXAMPLE})

@@ -21,4 +21,4 @@ def command(run: str) -> None:
 
     root = git.root()
     name = restore.restore(root, run)
-    click.echo(f"{root} holds {name} again: outputs/model, eval_results/, report/report.html, params.yaml, dvc.lock")
+    click.echo(f"{root} has {name} again: outputs/model, eval_results/, report/report.html, params.yaml, dvc.lock")

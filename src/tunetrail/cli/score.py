@@ -12,7 +12,14 @@ from tunetrail.config import inputs
 @click.command("score")
 @click.option("--prompts", type=click.Path(path_type=Path), required=True, help="IFEval's prompt file (JSON Lines).")
 @click.option(
-    "--responses", type=click.Path(path_type=Path), required=True, help='JSON Lines of {"prompt": ..., "response": ...}.'
+    "--responses", type=click.Path(path_type=Path), required=True, help='Rows of {"prompt": ..., "response": ...}.'
+)
+@click.option("--report", "folder", type=click.Path(path_type=Path), help="Where the report goes: FILE.report by default.")
+@click.option(
+    "--stop",
+    default="### Instruction:",
+    show_default=True,
+    help="The text at which answers are cut for the second scores.",
 )
 @click.option(
     "--report", "folder", type=click.Path(path_type=Path), help="The report's folder; by default RESPONSES.report."
@@ -33,7 +40,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
       tunetrail score --prompts ifeval.jsonl --responses answers.jsonl
       tunetrail score --prompts ifeval.jsonl --responses answers.jsonl --json
 
-    Each prompt of the prompt file needs one response; they are matched by the exact text of the prompt.
+    Each prompt of the prompt file must have one response, whose `prompt` is the same word for word.
     """
     from tunetrail.data import records
     from tunetrail.evaluation import instructions, intervals, results, scoring
@@ -41,25 +48,26 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
 
     if not stop:
         raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
-    asked = records.read_prompts(prompts)
-    instructions.check(asked, prompts)
-    given = scoring.read_responses(responses, asked)
-    answers = [answer or "" for answer in given]
-    inputs.punkt(asked)
-    found = {"responses": results.gather("ifeval", scoring.score(asked, answers), **intervals.SAMPLING)}
-    measured = metrics.measure(found, stop, **intervals.SAMPLING) | {"null_responses": given.count(None)}
-    if null := given.count(None):
-        click.echo(f"{null:,} of {len(given):,} responses are null, and count as empty answers", err=machine)
+    rows = records.read_prompts(prompts)
+    instructions.check(rows, prompts)
+    answers = scoring.read_responses(responses, rows)
+    inputs.punkt(rows)
+    samples = scoring.score(rows, [answer or "" for answer in answers])
+    scores = {"responses": results.gather("ifeval", samples, **intervals.SAMPLING)}
+    null = answers.count(None)
+    measured = metrics.measure(scores, stop, **intervals.SAMPLING) | {"null_responses": null}
+    if null:
+        click.echo(f"{null:,} of {len(answers):,} responses are null, and count as empty answers", err=machine)
     if folder or not machine:
         folder = folder or responses.with_name(f"{responses.name}.report")
         try:
-            page.write_scored(folder, responses.name, measured, found)
+            page.write_scored(folder, responses.name, measured, scores)
         except OSError as error:
             raise UserError(
-                f"{folder}: no report can be written there ({error}). Give another place: --report FOLDER"
+                f"{folder}: no report can be written there ({error}). Give another folder: --report FOLDER"
             ) from None
     if machine:
-        kept = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health", "null_responses")
-        click.echo(json.dumps({key: measured[key] for key in kept}, indent=2))
+        keys = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health", "null_responses")
+        click.echo(json.dumps({key: measured[key] for key in keys}, indent=2))
     else:
         click.echo(f"{metrics.table(measured)}\n\n{folder / 'report.html'}")

@@ -94,7 +94,7 @@ def _line(label: str, cells: list[str]) -> str:
 
 
 def about(root: Path) -> dict[str, Any] | None:
-    """Return the description of the MLflow run that runs the stages in `root` (`about.introduced`); None outside of one."""
+    """Return the description of the MLflow run that runs the stages in `root` (`run_file.written`); None outside of one."""
     run, file = os.environ.get(RUN), root / ABOUT
     if not run or not file.is_file():
         return None

@@ -1,6 +1,6 @@
-"""A question in the run's template -> the answers of the base and the tuned model, as they are written.
+"""A question in the run's template -> the answers of the base and the tuned model, as they are generated.
 
-The answers are greedy, as the evaluation's are. Not covered: turns; a template has one instruction, so each question is
+Answers are greedy, like the evaluation's. Not covered: conversations; a template has one instruction, so each question is
 asked alone.
 """
 
@@ -21,15 +21,15 @@ from tunetrail import UserError
 from tunetrail.data import template
 from tunetrail.training import checkpoint
 
-# What a terminal would obey instead of showing, shown: Unicode's pictures of the control codes, line ends and tabs left;
-# the second set of codes has no pictures.
+# A terminal would obey control codes: they are shown as Unicode's pictures of them, except line ends and tabs. The second
+# set of codes has no pictures.
 _PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
 _PICTURES |= dict.fromkeys(range(128, 160), 0xFFFD)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that answers; `bare` leaves the adapter of its network aside."""
+    """A model that answers, without the adapter of its network if `bare`."""
 
     title: str
     network: Any
@@ -38,37 +38,39 @@ class Model:
 
 
 def load(base: str, revision: str | None, tuned: Path, evaluate: dict[str, Any]) -> list[Model]:
-    """Load both models in the dtype and on the device of `evaluate`, a run's section; a base with an adapter only once.
+    """Load both models in the dtype and on the device of `evaluate`, the run's section; with an adapter, the base only once.
 
     Raises:
-        UserError: the base is not to be had.
+        UserError: the base cannot be loaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    place, dtype = device(evaluate.get("device")), evaluate["model_args"].get("dtype", "auto")
+    on = device(evaluate.get("device"))
+    dtype = evaluate["model_args"].get("dtype", "auto")
 
     def network(name: str | Path, revision: str | None = None) -> Any:
-        return AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype).to(place).eval()
+        return AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype).to(on).eval()
 
     try:
-        below, words = network(base, revision), AutoTokenizer.from_pretrained(base, revision=revision)
+        base_network = network(base, revision)
+        base_tokenizer = AutoTokenizer.from_pretrained(base, revision=revision)
     except OSError as error:
         raise UserError(f"the base model {base} cannot be loaded: {error}") from None
-    # An adapter whose trainer saved no tokenizer with it speaks its base's.
-    named = (tuned / "tokenizer_config.json").is_file()
-    trained = AutoTokenizer.from_pretrained(tuned) if named else words
+    # An adapter saved without a tokenizer uses its base's.
+    saved = (tuned / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(tuned) if saved else base_tokenizer
     if not checkpoint.is_adapter(tuned):
-        return [Model("base", below, words), Model("tuned", network(tuned), trained)]
+        return [Model("base", base_network, base_tokenizer), Model("tuned", network(tuned), tokenizer)]
     from peft import PeftModel
 
-    both = PeftModel.from_pretrained(below, tuned).eval()
-    return [Model("base", both, words, bare=True), Model("tuned", both, trained)]
+    both = PeftModel.from_pretrained(base_network, tuned).eval()
+    return [Model("base", both, base_tokenizer, bare=True), Model("tuned", both, tokenizer)]
 
 
 def device(wanted: str | None) -> str:
-    """The device `wanted`, or the CPU where it is not here, which is said; without a wish as lm-eval chooses."""
+    """The device `wanted`, or the CPU with a message if this machine has none; None chooses as lm-eval does."""
     import torch
 
     if wanted is None:
@@ -76,36 +78,37 @@ def device(wanted: str | None) -> str:
     try:
         torch.empty(0, device=wanted)
     except (AssertionError, RuntimeError):
-        print(f"{wanted}, which the run was evaluated on, is not here: on the CPU instead", file=sys.stderr, flush=True)
+        print(f"this machine has no {wanted}, which the run was evaluated on: using the CPU", file=sys.stderr, flush=True)
         return "cpu"
     return wanted
 
 
 def encode(tokenizer: Any, prompt_template: dict[str, str], instruction: str, input: str = "") -> list[int]:
-    """The token ids that a model is asked: those that training shows before an answer, special tokens included."""
+    """The token ids of a question: those that precede an answer in training, with special tokens."""
     return template.token_ids(tokenizer, [template.prompt(prompt_template, instruction, input)])[0]
 
 
 def write(model: Model, ids: list[int], cap: int, show: Callable[[str], None]) -> str:
-    """Have `model` answer the prompt `ids` with at most `cap` tokens; each piece of text goes to `show` when it is there.
+    """Have `model` answer the prompt `ids` with at most `cap` tokens; each piece of text goes to `show` as it is generated.
 
-    Returns how the answer ended, for people. Ctrl-C ends it.
+    Returns how the answer ended, as text. Ctrl-C ends it.
     """
     import torch
 
-    network, tokenizer = model.network, model.tokenizer
+    network = model.network
+    tokenizer = model.tokenizer
     context = getattr(network.config.get_text_config(), "max_position_embeddings", None) or len(ids) + cap
     room = min(cap, context - len(ids))
     if room < 1:
         return f"no answer: the prompt has {len(ids)} tokens, and the model takes {context}"
-    # Both may name an end: the checkpoint, and the tokenizer, with whose end the answers that it was trained on close.
-    named = network.generation_config.eos_token_id
-    ends = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
+    # The checkpoint may name end tokens; the answers in the training data end with the tokenizer's.
+    configured = network.generation_config.eos_token_id
+    ends = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id} - {None}
     prompt = torch.tensor([ids], device=network.device)
     stream = _Stream(tokenizer, len(ids), show)
     with network.disable_adapter() if model.bare else contextlib.nullcontext():
         try:
-            (found,) = network.generate(
+            (output,) = network.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=room,
@@ -116,17 +119,17 @@ def write(model: Model, ids: list[int], cap: int, show: Callable[[str], None]) -
         except KeyboardInterrupt:
             stream.end()
             return "stopped by Ctrl-C"
-    count = len(found) - len(ids)
-    if found[-1].item() in ends:
+    count = len(output) - len(ids)
+    if output[-1].item() in ends:
         return f"end of text after {count} tokens"
     return f"cut at {count} tokens: " + ("--max-new-tokens gives more" if room == cap else f"the model takes {context}")
 
 
 class _Stream:
-    """What generate() tells of its tokens, the prompt's first -> `show`, the text that each of them adds.
+    """generate()'s tokens, the prompt's first -> the text that each of them adds, for `show`.
 
-    The whole answer is decoded again each time: only so is it, in the end, what its tokens say. transformers' TextStreamer
-    begins anew on each line, where SentencePiece drops a leading space, and waits for spaces, which some scripts lack.
+    The whole answer is decoded each time, so that the text is exactly that of its tokens. transformers' TextStreamer decodes
+    line by line, where SentencePiece drops a leading space, and waits for spaces, which some scripts do not have.
     """
 
     def __init__(self, tokenizer: Any, prompt: int, show: Callable[[str], None]):
@@ -148,7 +151,7 @@ class _Stream:
 
 
 def ask(models: list[Model], prompt_template: dict[str, str], instruction: str, input: str, cap: int) -> None:
-    """Ask both models and show the answers while they are written: side by side on a terminal, else one after the other."""
+    """Ask both models and show the answers as they are generated: side by side on a terminal, else one after the other."""
 
     def answer(model: Model, show: Callable[[str], None]) -> str:
         return write(model, encode(model.tokenizer, prompt_template, instruction, input), cap, show)
@@ -175,7 +178,7 @@ class _Column:
 
 def _side_by_side(console: Console, models: list[Model], answer: Callable[[Model, Callable[[str], None]], str]) -> None:
     columns = [_Column(model.title) for model in models]
-    # While they grow, the last lines that the screen has room for; once they are done, all of them.
+    # The last lines that fit on the screen while the answers grow; then all of them.
     with Live(get_renderable=lambda: _table(columns, console), console=console, transient=True):
         for model, column in zip(models, columns, strict=True):
             column.ending = answer(model, column.add)
@@ -183,22 +186,23 @@ def _side_by_side(console: Console, models: list[Model], answer: Callable[[Model
 
 
 def _table(columns: Iterable[_Column], within: Console | None = None) -> Table:
-    """The columns' texts beside each other: whole, or of each the last lines for which there is room `within`."""
-    table, texts = Table(box=MINIMAL, show_edge=False, expand=True, show_footer=True), []
+    """The columns' texts side by side: whole, or the last lines of each that fit `within` the console."""
+    table = Table(box=MINIMAL, show_edge=False, expand=True, show_footer=True)
+    texts = []
     for column in columns:
         table.add_column(column.title, Text(column.ending), ratio=1, overflow="fold", footer_style="dim")
         texts.append(Text(column.text))
     if within:
-        width = (within.width - 1) // len(texts) - 2  # a rule between them, a space beside each
+        width = (within.width - 1) // len(texts) - 2  # less a line between columns and a space on both sides
         texts = [Text("\n").join(text.wrap(within, width)[6 - within.height :]) for text in texts]
     table.add_row(*texts)
     return table
 
 
 def session(question: Callable[[str], None]) -> None:
-    """Hand each line that is typed to `question`, until an empty one, /quit or the end of the input."""
+    """Pass each line typed to `question`, until an empty one, /quit or the end of the input."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - the arrow keys and earlier lines
+        import readline  # noqa: F401 - arrow keys and earlier lines
     while True:
         try:
             line = input("> ")
@@ -209,7 +213,7 @@ def session(question: Callable[[str], None]) -> None:
             print()
             return
         if not sys.stdin.isatty():
-            print(line, flush=True)  # what a terminal would show
+            print(line, flush=True)  # as a terminal shows it
         if line.strip() in ("", "/quit"):
             return
         question(line)

@@ -1,7 +1,7 @@
-"""Runs as plain dicts (`store.to_dict`) -> the table of `tunetrail ls` and the screen of `tunetrail show`.
+"""Recorded runs -> the table of `tunetrail ls` and the screen of `tunetrail show`.
 
-Scores are in per cent, times are this machine's. Not covered: in which order runs stand, which is `ranking`'s; several runs
-against each other, which is `compare`'s.
+Scores are in per cent, times in this machine's time zone. Not covered: the order of runs, which is `ranking`'s; comparing
+runs, which is `compare`'s.
 """
 
 import itertools
@@ -10,73 +10,76 @@ import textwrap
 from datetime import datetime
 from typing import Any
 
+from tunetrail import table
 from tunetrail.evaluation import results
 from tunetrail.report import metrics
-from tunetrail.tracking import ranking
-from tunetrail.tracking.ranking import BEST, SCORE, Run
+from tunetrail.tracking import ranking, tags
+from tunetrail.tracking.ranking import BEST, SCORE
+from tunetrail.tracking.recorded import RecordedRun
 
 WIDTH = 120
+NAME = 1  # the column that is shortened if a line would be too long
 _ID, _LABEL = 8, 14
-NAME = 1  # the cell that gives way where a line would be too long
 _SECTIONS = re.compile(r"(?<!\S)\+*(?:\w+\.)+(?=\w+=)")  # of the keys in a job's name: "+base.make." of "+base.make.seed=1"
 _DIGITS = re.compile(r"(?<==)\d+\.\d{6,}(e[+-]?\d+)?(?!\S)")  # of a sampler's numbers: 0.0005611516415334506
-_SHARES = ("ifeval/", "ifeval_stopped/")  # the beginnings of metrics that are told in per cent
+_SHARES = ("ifeval/", "ifeval_stopped/")  # the beginnings of metrics that are shown in per cent
 
 
-def short(runs: list[Run]) -> dict[str, str]:
-    """Each id's beginning: eight characters, or as many as tell it from all others."""
-    ids = sorted(run["id"] for run in runs)
-    alike = [len(_shared(one, other)) + 1 for one, other in itertools.pairwise(ids)]
-    needed = zip(ids, [0, *alike], [*alike, 0], strict=True) if ids else ()
-    return {one: one[: max(_ID, before, after)] for one, before, after in needed}
+def short(runs: list[RecordedRun]) -> dict[str, str]:
+    """The beginning of each id: eight characters, or as many as tell it from all others."""
+    ids = sorted(run.id for run in runs)
+    needed = [0, *(_common(first, second) + 1 for first, second in itertools.pairwise(ids)), 0]
+    return {run_id: run_id[: max(_ID, *needed[place : place + 2])] for place, run_id in enumerate(ids)}
 
 
-def _shared(one: str, other: str) -> str:
-    length = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:length]
+def _common(first: str, second: str) -> int:
+    """How many characters both start with."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
-def table(
-    lines: list[tuple[int, Run]], ids: dict[str, str], aliases: dict[str, list[str]], sort: str = ""
+def rows(
+    lines: list[tuple[int, RecordedRun]], ids: dict[str, str], aliases: dict[str, list[str]], sort: str = ""
 ) -> list[list[str]]:
-    """One row of cells a run, below the row of headings; `aliases` by id, `sort` the key whose values are shown."""
-    shown = [key for key in (sort,) if key and key != BEST]
-    named = any(run["id"] in aliases for _, run in lines)
-    sorted_by = [f"{key}, %" if key.startswith(_SHARES) else key for key in shown]
-    headings = ["run", "name", "status", "started", "base -> tuned, %", "difference", *sorted_by]
-    rows = [headings + (["alias"] if named else [])]
+    """One row of cells a run, below a row of headings; `aliases` by id, `sort` the key by which the runs are sorted."""
+    key = "" if sort == BEST else sort
+    with_aliases = any(run.id in aliases for _, run in lines)
+    headings = ["run", "name", "status", "started", "base -> tuned, %", "difference"]
+    if key:
+        headings.append(f"{key}, %" if key.startswith(_SHARES) else key)
+    cells = [headings + (["alias"] if with_aliases else [])]
     for depth, run in lines:
-        base, tuned = (run["metrics"].get(SCORE.format(model)) for model in ("base", "tuned"))
+        base, tuned = (run.metrics.get(SCORE.format(model)) for model in ("base", "tuned"))
         scored = base is not None and tuned is not None
-        row = ["  " * depth + ids[run["id"]], _name(run), run["status"], when(run["started"])]
+        row = ["  " * depth + ids[run.id], _name(run), run.status, when(run.started)]
         row.append(f"{100 * base:5.1f} -> {100 * tuned:5.1f}" if scored else "-")
         row.append(f"{100 * (tuned - base):+10.1f}" if scored else "-")
-        row += [_value(run, key) for key in shown]
-        rows.append(row + ([aliases.get(run["id"], "")] if named else []))
-    return rows
+        if key:
+            row.append(_value(run, key))
+        cells.append(row + ([aliases.get(run.id, "")] if with_aliases else []))
+    return cells
 
 
-def _name(run: Run) -> str:
-    """The run's name; a sweep's job is called after what varies in it, unless somebody gave it another name."""
-    varies = run["tags"].get("sweep.overrides") if run["parent"] else None
-    name = run["name"] or ""
-    return " ".join((f"{name}: {varies}" if varies and varies != name else name).split())
+def _name(run: RecordedRun) -> str:
+    """The run's name; that of a sweep's job ends in what varies in it, even if somebody renamed it."""
+    varying = run.tags.get(tags.SWEEP_OVERRIDES) if run.parent else None
+    name = f"{run.name}: {varying}" if varying and varying != run.name else run.name
+    return " ".join(name.split())
 
 
-def _value(run: Run, key: str) -> str:
-    value = run["metrics"].get(key)
+def _value(run: RecordedRun, key: str) -> str:
+    value = run.metrics.get(key)
     if value is None:
-        return cut(run["params"].get(key, "-"), 24)
+        return table.cut(run.params.get(key, "-"), 24)
     if key.startswith(_SHARES):
         return f"{100 * value:{'+' if '/delta/' in key else ''}.1f}"
     return f"{value:.4g}"
 
 
 def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
-    """The rows with shorter names where a line would be longer than `width`; every other cell stays whole.
+    """The rows with shorter names if a line would be longer than `width`; every other cell stays whole.
 
-    Jobs of a sweep begin alike: all names lose the sections of their keys first (`train.seed=1` becomes `seed=1`) and the
-    sixth and further digits of numbers, and those that are still too long their beginning.
+    The names of a sweep's jobs start alike: all lose the sections of their keys first (`train.seed=1` becomes `seed=1`) and
+    the digits of numbers after the fifth; those that are still too long lose their beginning.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = max(_ID, width - sum(widths) - 2 * (len(widths) - 1) + widths[NAME])
@@ -87,63 +90,64 @@ def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
     return [[*row[:NAME], name, *row[NAME + 1 :]] for row, name in zip(rows, names, strict=True)]
 
 
-def columns(rows: list[list[str]]) -> str:
-    """The rows as text, their cells below one another."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def cut(text: str, length: int) -> str:
-    """At most `length` characters on one line; what was cut ends in an ellipsis."""
-    line = " ".join(text.split()) if "\n" in text else text
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
 def when(time: str | None) -> str:
-    """ISO 8601 -> day and minute on this machine's clock."""
+    """ISO 8601 -> day and minute in this machine's time zone."""
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M") if time else "-"
 
 
-def lasted(run: Run) -> str:
-    """How long the run took, "" while it goes on."""
-    if not run["ended"] or not run["started"]:
+def duration(run: RecordedRun) -> str:
+    """How long the run took; "" while it is running."""
+    if not run.ended or not run.started:
         return ""
-    seconds = int((datetime.fromisoformat(run["ended"]) - datetime.fromisoformat(run["started"])).total_seconds())
+    seconds = int((datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds())
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
 
 
-def screen(run: Run, ids: dict[str, str], found: dict[str, Any]) -> str:
-    """One run's whole lineage as text of at most 120 columns; what there is to type next is `cli.show`'s.
+def screen(
+    run: RecordedRun,
+    ids: dict[str, str],
+    children: list[RecordedRun],
+    versions: list[dict[str, Any]],
+    measured: dict[str, Any] | None,
+    patch: bool,
+) -> str:
+    """One run's whole lineage as text of at most 120 columns; what to type next is `cli.show`'s.
 
-    `found` has what the run itself does not: `scores` (metrics.json, or None), `patch` (whether changes.patch is kept),
-    `versions` (of the registry, see `store.registered`), `children` (of a sweep).
+    `children` are a sweep's jobs, `versions` those of the registry (`store.registered`), `measured` is its metrics.json;
+    `patch` says whether its record has changes.patch.
     """
-    children, tags = found["children"], run["tags"]
-    first = {"status": ", ".join(part for part in (run["status"], when(run["started"]), lasted(run)) if part)}
-    first |= {"error": tags["error"]} if tags.get("error") else {}
-    first |= _sweep(run, ids, children)
-    first |= {} if ranking.is_sweep(run) else _done(run)
-    parts = [f"run {run['id']}: {_name(run)}", _fields(first)]
+    fields = {"status": ", ".join(part for part in (run.status, when(run.started), duration(run)) if part)}
+    if error := run.tags.get(tags.ERROR):
+        fields["error"] = error
+    fields |= _sweep(run, ids, children)
+    if not run.is_sweep:
+        fields |= _settings(run)
+    parts = [f"run {run.id}: {_name(run)}", _fields(fields)]
     if children:
-        parts.append(columns(fitted(table([(0, child) for child in children], ids, {}))))
-    if found["scores"]:
-        parts.append(_scores(found["scores"]))
-    lineage = _lineage(tags, found["patch"])
-    last = {"code": lineage["code"]} if children else lineage
-    versions = [" ".join([f"{one['model']} version {one['version']}", *one["aliases"]]) for one in found["versions"]]
-    parts.append(_fields(last | {"registered": ", ".join(versions) or "no", "artifacts": run["artifacts"]}))
+        parts.append(table.columns(fitted(rows([(0, child) for child in children], ids, {}))))
+    if measured:
+        parts.append(_scores(measured))
+    lineage = _lineage(run, patch)
+    if children:
+        lineage = {"code": lineage["code"]}
+    registered = [
+        " ".join([f"{version['model']} version {version['version']}", *version["aliases"]]) for version in versions
+    ]
+    parts.append(_fields(lineage | {"registered": ", ".join(registered) or "no", "artifacts": run.artifacts}))
     return "\n\n".join(parts)
 
 
-def _done(run: Run) -> dict[str, str]:
-    """What a person did: the overrides as typed, the method and its first settings, and how many rows were trained on."""
-    params, tags = run["params"], run["tags"]
-    train = {key.removeprefix("train."): value for key, value in params.items() if key.startswith("train.")}
-    fields = {"overrides": tags.get("overrides", "not recorded")}
-    fields |= metrics.training(train, params.get("accelerate.num_processes", 1)) if train else {}
-    rows = f"{int(tags['data.rows']):,} of " if tags.get("data.rows", "").isdigit() else ""
-    return fields | ({"rows": rows + tags["data.source"]} if tags.get("data.source") else {})
+def _settings(run: RecordedRun) -> dict[str, str]:
+    """The overrides as typed, the method with its main settings, and how many rows were trained on."""
+    train = {key.removeprefix("train."): value for key, value in run.params.items() if key.startswith("train.")}
+    fields = {"overrides": run.tags.get(tags.OVERRIDES, "not recorded")}
+    if train:
+        fields |= metrics.training(train, run.params.get("accelerate.num_processes", 1))
+    if source := run.tags.get(tags.DATA_SOURCE):
+        rows = run.tags.get(tags.DATA_ROWS, "")
+        fields["rows"] = f"{int(rows):,} of {source}" if rows.isdigit() else source
+    return fields
 
 
 def _fields(fields: dict[str, str]) -> str:
@@ -157,57 +161,64 @@ def _field(label: str, text: str) -> str:
     return f"{label:<{_LABEL}}{wrapped[_LABEL:]}"
 
 
-def _sweep(run: Run, ids: dict[str, str], children: list[Run]) -> dict[str, str]:
-    tags = run["tags"]
-    overrides = tags.get("sweep.overrides", "")
-    if run["parent"]:
-        return {"sweep": f"{tags.get('sweep', '')}, parent {ids.get(run['parent'], run['parent'])}; varies: {overrides}"}
+def _sweep(run: RecordedRun, ids: dict[str, str], children: list[RecordedRun]) -> dict[str, str]:
+    name, overrides = run.sweep or "", run.tags.get(tags.SWEEP_OVERRIDES, "")
+    if run.parent:
+        return {"sweep": f"{name}, parent {ids.get(run.parent, run.parent)}; varies: {overrides}"}
     if not children:
         return {}
-    states = [child["status"] for child in children]
-    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-    told = "none has scores"
-    if first := ranking.best(children):
-        alike = ranking.best_of(one["metrics"][BEST] for one in ranking.scored(children))
-        score = f"{100 * first['metrics'][BEST]:.1f} %{ranking.below_base(first)}"
-        told = f"{ids[first['id']]}, {score}{f', {alike}' * (alike != 'best')}: {_name(first)}"
-    return {"sweep": f"{tags.get('sweep', '')}: {overrides}", "jobs": counted, "best": told}
+    states = [child.status for child in children]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    summary = "none has scores"
+    if best := ranking.best(children):
+        rank = ranking.best_of(job.metrics[BEST] for job in ranking.scored(children))
+        score = f"{100 * best.metrics[BEST]:.1f} %{ranking.below_base(best)}"
+        summary = f"{ids[best.id]}, {score}{'' if rank == 'best' else f', {rank}'}: {_name(best)}"
+    return {"sweep": f"{name}: {overrides}", "jobs": counts, "best": summary}
 
 
 # A field of the lineage: the tags that it is made of, each with the word before its value.
 _LINEAGE = {
-    "code": {"git.commit": "commit "},
-    "data": {"data.source": "", "data.md5": "md5 ", "data.rows": "rows ", "data.license": "licence "},
-    "base": {"base.model": "", "base.revision": "revision ", "base.sha256": "sha256 ", "base.license": "licence "},
-    "asked with": {"template.digest": "template ", "evaluation.digest": "evaluation "},
-    "model": {"model.md5": "md5 "},
-    "lock": {"lock.sha256": "sha256 "},
-    "DVC": {"dvc.experiment": "experiment "},
+    "code": {tags.GIT_COMMIT: "commit "},
+    "data": {tags.DATA_SOURCE: "", tags.DATA_MD5: "md5 ", tags.DATA_ROWS: "rows ", tags.DATA_LICENSE: "licence "},
+    "base": {
+        tags.BASE_MODEL: "",
+        tags.BASE_REVISION: "revision ",
+        tags.BASE_SHA256: "sha256 ",
+        tags.BASE_LICENSE: "licence ",
+    },
+    "asked with": {tags.TEMPLATE_DIGEST: "template ", tags.EVALUATION_DIGEST: "evaluation "},
+    "model": {tags.MODEL_MD5: "md5 "},
+    "lock": {tags.LOCK_SHA256: "sha256 "},
+    "DVC": {tags.DVC_EXPERIMENT: "experiment "},
 }
 
 
-def _lineage(tags: dict[str, str], patch: bool) -> dict[str, str]:
-    """Which code, data, base, template, evaluation and environment, from the run's tags."""
+def _lineage(run: RecordedRun, patch: bool) -> dict[str, str]:
+    """The code, data, base, template, evaluation and environment of the run."""
     fields = {}
-    for label, keys in _LINEAGE.items():
-        told = [f"{word}{tags[key]}" for key, word in keys.items() if tags.get(key)]
-        fields[label] = ", ".join(told) or "not recorded"
-    dirty = {"false": ", nothing uncommitted", "true": ", with uncommitted changes that were not kept"}
-    fields["code"] += ", with uncommitted changes: changes.patch" if patch else dirty.get(tags.get("git.dirty", ""), "")
-    if tags.get("train.cached") == "true":
-        where = f"run {tags['train.trained_in']}" if tags.get("train.trained_in") else "a run that is not in this store"
-        fields["model"] += f", trained in {where}"
-    for label in ("versions", "hardware"):
-        told = [f"{key.partition('.')[2]} {tags[key]}" for key in sorted(tags) if key.startswith(f"{label}.")]
-        fields[label] = ", ".join(told) or "not recorded"
+    for label, words in _LINEAGE.items():
+        entries = [f"{word}{run.tags[tag]}" for tag, word in words.items() if run.tags.get(tag)]
+        fields[label] = ", ".join(entries) or "not recorded"
+    if patch:
+        fields["code"] += ", with uncommitted changes: changes.patch"
+    elif dirty := run.tags.get(tags.GIT_DIRTY):
+        fields["code"] += ", with uncommitted changes that were not kept" if dirty == "true" else ", nothing uncommitted"
+    if run.tags.get(tags.TRAIN_CACHED) == "true":
+        earlier = run.tags.get(tags.TRAINED_IN)
+        fields["model"] += f", trained in {f'run {earlier}' if earlier else 'a run that is not in this store'}"
+    for prefix in (tags.VERSIONS, tags.HARDWARE):
+        entries = [f"{tag.removeprefix(prefix)} {run.tags[tag]}" for tag in sorted(run.tags) if tag.startswith(prefix)]
+        fields[prefix.rstrip(".")] = ", ".join(entries) or "not recorded"
     return fields
 
 
 def _scores(measured: dict[str, Any]) -> str:
-    ifeval, rows = measured["ifeval"], [["", "base", "tuned", "difference"]]
+    ifeval = measured["ifeval"]
+    rows = [["accuracy, %", "base", "tuned", "difference"]]
     for name, (_, label) in results.SCORES.items():
-        row = [label, *(metrics.interval(ifeval[model][name]) for model in ("base", "tuned"))]
-        rows.append([*row, metrics.interval(ifeval["delta"][name], "+") + metrics.p_value(ifeval["delta"][name])])
-    rows[0][0] = "accuracy, %"
-    above = [f"{textwrap.fill(sentence, WIDTH)}\n\n" for sentence in metrics.alerts(measured)]
-    return f"{''.join(above)}{measured['task']}: {measured['size']}; 95 % intervals\n{columns(rows)}"
+        delta = ifeval["delta"][name]
+        scores = [metrics.interval(ifeval[model][name]) for model in ("base", "tuned")]
+        rows.append([label, *scores, metrics.interval(delta, "+") + metrics.p_value(delta)])
+    alerts = [f"{textwrap.fill(sentence, WIDTH)}\n\n" for sentence in metrics.alerts(measured)]
+    return f"{''.join(alerts)}{measured['task']}: {measured['size']}; 95 % intervals\n{table.columns(rows)}"

@@ -20,7 +20,7 @@ from tunetrail.checkout import git, locks, worktree
 from tunetrail.config import check, params
 from tunetrail.sweep import gpus, outcome, state
 from tunetrail.sweep.state import Job
-from tunetrail.tracking import ranking
+from tunetrail.tracking import tags
 
 # Hydra's launchers that know nothing of GPUs: several jobs on one machine would all use the first.
 _LOCAL_LAUNCHERS = ("basic", "joblib")
@@ -55,12 +55,12 @@ def run_job(cfg: Any, sweep: Sweep) -> float | None:
     with locks.wait_for_lock(job.file.with_suffix(".turn")), outcome.record(job, sweep.root):
         from tunetrail.tracking import mlflow_run
 
-        recorded = {"sweep": sweep.folder.name, "sweep.overrides": " ".join(overrides), "job.digest": key}
-        recorded |= {ranking.NUMBER: str(hydra.job.num), "overrides": shlex.join(hydra.overrides.task)}
+        recorded = {tags.SWEEP: sweep.folder.name, tags.SWEEP_OVERRIDES: " ".join(overrides), tags.JOB_DIGEST: key}
+        recorded |= {tags.JOB_NUMBER: str(hydra.job.num), tags.OVERRIDES: shlex.join(hydra.overrides.task)}
         name = " ".join(overrides) or (values or {}).get("name", "job")
         child = mlflow_run.child(sweep.root, sweep.parent, name, recorded)
-        job.run = child.info.run_id
-        if child.info.status == "FINISHED":
+        job.run = child.id
+        if child.finished:
             outcome.take_over(job, child, sweep.root)
             worktree.remove(sweep.root, job.file.with_suffix(""))  # still there if the job was killed after it finished
             return job.score
@@ -140,7 +140,7 @@ def _run(sweep: Sweep, job: Job, values: dict[str, Any], environment: dict[str, 
     Raises:
         UserError: the run failed; the message says why, and the worktree stays.
     """
-    from tunetrail.tracking import mlflow_run
+    from tunetrail.tracking import store
 
     folder = job.file.with_suffix("")
     checkout = worktree.make(sweep.root, folder, sweep.code)
@@ -160,7 +160,7 @@ def _run(sweep: Sweep, job: Job, values: dict[str, Any], environment: dict[str, 
         return
     if code:
         raise UserError(outcome.why(log, start))
-    if mlflow_run.status(sweep.root, job.run) != "FINISHED":
+    if not store.find(sweep.root, job.run).finished:
         raise UserError(f"the tracking store did not record all of the run; its files stay in {checkout}")
     job.set_scores(json.loads((checkout / "report" / "metrics.json").read_text()))
     worktree.remove(sweep.root, folder)

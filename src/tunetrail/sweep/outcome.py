@@ -6,12 +6,13 @@ import re
 import time
 import traceback
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from tunetrail import UserError, redaction
 from tunetrail.checkout import locks
 from tunetrail.sweep.state import Job
+from tunetrail.tracking.recorded import RecordedRun
 
 # What launchers raise when one of their processes has failed: it says which, not why.
 _LAUNCHER_ERRORS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
@@ -49,14 +50,14 @@ def record(job: Job, root: Path) -> Iterator[None]:
             mlflow_run.close_run(root, job.run, status, job.why)
 
 
-def take_over(job: Job, child: Any, root: Path) -> None:
+def take_over(job: Job, child: RecordedRun, root: Path) -> None:
     """Mark the job as skipped, with the scores and times of `child`, its MLflow run that finished in an earlier call."""
     from tunetrail.tracking import store
 
-    metrics = store.read_artifacts(root, child.info.run_id, ["report/metrics.json"])["report/metrics.json"]
+    metrics = store.read_artifacts(root, child.id, ["report/metrics.json"])["report/metrics.json"]
     job.set_scores(json.loads(metrics))
-    job.started = child.info.start_time / 1000
-    job.ended = child.info.end_time / 1000
+    job.started = datetime.fromisoformat(child.started).timestamp()
+    job.ended = datetime.fromisoformat(child.ended).timestamp()
     job.state = "skipped"
 
 

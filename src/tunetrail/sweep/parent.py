@@ -25,7 +25,7 @@ from tunetrail.report import plots
 from tunetrail.sweep import plot, progress, state
 from tunetrail.sweep.job import Sweep, mark_stopped, orphaned_jobs, run_job, running_jobs, terminate_jobs
 from tunetrail.sweep.state import Job
-from tunetrail.tracking import ranking
+from tunetrail.tracking import ranking, tags
 
 
 class Failed(UserError):
@@ -65,10 +65,8 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
             with mlflow_run.run(root, name, place=folder) as parent:
                 opened = parent.id
                 print(f"{name}: MLflow run {parent.id} in {parent.address}; logs in {folder}", flush=True)
-                parent.tags({"sweep": name, "sweep.overrides": shlex.join(overrides), "git.commit": code.commit})
-                parent.tags({"git.dirty": str(code.dirty).lower(), "code.digest": code.digest})
-                if code.dirty:
-                    parent.artifacts(folder, "changes.patch")
+                parent.tags({tags.SWEEP: name, tags.SWEEP_OVERRIDES: shlex.join(overrides)})
+                parent.code(code)
                 started = time.time()
                 _run_jobs(Sweep(root, folder, parent.id, code, constant(overrides), count), multirun)
                 # A grid's folder may hold jobs that the overrides no longer make; all jobs of a search are its own.
@@ -144,8 +142,8 @@ def record(parent: Any, folder: Path, jobs: list[Job], log: frozenset[str]) -> N
         label = ranking.best_of(job.score for job in jobs if job.scored)
         overrides = " ".join(best.overrides)
         line = f"{label}: {100 * best.score:.1f} % of the prompts (strict){below}{overrides and f', {overrides}'}"
-        parent.tags({"sweep.best": best.run, "sweep.best_overrides": overrides})
-        parent.tags({"mlflow.note.content": f"{line}: run `{best.run}`"})  # MLflow shows it as the run's description
+        parent.tags({tags.SWEEP_BEST: best.run, tags.SWEEP_BEST_OVERRIDES: overrides})
+        parent.tags({tags.NOTE: f"{line}: run `{best.run}`"})
         print(f"\n{line}: tunetrail show {best.run[:8]}")
     print(f"figure: {folder / 'scores.png'}\ntable:  tunetrail ls --sweep {folder.name}", flush=True)
     if unfinished:

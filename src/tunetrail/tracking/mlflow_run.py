@@ -1,8 +1,8 @@
-"""One experiment -> one MLflow run, written while it goes on.
+"""One experiment -> one MLflow run, written while it runs.
 
-The files of the run are the truth and MLflow a view of them, so the training process never waits for a server: this
-process reads the history file as it grows, and what a cached stage left long ago is uploaded in the same way.
-Not covered: finding runs, which is `store`'s.
+The files of the run are the truth and MLflow a view of them, so training never waits for a server: this process reads the
+history file as it grows, and uploads what a cached stage left earlier in the same way. Not covered: finding runs, which is
+`store`'s.
 """
 
 import contextlib
@@ -18,21 +18,20 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from tunetrail.checkout.git import Code
 from tunetrail.redaction import redact, redact_address
-from tunetrail.tracking import connection, reopening, store
-from tunetrail.tracking.reopening import CHECKOUT as CHECKOUT
+from tunetrail.tracking import connection, reopening, store, tags
+from tunetrail.tracking.recorded import RecordedRun
 from tunetrail.training import history
 
 _SECONDS_BETWEEN_READS = 1.0
-_ERROR = "error"
-FREED = "freed"  # the day on which `tunetrail gc` took the run's models away
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
 
 
 @dataclass
 class Run:
-    """An open MLflow run; `sent` holds the points of its curves that it already has, by name and step.
+    """An open MLflow run; `sent` are the points of its curves that it already has, by name and step.
 
     If the store fails later: warn once, stop logging, keep training.
     """
@@ -43,14 +42,14 @@ class Run:
     address: str  # of the store, without a password
     sent: set[tuple[str, int]] = field(default_factory=set)
     store_failed: bool = False
-    resumed: bool = False  # opened once more, after an earlier try
+    resumed: bool = False  # opened again after an earlier attempt
     stop_event: threading.Event = field(default_factory=threading.Event)
 
-    def _call(self, method: str, *given: Any, **named: Any) -> None:
+    def _call(self, method: str, *arguments: Any, **keywords: Any) -> None:
         if self.store_failed:
             return
         try:
-            getattr(self.client, method)(self.id, *given, **named)
+            getattr(self.client, method)(self.id, *arguments, **keywords)
         except connection.FAULTS as error:
             self.store_failed = True
             print(
@@ -66,17 +65,24 @@ class Run:
             self._call("log_batch", params=entries[start : start + _MAX_PARAMS])
 
     def tags(self, values: dict[str, Any]) -> None:
-        """Set tags, those without a value left out."""
+        """Set the tags that have a value."""
         entries = [RunTag(key, _cut(value, _MAX_TAG_LENGTH)) for key, value in values.items() if value not in (None, "")]
         self._call("log_batch", tags=entries)
 
+    def code(self, code: Code) -> None:
+        """Record the code: its commit, its digest and, as changes.patch, the uncommitted changes."""
+        dirty = str(code.dirty).lower()
+        self.tags({tags.GIT_COMMIT: code.commit, tags.GIT_DIRTY: dirty, tags.CODE_DIGEST: code.digest})
+        if code.dirty:
+            self.artifacts(code.patch.parent, code.patch.name)
+
     def metrics(self, values: dict[str, float]) -> None:
-        """Log the figures that a run has once."""
+        """Log metrics that a run has once."""
         now = int(time.time() * 1000)
         self._call("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
 
     def steps(self, rows: list[dict[str, Any]]) -> None:
-        """Log history lines, each at its own step and time; points that the run has are not sent twice."""
+        """Log history rows, each at its own step and time; points that the run has are not sent again."""
         metrics = [
             Metric(key, value, int(row["time"] * 1000), row["step"])
             for row in rows
@@ -85,15 +91,16 @@ class Run:
         ]
         for start in range(0, len(metrics), _MAX_METRICS):
             self._call("log_batch", metrics=metrics[start : start + _MAX_METRICS])
-        self.sent |= set() if self.store_failed else {(metric.key, metric.step) for metric in metrics}
+        if not self.store_failed:
+            self.sent |= {(metric.key, metric.step) for metric in metrics}
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
-        """Name the data that the run was trained on."""
+        """Record which data the run was trained on."""
         data = Dataset(name=name, digest=digest[:36], source_type="local", source=redact(path), profile=profile)
         self._call("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, root: Path, *paths: str, into: str | None = None) -> None:
-        """Upload files, below the folder `into` of the record, and folders whole; what is not there is left out."""
+        """Upload files, into the folder `into` of the record, and whole folders; missing ones are left out."""
         for path in paths:
             if (root / path).is_dir():
                 self._call("log_artifacts", str(root / path), path)
@@ -101,17 +108,17 @@ class Run:
                 self._call("log_artifact", str(root / path), into)
 
     def text(self, name: str, text: str) -> None:
-        """Keep `text` as the file `name` of the record."""
+        """Record `text` as the file `name`."""
         self._call("log_text", text, name)
 
     def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED; a record that is not whole is not FINISHED."""
+        """End the run as FINISHED, FAILED or KILLED; an incomplete record is not FINISHED."""
         with contextlib.suppress(*connection.FAULTS):
             self.client.set_terminated(self.id, "FAILED" if self.store_failed and status == "FINISHED" else status)
 
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
-        """Log the lines that appear in the history file `path` while the body runs, not those of an earlier training."""
+        """Log the lines added to the history file `path` while the body runs, not those of an earlier training."""
         offset = path.stat().st_size if path.is_file() else 0
         thread = threading.Thread(target=self._follow, args=(path, offset), daemon=True)
         thread.start()
@@ -130,40 +137,34 @@ class Run:
 
 @contextlib.contextmanager
 def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any] | None = None) -> Iterator[Run]:
-    """Open the run that MLFLOW_RUN_ID names (`mlflow run` hands it on, and a sweep), or a new one, and close it with its
-    true status. `params` are the dotted ones that it will have (a sweep has none), with which an earlier try must agree.
+    """Open the run that MLFLOW_RUN_ID names (from `mlflow run` or a sweep), or a new one, and close it with its true status.
 
-    FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, which its tag `error` tells. A run of `place` (the
-    checkout, if not given) that is still RUNNING was left by kill -9, since one runs there at a time
-    (`locks.exclusive_lock`): it is closed as KILLED first.
+    `place` is the folder where it runs: a sweep's, or else the checkout. `params` are the dotted ones that it will have (a
+    sweep has none), with which an earlier attempt must agree.
+
+    FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, recorded in its tag `error`. Only one runs in a
+    folder at a time (`locks.exclusive_lock`), so another that is still RUNNING there was left by kill -9: it is closed
+    as KILLED first.
 
     Raises:
-        UserError: the tracking server cannot be reached; or it has no such run, or the run is another's to write or has
-            ended, and nothing of it is changed.
+        UserError: the tracking server cannot be reached; or it has no such run, or this call may not write it: then nothing
+            of it changes.
     """
-    given = os.environ.pop("MLFLOW_RUN_ID", "").strip()
-    kept = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
+    run_id = os.environ.pop("MLFLOW_RUN_ID", "").strip()
+    recorded = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
+    here = {tags.CHECKOUT: f"{socket.gethostname()}:{place or root}"}
     with connection.open_client(root) as client:
-        found = reopening.run(client, given, root, name if place else "", kept) if given else None
-        here = {CHECKOUT: f"{socket.gethostname()}:{place or root}"}
-        for other in store.search(client, here, "attributes.status = 'RUNNING'"):
-            if other.info.run_id != given:
-                client.set_terminated(other.info.run_id, "KILLED")
-        sent: set[tuple[str, int]] = set()
-        resumed = False
-        if found:
-            info = found.info
-            client.update_run(given, status="RUNNING", name=name if reopening.PROJECT in found.data.tags else None)
-            clean = {key: redact(value) for key, value in found.data.tags.items() if redact(value) != value}
-            client.log_batch(given, tags=[RunTag(key, value) for key, value in (here | clean).items()])
-            if _ERROR in found.data.tags:
-                client.delete_tag(given, _ERROR)
-            resumed = "name" in found.data.params  # one of ours; MLflow Projects begins a run with its entry point's
-            curves = [key for key in found.data.metrics if key.startswith(("train/", "validation/"))]
-            sent = {(key, point.step) for key in curves for point in client.get_metric_history(given, key)}
+        earlier = reopening.run(client, run_id, root, name if place else "", recorded) if run_id else None
+        for other in store.search(client, here, store.RUNNING):
+            if other.id != run_id:
+                client.set_terminated(other.id, "KILLED")
+        address = redact_address(client.tracking_uri)
+        if earlier:
+            opened = Run(client, run_id, earlier.experiment_id, address)
+            _reopen(opened, earlier, name, here)
         else:
             info = client.create_run(connection.experiment(client, root), run_name=name, tags=here).info
-        opened = Run(client, info.run_id, info.experiment_id, redact_address(client.tracking_uri), sent, resumed=resumed)
+            opened = Run(client, info.run_id, info.experiment_id, address)
     status = "FAILED"
     try:
         yield opened
@@ -172,45 +173,58 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
         status = "KILLED"
         raise
     except Exception as error:
-        opened.tags({_ERROR: str(error)})
+        opened.tags({tags.ERROR: str(error)})
         raise
     finally:
         opened.close(status)
 
 
-def child(root: Path, parent: str, name: str, tags: dict[str, str]) -> Any:
-    """The run, as MLflow's object, below `parent` that has these tags: one of an earlier try, or a new one, RUNNING. One
-    that another checkout is running is not taken."""
+def _reopen(run: Run, earlier: RecordedRun, name: str, here: dict[str, str]) -> None:
+    """Set the run RUNNING again, without the error and the passwords that an earlier attempt recorded."""
+    run.client.update_run(run.id, status="RUNNING", name=name if tags.PROJECT in earlier.tags else None)
+    redacted = {key: redact(value) for key, value in earlier.tags.items() if redact(value) != value}
+    run.client.log_batch(run.id, tags=[RunTag(key, value) for key, value in (here | redacted).items()])
+    if tags.ERROR in earlier.tags:
+        run.client.delete_tag(run.id, tags.ERROR)
+    run.resumed = "name" in earlier.params  # set by tunetrail; a new run of MLflow Projects has its entry point's params
+    curves = [key for key in earlier.metrics if key.startswith(("train/", "validation/"))]
+    run.sent = {(key, point.step) for key in curves for point in run.client.get_metric_history(run.id, key)}
+
+
+def child(root: Path, parent: str, name: str, values: dict[str, str]) -> RecordedRun:
+    """The run below `parent` with the tags `values`: one of an earlier attempt that no other checkout is running, or a new
+    one, RUNNING."""
     with connection.open_client(root) as client:
-        tags = {store.PARENT: parent} | tags
-        known = {key: tags[key] for key in (store.PARENT, "job.digest")}  # what a person typed may hold quotes
+        values = {tags.PARENT: parent} | values
+        known = {key: values[key] for key in (tags.PARENT, tags.JOB_DIGEST)}  # overrides may hold quotes
         for earlier in store.search(client, known, order="DESC"):
-            if not reopening.elsewhere(earlier, root):
+            if not reopening.running_elsewhere(earlier, root):
                 return earlier
         experiment = client.get_run(parent).info.experiment_id
-        kept = {key: _cut(value, _MAX_TAG_LENGTH) for key, value in tags.items()}
-        return client.create_run(experiment, run_name=_cut(name, _MAX_NAME_LENGTH), tags=kept)
+        cut = {key: _cut(value, _MAX_TAG_LENGTH) for key, value in values.items()}
+        return store.recorded(client.create_run(experiment, run_name=_cut(name, _MAX_NAME_LENGTH), tags=cut))
 
 
-def create(root: Path, name: str, tags: dict[str, str]) -> str:
-    """The id of a new run, for another process to open."""
+def create(root: Path, name: str, values: dict[str, str]) -> str:
+    """The id of a new run with the tags `values`, for another process to open."""
     with connection.open_client(root) as client:
-        return client.create_run(connection.experiment(client, root), run_name=name, tags=tags).info.run_id
+        return client.create_run(connection.experiment(client, root), run_name=name, tags=values).info.run_id
 
 
-def tag(root: Path, run_id: str, tags: dict[str, str]) -> None:
+def tag(root: Path, run_id: str, values: dict[str, str]) -> None:
     """Set tags of a run that has ended."""
     with connection.open_client(root) as client:
-        client.log_batch(run_id, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
+        client.log_batch(run_id, tags=[RunTag(key, redact(value)) for key, value in values.items()])
 
 
 def sweep(root: Path, name: str) -> str | None:
-    """The id of the newest run of this sweep that is nobody's child, in the experiment that the environment names, unless
-    another checkout is running it."""
+    """The id of this sweep's newest run of its own that no other checkout is running, in the experiment that the environment
+    names."""
     with connection.open_client(root) as client:
-        found, asked = store.search(client, {"sweep": name}, order="DESC"), connection.asked_for(client)
-    own = [run.info for run in found if store.PARENT not in run.data.tags and not reopening.elsewhere(run, root)]
-    return next((info.run_id for info in own if asked in (None, info.experiment_id)), None)
+        runs = store.search(client, {tags.SWEEP: name}, order="DESC")
+        experiment = connection.wanted_experiment(client)
+    own = [run for run in runs if run.is_sweep and not reopening.running_elsewhere(run, root)]
+    return next((run.id for run in own if experiment in (None, run.experiment_id)), None)
 
 
 def delete_run(root: Path, run_id: str) -> None:
@@ -219,28 +233,13 @@ def delete_run(root: Path, run_id: str) -> None:
         client.delete_run(run_id)
 
 
-def status(root: Path, run_id: str) -> str:
-    """FINISHED, FAILED, KILLED or RUNNING."""
-    with connection.open_client(root) as client:
-        return client.get_run(run_id).info.status
-
-
 def close_run(root: Path, run_id: str, status: str, error: str | None = None) -> None:
     """Close a run whose own process could not: it ended before it opened the run, or was killed."""
     with connection.open_client(root) as client:
         if client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, status)
         if error:
-            client.set_tag(run_id, _ERROR, _cut(error, _MAX_TAG_LENGTH))
-
-
-def trained_in(run: Run, model_md5: str) -> str | None:
-    """The earliest run with the model of this md5, or None: then it is not in this store."""
-    try:
-        runs = store.search(run.client, {"model.md5": model_md5})
-    except connection.FAULTS:
-        return None
-    return next((found.info.run_id for found in runs if found.info.run_id != run.id), None)
+            client.set_tag(run_id, tags.ERROR, _cut(error, _MAX_TAG_LENGTH))
 
 
 def _cut(value: Any, length: int) -> str:

@@ -1,6 +1,6 @@
-"""What a tracking store raised -> one message: which store, what is wrong with it, and the fix.
+"""A tracking store's exception -> one message: which store, what is wrong with it, and the fix.
 
-Pure but for SQLite files, which are looked at without MLflow.
+Pure except for SQLite files, which are read without MLflow.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from tunetrail import UserError, redaction
 
 _LONGEST = 400  # characters of a tool's own message
 _PACKAGES = {"MySQLdb": "mysqlclient", "pymysql": "PyMySQL", "psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
-_HALF = ("already exists", "duplicate column", "no such table", "no such column")  # SQLite's, where a migration was cut off
+_HALF = ("already exists", "duplicate column", "no such table", "no such column")  # SQLite's, after a broken migration
 _REFUSED = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")  # MLflow's words for 401 and 403
 _IN_MEMORY = re.compile(r"sqlite(?:\+\w+)?:(?://)?/?(?:$|\?|(?:file:)?:memory:(?:\?|$)|file:[^?]*\?(?:.*&)?mode=memory)")
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
@@ -26,25 +26,21 @@ _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
 
 def named(address: str) -> str:
-    """What a message calls the store."""
+    """The store's name in messages."""
     return f"tracking store {redaction.redact_address(' '.join(address.split()))}"
 
 
 def check_address(address: str) -> None:
-    """Refuse what is written so that it can be no store's address, before anything is asked.
-
-    Raises:
-        UserError: with nothing of a password.
-    """
+    """Raise UserError, without the password, if this cannot be a store's address; nothing is asked."""
     if redaction.is_ambiguous(address):
         raise UserError(
-            "tracking store MLFLOW_TRACKING_URI: an @ stands after a /, ? or #, so where its password ends is not known, "
+            "tracking store MLFLOW_TRACKING_URI: an @ is after a /, ? or #, so where its password ends is not known, "
             "and nothing was asked. A / in a password is written %2F, a ? %3F, a # %23: correct MLFLOW_TRACKING_URI."
         )
     if _IN_MEMORY.match(address):
         raise UserError(
             "tracking store MLFLOW_TRACKING_URI: SQLite would keep it in memory, where each process has its own and loses "
-            "it at its end. Give a file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db"
+            "it when it ends. Give a file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db"
         )
     if server := re.fullmatch(r"(?!.*://)(?:.*@)?((?:\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5})(?:/.*)?", address):
         raise UserError(
@@ -60,17 +56,14 @@ def file(address: str) -> Path | None:
 
 
 def command(address: str, root: Path) -> str:
-    """What stands before a `mlflow` command so that it asks this store: nothing where the environment says so already."""
+    """The prefix by which a `mlflow` command uses this store: nothing if the environment names it already."""
     own = f"sqlite:///{root / 'mlflow.db'}"
     return f"MLFLOW_TRACKING_URI={shlex.quote(own)} " if address == own else ""
 
 
 def check(store: Path, patience: float) -> None:
-    """Whether SQLite reads the file, waiting `patience` seconds for one who has locked it.
-
-    Raises:
-        UserError: it does not; or the schema is one that MLflow here does not know.
-    """
+    """Raise UserError if SQLite cannot read the file, waiting `patience` seconds for a lock, or if this MLflow does not know
+    its schema."""
     if store.is_dir():
         raise UserError(
             f"tracking store {store} is a folder. Give a file in it: MLFLOW_TRACKING_URI=sqlite:///{store}/mlflow.db"
@@ -97,7 +90,7 @@ def check(store: Path, patience: float) -> None:
 
 @functools.cache
 def schemas() -> tuple[str, set[str]]:
-    """The newest of MLflow's schemas of its tables, and all of them, as its own migrations name them."""
+    """The newest revision of MLflow's database schema, and all of them, as its own migrations name them."""
     folder = Path(importlib.util.find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
     text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
     known = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
@@ -106,56 +99,57 @@ def schemas() -> tuple[str, set[str]]:
 
 
 def explained(address: str, error: Exception) -> UserError:
-    """The store's fault as a message with the fix."""
-    place, text = named(address), _text(error, address)
+    """The error as a message with the fix."""
+    title = named(address)
+    text = _text(error, address)
     if isinstance(error, ModuleNotFoundError):
         package = _PACKAGES.get(error.name or "", error.name)
         install = f"{shlex.quote(sys.executable)} -m uv pip install {package}"
         return UserError(
-            f"{place}: its driver, the package {package}, is not installed. Install it: {install}    or {_OWN}."
+            f"{title}: its driver, the package {package}, is not installed. Install it: {install}    or {_OWN}."
         )
     if "filesystem tracking backend" in text:
         return UserError(
-            f"{place}: MLflow takes no new records in a folder of files. Keep the record in a database, "
+            f"{title}: MLflow takes no new records in a folder of files. Keep the record in a database, "
             f"MLFLOW_TRACKING_URI=sqlite:///mlflow.db, into which `mlflow migrate-filestore` copies the old one; or {_OWN}."
         )
     if not re.match(r"(https?|postgresql|mysql|mssql|sqlite)[:+]", address):
         return UserError(
-            f"{place}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that begins with http://, "
+            f"{title}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that begins with http://, "
             f"https://, sqlite:///, postgresql://, mysql:// or mssql://; or {_OWN}."
         )
     if getattr(error, "error_code", "") in _REFUSED:
         return UserError(
-            f"{place}: {text}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what "
-            f"it lets in, or correct MLFLOW_TRACKING_URI, or {_OWN}."
+            f"{title}: {text}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what "
+            f"it accepts, or correct MLFLOW_TRACKING_URI, or {_OWN}."
         )
     if getattr(error, "error_code", "") in _NOT_THERE:
-        return UserError(f"{place}: {text}.")
+        return UserError(f"{title}: {text}.")
     if store := file(address):
-        return UserError(f"{place}: {_file_fault(store, text, error)}")
-    return UserError(f"{place}: {text}. Start it, or correct MLFLOW_TRACKING_URI, or {_OWN}.")
+        return UserError(f"{title}: {_file_fault(store, text, error)}")
+    return UserError(f"{title}: {text}. Start it, or correct MLFLOW_TRACKING_URI, or {_OWN}.")
 
 
 def _file_fault(store: Path, text: str, error: Exception) -> str:
     """What is wrong with an SQLite file, and the fix."""
     move = f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.broken')}    A new one is made by the next command."
     family, kind = type(error).__module__.partition(".")[0], type(error).__name__
-    if family == "builtins" and not isinstance(error, OSError):  # nothing that the file is the reason of
+    if family == "builtins" and not isinstance(error, OSError):  # the file is not the reason
         reason = kind if text == kind else f"{kind}: {text}"
         return f"could not be opened ({reason}). The file is left as it is. Try again."
-    if family == "alembic" or any(word in text for word in _HALF):
-        return f"half-made: MLflow was stopped while it made or upgraded the tables ({text}). Move it away: {move}"
+    if family == "alembic" or any(phrase in text for phrase in _HALF):
+        return f"incomplete: MLflow was stopped while it created or upgraded the tables ({text}). Move it away: {move}"
     if "not a database" in text or "malformed" in text:
-        return f"{text}: no SQLite database, or a damaged one. Move it away, or put a copy of it back: {move}"
+        return f"{text}: no SQLite database, or a damaged one. Restore a copy, or move it away: {move}"
     if "locked" in text:
-        return f"{text}: another process holds it, and did not give it back. Try again when that process has ended."
+        return f"{text}: another process keeps it locked. Try again when that process has ended."
     if "full" in text or "No space" in text:
-        return f"{text}. Make room on its disk: tunetrail gc says what runs take"
-    return f"{text}. Make {store.parent} a folder that can be written to, or give MLFLOW_TRACKING_URI another file."
+        return f"{text}. Free space on its disk: tunetrail gc shows what runs take"
+    return f"{text}. Make {store.parent} writable, or give MLFLOW_TRACKING_URI another file."
 
 
 def _text(error: Exception, address: str) -> str:
-    """A tool's message on one line, without the address's password, the SQL, and where to read more."""
+    """A tool's message on one line, without the address's password, the SQL and the link to more."""
     text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
     text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
     text = " ".join(redaction.redact(text).split()).rstrip(". ")

@@ -1,7 +1,7 @@
-"""A finished run -> a version of a registered model, which MLflow serves, and its alias `champion` where it has earned it.
+"""A finished run -> a version of a registered model, which MLflow serves, and the alias `champion` if it is the best.
 
-The weights go into the artifact store beside `served.py`, which asks them. Not covered: getting a run's models, which is
-`download`'s, and taking an alias or a version away, which MLflow's own pages do.
+The weights go into the artifact store beside `served.py`, which generates the answers. Not covered: getting a run's models,
+which is `download`'s, and deleting an alias or a version, which MLflow's own pages do.
 """
 
 import importlib.metadata
@@ -9,7 +9,6 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,213 +22,225 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from tunetrail import UserError, redaction
 from tunetrail.data import contract
 from tunetrail.report import metrics, page
-from tunetrail.tracking import connection, store
+from tunetrail.tracking import connection, store, tags
+from tunetrail.tracking.download import RunFiles
+from tunetrail.tracking.recorded import RecordedRun
 from tunetrail.training import checkpoint
 
 CHAMPION = "champion"
 EXAMPLE = [{"instruction": "Name three rivers.", "input": ""}]
 METRICS = "report/metrics.json"
-_TOLD = ("model.md5", "evaluation.digest", "template.digest", "data.license", "base.license")  # of a run, by its version
+_VERSION_TAGS = (tags.MODEL_MD5, tags.EVALUATION_DIGEST, tags.TEMPLATE_DIGEST, tags.DATA_LICENSE, tags.BASE_LICENSE)
+_CARD_ROWS = {
+    "data, md5": tags.DATA_MD5,
+    "data, licence": tags.DATA_LICENSE,
+    "base, SHA-256": tags.BASE_SHA256,
+    "base, licence": tags.BASE_LICENSE,
+    "model, md5": tags.MODEL_MD5,
+    "commit": tags.GIT_COMMIT,
+    "with changes that are not committed": tags.GIT_DIRTY,
+    "DVC experiment": tags.DVC_EXPERIMENT,
+}
 _MAX_DESCRIPTION = 5000  # characters, of MLflow's database
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What is served: `tuned`, a model's folder or an adapter's, and its base in a folder or on the hub at `revision`."""
-
-    tuned: Path
-    base: str
-    revision: str | None
-
-    def folders(self) -> dict[str, Path]:
-        """The folders that serving needs, by the names by which `served` knows them."""
-        needed = {"tuned": self.tuned}
-        if checkpoint.is_adapter(self.tuned) and Path(self.base).is_dir():
-            needed["base"] = Path(self.base)
-        return needed
-
-    def size(self) -> int:
-        """The bytes of the files that serving needs."""
-        return sum(file.stat().st_size for folder in self.folders().values() for file in checkpoint.files(folder))
-
-
-def named(run: Any, name: str | None) -> str:
-    """The registered model's name: `name`, or the experiment's of the run.
+def model_name(run: RecordedRun, name: str | None) -> str:
+    """The registered model's name: `name`, or that of the run's experiment.
 
     Raises:
-        UserError: it is none that MLflow, an address and a command line all take as it is.
+        UserError: it has characters that MLflow, a URL or a shell would not take as they are.
     """
-    name = name or run.data.tags.get("experiment", "")
+    name = name or run.tags.get(tags.EXPERIMENT, "")
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UserError(f"{name!r}: no name for a registered model. Give one of letters, digits, _, - and dots: --name NAME")
+        raise UserError(
+            f"{name!r} cannot name a registered model. Give a name of letters, digits, _, - and dots: --name NAME"
+        )
     return name
 
 
-def scores(root: Path, run: Any) -> dict[str, Any]:
-    """The report/metrics.json of a run that finished.
+def scores(root: Path, run: RecordedRun) -> dict[str, Any]:
+    """The report/metrics.json of a finished run.
 
     Raises:
-        UserError: it did not, or its record has no scores.
+        UserError: it did not finish, or its record has no scores.
     """
-    name = f"run {run.info.run_id} ({run.info.run_name})"
-    if run.info.status != "FINISHED":
-        raise UserError(f"{name} is {run.info.status}: only a run that finished has a model. Name another.")
-    found = _metrics(root, run.info.run_id) or {"ifeval": {}}
-    if not isinstance(found["ifeval"].get("delta", {}).get("prompt_strict"), dict):
-        raise UserError(f"{name}: its record has no scores with intervals ({METRICS}). Run it again, or name another.")
-    return found
+    if not run.finished:
+        raise UserError(f"{run.title} is {run.status}: only a run that finished has a model. Name another.")
+    measured = _metrics(root, run.id) or {"ifeval": {}}
+    if not isinstance(measured["ifeval"].get("delta", {}).get("prompt_strict"), dict):
+        raise UserError(f"{run.title}: its record has no scores with intervals ({METRICS}). Run it again, or name another.")
+    return measured
 
 
-def against(root: Path, name: str, run: Any, found: dict[str, Any]) -> list[str]:
-    """Why the run with the scores `found` should not be the champion of `name`; nothing where it should.
+def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]) -> list[str]:
+    """Why the run with these metrics should not be the champion of `name`; nothing if it should.
 
-    It has to beat its base outside the 95 % interval of the paired difference, and to be no worse than the champion, in
-    Prompt Strict; only figures of one evaluation are compared. Its answers have to be answers (`health.alerts`).
+    It must beat its base outside the 95 % interval of the paired difference and be no worse than the champion in the same
+    evaluation, both in Prompt Strict, and its answers must be usable (`health.alerts`).
     """
-    health = {model: of for model, of in found.get("health", {}).items() if model == "tuned"}
+    health = {model: of for model, of in measured.get("health", {}).items() if model == "tuned"}
     reasons = [sentence.rstrip(".") for sentence in metrics.alerts({"health": health})]
-    if found["ifeval"]["delta"]["prompt_strict"]["low"] <= 0:
-        gain = metrics.interval(found["ifeval"]["delta"]["prompt_strict"], sign="+")
+    delta = measured["ifeval"]["delta"]["prompt_strict"]
+    if delta["low"] <= 0:
+        gain = metrics.interval(delta, sign="+")
         reasons.append(f"it does not beat its base outside the 95 % interval: Prompt Strict {gain}, in points")
     with connection.open_client(root) as client:
         champion = _champion(client, name)
-    if champion is None or champion.run_id == run.info.run_id:
+    if champion is None or champion.run_id == run.id:
         return reasons
-    title, theirs = f"the champion, {name}/{champion.version}", _metrics(root, champion.run_id)
-    if theirs is None:
-        reasons.append(f"{title}, has no scores in this store, so they do not compare")
-    elif theirs["evaluation_digest"] != found["evaluation_digest"]:
+    title = f"the champion, {name}/{champion.version}"
+    best = _metrics(root, champion.run_id)
+    if best is None:
+        reasons.append(f"{title}, has no scores in this store, so they cannot be compared")
+    elif best["evaluation_digest"] != measured["evaluation_digest"]:
         reasons.append(
-            f"{title}, was evaluated otherwise ({theirs['evaluation_digest']}, this run {found['evaluation_digest']}), so "
-            "they do not compare. Run the champion's experiment again with this run's `evaluate` (where DVC has its model, "
-            "nothing is trained), and promote that first"
+            f"{title}, was evaluated differently ({best['evaluation_digest']}, this run {measured['evaluation_digest']}), "
+            "so they cannot be compared. Run the champion's experiment again with this run's `evaluate` (if DVC has its "
+            "model, nothing is trained), and promote that first"
         )
     else:
-        ours, its = (of["ifeval"]["tuned"]["prompt_strict"] for of in (found, theirs))
-        if its["value"] > ours["value"]:
-            reasons.append(f"{title}, is better: Prompt Strict {metrics.interval(its)}, this run {metrics.interval(ours)}")
+        score, highest = (of["ifeval"]["tuned"]["prompt_strict"] for of in (measured, best))
+        if highest["value"] > score["value"]:
+            shown = f"{metrics.interval(highest)}, this run {metrics.interval(score)}"
+            reasons.append(f"{title}, is better: Prompt Strict {shown}")
     return reasons
 
 
 def version(root: Path, name: str, run_id: str) -> str | None:
-    """The version of the registered model `name` that the run's model is already, or None."""
+    """The version under which the run is registered as `name` already, or None."""
     with connection.open_client(root) as client:
-        found = [one for one in client.search_model_versions(f"run_id = '{run_id}'") if one.name == name]
-    return str(found[0].version) if found else None
+        versions = client.search_model_versions(f"run_id = '{run_id}'")
+    return next((str(entry.version) for entry in versions if entry.name == name), None)
 
 
-def register(root: Path, name: str, run: Any, values: dict[str, Any], weights: Weights, card: str) -> str:
-    """Copy the model into the artifact store as one of the run's, and make it the next version of `name`.
+def register(root: Path, name: str, run: RecordedRun, files: RunFiles, card: str) -> str:
+    """Copy the model into the artifact store and register it as the next version of `name`; returns the version.
 
-    `values` is the run's params.yaml. Returns the version. A copy that does not finish is left as a logged model
-    that MLflow calls FAILED, and no version.
+    A copy that does not finish stays a logged model that MLflow calls FAILED, without a version.
 
     Raises:
         UserError: the store does not take it.
     """
     with connection.open_client(root) as client:
-        logged = client.create_logged_model(run.info.experiment_id, "tuned", run.info.run_id, model_type="causal-lm")
+        logged = client.create_logged_model(run.experiment_id, "tuned", run.id, model_type="causal-lm")
         status = LoggedModelStatus.FAILED
         try:
-            model = Model(artifact_path=logged.artifact_location, run_id=run.info.run_id, model_id=logged.model_id)
-            _upload(client, model, run, values, weights, card)
+            model = Model(artifact_path=logged.artifact_location, run_id=run.id, model_id=logged.model_id)
+            _upload(client, model, run, files, card)
             status = LoggedModelStatus.READY
         except OSError as error:
             raise UserError(
-                f"run {run.info.run_id}: the store does not take its model ({redaction.redact(str(error))[:300]}). "
-                "It is not registered: fix that, and promote it again."
+                f"run {run.id}: the store does not take its model ({redaction.redact(str(error))[:300]}). It is not "
+                "registered: fix that, and promote it again."
             ) from None
         finally:
             client.finalize_logged_model(logged.model_id, status)
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, step=0)])
         if _registered(client, name) is None:
             client.create_registered_model(name)
-        made = client.create_model_version(
+        version = client.create_model_version(
             name,
             logged.model_uri,
-            run.info.run_id,
-            tags={key: run.data.tags[key] for key in _TOLD if key in run.data.tags},
+            run.id,
+            tags={key: run.tags[key] for key in _VERSION_TAGS if key in run.tags},
             description=card if len(card) <= _MAX_DESCRIPTION else card[: _MAX_DESCRIPTION - 1] + "…",
             model_id=logged.model_id,
         )
-        client.set_tag(run.info.run_id, "promoted", f"{name}/{made.version}")
-    return str(made.version)
+        client.set_tag(run.id, tags.PROMOTED, f"{name}/{version.version}")
+    return str(version.version)
 
 
 def crown(root: Path, name: str, version: str, reasons: Sequence[str]) -> None:
-    """Give the version the alias `champion`, and keep with it the `reasons` against that."""
+    """Give the version the alias `champion`, and record the `reasons` against that."""
     with connection.open_client(root) as client:
         if reasons:
-            client.set_model_version_tag(name, version, "promoted.against", "; ".join(reasons))
+            client.set_model_version_tag(name, version, tags.PROMOTED_AGAINST, "; ".join(reasons))
         client.set_registered_model_alias(name, CHAMPION, version)
 
 
-def card(name: str, run: Any, values: dict[str, Any], found: dict[str, Any], adapter: bool) -> str:
+def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str, Any], adapter: bool) -> str:
     """The model card, Markdown: what was trained on what, how it scored, what it may be used for."""
-    data, base = ({"license": run.data.tags.get(f"{what}.license")} for what in ("data", "base"))
-    told = {"model": name, "tags": run.data.tags, "run": run.info, "params": values, "metrics": found, "adapter": adapter}
-    return page.render("model_card.md.jinja", **told, notice=contract.license_notice(data, base), champion=CHAMPION)
+    licenses = ({"license": run.tags.get(tag)} for tag in (tags.DATA_LICENSE, tags.BASE_LICENSE))
+    return page.render(
+        "model_card.md.jinja",
+        model=name,
+        run=run,
+        base=run.tags.get(tags.BASE_MODEL),
+        revision=run.tags.get(tags.BASE_REVISION),
+        source=run.tags.get(tags.DATA_SOURCE),
+        provenance={label: run.tags[tag] for label, tag in _CARD_ROWS.items() if tag in run.tags},
+        params=values,
+        metrics=measured,
+        adapter=adapter,
+        notice=contract.license_notice(*licenses),
+        champion=CHAMPION,
+    )
 
 
-def _upload(client: MlflowClient, model: Model, run: Any, values: dict[str, Any], weights: Weights, card: str) -> None:
-    """MLflow's own files of the model, made here without its weights; then the weights, from where they lie into the store.
+def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFiles, card: str) -> None:
+    """Upload MLflow's own files of the model, then the weights straight from where they are, so that they are copied once.
 
-    So they are copied once. MLflow's log_model copies them by way of the temporary folder, loads the model to try it, and
-    adds the model_config to the run's params.
+    MLflow's log_model would copy them by way of a temporary folder, load the model to try it, and add the model_config to
+    the run's params.
     """
-    task, adapter = values["evaluate"]["task"]["generation_kwargs"], checkpoint.is_adapter(weights.tuned)
-    hub = adapter and "base" not in weights.folders()
+    evaluate, folders = files.params["evaluate"], files.folders()
+    generation = evaluate["task"]["generation_kwargs"]
+    adapter = checkpoint.is_adapter(files.tuned)
+    on_hub = adapter and "base" not in folders
     config = {
-        "template": values["template"],
-        "dtype": values["evaluate"]["model_args"].get("dtype", "auto"),
-        "max_new_tokens": task["max_gen_toks"],
-        "until": task.get("until", []),
-        "base": weights.base if hub else None,
-        "revision": weights.revision if hub else None,
-        "run": run.info.run_id,
+        "template": files.params["template"],
+        "dtype": evaluate["model_args"].get("dtype", "auto"),
+        "max_new_tokens": generation["max_gen_toks"],
+        "until": generation.get("until", []),
+        "base": files.base if on_hub else None,
+        "revision": files.revision if on_hub else None,
+        "run": run.id,
         "sha256": {
-            f"{what}/{name}": own for what, of in weights.folders().items() for name, own in checkpoint.hashes(of).items()
+            f"{role}/{name}": sha256
+            for role, folder in folders.items()
+            for name, sha256 in checkpoint.hashes(folder).items()
         },
     }
     columns = [ColSpec(DataType.string, "instruction"), ColSpec(DataType.string, "input", required=False)]
     params = ParamSchema([ParamSpec("max_new_tokens", DataType.long, config["max_new_tokens"])])
     with tempfile.TemporaryDirectory() as folder:
-        empty = {what: Path(folder) / what for what in weights.folders()}
-        for place in empty.values():
-            place.mkdir()
+        empty = {role: Path(folder) / role for role in folders}
+        for path in empty.values():
+            path.mkdir()
         mlflow.pyfunc.save_model(
             Path(folder) / "model",
             python_model=Path(__file__).with_name("served.py"),
-            artifacts={what: str(place) for what, place in empty.items()},
+            artifacts={role: str(path) for role, path in empty.items()},
             model_config=config,
             signature=ModelSignature(Schema(columns), Schema([ColSpec(DataType.string)]), params),
             input_example=EXAMPLE,
             pip_requirements=requirements(run, adapter),
             mlflow_model=model,
         )
-        model.model_size_bytes = weights.size()
+        model.model_size_bytes = files.size()
         model.save(str(Path(folder) / "model" / "MLmodel"))
         (Path(folder) / "model" / "model_card.md").write_text(card, encoding="utf-8")
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-    for what, source in weights.folders().items():
+    for role, source in folders.items():
         for file in checkpoint.files(source):
-            client.log_model_artifact(model.model_id, str(file), f"artifacts/{what}")
+            client.log_model_artifact(model.model_id, str(file), f"artifacts/{role}")
 
 
-def requirements(run: Any, adapter: bool) -> list[str]:
-    """What serving needs, at the versions that the run was trained and scored with; MLflow at that which writes the model.
+def requirements(run: RecordedRun, adapter: bool) -> list[str]:
+    """The packages that serving needs, in the versions that the run used; MLflow in the version that writes the model.
 
-    A build's own suffix (+cpu, +rocm) is left out: the build is the serving machine's.
+    A build's suffix (+cpu, +rocm) is left out, since the serving machine may need another build.
     """
-    tools = ("torch", "transformers", "peft") if adapter else ("torch", "transformers")
-    used = {tool: run.data.tags.get(f"versions.{tool}") or importlib.metadata.version(tool) for tool in tools}
-    return [f"{tool}=={version.split('+')[0]}" for tool, version in {"mlflow": mlflow.__version__, **used}.items()]
+    versions = {"mlflow": mlflow.__version__}
+    for tool in ("torch", "transformers", "peft") if adapter else ("torch", "transformers"):
+        versions[tool] = run.tags.get(f"{tags.VERSIONS}{tool}") or importlib.metadata.version(tool)
+    return [f"{tool}=={version.split('+')[0]}" for tool, version in versions.items()]
 
 
 def _metrics(root: Path, run_id: str | None) -> dict[str, Any] | None:
-    """The run's report/metrics.json, or None where there is none."""
-    found = store.read_artifacts(root, run_id, [METRICS]) if run_id else {}
-    return json.loads(found[METRICS]) if found else None
+    """The run's report/metrics.json, or None if it has none."""
+    texts = store.read_artifacts(root, run_id, [METRICS]) if run_id else {}
+    return json.loads(texts[METRICS]) if texts else None
 
 
 def _registered(client: MlflowClient, name: str) -> Any:

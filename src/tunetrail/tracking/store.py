@@ -1,6 +1,6 @@
-"""Words -> runs: how a run is found in the record. `mlflow_run` writes it, `connection` opens it.
+"""The record's runs: finding them, and reading what they hold. `mlflow_run` writes a run, `connection` opens the store.
 
-One of the few files that talk to MLflow. Not covered: models that serve, which are `registry`'s.
+One of the few files that talk to MLflow. Not covered: registering models, which is `registry`'s.
 """
 
 import os
@@ -15,135 +15,137 @@ from mlflow import MlflowClient
 
 from tunetrail import UserError
 from tunetrail.redaction import redact
-from tunetrail.tracking import ranking
-from tunetrail.tracking.connection import EXPERIMENT as EXPERIMENT
-from tunetrail.tracking.connection import open_client as reached
+from tunetrail.tracking import ranking, tags
+from tunetrail.tracking.connection import open_client
 from tunetrail.tracking.connection import uri as uri
+from tunetrail.tracking.recorded import RecordedRun
 
-PARENT = "mlflow.parentRunId"  # MLflow's own tag, by which its UI nests runs
+RUNNING = "attributes.status = 'RUNNING'"  # a condition of `search`
 _LISTED = 10  # runs, where a person must choose one
 
 
-def search(client: MlflowClient, tags: dict[str, str], more: str = "", order: str = "ASC") -> list[Any]:
-    """The runs of every experiment with these tags, the oldest first (`order`), as MLflow's objects."""
-    quoted = {key: f'"{value}"' if "'" in value else f"'{value}'" for key, value in tags.items()}
-    conditions = [f"tags.`{key}` = {value}" for key, value in quoted.items()] + ([more] if more else [])
+def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", order: str = "ASC") -> list[RecordedRun]:
+    """The runs of every experiment with the tags `wanted` that meet `condition`, the oldest first unless `order` is DESC."""
+    quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in wanted.items()}
+    conditions = [f"tags.`{name}` = {value}" for name, value in quoted.items()] + ([condition] if condition else [])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    ordered, condition = [f"attributes.start_time {order}"], " AND ".join(conditions)
-    page = client.search_runs(experiments, condition, order_by=ordered)
-    found = list(page)
+    query = {"filter_string": " AND ".join(conditions), "order_by": [f"attributes.start_time {order}"]}
+    page = client.search_runs(experiments, **query)
+    runs = list(page)
     while page.token:  # a page has a thousand
-        page = client.search_runs(experiments, condition, order_by=ordered, page_token=page.token)
-        found += page
-    return found
+        page = client.search_runs(experiments, **query, page_token=page.token)
+        runs += page
+    return [recorded(run) for run in runs]
 
 
-def runs(root: Path, word: str = "") -> list[Any]:
-    """The runs, as MLflow's objects and the newest first, whose id is or begins with `word`, or whose name it is."""
-    pattern = re.sub(r"['\"\\%]", "_", word)
-    conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
-    with reached(root) as client:
-        found = [run for condition in conditions for run in search(client, {}, condition, "DESC")]
-    alike = [run for run in found if run.info.run_id.startswith(word) or run.info.run_name == word]
-    return list({run.info.run_id: run for run in alike}.values())
+def recorded(run: Any) -> RecordedRun:
+    """An MLflow run without MLflow."""
 
-
-def every(root: Path) -> list[dict[str, Any]]:
-    """All runs of the store as `to_dict` has them, the newest first."""
-    with reached(root) as client:
-        return [to_dict(run) for run in search(client, {}, order="DESC")]
-
-
-def children(root: Path, parent: str) -> list[dict[str, Any]]:
-    """The jobs of the sweep whose run is `parent`, the oldest first, as `to_dict` has them."""
-    with reached(root) as client:
-        return [to_dict(run) for run in search(client, {PARENT: parent})]
-
-
-def to_dict(run: Any) -> dict[str, Any]:
-    """An MLflow run without MLflow.
-
-    `started` and `ended` are in ISO 8601 (None before), `parent` is a run's id or None, `artifacts` their address as it may
-    be printed.
-    """
-
-    def time(milliseconds: int | None) -> str | None:
+    def iso(milliseconds: int | None) -> str | None:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if milliseconds else None
 
     info, data = run.info, run.data
-    return {
-        "id": info.run_id,
-        "name": info.run_name,
-        "status": info.status,
-        "started": time(info.start_time),
-        "ended": time(info.end_time),
-        "parent": data.tags.get(PARENT),
-        "artifacts": redact(info.artifact_uri),
-        "params": dict(data.params),
-        "metrics": dict(data.metrics),
-        "tags": dict(data.tags),
-    }
+    return RecordedRun(
+        id=info.run_id,
+        name=info.run_name or "",
+        status=info.status,
+        started=iso(info.start_time),
+        ended=iso(info.end_time),
+        experiment_id=info.experiment_id,
+        parent=data.tags.get(tags.PARENT),
+        artifacts=redact(info.artifact_uri),
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        tags=dict(data.tags),
+    )
 
 
-def find(root: Path, word: str) -> Any:
-    """The one run that `word` means: its id, the beginning of it, its name, `@alias` or `model@alias` of the registry.
+def matching(root: Path, word: str = "") -> list[RecordedRun]:
+    """The runs whose id starts with `word`, or whose name it is, the newest first."""
+    pattern = re.sub(r"['\"\\%]", "_", word)
+    conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
+    with open_client(root) as client:
+        runs = [run for condition in conditions for run in search(client, {}, condition, "DESC")]
+    return list({run.id: run for run in runs if run.id.startswith(word) or run.name == word}.values())
+
+
+def every(root: Path) -> list[RecordedRun]:
+    """All runs of the store, the newest first."""
+    with open_client(root) as client:
+        return search(client, {}, order="DESC")
+
+
+def children(root: Path, parent: str) -> list[RecordedRun]:
+    """The jobs of the sweep whose run is `parent`, the oldest first."""
+    with open_client(root) as client:
+        return search(client, {tags.PARENT: parent})
+
+
+def running(root: Path, checkout: str) -> RecordedRun | None:
+    """The newest run that is RUNNING in `checkout`, as host:folder, or None."""
+    with open_client(root) as client:
+        return next(iter(search(client, {tags.CHECKOUT: checkout}, RUNNING, "DESC")), None)
+
+
+def find(root: Path, word: str) -> RecordedRun:
+    """The one run that `word` means: its id, the start of it, its name, `@alias` or `model@alias` of the registry.
 
     Raises:
         UserError: it means none or several; the message lists what it may mean.
     """
     if "@" in word and (named := _by_alias(root, *word.rsplit("@", 1))):
         return named
-    found = runs(root, word)
-    if not found and "@" in word:
+    runs = matching(root, word)
+    if not runs and "@" in word:
         raise UserError(_no_alias(root, *word.rsplit("@", 1)))
-    if len(found) != 1:
-        raise UserError(_choice(word, found, runs(root)))
-    return found[0]
+    if len(runs) != 1:
+        raise UserError(_choice(word, runs, every(root)))
+    return runs[0]
 
 
-def single(root: Path, word: str) -> Any:
-    """The one run that `word` means (`find`), for what takes a run with a config and a model of its own.
+def single(root: Path, word: str) -> RecordedRun:
+    """The one run that `word` means (`find`), for a command that needs its config or its model, which a sweep has not.
 
     Raises:
         UserError: as `find`; or it is a sweep, and the message names the best of its jobs.
     """
     run = find(root, word)
-    if ranking.is_sweep(to_dict(run)):
-        raise UserError(ranking.sweep_hint(to_dict(run), children(root, run.info.run_id)))
+    if run.is_sweep:
+        raise UserError(ranking.sweep_hint(run, children(root, run.id)))
     return run
 
 
-def _by_alias(root: Path, model: str, alias: str) -> Any:
-    """The run of the registered model (any, where `model` is empty) whose version has this alias, or None."""
-    with reached(root) as client:
-        models = client.search_registered_models(max_results=1000)
-        having = [one.name for one in models if alias in one.aliases and model in ("", one.name)]
-        if len(having) > 1:
-            words = ", ".join(f"{name}@{alias}" for name in having)
-            raise UserError(f"@{alias}: {len(having)} registered models have this alias. Give one: {words}")
-        return client.get_run(client.get_model_version_by_alias(having[0], alias).run_id) if having else None
+def _by_alias(root: Path, model: str, alias: str) -> RecordedRun | None:
+    """The run of the registered model (any if `model` is empty) whose version has this alias."""
+    with open_client(root) as client:
+        registered = client.search_registered_models(max_results=1000)
+        names = [entry.name for entry in registered if alias in entry.aliases and model in ("", entry.name)]
+        if len(names) > 1:
+            words = ", ".join(f"{name}@{alias}" for name in names)
+            raise UserError(f"@{alias}: {len(names)} registered models have this alias. Give one: {words}")
+        return recorded(client.get_run(client.get_model_version_by_alias(names[0], alias).run_id)) if names else None
 
 
 def _no_alias(root: Path, model: str, alias: str) -> str:
-    """Why `model@alias` means nothing, and what there is."""
-    with reached(root) as client:
-        models = client.search_registered_models(max_results=1000)
-    there = ", ".join(sorted(f"{one.name}@{other}" for one in models for other in one.aliases))
-    what = f"no registered model {model} has" if model else "no registered model has"
-    listed = f"There are: {there}. A champion is made by" if there else "Make a champion"
-    return f"{model}@{alias}: {what} the alias {alias}. {listed}: tunetrail promote RUN"
+    """The message that `model@alias` means nothing, with the aliases that there are."""
+    with open_client(root) as client:
+        registered = client.search_registered_models(max_results=1000)
+    aliases = ", ".join(sorted(f"{entry.name}@{other}" for entry in registered for other in entry.aliases))
+    subject = f"no registered model {model} has" if model else "no registered model has"
+    fix = f"There are: {aliases}. A champion is made by" if aliases else "Make a champion"
+    return f"{model}@{alias}: {subject} the alias {alias}. {fix}: tunetrail promote RUN"
 
 
-def _choice(word: str, named: list[Any], every: list[Any]) -> str:
-    """Why `word` does not name one run, and the newest that it may mean."""
-    meant = named or every
-    listed = [f"  {run.info.run_id}  {run.info.status:<8}  {run.info.run_name}" for run in meant[:_LISTED]]
-    if not listed:
+def _choice(word: str, matches: list[RecordedRun], runs: list[RecordedRun]) -> str:
+    """The message that `word` does not mean one run, with the newest that it may mean."""
+    candidates = matches or runs
+    lines = [f"  {run.id}  {run.status:<8}  {run.name}" for run in candidates[:_LISTED]]
+    if not lines:
         return f"{word}: the store has no run. Make one: tunetrail run"
-    if len(meant) > _LISTED:
-        listed.append(f"  and {len(meant) - _LISTED} more: tunetrail ls")
-    what = f"{len(named)} runs are called or begin so. Give one's id" if named else "no run has this id or name. There are"
-    return "\n".join([f"{word or repr(word)}: {what}:", *listed])
+    if len(candidates) > _LISTED:
+        lines.append(f"  and {len(candidates) - _LISTED} more: tunetrail ls")
+    reason = f"{len(matches)} runs match. Give one's id" if matches else "no run has this id or name. There are"
+    return "\n".join([f"{word or repr(word)}: {reason}:", *lines])
 
 
 def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> list[str]:
@@ -153,17 +155,17 @@ def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> lis
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
     names = list(names)
-    with reached(root) as client:
-        places = {str(Path(name).parent) for name in names}
-        there = {file.path for place in places for file in client.list_artifacts(run_id, None if place == "." else place)}
-        for name in there.intersection(names):
+    with open_client(root) as client:
+        parents = {str(Path(name).parent) for name in names}
+        recorded = {file.path for at in parents for file in client.list_artifacts(run_id, None if at == "." else at)}
+        for name in recorded.intersection(names):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             client.download_artifacts(run_id, name, str((folder / name).parent))  # MLflow keeps the last name only
-    return [name for name in names if name not in there]
+    return [name for name in names if name not in recorded]
 
 
 def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
-    """What is in these files of the run's record, by their names; those that it does not have are left out."""
+    """The text of these files of the run's record, by their names; those that it does not have are left out."""
     with tempfile.TemporaryDirectory() as folder:
         names = list(names)
         missing = download(root, run_id, names, Path(folder))
@@ -172,40 +174,42 @@ def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, s
 
 def has_artifact(root: Path, run_id: str, name: str) -> bool:
     """Whether the run's record has a file or folder of this name at its top."""
-    with reached(root) as client:
+    with open_client(root) as client:
         return any(file.path == name for file in client.list_artifacts(run_id))
 
 
 def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
-    """Logged metrics by step, also of a run that did not finish; of a step logged twice the later value."""
-    with reached(root) as client:
-        found = {name: client.get_metric_history(run_id, name) for name in names}
-    ordered = {name: sorted(points, key=lambda point: (point.step, point.timestamp)) for name, points in found.items()}
-    return {name: list({point.step: point.value for point in points}.items()) for name, points in ordered.items()}
+    """Logged metrics as (step, value), also of a run that did not finish; of a step logged twice the later value."""
+    curves = {}
+    with open_client(root) as client:
+        for name in names:
+            points = sorted(client.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
+            curves[name] = list({point.step: point.value for point in points}.items())
+    return curves
 
 
 def registered(root: Path) -> dict[str, list[dict[str, Any]]]:
     """The registered versions of each run that has some: {"model", "version", "aliases": ["@champion"]}, by the run's id."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    with reached(root) as client:
+    versions: dict[str, list[dict[str, Any]]] = {}
+    with open_client(root) as client:
         for model in client.search_registered_models(max_results=1000):
-            for one in client.search_model_versions(f"name = '{model.name}'"):
-                aliases = sorted(f"@{alias}" for alias, version in model.aliases.items() if str(version) == str(one.version))
-                kept = {"model": model.name, "version": int(one.version), "aliases": aliases}
-                found.setdefault(one.run_id, []).append(kept)
-    return found
+            for entry in client.search_model_versions(f"name = '{model.name}'"):
+                aliases = sorted(f"@{alias}" for alias, of in model.aliases.items() if str(of) == str(entry.version))
+                version = {"model": model.name, "version": int(entry.version), "aliases": aliases}
+                versions.setdefault(entry.run_id, []).append(version)
+    return versions
 
 
-def attach(root: Path, run_id: str, files: Iterable[Path], place: str) -> None:
-    """Put files into the run's record, below `place`.
+def attach(root: Path, run_id: str, files: Iterable[Path], folder: str) -> None:
+    """Add files to the run's record, in its `folder`.
 
     Raises:
         UserError: the store does not take them.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
-    with reached(root) as client:
+    with open_client(root) as client:
         try:
             for file in files:
-                client.log_artifact(run_id, str(file), place)
+                client.log_artifact(run_id, str(file), folder)
         except OSError as error:
             raise UserError(f"run {run_id}: the store does not take its files ({redact(str(error))[:300]})") from None

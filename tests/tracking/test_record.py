@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import re
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tests.stage_outputs import left_by_a_run
 from tunetrail import machine
 from tunetrail.report import metrics, page
-from tunetrail.tracking import upload
+from tunetrail.tracking import record
 
 
 class Kept:
@@ -25,7 +26,7 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
     health = ("ended", "empty", "says_nothing", "looping", "unusable", "runs_on", "mean_tokens", "mean_words")
-    scores = upload.scores(metrics)
+    scores = record.scores(metrics)
     models = ("base", "tuned", "delta")
     assert set(scores) == {
         *(f"{kind}/{model}/{name}" for kind in ("ifeval", "ifeval_stopped") for model in models for name in names),
@@ -38,16 +39,16 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
 def test_the_line_of_a_stage_that_was_killed_while_it_wrote_it_is_left_out(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "base", "seconds": 1.5}\n{"stage": "tra{"stage": "x"}\n{"st')
-    assert upload.seconds(tmp_path) == {"time/base_s": 1.5}
+    assert record.seconds(tmp_path) == {"time/base_s": 1.5}
 
 
 def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
     left_by_a_run(tmp_path)
-    monkeypatch.setattr(upload, "trained_in", lambda run, md5: "earlier")
+    monkeypatch.setattr(record, "trained_in", lambda run, md5: "earlier")
     live, cached = Kept(), Kept()
-    upload.upload(live, tmp_path, composed())
+    record.upload(live, tmp_path, composed())
     (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "report", "seconds": 1.0}\n')
-    upload.upload(cached, tmp_path, composed())
+    record.upload(cached, tmp_path, composed())
     for kept in (live, cached):  # the run itself sends no point twice
         assert [len(rows) for (rows,) in kept.said["steps"]] == [3]
     tags = {key: value for (given,) in cached.said["tags"] for key, value in given.items()}
@@ -69,7 +70,7 @@ def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_th
 def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path, composed):
     left_by_a_run(tmp_path)
     kept = Kept()
-    upload.upload(kept, tmp_path, composed())
+    record.upload(kept, tmp_path, composed())
     tags = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}
     assert tags["data.source"] == "my/rows.jsonl"
     ((name, md5, source, _),) = kept.said["dataset"]
@@ -79,7 +80,7 @@ def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path,
 def test_the_description_has_the_alerts_the_score_table_and_what_was_trained_on_what(tmp_path, composed):
     left_by_a_run(tmp_path)
     kept = Kept()
-    upload.upload(kept, tmp_path, composed("method=lora"))
+    record.upload(kept, tmp_path, composed("method=lora"))
     text = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}["mlflow.note.content"]
     assert text.startswith("**Of the answers of base 33.3% never end")
     row = r"^\| Prompt Strict \| 0\.0 \[.*\] \| 66\.7 \[.*\] \| \+66\.7 \[.*\] p = 0\.500 \|$"
@@ -114,7 +115,7 @@ def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_on
         kept = Kept()
         monkeypatch.setenv(metrics.RUN, run)
         (tmp_path / "work" / "run.json").write_text(json.dumps(about(run)))
-        return kept, upload.upload(kept, tmp_path, composed())
+        return kept, record.upload(kept, tmp_path, composed())
 
     file, headed = tmp_path / "report" / "report.html", tmp_path / "work" / "report.html"
     file.write_text(made_earlier := f"<h1>demo</h1>\n{page.head(about('earlier'))}<p>scores</p>")
@@ -140,7 +141,7 @@ def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_on
     assert "made by run" not in text
     monkeypatch.delenv(metrics.RUN)  # as after a run that was killed
     without = Kept()
-    assert upload.upload(without, tmp_path, composed()) == file
+    assert record.upload(without, tmp_path, composed()) == file
     assert "text" not in without.said
 
 
@@ -151,23 +152,33 @@ def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are
         (tmp_path / "work" / name).touch()
         os.utime(tmp_path / "work" / name, (100, 50 if name.startswith("old") else 100))
     kept = Kept()
-    upload.logs(kept, tmp_path, 99.5)
+    record.upload_logs(kept, tmp_path, 99.5)
     work = tmp_path / "work"
     assert kept.said["artifacts"] == [
         (work / "evaluate_base", "lm_eval.log", "logs/evaluate_base"),
         (work / "train", "axolotl.log", "logs/train"),
     ]
-    upload.logs(kept, tmp_path / "none", 0.0)
+    record.upload_logs(kept, tmp_path / "none", 0.0)
     assert len(kept.said["artifacts"]) == 2
 
 
+def locked(root):
+    return {name: text for name, text in record.environment(root, {}).items() if not name.startswith("versions.")}
+
+
+def test_the_machine_is_recorded_with_its_python(tmp_path):
+    hardware = {"cpu": "2 x cpu", "gpu": "card"}
+    python = {"versions.python": platform.python_version()}
+    assert record.environment(tmp_path, hardware) == {"hardware.cpu": "2 x cpu", "hardware.gpu": "card"} | python
+
+
 def test_the_environment_is_the_lock_file_of_this_torch_by_its_digest(tmp_path, monkeypatch):
-    assert upload.environment(tmp_path) == {}
+    assert locked(tmp_path) == {}
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "default.txt").write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
-    assert upload.environment(tmp_path) == {"lock.sha256": digest}
+    assert locked(tmp_path) == {"lock.sha256": digest}
     monkeypatch.setattr(machine, "torch_build", lambda: machine.Build("rocm", ""))  # installed from another file
-    assert upload.environment(tmp_path) == {}
+    assert locked(tmp_path) == {}
     (tmp_path / "requirements" / "rocm.txt").write_bytes(b"abc")
-    assert upload.environment(tmp_path) == {"lock.sha256": digest}
+    assert locked(tmp_path) == {"lock.sha256": digest}

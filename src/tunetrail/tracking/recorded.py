@@ -1,0 +1,54 @@
+"""A run as the record has it, without MLflow: what every command that lists, compares or takes a run works with."""
+
+from dataclasses import dataclass
+
+from tunetrail.tracking import tags
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """One MLflow run; `tunetrail ls --json` prints these fields.
+
+    `status` is FINISHED, FAILED, KILLED or RUNNING; `started` and `ended` are in ISO 8601, None before; `parent` is the id
+    of the sweep's run, of a job; `artifacts` is their address as it may be printed.
+    """
+
+    id: str
+    name: str
+    status: str
+    started: str | None
+    ended: str | None
+    experiment_id: str
+    parent: str | None
+    artifacts: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:8]
+
+    @property
+    def title(self) -> str:
+        return f"run {self.id} ({self.name})"
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "FINISHED"
+
+    @property
+    def sweep(self) -> str | None:
+        """The name of its sweep, of a sweep's own run and of its jobs."""
+        return self.tags.get(tags.SWEEP)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it is a sweep's own run, whose jobs are its children."""
+        return self.sweep is not None and not self.parent
+
+    @property
+    def checkout(self) -> tuple[str, str]:
+        """The host and the folder that it runs in; "" where they are not recorded."""
+        host, _, folder = self.tags.get(tags.CHECKOUT, "").partition(":")
+        return host, folder

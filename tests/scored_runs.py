@@ -1,0 +1,69 @@
+"""Runs whose record has scores, in a real store, and the files of their models."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from tests.tiny_models import TEMPLATE
+from tunetrail.evaluation import intervals, results
+from tunetrail.tracking import connection, mlflow_run, store
+from tunetrail.tracking.download import RunFiles
+
+VALUES = {
+    "template": TEMPLATE,
+    "train": {"adapter": None},
+    "evaluate": {"model_args": {"dtype": "float32"}, "task": {"generation_kwargs": {"max_gen_toks": 8, "until": []}}},
+}
+TAGS = {
+    "experiment": "demo",
+    "model.md5": "d41d8.dir",
+    "evaluation.digest": "e1",
+    "data.license": "cc-by-nc-4.0",
+    "data.source": "rows.jsonl",
+    "base.license": "llama3",
+    "base.model": "org/name",
+    "versions.torch": "2.13.0+cpu",
+    "versions.transformers": "5.16.1",
+}
+
+
+def metrics(base, tuned, digest="e1"):
+    """What metrics.json would say where so many of 100 prompts were followed."""
+    was, now = ([np.array([int(place < count)]) for place in range(100)] for count in (base, tuned))
+    delta = dataclasses.asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
+    found = {
+        "base": dataclasses.asdict(intervals.wilson(was)),
+        "tuned": dataclasses.asdict(intervals.wilson(now)),
+        "delta": delta,
+    }
+    return {
+        "task": "ifeval",
+        "size": "100 prompts, 100 instructions",
+        "evaluation_digest": digest,
+        "ifeval": {model: dict.fromkeys(results.SCORES, score) for model, score in found.items()},
+        "data": {"rows": {"train": 3900}, "contamination": {"prompts": 100, "seen": 7, "exact": 2}},
+    }
+
+
+def note(root, id, found, **tags):
+    """Put scores and tags on the record of a run."""
+    (root / "report").mkdir(exist_ok=True)
+    (root / "report" / "metrics.json").write_text(json.dumps(found))
+    with connection.open_client(root) as client:
+        client.log_artifact(id, str(root / "report" / "metrics.json"), "report")
+        for key, value in (TAGS | tags).items():
+            client.set_tag(id, key, value)
+    return store.find(root, id)
+
+
+def finish(root, found, name="demo", **tags):
+    """A finished run with these scores."""
+    with mlflow_run.run(root, name) as run:
+        pass
+    return note(root, run.id, found, **tags)
+
+
+def files(tuned, base="org/name", revision="abc", params=VALUES):
+    """The files of a run with this model and base."""
+    return RunFiles("a run", params, base, revision, tuned)

@@ -1,0 +1,48 @@
+"""What the head of a report says of its run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from tests.conftest import ROOT
+from tunetrail.checkout import git
+from tunetrail.report import metrics
+from tunetrail.tracking import mlflow_run, run_file
+
+
+def test_a_run_is_called_by_its_own_name_and_lies_where_the_stage_reads_it_only_while_it_goes_on(root, composed):
+    (root / "conf").symlink_to(ROOT / "conf")
+    code = git.Code("c0ffee", Path("/dev/null"), "")
+    with mlflow_run.run(root, "seed=7") as run:
+        found = run_file.describe(run, root, composed("seed=7"), code, ["seed=7", "train.val=a b"], {"cpu": "2 x cpu"})
+    assert (found["id"], found["name"], found["overrides"]) == (run.id, "seed=7", "seed=7 'train.val=a b'")
+    assert found["machine"].endswith(", 2 x cpu")
+    assert found["training"]["method"] == "full: every weight"
+    gone = SimpleNamespace(id="0" * 32)
+    assert run_file.describe(gone, root, composed(), code, None, {})["name"] == "demo"
+    with run_file.written(root, found):
+        assert json.loads((root / metrics.ABOUT).read_text()) == found == metrics.about(root)
+    assert not (root / metrics.ABOUT).exists()
+    assert metrics.RUN not in os.environ
+
+
+def test_what_a_killed_run_left_is_of_no_later_run(tmp_path, monkeypatch):
+    """A process that dies there runs no `finally`; a stage that is run by hand in the same checkout is of no run."""
+    script = (
+        "import os, pathlib, subprocess, sys\n"
+        "from tunetrail.tracking import run_file\n"
+        "with run_file.written(pathlib.Path(), {'id': 'killed'}):\n"
+        "    subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    stage = "import pathlib; from tunetrail.report import metrics; print(metrics.about(pathlib.Path()))"
+    done = subprocess.run([sys.executable, "-c", script, stage], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == -9
+    assert done.stdout == "{'id': 'killed'}\n"
+    assert (tmp_path / metrics.ABOUT).is_file()
+    assert metrics.about(tmp_path) is None
+    monkeypatch.setenv(metrics.RUN, "later")
+    assert metrics.about(tmp_path) is None

@@ -1,0 +1,27 @@
+"""The tags stand in one file, and the docs have them all."""
+
+import re
+
+from tests.conftest import ROOT
+from tunetrail.tracking import tags
+
+SOURCE = ROOT / "src" / "tunetrail"
+
+
+def test_the_docs_have_the_table_of_the_tags():
+    fix = "replace the table in docs/runs.md by the output of: python -m tunetrail.tracking.tags"
+    assert f"\n{tags.table()}\n" in (ROOT / "docs" / "runs.md").read_text(), fix
+
+
+def test_no_other_file_spells_a_tags_name():
+    names = {name for name in tags.MEANINGS if "." in name} - {"base.license"}  # which is a key of params.yaml too
+    bare = re.compile(rf"""["']({"|".join(map(re.escape, names))})["']""")
+    for file in (*SOURCE.rglob("*.py"), *SOURCE.rglob("*.jinja")):
+        if file.name != "tags.py":
+            assert not bare.search(file.read_text()), file
+
+
+def test_every_tag_has_a_name_and_a_meaning_of_its_own():
+    constants = {name: value for name, value in vars(tags).items() if name.isupper() and isinstance(value, str)}
+    assert sorted(constants.values()) == sorted(tags.MEANINGS)
+    assert all(meaning and "|" not in meaning for meaning in tags.MEANINGS.values())
