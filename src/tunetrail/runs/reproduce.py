@@ -58,7 +58,7 @@ def reproduce(root: Path, word: str) -> None:
         run_id = mlflow_run.create(root, f"{old.name} again", recorded)
         print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
         command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(composed)]
-        environment = launch.importing(checkout / "src") | {"MLFLOW_RUN_ID": run_id}
+        environment = launch.python_path(checkout / "src") | {"MLFLOW_RUN_ID": run_id}
         code = None
         try:
             code = launch.run(command, [lock_fd], checkout, environment, patience=60)
