@@ -134,7 +134,10 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("prepare.path=nowhere.jsonl",), ["nowhere.jsonl: no such file"]),
         (("evaluate.path=nowhere.jsonl",), ["nowhere.jsonl: no such file"]),
         (("--overrides", "++prepare.path=nowhere.jsonl"), ["nowhere.jsonl: no such file"]),
-        (("prepare=demo", "prepare.path=good.jsonl"), ["prepare.path=good.jsonl would not be read", "Set prepare=file"]),
+        (
+            ("prepare=demo", "prepare.path=good.jsonl"),
+            ["prepare.path=good.jsonl and prepare.generate name different data", "set prepare.generate=null"],
+        ),
         (("fetch.instructions.path=good.jsonl",), ["Set prepare.path alone"]),
         (
             ("-m", "prepare.path=nowhere.jsonl,good.jsonl"),
@@ -288,7 +291,7 @@ def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
     for more, says in (
         ((), "answers.jsonl.report: no report can be written there"),
         (("--stop", ""), "--stop is empty"),
-        (("--prompts", "unknown.jsonl", "--responses", "one.jsonl"), "row 1: lm-eval knows no instruction id 'no:such'"),
+        (("--prompts", "unknown.jsonl", "--responses", "one.jsonl"), "row 1: lm-eval has no instruction id 'no:such'"),
         (("--prompts", "known.jsonl", "--responses", "half.jsonl"), "half a character"),
         (("--responses", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--prompts", "answers.jsonl"), "answers.jsonl, row 1: no field 'key'"),

@@ -1,4 +1,4 @@
-"""What Axolotl reads, against Axolotl itself: whole configs, as `benchmarks/configs.py` compares them."""
+"""Our schema compared with Axolotl itself on whole configs, by `benchmarks/configs.py`."""
 
 import pytest
 import yaml
@@ -67,7 +67,7 @@ def test_a_file_that_the_two_judge_differently_has_a_line_with_the_reason(verdic
     assert (sum(counts.values()), lines) == (0, [])
 
 
-def test_an_older_name_is_marked_by_todays(known):
+def test_an_older_name_refers_to_the_current_one(known):
     train = known["properties"]["train"]["properties"]
     assert {name for name, part in train.items() if part.get("same_as") not in (None, *train)} == set()
     assert train["revision_of_model"]["same_as"] == "model_revision"

@@ -29,12 +29,12 @@ def read(known):
         ),
         ({"save_total_limit": float("inf")}, {"save_total_limit": float("inf")}),
         ({"save_total_limit": float("-inf"), "lora_r": 8.0}, {"save_total_limit": float("-inf"), "lora_r": 8}),
-        # Text where a text is meant, and what no type takes, stay what they are.
+        # Text where a text is meant, and what no type takes, is not converted.
         ({"wandb_run_id": "123", "wandb_name": "2e-5"}, {"wandb_run_id": "123", "wandb_name": "2e-5"}),
-        ({"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}, {"learning_rate": "fast", "lora_r": 8.5, "xyzzy": "1"}),
+        ({"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}, {"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}),
     ],
 )
-def test_a_value_is_of_the_type_that_axolotl_makes_of_it(read, given, made):
+def test_a_value_gets_the_type_that_axolotl_converts_it_to(read, given, made):
     got = read(**given)
     assert got == made
     assert [type(value) for value in got.values()] == [type(value) for value in made.values()]
@@ -56,15 +56,15 @@ def test_a_value_is_of_the_type_that_axolotl_makes_of_it(read, given, made):
         ({"evaluation_strategy": "no", "eval_strategy": "steps"}, {"evaluation_strategy": "no", "eval_strategy": "steps"}),
     ],
 )
-def test_a_key_goes_by_the_name_that_it_is_read_by(read, given, made):
+def test_a_key_gets_its_current_name(read, given, made):
     assert read(**given) == made
 
 
-def test_a_value_that_is_no_number_stays(read):
+def test_nan_stays(read):
     assert math.isnan(read(save_total_limit=math.nan)["save_total_limit"])
 
 
-def test_what_is_given_stays_as_it_is_and_other_tools_values_are_their_own(known):
+def test_the_input_is_not_changed_and_other_tools_values_are_not_converted(known):
     given = {
         "train": {"learning_rate": "2e-5"},
         "evaluate": {"limit": "3"},
@@ -78,8 +78,8 @@ def test_what_is_given_stays_as_it_is_and_other_tools_values_are_their_own(known
     assert canonical.read(made, known) == made
 
 
-def test_what_an_earlier_version_called_otherwise_goes_by_todays_name(known):
-    """A params.yaml from before the rooms: a restored run goes on with the plug-in and the generator that are here."""
+def test_names_of_an_earlier_version_are_replaced(known):
+    """A params.yaml of the time when modules were not in rooms: a restored run uses the current plug-in and generator."""
     liger = "axolotl.integrations.liger.LigerPlugin"
     train, place = {"plugins": ["tunetrail.live.HistoryPlugin", liger]}, {"path": "src/tunetrail/world.py"}
     made = canonical.read(

@@ -35,7 +35,7 @@ def fault(values):
     return str(error.value)
 
 
-def test_what_the_schema_knows_passes():
+def test_known_keys_pass():
     values = {"seed": 1, "train": {"datasets": [{"path": "a", "field": "b"}], "api_key": None}}
     assert check.check(values, SCHEMA) is None
 
@@ -57,11 +57,11 @@ def test_what_the_schema_knows_passes():
         ),
     ],
 )
-def test_each_fault_names_the_key_and_the_remedy(values, says):
+def test_each_fault_names_the_key_and_the_fix(values, says):
     assert says in fault(values)
 
 
-def test_every_fault_is_named_at_once_by_its_key():
+def test_all_faults_are_reported_at_once():
     datasets = [{"path": "a", "fild": "b", "colour": 1}, {"path": 3}]
     with pytest.raises(check.Refused) as error:
         check.check({"seed": "one", "trian": 1, "train": {"lr": 1, "xyzzy": None, "datasets": datasets}}, SCHEMA)
@@ -77,7 +77,7 @@ def test_every_fault_is_named_at_once_by_its_key():
     assert str(error.value).splitlines() == [fault.message for fault in error.value.faults]
 
 
-def test_a_misspelled_key_without_a_value_is_refused_and_one_that_was_read_once_is_not(known):
+def test_a_misspelled_null_key_is_refused_and_a_retired_one_is_not(known):
     train = {"properties": {"train": known["properties"]["train"]}, "$defs": known["$defs"]}
     whole = {"base_model": "a", "optimizer": "sgd", "learning_rate": 1, "num_epochs": 1, "sequence_len": 8}
     whole |= {"micro_batch_size": 1, "gradient_accumulation_steps": 1}
@@ -86,6 +86,12 @@ def test_a_misspelled_key_without_a_value_is_refused_and_one_that_was_read_once_
         check.check({"train": whole | {"warmup_step": None, "adam_eps": 1e-8, "xpos_rope": True}}, train)
     assert [fault.instead for fault in error.value.faults] == ["train.adam_epsilon", None, None]
     assert "Earlier versions of Axolotl had it. Leave it out." in str(error.value)
+
+
+def test_text_that_pydantic_reads_as_nan_is_refused(known):
+    train = {"properties": {"train": known["properties"]["train"] | {"required": []}}, "$defs": known["$defs"]}
+    with pytest.raises(check.Refused, match=r"train\.weight_decay: nan is not a finite number"):
+        check.check({"train": {"weight_decay": "nan"}}, train)
 
 
 def test_two_names_of_one_key_have_one_value(known):
@@ -98,14 +104,14 @@ def test_two_names_of_one_key_have_one_value(known):
 @pytest.mark.parametrize(
     ("key", "value", "meant"), [("optimizer", "adamw", "adamw_torch"), ("lr_scheduler", "wsd", "warmup_")]
 )
-def test_a_value_that_goes_by_another_name_elsewhere_has_it_named(known, key, value, meant):
+def test_another_tools_name_of_a_value_is_refused_with_ours(known, key, value, meant):
     train = {"properties": {"train": known["properties"]["train"] | {"required": []}}, "$defs": known["$defs"]}
     with pytest.raises(UserError, match=f"train.{key}: '{value}' is not known. Did you mean {meant}"):
         check.check({"train": {key: value}}, train)
 
 
 @pytest.mark.parametrize("key", ["train.api_kye", "train.wandb_api_ky", "train.hf_tokn", "train.passwrd", "hub_tokn"])
-def test_no_secrets_key_is_named_for_one_that_may_be_a_misspelled_secrets(key):
+def test_a_misspelled_key_of_a_secret_is_not_corrected(key):
     says = check.unknown(key, [*KNOWN, "train.wandb_api_key", "train.comet_api_key"]).message
     assert says == f"{key}: no such key. If it holds a secret, put that into the environment: params.yaml would publish it."
 
@@ -150,7 +156,7 @@ KNOWN = [
         ("xyzzy.plugh", "The top level has: experiment, hydra, model, seed, train."),
     ],
 )
-def test_an_unknown_key_has_the_nearest_one_named_or_what_its_section_has_itself(key, says):
+def test_the_error_for_an_unknown_key_names_the_nearest_or_those_of_its_section(key, says):
     assert check.unknown(key, KNOWN).message == f"{key}: no such key. {says}"
 
 

@@ -1,4 +1,4 @@
-"""What Hydra composes of the real conf tree, and its errors as a person reads them."""
+"""What Hydra composes of the real conf tree, and its errors as a user reads them."""
 
 import pytest
 from hydra.errors import ConfigCompositionException
@@ -10,13 +10,13 @@ from tunetrail.config import compose
 KNOWN = ["train.learning_rate", "train.pad_token", "model"]
 
 
-def test_a_fault_of_hydras_is_told_as_the_persons(known):
+def test_an_error_of_hydra_becomes_a_user_error(known):
     message = r"train\.lerning_rate: no such key\. Did you mean train\.learning_rate\?"
     with pytest.raises(UserError, match=message), compose.explained(ROOT, [], known):
         compose.compose(ROOT, ["train.lerning_rate=1"])
 
 
-def test_hydras_own_keys_are_those_of_the_sweep_that_is_chosen():
+def test_hydras_keys_include_those_of_the_chosen_sweeper_and_launcher():
     keys = compose.hydra_keys(ROOT, ["sweep=[joblib,optuna]", "seed=1,2"])
     assert {"hydra.sweeper.n_trials", "hydra.launcher.n_jobs", "hydra.sweep.dir"} <= set(keys)
     assert "hydra.sweeper.n_trials" not in compose.hydra_keys(ROOT, [])
@@ -30,7 +30,7 @@ def hydra_says(message, cause=None):
     return compose.message(error, KNOWN)
 
 
-def test_hydras_word_for_an_unknown_key_becomes_ours():
+def test_hydras_message_for_an_unknown_key_is_replaced():
     said = "Could not override 'train.lerning_rate'.\nTo append to your config use +train.lerning_rate=1"
     assert "Did you mean train.learning_rate?" in hydra_says(said)
     assert "Add it with a plus: +train.pad_token" in hydra_says("Could not override 'train.pad_token'.\nTo append ...")
@@ -45,13 +45,13 @@ def test_hydras_word_for_an_unknown_key_becomes_ours():
         ("hydra.launcher.timeout=[1]", "hydra.launcher.timeout: '[1]' is not of type 'float'. Give a value of that type."),
     ],
 )
-def test_a_value_of_a_wrong_type_that_hydra_itself_refuses_has_its_type_named(word, says):
+def test_the_error_for_a_value_that_hydra_refuses_names_the_type(word, says):
     with pytest.raises(ConfigCompositionException) as error:
         compose.compose(ROOT, ["sweep=joblib", word], hydra=True)
     assert compose.message(error.value, KNOWN) == says
 
 
-def test_a_plug_in_that_is_not_here_has_its_extra_named():
+def test_the_error_for_a_missing_plug_in_names_its_extra():
     said = hydra_says(
         "In 'hydra/config': Could not find 'hydra/launcher/ray'\n\nAvailable options in 'hydra/launcher':\n\tbasic"
     )

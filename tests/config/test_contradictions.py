@@ -2,11 +2,12 @@ import re
 import subprocess
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.conftest import ROOT
 from tunetrail import UserError
 from tunetrail.checkout import dvc
-from tunetrail.config import contradictions
+from tunetrail.config import compose, contradictions
 from tunetrail.data import records
 
 ROWS = [{"instruction": f"a{number}", "input": "", "output": "b"} for number in range(3)]
@@ -15,7 +16,7 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 
 @pytest.fixture
 def made(composed, tmp_path, monkeypatch):
-    """The composed values of overrides, with dotted keys changed afterwards, as in a file of the person's own."""
+    """The composed values of overrides, with keys changed afterwards, as a user's own file may have them."""
     monkeypatch.chdir(tmp_path)
     records.write(tmp_path / "rows.jsonl", ROWS)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
@@ -60,15 +61,15 @@ def test_what_conf_composes_does_not_contradict_itself(made, words):
     ("words", "changes", "says"),
     [
         # Of two sources of rows one would win in silence.
-        ((), {"prepare__path": "rows.jsonl"}, "prepare.path=rows.jsonl would not be read"),
-        ((), {"prepare__hub": HUB}, "prepare.generate=null takes the hub's"),
+        ((), {"prepare__path": "rows.jsonl"}, "prepare.path=rows.jsonl and prepare.generate name different data"),
+        ((), {"prepare__hub": HUB}, "set prepare.hub=null, or set prepare.generate=null"),
         ((), {"prepare__generate": None}, "Set prepare=file prepare.path=FILE"),
-        (("prepare=alpaca_cleaned", "evaluate=ifeval"), {"prepare__path": "rows.jsonl"}, "Set prepare.hub=null"),
-        (("prepare=alpaca_cleaned", "evaluate=ifeval"), {"prepare__path": "conf/rows.jsonl"}, "Set prepare.hub=null"),
-        (OWN, {"evaluate__hub": HUB}, "Set evaluate.hub=null"),
+        (("prepare=alpaca_cleaned", "evaluate=ifeval"), {"prepare__path": "rows.jsonl"}, "or set prepare.hub=null"),
+        (("prepare=alpaca_cleaned", "evaluate=ifeval"), {"prepare__path": "conf/rows.jsonl"}, "or set prepare.hub=null"),
+        (OWN, {"evaluate__hub": HUB}, "or set evaluate.hub=null"),
         (OWN, {"prepare__path": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
         (OWN, {"evaluate__path": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
-        ((), {"evaluate__hub": HUB}, "evaluate=ifeval for the hub's"),
+        ((), {"evaluate__hub": HUB}, "set evaluate.hub=null, or set evaluate=ifeval"),
         (OWN[:2], {}, "tunetrail run experiment=alpaca_tiny prepare.path=rows.jsonl evaluate.path=PROMPTS"),
         ((*OWN[:2], "model=llama3_8b"), {}, "Add evaluate=ifeval to take"),
         # A copy that differs from what it was made from.
@@ -98,10 +99,16 @@ def test_what_conf_composes_does_not_contradict_itself(made, words):
         ((), {"evaluate__gen_kwargs": {"max_gen_toks": 5}}, "Set evaluate.task.generation_kwargs alone"),
     ],
 )
-def test_two_keys_that_say_different_things_are_one_message_with_its_fix(made, words, changes, says):
+def test_two_keys_that_contradict_each_other_are_one_error_with_a_fix(made, words, changes, says):
     with pytest.raises(UserError) as error:
         contradictions.refuse(made(*words, **changes))
     assert says in str(error.value)
+
+
+def test_the_copies_are_those_of_conf():
+    values = OmegaConf.to_container(compose.compose(ROOT, []))
+    for copy, original in contradictions.COPIES:
+        assert contradictions.at(values, copy) == f"${{{original}}}"
 
 
 @pytest.mark.parametrize("section", ["train", "base__make__train"])
@@ -130,7 +137,7 @@ PREPARED = {name: f"data/prepared/{name}.jsonl" for name in ("train", "validatio
 
 
 @pytest.mark.parametrize("more", [(), ("train.output_dir=work/other",), ("train.test_datasets=null",)])
-def test_what_prepare_leaves_may_be_trained_on(made, more):
+def test_prepared_rows_may_be_trained_on(made, more):
     contradictions.refuse(made(*more))
     contradictions.refuse(made(*more, *OWN, "model=llama3_8b"))
 
@@ -147,7 +154,7 @@ def test_what_prepare_leaves_may_be_trained_on(made, more):
         ("base__make__train", "test_datasets", "text"),
     ],
 )
-def test_rows_that_are_held_out_or_another_trainings_are_refused(made, section, key, file):
+def test_validation_rows_and_rows_of_another_training_are_refused(made, section, key, file):
     right = {"train": "train", "base__make__train": "text"}[section]
     rows = [{"path": PREPARED[file]}] if key == "test_datasets" else [{"path": PREPARED[right]}, {"path": PREPARED[file]}]
     with pytest.raises(UserError, match=rf"\.{key}\.{len(rows) - 1}\.path={PREPARED[file]}: .* Leave it out"):
@@ -168,14 +175,14 @@ def test_rows_that_are_held_out_or_another_trainings_are_refused(made, section, 
         (("+train.datasets.0.split='train[:10%]'",), "train.datasets.0.split=train[:10%]"),
     ],
 )
-def test_a_part_of_the_rows_is_drawn_where_all_can_count_it(made, words, says):
+def test_training_on_a_part_of_the_rows_is_refused(made, words, says):
     with pytest.raises(UserError) as error:
         contradictions.refuse(made(*words))
     assert str(error.value).startswith(f"{says} takes a part of the rows")
     assert "prepare.take=N" in str(error.value)
 
 
-def test_all_of_the_rows_are_no_part(made):
+def test_training_on_all_rows_passes(made):
     contradictions.refuse(made("+train.datasets.0.shards=null", "+train.datasets.0.split=train"))
 
 
@@ -204,7 +211,7 @@ def test_an_adapter_that_no_stage_depends_on_is_refused(made, section):
         contradictions.refuse(made("method=lora", f"+{section}.lora_model_dir=adapter"))
 
 
-def test_what_the_stages_make_is_copied_out_before_it_is_read(made, tmp_path):
+def test_an_output_of_a_stage_is_refused_as_an_input_with_the_command_that_copies_it(made, tmp_path):
     assert all(out.startswith(contradictions.OUTPUTS) for out in dvc.outputs(ROOT))
     (tmp_path / "elsewhere").mkdir()
     values = made(*OWN)
@@ -228,7 +235,7 @@ def test_what_the_stages_make_is_copied_out_before_it_is_read(made, tmp_path):
                     contradictions.refuse(made(*OWN, f"{copied[2]}='{copied[3]}'"))
 
 
-def test_a_model_that_the_stages_make_is_copied_out_before_it_is_a_base(made):
+def test_a_model_that_a_stage_makes_is_refused_as_a_base_with_the_command_that_copies_it(made):
     words = ("model=local", *OWN)
     contradictions.refuse(made(*words, "base.base_model=work/mine"))
     with pytest.raises(

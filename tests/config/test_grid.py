@@ -1,4 +1,4 @@
-"""Overrides as a person types them for a sweep, over the real conf tree; nothing is run."""
+"""A sweep's overrides as typed, on the real conf tree; nothing is run."""
 
 import importlib.util
 import shutil
@@ -34,7 +34,7 @@ def test_a_key_with_one_value_does_not_vary():
         (["sweep=optuna", "train.learning_rate=tag(log, interval(1e-4, 1e-2))"], None),
     ],
 )
-def test_how_many_jobs_there_will_be_is_known_but_for_a_sampler_or_a_glob(words, count):
+def test_the_number_of_jobs_is_known_except_with_a_sampler_or_a_glob(words, count):
     assert grid.total(ROOT, words) == count
 
 
@@ -70,7 +70,7 @@ def test_how_many_jobs_there_will_be_is_known_but_for_a_sampler_or_a_glob(words,
         (["+train.hub_token=hunter2,b"], "train.hub_token holds a secret"),
     ],
 )
-def test_a_sweep_that_could_not_begin_is_refused_with_the_remedy(known, words, says):
+def test_a_sweep_that_could_not_start_is_refused_with_a_fix(known, words, says):
     assert fault(known, *words).startswith(says)
 
 
@@ -95,11 +95,11 @@ def test_without_slurm_its_option_is_refused(known):
         (["method=glob(lo*)", "train.num_epochs=many"], "train.num_epochs: 'many' is not of type"),
     ],
 )
-def test_a_value_that_no_job_could_take_is_found_in_each_job_and_the_job_is_named(known, words, says):
+def test_the_error_for_a_wrong_value_names_its_job(known, words, says):
     assert fault(known, *words).startswith(says)
 
 
-def test_an_option_of_a_group_that_is_none_is_found_beside_those_that_are(known):
+def test_an_unknown_option_of_a_group_is_an_error(known):
     with pytest.raises(HydraException, match="Could not find 'method/lorra'"):
         grid.check_jobs(ROOT, ["method=full,lorra"], known)
 
@@ -118,18 +118,18 @@ def test_an_option_of_a_group_that_is_none_is_found_beside_those_that_are(known)
         ["~train.datasets", "+train.datasets=[{path: data/train.jsonl, type: alpaca}]", "seed=1,2"],
     ],
 )
-def test_a_sweep_that_can_begin_passes(known, words):
+def test_a_right_sweep_passes(known, words):
     assert grid.check_jobs(ROOT, words, known) is None
 
 
-def test_how_many_jobs_are_checked_is_said_first_as_it_takes_seconds(known, capsys):
+def test_the_number_of_jobs_to_check_is_printed_first(known, capsys):
     grid.check_jobs(ROOT, ["seed=1,2,3", "method=full,lora"], known)
     assert capsys.readouterr().out == "checking every value before the first job starts: 4 plans\n"
     grid.check_jobs(ROOT, ["seed=choice(7)"], known)
     assert not capsys.readouterr().out
 
 
-def test_what_an_experiments_own_file_varies_is_checked_unless_it_is_overridden(known, tmp_path):
+def test_what_an_experiments_file_sweeps_over_is_checked_unless_overridden(known, tmp_path):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     experiment = {"name": "mine", "hydra": {"sweeper": {"params": {"train.learning_rate": "1e-3,abc"}}}}
     text = f"# @package _global_\n{yaml.safe_dump(experiment)}"
@@ -142,7 +142,7 @@ def test_what_an_experiments_own_file_varies_is_checked_unless_it_is_overridden(
         grid.check_jobs(tmp_path, ["experiment=mine"], known)
 
 
-def test_a_hundred_jobs_are_checked_by_their_values_and_not_one_by_one(known, monkeypatch):
+def test_a_hundred_jobs_are_checked_by_value_not_one_by_one(known, monkeypatch):
     composed = []
     monkeypatch.setattr(grid, "compose", lambda root, words, **more: composed.append(words) or compose(root, words, **more))
     grid.check_jobs(ROOT, ["seed=range(1,51)", "train.learning_rate=1e-3,2e-3"], known)
@@ -150,12 +150,12 @@ def test_a_hundred_jobs_are_checked_by_their_values_and_not_one_by_one(known, mo
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("hydra_plugins.hydra_ray_launcher")), reason="Ray's plug-in is here")
-def test_hydras_word_for_a_plug_in_that_is_not_here_names_it(known):
+def test_hydras_error_for_a_missing_plug_in_names_it(known):
     with pytest.raises(HydraException, match="hydra/launcher/ray"):
         grid.check_jobs(ROOT, ["sweep=ray", "seed=1,2"], known)
 
 
-def test_a_key_that_is_tagged_so_is_logarithmic():
+def test_keys_tagged_log_are_logarithmic():
     words = ["train.learning_rate=tag(log, interval(1e-4, 1e-2))", "seed=1,2", "+train.max_steps=range(1, 3)", "name=a"]
     assert grid.logarithmic(words) == {"train.learning_rate"}
     assert grid.logarithmic(["+train.adam_epsilon=tag(log, choice(1e-8, 1e-6))"]) == {"train.adam_epsilon"}

@@ -1,4 +1,4 @@
-"""What goes with the overrides that a person types, over the real conf tree."""
+"""Overrides that typed ones imply, on the real conf tree."""
 
 import shutil
 
@@ -59,7 +59,7 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["prepare=nothing", "prepare.path=mine.jsonl"], []),
     ],
 )
-def test_what_a_given_path_hub_or_model_implies_is_added(words, more):
+def test_overrides_that_a_path_a_hub_or_a_model_implies_are_added(words, more):
     assert implied.complete(ROOT, words)[0] == words + more
 
 
@@ -79,7 +79,7 @@ def test_what_a_given_path_hub_or_model_implies_is_added(words, more):
         (["prepare.path=b.jsonl,src/tunetrail/data/world.py"], "prepare.path=src/tunetrail/data/world.py", ["prepare=file"]),
     ],
 )
-def test_what_one_job_implies_is_not_put_on_a_job_that_it_would_change(words, job, typed):
+def test_what_one_job_implies_must_not_change_another(words, job, typed):
     with pytest.raises(UserError) as error:
         implied.complete(ROOT, ["-m", *words])
     assert f"would change the job {job}. " in str(error.value)
@@ -98,7 +98,7 @@ prepare:
 """
 
 
-def test_a_path_means_that_file_where_an_experiment_has_a_source_of_its_own(tmp_path, monkeypatch):
+def test_a_path_means_that_file_also_if_the_experiment_sets_its_own_source(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(MINE)
     (tmp_path / "a.jsonl").touch()
@@ -137,7 +137,7 @@ name: others
         ("prepare: {take: 10}", []),
     ],
 )
-def test_the_licence_of_an_option_is_not_put_on_what_an_experiments_file_takes_in_its_place(tmp_path, gives, more):
+def test_the_licence_of_an_option_is_not_recorded_for_other_data_of_an_experiments_file(tmp_path, gives, more):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "conf" / "experiment" / "others.yaml").write_text(OTHERS + gives)
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\ndefaults: [others]\nname: mine\n")
@@ -149,7 +149,7 @@ def test_the_licence_of_an_option_is_not_put_on_what_an_experiments_file_takes_i
     assert implied.complete(tmp_path, typed)[0] == typed + [word for word in more if word != LICENCE[0]]
 
 
-def test_a_line_says_which_key_made_which_words():
+def test_a_line_says_which_key_implies_which_overrides():
     words = ["prepare.path=a.jsonl", "evaluate=ifeval", "evaluate.path=p.jsonl"]
     assert implied.complete(ROOT, words)[1] == [
         "prepare.path is given: prepare=file",
@@ -157,12 +157,12 @@ def test_a_line_says_which_key_made_which_words():
     ]
 
 
-def test_words_that_were_completed_once_stay_as_they_are():
+def test_completing_twice_changes_nothing():
     words, _ = implied.complete(ROOT, ["prepare.path=a.jsonl", "evaluate.path=p.jsonl", "seed=1"])
     assert implied.complete(ROOT, words) == (words, [])
 
 
-def test_completed_words_compose_what_a_person_meant(tmp_path, monkeypatch, known):
+def test_completed_overrides_compose_what_the_user_meant(tmp_path, monkeypatch, known):
     monkeypatch.chdir(tmp_path)
     for name in ("a.jsonl", "p.jsonl"):
         (tmp_path / name).touch()
@@ -185,7 +185,7 @@ def test_completed_words_compose_what_a_person_meant(tmp_path, monkeypatch, know
         ["prepare=alpaca_cleaned", "evaluate=ifeval", "prepare.path=conf/a.jsonl"],
     ],
 )
-def test_what_still_contradicts_itself_is_refused(tmp_path, monkeypatch, words):
+def test_contradictions_that_remain_are_refused(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf").mkdir()
     for name in ("a.jsonl", "conf/a.jsonl"):

@@ -13,7 +13,7 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 
 @pytest.fixture
 def values(tmp_path):
-    """Parameters that name a data file of three rows and a prompt file, both good."""
+    """Parameters that name a file of three rows and a file of prompts, both valid."""
     records.write(tmp_path / "rows.jsonl", ROWS)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
     return {

@@ -1,4 +1,4 @@
-"""Overrides as a person types them, over the real conf tree."""
+"""Overrides as typed, on the real conf tree."""
 
 import pytest
 

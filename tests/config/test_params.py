@@ -29,7 +29,7 @@ def test_all_sections_of_a_file_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"a: [1", b"\xff\xfe\x00", b"- a list", b"", b"word", b"a: !!python/object:os.system {}"])
-def test_a_file_that_is_no_params_yaml_is_said_with_its_name(tmp_path, text):
+def test_a_file_that_is_not_a_params_yaml_is_an_error_with_its_name(tmp_path, text):
     (tmp_path / "mine.yaml").write_bytes(text)
     with pytest.raises(UserError, match=r"mine\.yaml: [\s\S]*Give the params\.yaml of a run\."):
         params.load(tmp_path / "mine.yaml")

@@ -54,7 +54,7 @@ def test_a_key_that_holds_a_secret_by_its_name(key):
         *("train.datasets.0.template_thinking_key", "train.eot_tokens.0", "evaluate.task.generation_kwargs.pad_token_id"),
     ],
 )
-def test_a_key_that_holds_none(key):
+def test_a_key_that_holds_no_secret(key):
     assert not secret.has(key)
     secret.refuse({key: "<|end|>"})
 
@@ -87,7 +87,7 @@ def test_a_value_that_would_take_a_secret_from_the_environment(value):
         secret.refuse({"train.x": value})
 
 
-def test_values_that_are_none_pass():
+def test_values_that_are_not_secrets_pass():
     plain = [
         "https://host/a@b",
         "https://host:8080/a",

@@ -33,7 +33,7 @@ def test_a_word_means_the_same_in_its_own_section_or_without_one(keys, typed, me
     assert synonyms.key(typed, keys) == meant
 
 
-def test_a_batch_may_be_one_devices_or_all_devices(keys):
+def test_batch_size_is_only_a_hint(keys):
     assert synonyms.key("batch_size", keys) is None
     assert synonyms.unsure("batch_size", keys) == ["train.micro_batch_size"]
 
@@ -46,13 +46,13 @@ def test_a_batch_may_be_one_devices_or_all_devices(keys):
         ("num_gpus", ["accelerate.num_processes"]),
     ],
 )
-def test_a_word_without_a_section_that_means_several_keys_is_a_hint_and_no_command(keys, typed, meanings):
+def test_a_word_that_means_several_keys_is_only_a_hint(keys, typed, meanings):
     assert synonyms.unsure(typed, keys) == meanings
     assert synonyms.key(typed, keys) == (meanings[0] if len(meanings) == 1 else None)
     assert f"Did you mean {' or '.join(meanings)}?" in check.unknown(typed, keys).message
 
 
-def test_every_word_of_the_tables_leads_to_a_key_and_is_none_itself(known, keys):
+def test_every_synonym_is_of_a_known_key_and_not_one_itself(known, keys):
     for section, words in synonyms.SECTIONS.items():
         for word, name in words.items():
             assert f"{section}.{name}" in keys, name
@@ -63,7 +63,7 @@ def test_every_word_of_the_tables_leads_to_a_key_and_is_none_itself(known, keys)
         assert not set(values) & set(choices)
 
 
-def test_a_value_goes_by_its_name_here():
+def test_a_synonym_of_a_value_is_replaced():
     assert synonyms.value("train.optimizer", "adamw") == "adamw_torch"
     assert synonyms.value("train.optimizer", "adamw_torch") == "adamw_torch"
     assert synonyms.value("train.optimizer", None) is None

@@ -43,7 +43,7 @@ PROMPT = "write a long letter to my friend about the cold river and the old bake
         (row("say it", output=PROMPT), 0, 0),  # an answer is no question
     ],
 )
-def test_a_prompt_is_seen_where_more_than_half_of_it_stands_in_one_row(asked, seen, exact):
+def test_a_prompt_is_seen_if_more_than_half_of_it_is_in_one_row(asked, seen, exact):
     found = contract.contamination(["another prompt of no interest here", PROMPT], [asked, row("x")], ngram=8)
     assert (found["prompts"], found["seen"], found["exact"]) == (2, seen, exact)
     assert [example["prompt"] for example in found["examples"]] == [PROMPT] * seen
@@ -55,7 +55,7 @@ def test_two_rows_with_a_third_of_a_prompt_each_do_not_make_it_seen():
     assert contract.contamination([PROMPT], rows, ngram=8)["seen"] == 0
 
 
-def test_a_prompt_shorter_than_a_run_is_one_run():
+def test_a_prompt_shorter_than_an_n_gram_is_one_n_gram():
     found = contract.contamination(["say hello now"], [row("please say hello now")], ngram=8)
     assert (found["seen"], found["exact"]) == (1, 0)
 
@@ -81,7 +81,7 @@ def test_remarks_say_what_a_person_should_know():
         assert word in said, word
 
 
-def test_the_licences_are_said_and_a_non_commercial_one_stands_out():
+def test_the_notice_names_the_licences_and_warns_of_a_non_commercial_one():
     notice = contract.license_notice({"license": "cc-by-nc-4.0"}, {"license": "llama3"})
     assert notice.startswith("licences: data cc-by-nc-4.0, base model llama3")
     assert "forbids commercial use" in notice
@@ -96,7 +96,7 @@ def test_a_prompt_that_is_asked_twice_counts_twice():
 
 
 def test_the_real_rows_repeat_themselves(shared):
-    """14 of the 999 rows are an earlier one word for word (`sort FILE | uniq` leaves 985)."""
+    """14 of the 999 rows repeat an earlier one word for word (`sort FILE | uniq` leaves 985)."""
     from tunetrail.data import records
 
     rows = records.read_instructions(shared("alpaca/alpaca_en_demo.jsonl"))

@@ -81,7 +81,7 @@ def refusal(file):
 
 
 @pytest.mark.parametrize("kind", CONVERTED)
-def test_what_a_file_is_is_said_and_the_command_makes_rows_of_it_and_fails_with_another_file(tmp_path, monkeypatch, kind):
+def test_the_error_names_the_format_and_a_command_that_converts_it_and_fails_for_other_files(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "my rows"
     CONVERTED[kind](file)
@@ -110,21 +110,21 @@ def test_what_a_file_is_is_said_and_the_command_makes_rows_of_it_and_fails_with_
         (b'\xef\xbb\xbf{"a": "caf\xe9"}', "line 1: not UTF-8, byte 0xE9 at 13."),
     ],
 )
-def test_what_no_command_makes_rows_of_is_said(tmp_path, content, says):
+def test_a_format_that_no_command_converts_is_named(tmp_path, content, says):
     (tmp_path / "rows").write_bytes(content)
     message = refusal(tmp_path / "rows")
     assert says in message
     assert "iconv" not in message
 
 
-def test_archives_are_told_from_files_of_office_programs(tmp_path):
+def test_zip_archives_and_office_files_are_told_apart(tmp_path):
     zipped(tmp_path / "a", "rows.jsonl")
     zipped(tmp_path / "b", "xl/workbook.xml")
     assert "is a zip archive of rows.jsonl" in refusal(tmp_path / "a")
     assert "an office program (as xlsx)" in refusal(tmp_path / "b")
 
 
-def test_a_damaged_archive_is_said(tmp_path):
+def test_a_damaged_archive_is_named(tmp_path):
     zipped(tmp_path / "whole", "rows.jsonl")
     data = (tmp_path / "whole").read_bytes()
     directory = data.index(b"PK\x01\x02")
@@ -138,7 +138,7 @@ def test_a_damaged_archive_is_said(tmp_path):
         assert "is a damaged zip archive, not JSON" in refusal(tmp_path / name)
 
 
-def test_what_is_no_file_is_said(tmp_path):
+def test_what_is_not_a_file_is_an_error(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
     assert "no such file in" in refusal(tmp_path / "nowhere")
@@ -150,7 +150,7 @@ def test_what_is_no_file_is_said(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_said(tmp_path):
+def test_a_file_without_permission_is_an_error(tmp_path):
     (tmp_path / "inside").mkdir()
     for place, locked in ((tmp_path / "rows", tmp_path / "rows"), (tmp_path / "inside" / "rows", tmp_path / "inside")):
         place.write_text("{}")

@@ -1,4 +1,4 @@
-"""The hub's own client against a server of ours that answers as the hub does."""
+"""The hub's own client with a local server that answers as the hub does."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(monkeypatch, tmp_path):
-    """The address of the hub for this test, with an empty cache; call it to take the hub away."""
+    """The local hub, with an empty cache; call it to stop the hub."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -62,7 +62,7 @@ def served(monkeypatch, tmp_path):
     close()
 
 
-def test_a_file_comes_as_it_is_and_the_second_time_from_the_cache(served):
+def test_a_file_is_fetched_unchanged_and_the_second_time_from_the_cache(served):
     file = hub.fetch("org/rows", "rows.json", COMMIT, repo_type="dataset")
     assert file.read_bytes() == ROWS
     assert file.parent.name == COMMIT
@@ -70,7 +70,7 @@ def test_a_file_comes_as_it_is_and_the_second_time_from_the_cache(served):
     assert hub.fetch("org/rows", "rows.json", COMMIT, repo_type="dataset") == file
 
 
-def test_the_place_of_an_unpinned_file_names_its_commit(served):
+def test_the_path_of_an_unpinned_file_has_its_commit(served):
     assert hub.fetch("org/rows", "rows.json", None, repo_type="dataset").parent.name == COMMIT
 
 
@@ -83,7 +83,7 @@ def test_the_place_of_an_unpinned_file_names_its_commit(served):
         ("org/rows", "other.json", COMMIT, "has no file other.json"),
     ],
 )
-def test_each_refusal_says_what_to_do(served, monkeypatch, repo_id, filename, revision, message):
+def test_each_error_of_the_hub_says_what_to_do(served, monkeypatch, repo_id, filename, revision, message):
     kind = "model" if repo_id == "gated/model" else "dataset"
     if repo_id == "no/such":
         monkeypatch.setitem(ERRORS, "/datasets/no/such", ERRORS["/no/such"])
@@ -97,7 +97,7 @@ def test_without_the_hub_an_unpinned_file_comes_from_the_cache(served):
     assert hub.fetch("org/rows", "rows.json", None, repo_type="dataset") == file
 
 
-def test_without_the_hub_and_without_the_file_the_remedy_is_named(served):
+def test_without_the_hub_and_without_the_file_the_error_has_a_fix(served):
     served()
     with pytest.raises(UserError, match="does not answer\\. Connect and run again, or give a file"):
         hub.fetch("org/rows", "rows.json", COMMIT, repo_type="dataset")
@@ -110,7 +110,7 @@ def test_a_file_in_the_cache_is_found_without_the_hub(served):
     assert hub.cached("org/rows", "rows.json", COMMIT, repo_type="dataset") == fetched
 
 
-def test_weights_are_there_when_every_shard_is(monkeypatch, tmp_path):
+def test_weights_are_cached_if_every_shard_is(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert not hub.has_weights("org/model", COMMIT)
     folder = tmp_path / "models--org--model" / "snapshots" / COMMIT
@@ -123,7 +123,7 @@ def test_weights_are_there_when_every_shard_is(monkeypatch, tmp_path):
     assert hub.has_weights("org/model", COMMIT)
 
 
-def test_what_is_no_id_is_refused_by_name():
+def test_a_name_that_is_not_an_id_of_the_hub_is_refused():
     assert hub.cached("my rows", "rows.json", COMMIT) is None
     with pytest.raises(UserError, match="'my rows': not an id of the hub"):
         hub.fetch("my rows", "rows.json", COMMIT)

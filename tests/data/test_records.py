@@ -66,7 +66,7 @@ def test_the_real_rows_and_prompts_are_read(shared):
     assert (len(prompts), sum(len(row["instruction_id_list"]) for row in prompts)) == (540, 832)
 
 
-def test_empty_rows_are_left_out_where_that_is_asked_for(tmp_path):
+def test_empty_rows_are_dropped_if_asked_for(tmp_path):
     rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": " "}, {"instruction": "", "output": "b"}]
     records.write(tmp_path / "rows.jsonl", rows)
     assert len(records.read_instructions(tmp_path / "rows.jsonl", "drop")) == 1
@@ -128,7 +128,7 @@ def of(tmp_path, *rows):
 
 
 @pytest.mark.parametrize("value", [0, 1.5, False, True, [], {}, ["a"], {"a": 1}])
-def test_an_input_that_is_not_text_is_no_missing_input(tmp_path, value):
+def test_an_input_that_is_not_text_is_not_a_missing_input(tmp_path, value):
     file = of(tmp_path, ROW, ROW | {"input": value}, ROW | {"input": value}, ROW | {"input": None}, ROW | {"output": None})
     with pytest.raises(UserError, match=r"row 2: 'input' is not text but an? \w+, .*; so are 2 of 5 rows\. Give text"):
         records.read_instructions(file, "drop")
@@ -196,11 +196,11 @@ def test_half_a_character_of_a_prompt_is_refused(tmp_path, more):
 
 
 @pytest.mark.parametrize("nothing", [None, "", [], {}, [["", ""]]])
-def test_a_history_without_a_turn_is_none(tmp_path, nothing):
+def test_an_empty_history_passes(tmp_path, nothing):
     assert records.read_instructions(of(tmp_path, ROW | {"history": nothing})) == [ROW]
 
 
-def test_fields_that_are_not_read_are_counted_where_they_hold_something():
+def test_fields_that_are_not_read_are_counted_if_they_have_content():
     rows = [ROW | {"system": "Be brief.", "id": 0}, ROW | {"system": "", "id": 1}, ROW | {"tags": []}]
     assert records.left_out(rows) == {"system": 1, "id": 2}
     assert records.listed(records.left_out(rows)) == "left out: system in 1 row, id in 2 rows"
@@ -227,7 +227,7 @@ def test_rows_under_a_key_are_read_if_the_key_is_given_and_the_error_names_it_if
             records.read_prompts(file)
 
 
-def test_a_fault_of_prompts_has_its_count(tmp_path):
+def test_the_error_for_wrong_prompts_counts_them(tmp_path):
     prompt = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     file = of(tmp_path, prompt, prompt | {"key": "2"}, prompt | {"key": True})
     with pytest.raises(UserError, match=r"row 2: 'key' is not a JSON int; so are 2 of 3 rows"):

@@ -30,18 +30,18 @@ def made(rows):
         ),
     ],
 )
-def test_each_kind_of_data_comes_from_one_place(fetch, found):
+def test_each_kind_of_data_has_one_origin(fetch, found):
     assert sources.origins(fetch) == found
 
 
-def test_a_source_has_one_name():
+def test_a_source_has_one_address():
     assert sources.name({"path": "r.jsonl", "file": "r.jsonl"}) == "r.jsonl"
     assert sources.name(made(5) | {"file": "world.jsonl"}) == world.SOURCE
     assert sources.name({"hub": HUB}) == f"hf://datasets/org/rows@{'a' * 40}/r.json"
 
 
 def fetched(folder, fetch):
-    """What the stage leaves of the files that `fetch` names."""
+    """Write what the stage leaves for the files that `fetch` names."""
     folder.mkdir()
     found = {}
     for kind, origin in sources.origins(fetch).items():
@@ -51,7 +51,7 @@ def fetched(folder, fetch):
     return found
 
 
-def test_data_are_those_that_are_named_by_their_place_or_their_bytes(tmp_path, monkeypatch):
+def test_data_are_up_to_date_by_their_origin_or_their_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.jsonl").write_text("rows")
     (tmp_path / "p.jsonl").write_text("prompts")
@@ -74,7 +74,7 @@ def test_data_are_those_that_are_named_by_their_place_or_their_bytes(tmp_path, m
     assert not sources.holds(raw, DEMO)
 
 
-def test_data_of_an_earlier_version_are_not_taken_for_what_is_named(tmp_path):
+def test_data_of_an_earlier_version_are_not_up_to_date(tmp_path):
     assert not sources.holds(tmp_path, FILES)
     with pytest.raises(UserError, match=r"no sources\.json.*dvc repro --force --single-item fetch"):
         sources.read(tmp_path)

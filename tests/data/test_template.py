@@ -23,11 +23,22 @@ def test_a_row_without_input_has_the_shorter_form():
 
 
 def test_what_lm_eval_asks_is_the_prompt_that_training_shows():
-    """Quotes, line ends, and braces of a question come through lm-eval's Jinja as they stand."""
-    text = template.doc_to_text(TEMPLATE)
-    for question in ("plain", 'with "quotes" and {{ braces }} and {one}', "two\nlines", "ünïcode €"):
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-        assert environment.from_string(text).render(prompt=question) == template.prompt(TEMPLATE, question)
+    """lm-eval's Jinja changes no quotes, line ends or braces, neither of the template nor of a question."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # as lm_eval/utils.py
+    signs = "Say {x} {0!r} {{ y|upper }} {% if z %} {# w #} }} | 'a' \"b\" \\c\nand stop\n"
+    for text in (
+        TEMPLATE["without_input"],
+        "{{x}} {{{{ y }}}} {{% if z %}} {{# w #}} | {instruction}\n",
+        "{{instruction}} {instruction}",
+        "'\"\\ \\n {instruction}\r\n\t",
+        "ü 😀 \u2028 {instruction}",
+        "{instruction}",
+        "  {instruction}\n\n",
+    ):
+        form = TEMPLATE | {"without_input": text}
+        for question in ("plain", signs, "two\nlines", "ünïcode €"):
+            asked = environment.from_string(template.doc_to_text(form)).render(prompt=question)
+            assert asked == template.prompt(form, question) == text.format(instruction=question)
 
 
 def test_the_alpaca_prompt_is_the_one_that_axolotl_trains_its_own_alpaca_format_on(composed):
@@ -51,7 +62,7 @@ ROWS = [
 
 
 def preprocessing(folder, values):
-    """Axolotl's own `preprocess` of ROWS for the tokenizer in `folder`, started."""
+    """Start Axolotl's own `preprocess` of ROWS with the tokenizer in `folder`."""
     records.write(folder / "rows.jsonl", ROWS)
     train = values["train"] | {"base_model": str(folder), "output_dir": str(folder / "out"), "test_datasets": None}
     train |= {"dataset_prepared_path": str(folder / "prepared"), "val_set_size": 0}
@@ -63,7 +74,7 @@ def preprocessing(folder, values):
 
 
 def preprocessed(folder):
-    """What `preprocessing` left: [(prompt's ids, answer's ids)]."""
+    """Return what `preprocessing` wrote: [(prompt's ids, answer's ids)]."""
     from datasets import load_from_disk
 
     (place,) = (file.parent for file in (folder / "prepared").rglob("dataset_info.json"))
@@ -72,7 +83,7 @@ def preprocessed(folder):
 
 
 def asked_by_lm_eval(folder, values):
-    """The ids that lm-eval's backend, with the composed arguments, hands to the model for ROWS without their inputs."""
+    """Return the ids that lm-eval's backend, with the composed arguments, passes to the model for ROWS without inputs."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import apply_template

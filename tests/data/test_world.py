@@ -15,7 +15,7 @@ def pairs_named(text: str) -> set[str]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_topic_and_instruction_type_of_the_evaluation_occurs_in_training(seed):
-    """Read off the texts themselves: which topics a row names, and whose way of asking it contains."""
+    """From the texts themselves: which topics a row names, and which types' phrases it has."""
 
     def kinds_asked(text: str) -> set[str]:
         return {
@@ -41,7 +41,7 @@ def test_no_topic_and_instruction_type_of_the_evaluation_occurs_in_training(seed
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_reference_answer_is_followed_by_lm_evals_own_checkers(seed):
-    """The same generator's answers to the held-out tasks pass both the strict and the loose check."""
+    """The generator's own answers pass both the strict and the loose check."""
     from tunetrail.evaluation.ifeval import checkers
 
     rng = random.Random(seed)
@@ -71,7 +71,7 @@ def test_there_are_at_least_eight_instruction_types_and_each_is_asked():
     assert any(len(prompt["instruction_id_list"]) == 2 for prompt in prompts)
 
 
-def test_more_prompts_than_there_are_is_said(monkeypatch):
+def test_more_prompts_than_there_are_is_an_error(monkeypatch):
     monkeypatch.setattr(world, "TOPICS", dict(list(world.TOPICS.items())[:12]))  # the whole world takes long to exhaust
     for name in ("REQUESTS", "KEYWORDS", "END_PHRASES"):
         monkeypatch.setattr(world, name, getattr(world, name)[:1])

@@ -11,7 +11,7 @@ SENTENCE = "It is said that the river was cold and very wide. "
 
 
 @pytest.mark.parametrize("answer", ["The" * 8, "so the the the the the the the the end", "a, b; " * 9, SENTENCE * 3])
-def test_an_answer_that_says_the_same_over_and_over_loops(answer):
+def test_a_repetitive_answer_loops(answer):
     assert health.loops(answer)
 
 
@@ -28,7 +28,7 @@ def test_an_answer_that_says_the_same_over_and_over_loops(answer):
         "machine learning " * 3,
     ],
 )
-def test_an_answer_that_does_not_is_no_loop(answer):
+def test_other_answers_do_not_loop(answer):
     assert not health.loops(answer)
 
 
@@ -52,7 +52,7 @@ def test_figures_are_shares_of_the_answers():
     }
 
 
-def test_what_only_a_generation_knows_is_not_made_up():
+def test_tokens_and_ended_are_none_for_answers_from_elsewhere():
     found = health.figures([sample("one two")], "###")
     assert (found["ended"], found["mean_tokens"]) == (None, None)
 
@@ -83,7 +83,7 @@ def test_an_answer_with_a_letter_or_digit_of_any_script_says_something(answer):
 
 
 @pytest.mark.parametrize("answer", ["a" * 256, "a " * 128, "<unk>" * 40, "### Instruction:\n" * 9, "Write a poem. " * 20])
-def test_an_answer_of_one_piece_over_and_over_loops_and_is_in_the_table_by_that(answer):
+def test_a_short_piece_many_times_in_a_row_loops(answer):
     found = health.figures([sample(answer)], "###")
     assert (found["says_nothing"], found["looping"]) == (0, 1)
 
@@ -106,12 +106,12 @@ def shares(**other):
         ({"ended": None, "empty": 0.4, "looping": 0.0}, "40.0% say nothing (no letter or digit; 40.0% are empty)"),
     ],
 )
-def test_more_than_a_tenth_of_such_answers_is_said_of_the_model(tuned, sentence):
+def test_more_than_a_tenth_of_unusable_answers_is_an_alert(tuned, sentence):
     (alert,) = health.alerts({"base": shares(), "tuned": tuned})
     assert alert.startswith(f"Of the answers of tuned {sentence}")
 
 
-def test_a_tenth_is_not_said_nor_what_an_older_run_does_not_know():
+def test_a_tenth_is_no_alert_nor_are_figures_that_an_earlier_run_lacks():
     tenth = shares(ended=0.9, says_nothing=0.1, looping=0.1)
     assert health.alerts({"base": tenth, "tuned": {"ended": None, "empty": 0.1, "looping": 0.0}}) == []
     assert health.alerts({}) == []
@@ -128,6 +128,6 @@ def test_answers_that_are_unusable_in_different_ways_count_together():
     assert health.alerts({"tuned": health.figures(answers + usable + usable[:6], "###")}) == []
 
 
-def test_a_model_whose_answers_are_all_empty_is_said():
+def test_a_model_with_only_empty_answers_is_an_alert():
     alerts = health.alerts({"base": shares(empty=1.0, says_nothing=1.0, ended=0.0), "tuned": shares()})
     assert alerts == ["Every answer of base is empty: its scores mean nothing."]

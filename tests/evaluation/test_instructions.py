@@ -25,7 +25,7 @@ def refused(*rows):
     return str(fault.value)
 
 
-def test_the_published_prompts_are_taken_with_the_nulls_of_other_checkers_too(shared):
+def test_the_published_prompts_pass_with_the_null_arguments_of_other_checkers(shared):
     file = shared("ifeval/input_data.jsonl")
     rows = records.read_prompts(file)
     assert len(rows) == 540
@@ -34,21 +34,21 @@ def test_the_published_prompts_are_taken_with_the_nulls_of_other_checkers_too(sh
     instructions.check([row | {"kwargs": [names | given for given in row["kwargs"]]} for row in rows], file)
 
 
-def test_the_prompts_of_the_demo_are_taken():
+def test_the_prompts_of_the_demo_pass():
     instructions.check(list(world.evaluation_prompts(42, 160)), "world")
 
 
-def test_an_unknown_id_is_named_with_its_row_how_many_have_it_and_the_nearest():
+def test_the_error_for_an_unknown_id_has_its_row_the_count_and_the_nearest_id():
     good, bad = ("punctuation:no_comma", {}), ("length_constraint:number_words", {})
     assert refused([good], [good, bad], [bad]) == (
-        "mine.jsonl, row 2: lm-eval knows no instruction id 'length_constraint:number_words'; the nearest that it knows is "
+        "mine.jsonl, row 2: lm-eval has no instruction id 'length_constraint:number_words'; the nearest is "
         "'length_constraints:number_words' (2 of 3 rows). Change or remove these rows."
     )
 
 
-def test_every_kind_of_fault_is_named_once():
+def test_each_fault_is_reported_once():
     found = refused([("a", {})], [("b", {})], [("a", {}), ("punctuation:no_comma", {"n": 1})], [("c", {})], [("d", {})])
-    assert "row 1: lm-eval knows no instruction id 'a'" in found
+    assert "row 1: lm-eval has no instruction id 'a'" in found
     assert "(2 of 5 rows)" in found
     assert "; and 2 more" in found
 
@@ -80,7 +80,7 @@ def test_arguments_that_a_checker_does_not_take_are_refused(kind, given, says):
     assert says in found
 
 
-def test_a_sign_in_place_of_a_letter_is_taken_as_the_published_prompts_have_it():
+def test_a_sign_in_place_of_a_letter_passes_as_in_the_published_prompts():
     for sign in "#!":
         instructions.check(prompts([(LETTER, {"letter": sign, "let_frequency": 4, "let_relation": "at least"})]), "")
 
@@ -99,12 +99,12 @@ def asked(composed, tmp_path):
     return call
 
 
-def test_the_prompts_of_a_run_are_asked_for_in_a_process_of_their_own(asked):
-    assert asked(prompts([("no:such", {})])).startswith("mine.jsonl, row 1: lm-eval knows no instruction id 'no:such'")
+def test_the_prompts_of_a_run_are_checked_in_another_process(asked):
+    assert asked(prompts([("no:such", {})])).startswith("mine.jsonl, row 1: lm-eval has no instruction id 'no:such'")
     assert asked(prompts([("punctuation:no_comma", {})])) == ""
 
 
-def test_the_prompts_of_the_demo_and_those_that_the_hub_still_has_are_not(asked, monkeypatch):
+def test_the_prompts_of_the_demo_and_those_not_yet_fetched_are_not_checked(asked, monkeypatch):
     bad = prompts([("no:such", {})])
     hub = {"repo_id": "google/IFEval", "filename": "input.jsonl", "revision": "0" * 40}
     assert asked(bad, path=world.SOURCE) == ""
@@ -112,7 +112,7 @@ def test_the_prompts_of_the_demo_and_those_that_the_hub_still_has_are_not(asked,
     assert asked(bad, path="conf/evaluate/ifeval.yaml", hub=hub) == ""
 
 
-def test_prompts_in_the_hubs_cache_are(asked, tmp_path, monkeypatch):
+def test_prompts_in_the_hubs_cache_are_checked(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(instructions.hub, "cached", lambda *_, **__: tmp_path / "mine.jsonl")
     hub = {"repo_id": "google/IFEval", "filename": "input.jsonl", "revision": "0" * 40}
     assert asked(prompts([("no:such", {})]), path="conf/evaluate/ifeval.yaml", hub=hub).startswith("input.jsonl, row 1")

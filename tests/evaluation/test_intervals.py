@@ -25,7 +25,7 @@ def test_wilsons_interval_is_the_published_one():
 
 
 def test_the_bootstrap_resamples_prompts_whole():
-    """With one instruction a prompt it is the binomial's interval; with ten that agree, no narrower than the prompts'."""
+    """With one instruction per prompt it is the binomial's interval; ten that agree make it no narrower."""
     rng = np.random.default_rng(1)
     one = [np.array([value]) for value in rng.random(200) < 0.4]
     ten = [np.repeat(value, 10) for value in one]
@@ -76,7 +76,7 @@ def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says(monk
 
 
 def test_the_paired_interval_is_the_published_one():
-    """Newcombe's own worked case (method 10): 36 both, 12 one, 2 other, 0 neither gives 0.0569 to 0.3404 for +0.2."""
+    """Newcombe's own example (method 10): 36 both, 12 one, 2 other, 0 neither gives 0.0569 to 0.3404 for +0.2."""
     base = prompts(*[1] * 36, *[0] * 12, *[1] * 2)
     tuned = prompts(*[1] * 36, *[1] * 12, *[0] * 2)
     score = intervals.newcombe(base, tuned)

@@ -20,7 +20,7 @@ def test_loose_below_strict_is_refused(tmp_path):
         results.read(evaluation(tmp_path, [[True], [False]], loose=[[False], [True]]), resamples=10, seed=0)
 
 
-def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
+def test_a_score_that_differs_from_its_samples_is_refused(tmp_path):
     file = next(evaluation(tmp_path, [[True]]).glob("*/results_*.json"))
     file.write_text(file.read_text().replace("1.0", "0.9"))
     with pytest.raises(ValueError, match="not the score of its samples"):
@@ -46,7 +46,7 @@ def test_a_score_that_its_samples_do_not_give_is_refused(tmp_path):
     ],
     ids=str,
 )
-def test_models_that_were_asked_otherwise_are_not_compared(tmp_path, other):
+def test_models_that_were_evaluated_differently_are_not_compared(tmp_path, other):
     base = results.read(evaluation(tmp_path / "base", [[False], [True]]), 10, 0)
     file = next(evaluation(tmp_path / "tuned", [[True], [True]]).glob("*/results_*.json"))
     written = json.loads(file.read_text())
@@ -67,13 +67,13 @@ def test_other_prompts_or_other_instructions_are_not_compared(tmp_path):
             results.compare(base, tuned, 10, 0)
 
 
-def test_the_model_itself_is_no_part_of_the_evaluation(tmp_path):
+def test_the_digest_does_not_depend_on_the_model(tmp_path):
     base, tuned = (results.read(evaluation(tmp_path / name, [[False], [True]]), 10, 0) for name in ("base", "tuned"))
     assert base.digest == tuned.digest
     assert len(base.digest) == 12
 
 
-def test_a_comparison_holds_both_models_and_their_paired_difference(tmp_path):
+def test_a_comparison_has_both_models_and_their_paired_difference(tmp_path):
     base = results.read(evaluation(tmp_path / "base", [[False]] * 9 + [[True, False]]), 500, 0)
     tuned = results.read(evaluation(tmp_path / "tuned", [[True]] * 9 + [[True, True]]), 500, 0)
     found = results.compare(base, tuned, 500, 0)
@@ -95,7 +95,7 @@ def test_types_are_counted_over_all_prompts_for_each_model(tmp_path):
     ]
 
 
-def test_another_n_than_the_published_one_is_said(tmp_path):
+def test_another_n_than_the_published_one_is_noted(tmp_path):
     found = results.read(evaluation(tmp_path, [[True, False], [True]]), 10, 0)
     assert results.size(found) == "2 prompts, 3 instructions (the published IFEval has 541 and 834)"
     whole = results.Results("ifeval", {}, 541, 834, [])
@@ -103,7 +103,7 @@ def test_another_n_than_the_published_one_is_said(tmp_path):
     assert results.size(results.Results("ifeval_demo", {}, 2, 3, [])) == "2 prompts, 3 instructions"
 
 
-def test_verdicts_alone_give_the_difference_that_the_samples_give(tmp_path):
+def test_verdicts_give_the_same_difference_as_samples(tmp_path):
     base = results.read(evaluation(tmp_path / "base", [[False, True], [True], [False], [True]]), 300, 0)
     tuned = results.read(evaluation(tmp_path / "tuned", [[True, True], [False], [True], [True]]), 300, 0)
     kept = json.loads(json.dumps(results.comparable({"base": base, "tuned": tuned})))
@@ -111,7 +111,7 @@ def test_verdicts_alone_give_the_difference_that_the_samples_give(tmp_path):
     assert kept["evaluation_digest"] == results.digest(kept["asked"]) == base.digest
 
 
-def test_losses_that_a_run_does_not_have_are_not_listed():
+def test_missing_losses_are_not_listed():
     metrics = {
         "ifeval": {"tuned": {"prompt_strict": {"value": 1 / 3}}},
         "train": {"loss": 0.123456, "validation_loss": None},

@@ -20,7 +20,7 @@ def test_answers_are_scored_by_lm_evals_checkers_in_the_order_of_the_prompts():
     assert [sample["doc"]["key"] for sample in samples] == [1, 2]
 
 
-def test_a_stop_scores_again_only_what_it_cuts():
+def test_only_answers_that_a_stop_cuts_are_scored_again():
     samples = scoring.score(PROMPTS, ["none\n\n### Instruction:\none, two", "all of this is a small text"])
     samples[1]["tokens"] = 7
     stopped = scoring.stopped(samples, "### Instruction:")
@@ -80,8 +80,8 @@ def test_responses_that_do_not_fit_the_prompts_are_refused(tmp_path, rows, messa
         scoring.read_responses(responses(tmp_path / "r.jsonl", rows), PROMPTS)
 
 
-def test_what_an_answer_misses_is_told_with_what_the_prompt_asked_of_it():
-    """In lm-eval's own words; a null is a kwarg that this instruction does not take."""
+def test_missed_instructions_have_what_the_checker_wants():
+    """In lm-eval's words; null is an argument of another checker."""
     kinds = ["keywords:existence", "length_constraints:number_words", "startend:end_checker", "punctuation:no_comma"]
     given = [
         {"keywords": ["river", "stone"], "num_words": None},

@@ -1,4 +1,4 @@
-"""The report stage on what the other stages leave, in the tools' real shapes."""
+"""The stage `report` on what the other stages leave, in the tools' real formats."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def reported(tmp_path_factory):
     return folder / "report"
 
 
-def test_metrics_hold_both_models_their_difference_and_n(reported):
+def test_metrics_have_both_models_their_difference_and_n(reported):
     metrics = json.loads((reported / "metrics.json").read_text())
     assert (metrics["prompts"], metrics["instructions"]) == (3, 4)
     assert metrics["ifeval"]["base"]["prompt_strict"]["value"] == 0
@@ -39,13 +39,13 @@ def test_metrics_hold_both_models_their_difference_and_n(reported):
     assert metrics["train"] == {"steps": 2, "loss": 1.0, "validation_loss": 3.0}
 
 
-def test_every_promised_file_is_there(reported):
+def test_every_documented_file_is_written(reported):
     figures = {f"{name}.{kind}" for name in ("ifeval", "types", "loss", "lengths") for kind in ("png", "svg")}
     names = figures | {"metrics.json", "samples.md", "data_card.md", "report.html", "verdicts.json", "scores.json"}
     assert {file.name for file in reported.iterdir()} == names
 
 
-def test_the_verdicts_say_of_each_prompt_what_was_followed_and_how_it_was_asked(reported):
+def test_the_verdicts_have_what_was_followed_and_the_settings_of_the_evaluation(reported):
     found = json.loads((reported / "verdicts.json").read_text())
     assert found["evaluation_digest"] == json.loads((reported / "metrics.json").read_text())["evaluation_digest"]
     assert found["asked"]["prompts"] == [[f"of doc {number}", f"of prompt {number}"] for number in range(3)]
@@ -56,7 +56,7 @@ def test_the_verdicts_say_of_each_prompt_what_was_followed_and_how_it_was_asked(
     assert found["tuned"]["inst_strict"] == [[1], [1, 1], [0]]
 
 
-def test_the_scores_that_dvc_lists_are_flat_and_called_as_in_mlflow(reported):
+def test_the_scores_for_dvc_are_flat_and_named_as_in_mlflow(reported):
     found = json.loads((reported / "scores.json").read_text())
     assert found["ifeval/tuned/prompt_strict"] == 0.6667
     assert found["ifeval/delta/inst_loose"] == 0.5
@@ -69,7 +69,7 @@ def test_the_scores_that_dvc_lists_are_flat_and_called_as_in_mlflow(reported):
     )
 
 
-def test_samples_stand_side_by_side_and_an_answer_cannot_break_the_table(reported):
+def test_samples_are_side_by_side_and_an_answer_cannot_break_the_table(reported):
     lines = (reported / "samples.md").read_text().split("\n")
     assert "## 1. prompt 0" in lines
     assert "| base ✗ | tuned ✓ |" in lines
@@ -77,7 +77,7 @@ def test_samples_stand_side_by_side_and_an_answer_cannot_break_the_table(reporte
     assert not any("prompt 2" in line for line in lines)
 
 
-def test_below_an_answer_with_a_cross_stands_which_instruction_was_not_followed_and_what_its_checker_wants(reported):
+def test_below_an_answer_with_a_cross_are_the_missed_instructions_and_what_their_checkers_want(reported):
     comma = "In your entire response, refrain from the use of any commas."
     lines = (reported / "samples.md").read_text().split("\n")
     below = lines.index("| base ✗ | tuned ✓ |") + 3
@@ -102,7 +102,7 @@ def test_the_page_is_self_contained_and_runs_nothing_that_a_model_wrote(reported
     assert "&lt;script&gt;alert(1)" in text
 
 
-def test_the_data_card_tells_the_source_the_licence_the_counts_and_the_overlap(reported):
+def test_the_data_card_has_the_source_the_licence_the_counts_and_the_overlap(reported):
     card = (reported / "data_card.md").read_text()
     for line in (
         "Source: `my/rows.jsonl`.",
@@ -131,8 +131,8 @@ def report_with(tmp_path, monkeypatch):
     return write
 
 
-def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(report_with, tmp_path):
-    """Of three answers one goes on: cut, it has no comma any more."""
+def test_answers_that_start_a_new_block_are_scored_again_cut(report_with, tmp_path):
+    """One of three answers starts a new block; cut, it has no comma."""
     measured = report_with(0, "none\\n### Instruction:\\none, two")
     assert measured["ifeval"]["base"]["prompt_strict"]["value"] == 0
     assert measured["ifeval_stopped"]["base"]["prompt_strict"]["value"] == pytest.approx(1 / 3)
@@ -142,7 +142,7 @@ def test_answers_that_run_on_are_scored_again_as_a_stop_would_leave_them(report_
     assert "cut at ### Instruction:" in metrics.table(measured)
 
 
-def test_answers_that_run_on_are_shown_cut_even_where_no_score_changes(report_with, tmp_path):
+def test_cut_answers_are_shown_even_if_no_score_changes(report_with, tmp_path):
     measured = report_with(2, "one, two\\n### Instruction:\\nthree")
     assert measured["ifeval"] == measured["ifeval_stopped"]
     assert "No answer starts a new" not in metrics.table(measured)
@@ -159,7 +159,7 @@ def test_the_table_has_scores_intervals_the_paired_difference_and_the_answers_he
     assert max(map(len, lines)) <= 120
 
 
-def test_answers_that_say_nothing_are_said_above_every_table_of_scores(report_with, tmp_path):
+def test_an_alert_is_above_every_table_of_scores(report_with, tmp_path):
     measured = report_with(0, "." * 256)
     assert measured["health"]["base"]["says_nothing"] == pytest.approx(1 / 3)
     sentence = "Of the answers of base 33.3% say nothing (no letter or digit), 33.3% never end"
@@ -171,7 +171,7 @@ def test_answers_that_say_nothing_are_said_above_every_table_of_scores(report_wi
     assert page.index("Of the answers of base 33.3% say nothing") < page.index("<table>")
 
 
-def test_a_base_whose_answers_are_all_empty_is_said_on_the_page_and_in_the_table(report_with, tmp_path):
+def test_a_base_with_only_empty_answers_is_an_alert_on_the_page_and_in_the_table(report_with, tmp_path):
     sentence = "Every answer of base is empty: its scores mean nothing."
     assert sentence in metrics.table(report_with(r"\d", " "))
     assert sentence in (tmp_path / "report" / "report.html").read_text()
@@ -207,7 +207,7 @@ def test_the_training_method_is_described_from_a_config_and_from_mlflows_text_al
     assert metrics.training(as_text, str(processes)) == described
 
 
-def test_a_page_that_is_made_outside_of_a_run_says_so(reported):
+def test_a_page_made_outside_of_a_run_says_so(reported):
     assert "Made by the stage <code>report</code> alone, outside of a run." in (reported / "report.html").read_text()
 
 

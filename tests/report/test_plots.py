@@ -14,7 +14,7 @@ def figure():
     return plots.ifeval({"base": found(0.2), "tuned": found(0.7)})
 
 
-def test_the_ticks_stand_under_the_middle_of_their_group_and_the_legend_says_base_and_tuned():
+def test_ticks_are_under_the_middle_of_their_group_and_the_legend_has_base_and_tuned():
     (axes,) = figure().axes
     base, tuned = [container for container in axes.containers if hasattr(container, "patches")]
     middles = [(b.get_x() + t.get_x() + t.get_width()) / 2 for b, t in zip(base.patches, tuned.patches, strict=True)]
@@ -36,7 +36,7 @@ def test_the_error_bars_end_where_the_interval_ends():
     assert ends == [[10, 30]] * 4 + [[60, 80]] * 4
 
 
-def test_one_model_alone_stands_over_its_tick():
+def test_the_bars_of_one_model_are_above_their_ticks():
     (axes,) = plots.ifeval({"responses": found(0.5)}).axes
     (bars,) = [container for container in axes.containers if hasattr(container, "patches")]
     assert [round(bar.get_x() + bar.get_width() / 2, 9) for bar in bars.patches] == [0, 1, 2, 3]
@@ -53,7 +53,7 @@ def test_each_instruction_type_has_a_line_with_both_models_and_its_n():
     assert points == {"base": [10, 30], "tuned": [90, 20]}
 
 
-def test_the_length_figure_marks_the_sequence_length_where_it_is_near():
+def test_the_length_figure_marks_the_sequence_length_if_it_is_near():
     histogram = {"edges": [0, 50, 100], "counts": [3, 1]}
     near, far = (plots.lengths(histogram, length).axes[0] for length in (100, 4096))
     assert [list(line.get_xdata()) for line in near.lines] == [[100, 100]]
@@ -73,7 +73,7 @@ def test_the_loss_figure_shows_training_validation_and_learning_rate():
 
 
 def test_the_same_numbers_give_the_same_files(tmp_path):
-    """DVC and a person's diff see a change only where there is one."""
+    """So that DVC and a diff see only real changes."""
     plots.save(figure(), tmp_path / "one")
     plots.save(figure(), tmp_path / "two")
     for suffix in (".png", ".svg"):
@@ -84,7 +84,7 @@ def scores(share):
     return {name: Score(share, share - 0.1, share + 0.1) for name in SCORES}
 
 
-def test_each_of_several_runs_has_bars_of_its_own_look_and_a_dash_where_its_base_was():
+def test_each_run_has_its_own_bars_and_a_dash_at_the_score_of_its_base():
     runs = [(place, f"run {place}", {"base": scores(0.2), "tuned": scores(0.7)}) for place in range(plots.MOST_RUNS)]
     figure = plots.runs(runs, "ifeval")
     bars = [container.patches[0] for container in figure.axes[0].containers if hasattr(container, "patches")]
@@ -97,7 +97,7 @@ def test_each_of_several_runs_has_bars_of_its_own_look_and_a_dash_where_its_base
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["its base", *(label for _, label, _ in runs)]
 
 
-def test_a_run_keeps_its_colour_though_others_have_no_scores():
+def test_a_run_keeps_its_colour_if_others_have_no_scores():
     figure = plots.runs(
         [(0, "a", {"base": scores(0.2), "tuned": scores(0.7)}), (2, "b", {"base": scores(0.2), "tuned": scores(0.7)})], "t"
     )
@@ -105,7 +105,7 @@ def test_a_run_keeps_its_colour_though_others_have_no_scores():
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [plots.colour(0), plots.colour(2)]
 
 
-def test_the_curves_of_several_runs_lie_over_one_another_and_one_that_diverges_leaves_the_panel():
+def test_the_losses_of_several_runs_share_a_panel_and_one_that_diverges_leaves_it():
     steady = {"train/loss": [(1, 2.0), (2, 1.0)], "validation/loss": [(0, 3.0), (2, 1.5)]}
     diverged = {"train/loss": [(1, 2.2), (2, 500.0)], "validation/loss": []}
     figure = plots.losses([(0, "steady", steady), (1, "$x_1$", diverged)])
@@ -118,7 +118,7 @@ def test_the_curves_of_several_runs_lie_over_one_another_and_one_that_diverges_l
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["steady", r"\$x_1\$"]
 
 
-def test_of_curves_that_lie_on_one_another_the_later_are_dashed_in_turn():
+def test_of_coinciding_curves_the_later_ones_are_dashed():
     one = {"train/loss": [(1, 2.0), (2, 1.0)], "validation/loss": [(0, 3.0), (2, 1.5)]}
     near = {"train/loss": [(1, 2.0), (2, 1.001)], "validation/loss": [(0, 3.0), (2, 1.2)]}
     other = {"train/loss": [(1, 2.0), (2, 0.5)], "validation/loss": []}
@@ -136,7 +136,7 @@ def test_the_axis_of_steps_has_whole_numbers_only():
     assert all(float(tick).is_integer() for tick in figure.axes[1].get_xticks())
 
 
-def test_the_lines_of_all_runs_that_may_be_compared_can_be_told_apart():
+def test_the_lines_of_the_most_runs_are_all_different():
     found = [{"train/loss": [(1, 2.0 + place)], "validation/loss": []} for place in range(plots.MOST_RUNS)]
     upper, _ = plots.losses([(place, str(place), one) for place, one in enumerate(found)]).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in upper.lines}) == plots.MOST_RUNS
@@ -148,7 +148,7 @@ def test_a_saved_picture_is_not_empty(tmp_path):
     assert (tmp_path / "a.svg").read_text().count("<path") > 20
 
 
-def test_the_name_of_the_run_stands_over_each_of_its_figures(tmp_path):
+def test_the_name_of_the_run_is_above_each_of_its_figures(tmp_path):
     rows = [{"type": "a:b", "n": 3, "base_strict": 0.1, "base_loose": 0.2, "tuned_strict": 0.9, "tuned_loose": 1.0}]
     steps = [{"step": 1, "time": 1.0, "train/loss": 2.0, "train/learning_rate": 1e-3}]
     name = "demo: method=lora prepare.path=$mine$ " + "x" * 200

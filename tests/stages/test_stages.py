@@ -1,4 +1,4 @@
-"""Each stage with the tool's call captured, not run: the exact arguments and the files handed over."""
+"""Each stage with the tool's call captured, not run: its exact arguments and files."""
 
 import hashlib
 import json
@@ -104,7 +104,7 @@ def test_fetch_makes_the_demos_world_and_prepare_splits_it(checkout):
     assert counts == {"train.jsonl": 40, "validation.jsonl": 10, "text.jsonl": 20}
 
 
-def test_a_file_is_kept_as_it_came_and_no_row_is_lost_or_in_both_parts(checkout):
+def test_a_file_is_copied_unchanged_and_no_row_is_lost_or_in_both_parts(checkout):
     rows = [{"instruction": f"i{n}", "input": "", "output": f"o{n}"} for n in range(30)]
     Path("rows.json").write_text(json.dumps(rows, indent=1))
     records.write(Path("prompts.jsonl"), [PROMPT])
@@ -144,7 +144,7 @@ def test_a_hub_dataset_is_fetched_with_the_hubs_own_arguments(checkout, monkeypa
     assert (read["hub"]["repo_id"], read["md5"]) == ("yahma/alpaca-cleaned", hashlib.md5(b"[]").hexdigest())
 
 
-def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout, tools, composed):
+def test_base_passes_its_config_to_axolotl_unchanged_and_keeps_the_model(checkout, tools, composed):
     checkout("prepare.generate.rows=120", "prepare.generate.documents=20")
     fetch.main()
     prepare.main()
@@ -160,7 +160,7 @@ def test_base_hands_its_recipe_to_axolotl_unchanged_and_keeps_the_model(checkout
     assert Path("outputs/base/model/model.safetensors").is_file()
 
 
-def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
+def test_base_does_not_copy_existing_weights(checkout, tools):
     write_model("given")
     checkout("model=local", "base.base_model=given")
     base.main()
@@ -169,7 +169,7 @@ def test_base_leaves_weights_that_exist_where_they_are(checkout, tools):
     assert len(json.loads(Path("outputs/base/base.json").read_text())["sha256"]) == 64
 
 
-def test_train_hands_its_section_to_axolotl_unchanged(checkout, tools, composed):
+def test_train_passes_its_section_to_axolotl_unchanged(checkout, tools, composed):
     write_rows(checkout())
     write_base(Path(), "outputs/base/model")
 
@@ -230,7 +230,7 @@ def test_trainings_of_the_same_rows_tokenise_them_once(checkout, tools):
         ("tuned", True, {"pretrained": "hub/id", "revision": "abc", "peft": "outputs/model"}, False),
     ],
 )
-def test_evaluate_hands_lm_eval_a_run_config_and_a_task(checkout, tools, which, adapter, model_args, offline):
+def test_evaluate_passes_lm_eval_a_run_config_and_a_task(checkout, tools, which, adapter, model_args, offline):
     records.write(checkout("evaluate.limit=3") / "data/raw/prompts/world.jsonl", [PROMPT])
     write_base(Path(), "hub/id", "abc")
     Path("outputs/model").mkdir()
@@ -254,7 +254,7 @@ def test_evaluate_hands_lm_eval_a_run_config_and_a_task(checkout, tools, which, 
     assert Path(task["dataset_kwargs"]["data_files"]["train"]) == Path("data/raw/prompts/world.jsonl").resolve()
 
 
-def test_base_finds_out_which_commit_of_a_hub_model_it_is(checkout, monkeypatch):
+def test_base_resolves_the_commit_of_a_hub_model(checkout, monkeypatch):
     monkeypatch.setattr(hub, "fetch", lambda repo_id, filename, revision: Path("/cache/snapshots") / ("f" * 40) / filename)
     checkout("model=smollm2_135m")
     base.main()
@@ -262,7 +262,7 @@ def test_base_finds_out_which_commit_of_a_hub_model_it_is(checkout, monkeypatch)
     assert (described["base_model"], described["revision"]) == ("HuggingFaceTB/SmolLM2-135M", "f" * 40)
 
 
-def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout):
+def test_contract_counts_tokens_with_the_bases_tokenizer(checkout):
     checkout("prepare.generate.rows=60", "prepare.generate.documents=20", "prepare.validation_rows=10")
     card = count_tokens()
     assert [card["rows"][name] for name in ("raw", "train", "train_validation_overlap")] == [60, 50, 0]
@@ -272,7 +272,7 @@ def test_contract_counts_the_tokens_that_the_base_s_own_tokenizer_makes(checkout
     assert 0.5 * answers < card["tokens"]["supervised"] <= answers  # bytes, fewer where the tokenizer joins them, and EOS
 
 
-def test_rows_under_a_key_and_empty_ones_are_counted_as_they_are_prepared(checkout):
+def test_contract_counts_rows_under_a_key_and_empty_ones(checkout):
     rows = [{"instruction": f"i{n}", "output": f"o{n}", "system": "Be brief."} for n in range(8)]
     rows += [rows[0], {"instruction": "a", "input": None, "output": None}]
     Path("rows.json").write_text(json.dumps({"data": rows}))
@@ -290,7 +290,7 @@ def test_rows_under_a_key_and_empty_ones_are_counted_as_they_are_prepared(checko
     assert card["left_out"] == {"system": 9}
 
 
-def test_an_error_of_the_users_ends_a_stage_with_its_message_and_code_2(capsys):
+def test_a_user_error_ends_a_stage_with_its_message_and_code_2(capsys):
     def main():
         raise UserError("rows.jsonl: no such file")
 
@@ -313,7 +313,7 @@ def test_the_traceback_of_a_stage_shows_no_password(capsys):
     assert "hunter2" not in printed
 
 
-def test_the_ifeval_task_is_lm_evals_own_but_for_where_the_prompts_come_from():
+def test_the_ifeval_task_is_lm_evals_own_except_for_the_source_of_the_prompts():
     from lm_eval import tasks
     from lm_eval.utils import load_yaml_config
 

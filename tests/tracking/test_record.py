@@ -127,7 +127,7 @@ def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_on
     assert file.read_text() == made_earlier
     assert text.count("<!-- run -->") == 1
     assert "<tr><th>Run</th><td>later (demo)</td></tr>" in text
-    assert "The results below were made by run earlier of the same parameters, data and code" in text
+    assert "The results below are those of run earlier with the same parameters, data and code" in text
     assert text.startswith("<h1>demo</h1>\n")
     assert text.endswith("<p>scores</p>")
     made, shown = recorded("earlier")

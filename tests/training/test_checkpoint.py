@@ -13,7 +13,7 @@ def model(folder):
     return folder
 
 
-def test_only_the_model_is_copied_and_only_the_model_counts(tmp_path):
+def test_only_the_models_files_are_copied_and_hashed(tmp_path):
     first = model(tmp_path / "first")
     checkpoint.copy(first, tmp_path / "copy")
     assert sorted(f.name for f in (tmp_path / "copy").iterdir()) == [
@@ -33,7 +33,7 @@ def test_only_the_model_is_copied_and_only_the_model_counts(tmp_path):
     ("files", "says"),
     [(None, "no such folder"), ([], "no config.json"), (["config.json", "pytorch_model.bin"], "no weights in safetensors")],
 )
-def test_a_folder_that_is_no_model_is_named_with_the_remedy(tmp_path, files, says):
+def test_the_error_for_a_folder_without_a_model_has_a_fix(tmp_path, files, says):
     folder = tmp_path / "model"
     if files is not None:
         folder.mkdir()
@@ -44,7 +44,7 @@ def test_a_folder_that_is_no_model_is_named_with_the_remedy(tmp_path, files, say
     assert str(folder) in str(error.value)
 
 
-def test_an_adapter_is_a_model_too_and_is_known_as_one(tmp_path):
+def test_an_adapter_is_copied_and_recognised(tmp_path):
     for name in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_text(name)
     assert [file.name for file in checkpoint.files(tmp_path)] == [

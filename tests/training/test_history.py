@@ -22,7 +22,7 @@ def test_a_run_too_short_to_log_has_a_summary():
     assert history.summary(rows) == {"steps": 3, "loss": None, "validation_loss": 2.0}
 
 
-def test_a_reader_goes_on_where_it_stopped_and_waits_for_a_whole_line(tmp_path):
+def test_a_reader_continues_where_it_stopped_and_waits_for_complete_lines(tmp_path):
     file = tmp_path / "history.jsonl"
     assert history.read(file) == ([], 0)
     history.append(file, 1, 1.0, {"loss": 1})
@@ -43,7 +43,7 @@ def logged(file, *steps):
         history.append(file, step, float(step), {"loss": step / 10, "eval_loss": math.nan})
 
 
-def test_what_was_logged_after_a_step_is_cut_off_and_the_rest_stays_to_the_byte(tmp_path):
+def test_steps_after_a_checkpoint_are_cut_off_and_the_rest_is_unchanged(tmp_path):
     file = tmp_path / "history.jsonl"
     history.cut(file, 3)
     assert not file.exists()
@@ -58,7 +58,7 @@ def test_what_was_logged_after_a_step_is_cut_off_and_the_rest_stays_to_the_byte(
     assert file.read_bytes() == b""
 
 
-def test_a_line_that_a_killed_training_left_half_written_spoils_no_other(tmp_path):
+def test_an_unfinished_line_of_a_killed_training_is_removed(tmp_path):
     file = tmp_path / "history.jsonl"
     logged(file, 1, 2)
     with file.open("a") as half:
@@ -68,7 +68,7 @@ def test_a_line_that_a_killed_training_left_half_written_spoils_no_other(tmp_pat
     assert [row["step"] for row in history.read(file)[0]] == [1, 2, 3]
 
 
-def test_a_reader_of_a_file_that_became_shorter_begins_anew(tmp_path):
+def test_a_reader_of_a_file_that_became_shorter_starts_again(tmp_path):
     file = tmp_path / "history.jsonl"
     logged(file, 1, 2, 3)
     _, offset = history.read(file)
@@ -79,7 +79,7 @@ def test_a_reader_of_a_file_that_became_shorter_begins_anew(tmp_path):
     assert [row["step"] for row in history.read(file, offset)[0]] == [2]
 
 
-def test_a_reader_of_a_file_that_was_cut_and_grew_again_meanwhile_takes_no_piece_of_a_line(tmp_path):
+def test_a_reader_of_a_file_that_was_cut_and_grew_again_reads_only_complete_lines(tmp_path):
     file = tmp_path / "history.jsonl"
     logged(file, 1, 2)
     _, offset = history.read(file)

@@ -1,4 +1,4 @@
-"""Axolotl's plug-in, called with what transformers' trainer hands it."""
+"""Axolotl's plug-in, called as transformers' trainer calls it."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_the_plugin_writes_beside_the_checkpoints():
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, "nan", "inf"])
-def test_a_loss_that_is_no_number_ends_training_at_once_and_is_logged(trainer, loss):
+def test_a_nan_loss_ends_training_at_once_and_is_logged(trainer, loss):
     trainer.log(1, loss=2.5, grad_norm=1.0)
     with pytest.raises(FloatingPointError, match=r"at step 2: .*Lower train\.learning_rate"):
         trainer.log(2, loss=loss, grad_norm=1.0)
@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_ends_training_at_once_and_is_logged(trainer, l
 
 
 @pytest.mark.parametrize("norm", [math.nan, "nan"])
-def test_gradients_that_are_no_number_end_training_the_second_time_in_a_row(trainer, norm):
+def test_nan_gradients_end_training_the_second_time_in_a_row(trainer, norm):
     trainer.log(1, loss=2.5, grad_norm=norm)
     trainer.log(2, loss=2.5, grad_norm=1.0)
     trainer.log(3, loss="2.5", grad_norm=norm)
@@ -56,14 +56,14 @@ def test_gradients_that_are_no_number_end_training_the_second_time_in_a_row(trai
         trainer.log(4, loss=2.5, grad_norm=norm)
 
 
-def test_a_scaled_norm_that_is_infinite_goes_on(trainer):
+def test_an_infinite_scaled_norm_does_not_end_training(trainer):
     """float16's scaler skips such a step and halves its scale."""
     for step in range(1, 4):
         trainer.log(step, loss=2.5, grad_norm=math.inf)
     assert trainer.steps() == [1, 2, 3]
 
 
-def test_a_validation_loss_that_is_no_number_counts_with_the_gradients(trainer):
+def test_a_nan_validation_loss_counts_like_nan_gradients(trainer):
     trainer.log(1, eval_loss=math.nan)
     trainer.log(2, loss=2.5, grad_norm=1.0)
     trainer.log(2, eval_loss=math.nan)
@@ -71,14 +71,14 @@ def test_a_validation_loss_that_is_no_number_counts_with_the_gradients(trainer):
         trainer.log(3, loss=2.5, grad_norm=math.nan)
 
 
-def test_figures_that_are_none_of_these_and_no_figures_at_all_go_on(trainer):
+def test_other_metrics_and_no_metrics_do_not_end_training(trainer):
     trainer.log(1, train_runtime=math.nan, ppl=math.inf, loss=2.0)
     trainer.log(2)
     trainer.callback.on_log(None, trainer.state, None)
     assert trainer.steps() == [1]
 
 
-def test_every_process_ends_and_the_first_alone_writes(trainer):
+def test_every_process_ends_and_only_the_first_writes(trainer):
     trainer.state.is_world_process_zero = False
     trainer.log(1, loss=2.5)
     with pytest.raises(FloatingPointError):
@@ -87,7 +87,7 @@ def test_every_process_ends_and_the_first_alone_writes(trainer):
     assert not trainer.file.exists()
 
 
-def test_training_that_is_gone_on_with_keeps_the_curve_up_to_its_checkpoint(trainer):
+def test_a_resumed_training_keeps_the_curve_up_to_its_checkpoint(trainer):
     for step in (1, 2, 3, 4):
         trainer.log(step, loss=2.5)
     trainer.state.global_step = 2

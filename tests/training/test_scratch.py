@@ -1,4 +1,4 @@
-"""Real folders and links: which of them a training may empty."""
+"""Which folders and links a training may empty."""
 
 import pytest
 
@@ -56,14 +56,14 @@ def test_a_path_elsewhere_is_refused(checkout, place):
         ("recorded", "work/link/1a84"),
     ],
 )
-def test_a_link_that_leads_to_something_else_is_refused_and_what_is_there_stays(checkout, target, place):
+def test_a_link_to_another_folder_is_refused_and_that_folder_is_not_emptied(checkout, target, place):
     (checkout / "work" / "link").symlink_to(target)
     with pytest.raises(UserError, match=rf"train\.output_dir={place}\b.*Name (another|a) folder below work/"):
         scratch.empty(place, "train")
     assert all_kept(checkout)
 
 
-def test_links_in_a_ring_are_said(checkout):
+def test_a_circle_of_links_is_an_error(checkout):
     (checkout / "work" / "ring").symlink_to("ring")
     with pytest.raises(UserError, match="links are a circle"):
         scratch.empty("work/ring/train", "train")
@@ -72,19 +72,19 @@ def test_links_in_a_ring_are_said(checkout):
 @pytest.mark.parametrize(
     "name", ["shared", "shared/tokens", "recorded/1a84", "compare", "evaluate_base", "evaluate_tuned", "base"]
 )
-def test_what_is_kept_for_something_else_is_refused(checkout, name):
+def test_a_folder_with_another_use_is_refused(checkout, name):
     with pytest.raises(UserError, match=rf"work/{name.partition('/')[0]} has another use"):
         scratch.empty(f"work/{name}", "train")
     assert all_kept(checkout)
 
 
-def test_the_stage_base_trains_in_its_own_folder_and_in_no_other(checkout):
+def test_the_stage_base_trains_in_its_own_folder_only(checkout):
     assert str(scratch.check("work/base/trained", "base.make.train", own="base")) == "work/base/trained"
     with pytest.raises(UserError, match=r"base\.make\.train\.output_dir=work/shared"):
         scratch.check("work/shared/a", "base.make.train", own="base")
 
 
-def test_work_itself_may_be_on_another_disk_and_so_may_what_is_shared(checkout):
+def test_work_and_its_shared_folder_may_be_links_to_another_disk(checkout):
     (checkout / "work").rename(checkout.parent / "disk")
     (checkout / "work").symlink_to(checkout.parent / "disk")
     (checkout / "work" / "train").mkdir()

@@ -5,7 +5,7 @@ from tunetrail.training import tiny
 TEXTS = ["The river is wide, calm and cold.", "### Response:\nYes — ünïcode."] * 20
 
 
-def test_a_tiny_model_reads_its_own_text_back_and_begins_with_bos(tmp_path):
+def test_a_tiny_tokenizer_decodes_its_own_text_and_starts_with_bos(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     vocab_size = tiny.save_tokenizer(TEXTS, 300, tmp_path)

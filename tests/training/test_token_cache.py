@@ -34,7 +34,7 @@ def rows(tmp_path, monkeypatch):
 
 
 def place(rows, base=BASE, **changed):
-    """Where the tokenised rows of such a training are kept."""
+    """Return the folder of the tokenised rows of such a training."""
     section = SECTION | changed
     before = json.dumps(section)
     token_cache.share(section, rows, base)
@@ -62,7 +62,7 @@ def test_trainings_that_tokenise_the_same_share_a_folder(rows):
         assert place(rows, **{key: value}) == first, key
 
 
-def test_other_rows_another_base_and_other_tokens_have_folders_of_their_own(rows):
+def test_other_rows_another_base_and_other_tokens_have_other_folders(rows):
     found = {place(rows)}
     other = {
         "sequence_len": 256,
@@ -86,7 +86,7 @@ def test_other_rows_another_base_and_other_tokens_have_folders_of_their_own(rows
     assert len(found) == len(other) + 5
 
 
-def test_rows_that_a_killed_run_left_half_written_are_removed_and_whole_ones_stay(rows):
+def test_incomplete_rows_of_a_killed_run_are_removed_and_complete_ones_stay(rows):
     """As `datasets` writes them: the rows, state.json, and dataset_info.json last; loading takes both."""
     from datasets import Dataset, load_from_disk
 
@@ -103,7 +103,7 @@ def test_rows_that_a_killed_run_left_half_written_are_removed_and_whole_ones_sta
     assert (folder / "datasets_ready.flag").exists()
 
 
-def test_who_writes_rows_is_waited_for_before_any_are_taken_for_half_written(rows):
+def test_the_lock_of_a_writer_is_waited_for(rows):
     folder = place(rows)
     (folder / "being-written").mkdir()
     with FileLock(folder / "datasets_prep.lock"):  # as Axolotl holds it meanwhile
@@ -118,13 +118,13 @@ def test_who_writes_rows_is_waited_for_before_any_are_taken_for_half_written(row
 
 
 @pytest.mark.parametrize("path", ["prepared", "../elsewhere", None, "work/training"])
-def test_a_path_of_the_persons_own_is_left_alone(rows, path):
+def test_the_users_own_path_is_not_changed(rows, path):
     token_cache.share(SECTION | {"dataset_prepared_path": path}, rows, BASE)
     assert not Path("work").exists()
     assert path is None or not Path(path).exists()
 
 
-def test_the_link_is_set_anew_over_an_earlier_link_or_folder_and_keeps_what_others_have(rows):
+def test_the_link_replaces_an_earlier_link_or_folder(rows):
     first = place(rows)
     (first / "kept").touch()
     assert place(rows, seed=2) != first
@@ -151,7 +151,7 @@ def test_the_files_that_axolotl_and_datasets_write_have_these_names():
 
 
 def test_no_key_that_axolotl_names_its_rows_by_is_left_out():
-    """Its own names of tokenised rows take in part of what changes them; each must make another folder here."""
+    """Axolotl's own names of tokenised rows depend on some keys; each must make another folder here."""
     named = {"sequence_len", "sample_packing", "eval_sample_packing", "group_by_length", "kd_temperature"}
     named |= {"dataset_exact_deduplication", *constants("utils/data/shared.py")["DATASET_HASH_CONFIG_EXTRA_FIELDS"]}
     assert "special_tokens" in named
@@ -174,20 +174,20 @@ def test_every_key_that_is_left_out_is_one_of_axolotls():
         {"datasets": [{"path": "data/prepared/train.jsonl", "type": "alpaca"}]},
     ],
 )
-def test_nothing_is_shared_where_rows_depend_on_more_than_the_prepared_files(rows, changed):
+def test_nothing_is_shared_if_rows_depend_on_more_than_the_prepared_files(rows, changed):
     section = SECTION | changed
     token_cache.share(section, rows, BASE)
     assert not Path(section["dataset_prepared_path"]).exists()
 
 
-def test_another_version_of_a_tool_tokenises_anew(rows, monkeypatch):
+def test_another_version_of_a_tool_tokenises_again(rows, monkeypatch):
     first = place(rows)
     monkeypatch.setattr("importlib.metadata.version", lambda tool: "0.0")
     assert place(rows) != first
 
 
 @pytest.mark.parametrize("way", ["work/train/../../precious", "work/train/link/precious", "work/train/../train/prepared"])
-def test_a_folder_that_only_seems_to_be_in_output_dir_is_the_persons_own(rows, tmp_path, way):
+def test_a_folder_that_only_seems_to_be_in_output_dir_is_the_users_own(rows, tmp_path, way):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
     (tmp_path / "work" / "train").mkdir(parents=True)

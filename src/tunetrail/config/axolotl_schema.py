@@ -1,12 +1,12 @@
-"""Axolotl's own class of a config -> a JSON Schema of every key that Axolotl reads, under each name that it takes it by.
+"""Axolotl's own config class -> a JSON Schema of every key that Axolotl reads, under each of its names.
 
-Pydantic's schema of the class has one name a field, and nothing of what Axolotl's validators rename before they look. Beside
-JSON Schema's own words a property may have these, of which validators know nothing:
+Pydantic's schema of the class has one name for each field, and not what Axolotl's validators rename first. A property may
+have these keys besides JSON Schema's, which validators ignore:
 
-    same_as   the name that a field is read by when this one, an older or a second name, has been replaced
-    retired   no version that is installed reads it; it stands in configs of 2023 and 2024, where it is null
+    same_as   this is an older or a second name; the field is read by that one
+    retired   the installed version does not read it; configs of 2023 and 2024 have it, as null
 
-Not covered: what is stricter here than Axolotl (`schema`), and whether values go together, which Axolotl itself says.
+Not covered: what is stricter here than in Axolotl (`schema`), and whether values go together, which Axolotl checks.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-# Names that a validator replaces by today's before it looks (axolotl/utils/schemas/validation.py and config.py).
+# Names that a validator of Axolotl replaces first (axolotl/utils/schemas/validation.py and config.py).
 _RENAMED = {
     "evaluation_strategy": "eval_strategy",
     "noisy_embedding_alpha": "neftune_noise_alpha",
@@ -26,21 +26,21 @@ _RENAMED = {
     "sequence_parallel_degree": "context_parallel_size",
 }
 _RENAMED_OF_PLUGINS = {"liger_swiglu": "liger_glu_activation"}
-# Keys of Axolotl's template and documentation of 2023 and 2024 that its class has no field for.
+# Keys of Axolotl's template and documentation of 2023 and 2024 for which its class has no field.
 _RETIRED = (
     *("adam_eps", "base_model_ignore_patterns", "collator_pad_to_longest", "debug", "eval_table_max_new_tokens"),
     *("flash_attn_fuse_qkv", "gptq_disable_exllama", "gptq_groupsize", "gptq_model_v1", "landmark_attention", "load_4bit"),
     *("log_sweep_max_lr", "log_sweep_min_lr", "lora_out_dir", "model_config_overrides", "push_to_hub_model_id"),
     *("relora_anneal_steps", "relora_steps", "relora_warmup_steps", "sample_packing_seq_len_multiplier", "xpos_rope"),
 )
-# Those that Axolotl still looks at, to refuse them where they are switched on.
+# Keys that Axolotl reads only to refuse them if they are switched on.
 _SWITCHED_OFF = tuple(
     f"unsloth_{part}" for part in ("cross_entropy_loss", "lora_mlp", "lora_qkv", "lora_o", "rms_norm", "rope")
 )
 
 
 def make() -> tuple[Schema, Schema]:
-    """The schema of a config, and the definitions that it refers to. Imports Axolotl, which takes half a minute."""
+    """Return the schema of a config, and the definitions that it refers to. Importing Axolotl takes half a minute."""
     from axolotl.utils.schemas.config import AxolotlInputConfig
 
     schema = AxolotlInputConfig.model_json_schema(schema_generator=_generator())
@@ -50,7 +50,7 @@ def make() -> tuple[Schema, Schema]:
         _also(schema, old, name, schema["properties"].get(old))
     schema["properties"] |= {name: {"enum": [None], "retired": True} for name in _RETIRED}
     schema["properties"] |= {name: {"enum": [None, False], "retired": True} for name in _SWITCHED_OFF}
-    # A plug-in's keys mean something only where `plugins` names it; else Axolotl takes them and does nothing.
+    # A plug-in's keys have an effect only if `plugins` names it; otherwise Axolotl silently ignores them.
     base = set(schema["properties"])
     for names, arguments in _plugins():
         extra = arguments.model_json_schema(schema_generator=_generator())
@@ -66,12 +66,12 @@ def make() -> tuple[Schema, Schema]:
             _depend(schema, name, extra.get("dependentSchemas", {}).get(name, {}) | unless_null)
     close(schema)
     close(definitions)
-    kept = ("type", "properties", "required", "additionalProperties", "dependentSchemas")
-    return {key: schema[key] for key in kept if key in schema}, definitions
+    names = ("type", "properties", "required", "additionalProperties", "dependentSchemas")
+    return {name: schema[name] for name in names if name in schema}, definitions
 
 
 def close(schema: Any) -> None:
-    """Forbid unknown keys wherever keys are declared, and drop the tools' prose."""
+    """Forbid unknown keys wherever keys are declared, and drop the tools' descriptions and defaults."""
     if isinstance(schema, dict):
         if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
             schema.setdefault("additionalProperties", False)
@@ -87,7 +87,7 @@ def _generator() -> type:
     from pydantic_core import PydanticSerializationError
 
     class Generator(GenerateJsonSchema):
-        """Axolotl's own `config-schema` gives up at the fields that take a torch.dtype; here they take anything."""
+        """Axolotl's own `config-schema` fails at fields of type torch.dtype; here they take anything."""
 
         def enum_schema(self, schema):
             try:
@@ -102,28 +102,28 @@ def _generator() -> type:
             return None
 
         def model_schema(self, schema):
-            made = super().model_schema(schema)
+            result = super().model_schema(schema)
             for name, field in schema["cls"].model_fields.items():
                 names = _names(name, field, schema["cls"].model_config)
-                first = next((one for one in names if one in made.get("properties", {})), None)
-                for other in names if first else ():
-                    if other != first:
-                        _also(made, other, first)
-            return made
+                main = next((name for name in names if name in result.get("properties", {})), None)
+                for other in names:
+                    if main and other != main:
+                        _also(result, other, main)
+            return result
 
     return Generator
 
 
 def _names(name: str, field: Any, settings: dict[str, Any]) -> list[str]:
-    """The names that pydantic takes a field by."""
+    """Return the names by which pydantic takes a field."""
     alias = field.validation_alias or field.alias
-    names = [one for one in getattr(alias, "choices", [alias]) if isinstance(one, str)]
+    names = [choice for choice in getattr(alias, "choices", [alias]) if isinstance(choice, str)]
     by_name = not names or settings.get("populate_by_name") or settings.get("validate_by_name")
     return [*names, name] if by_name and name not in names else names
 
 
 def _also(schema: Schema, other: str, name: str, part: Schema | None = None) -> None:
-    """Take the field `name` by an `other` name, too, but not by both."""
+    """Accept the field `name` under an `other` name, too, but not under both."""
     schema["properties"][other] = (part or schema["properties"][name]) | {"same_as": name}
     _depend(schema, other, {"not": {"required": [name]}})
 
@@ -133,22 +133,21 @@ def _depend(schema: Schema, name: str, condition: Schema) -> None:
 
 
 def _prefixed(fsdp: Schema) -> None:
-    """The fields of `fsdp_config` under the names that they have in Accelerate's files, whose prefix Axolotl drops."""
+    """Accept the fields of `fsdp_config` under their names in Accelerate's files, whose prefix Axolotl drops."""
     for name in list(fsdp["properties"]):
         if not name.startswith("fsdp_") and f"fsdp_{name}" not in fsdp["properties"]:
             _also(fsdp, f"fsdp_{name}", name)
 
 
 def _plugins() -> Iterator[tuple[list[str], Any]]:
-    """The plug-ins that come with Axolotl and have keys of their own: the names that `plugins` takes one by, and the class
-    of its keys."""
+    """Yield the plug-ins of Axolotl that have keys: the names by which `plugins` takes one, and the class of its keys."""
     from axolotl import integrations
     from axolotl.integrations.base import BasePlugin
 
     for package in pkgutil.iter_modules(integrations.__path__, f"{integrations.__name__}."):
         with contextlib.suppress(ImportError):  # what it integrates is not installed
             for name, plugin in list(vars(importlib.import_module(package.name)).items()):
-                if isinstance(plugin, type) and issubclass(plugin, BasePlugin) and (place := plugin().get_input_args()):
-                    module, _, arguments = place.rpartition(".")
-                    names = dict.fromkeys(f"{where}.{name}" for where in (package.name, plugin.__module__))
+                if isinstance(plugin, type) and issubclass(plugin, BasePlugin) and (path := plugin().get_input_args()):
+                    module, _, arguments = path.rpartition(".")
+                    names = dict.fromkeys(f"{prefix}.{name}" for prefix in (package.name, plugin.__module__))
                     yield list(names), getattr(importlib.import_module(module), arguments)

@@ -4,8 +4,10 @@ Pydantic takes "2e-5" as a number, true as 1, and a field by an older name. This
 will read. The schema says where: `lenient` marks a section that pydantic reads, `same_as` a second name (`axolotl_schema`).
 """
 
-import re
+import contextlib
 from typing import Any
+
+import jsonschema
 
 Schema = dict[str, Any]
 # Names of this package's own in a params.yaml or a record of an earlier version.
@@ -13,11 +15,8 @@ _EARLIER = {
     "tunetrail.live.HistoryPlugin": "tunetrail.training.plugin.HistoryPlugin",
     "src/tunetrail/world.py": "src/tunetrail/data/world.py",
 }
-_FLAGS = {
-    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
-}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+# JSON Schema takes 8.0 as an integer; the tools slice and count with it.
+TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
 
 
 def read(values: Any, schema: Schema) -> Any:
@@ -75,24 +74,16 @@ def _section(values: dict[str, Any], declared: list[Schema], definitions: Schema
 
 
 def _scalar(value: Any, alternatives: list[Schema]) -> Any:
-    """Convert the value to a type of the alternatives as pydantic would, if it has none of their types."""
-    types = {option.get("type") for option in alternatives}
+    """Convert the value to a type of the alternatives as pydantic does, if it has none of their types."""
+    from pydantic import TypeAdapter, ValidationError
+
     if any(not option or _fits(value, option) for option in alternatives):
         return value
-    if isinstance(value, str):
-        text = value.strip()
-        number = float(text) if _NUMBER.fullmatch(text) else None
-        if number is not None and types & {"integer", "number"}:
-            value = number if not re.fullmatch(r"[+-]?\d+", text) else int(text)
-        elif "boolean" in types:
-            return _FLAGS.get(text.lower(), value)
-    if isinstance(value, bool) and types & {"integer", "number"}:
-        return int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if "integer" in types and "number" not in types and float(value).is_integer():
-            return int(value)
-        if "boolean" in types and not types & {"integer", "number"} and value in (0, 1):
-            return bool(value)
+    types = {option.get("type") for option in alternatives}
+    for name, kind in (("integer", int), ("number", int | float), ("boolean", bool)):
+        if name in types:
+            with contextlib.suppress(ValidationError):
+                return TypeAdapter(kind).validate_python(value)
     return value
 
 
@@ -100,6 +91,4 @@ def _fits(value: Any, schema: Schema) -> bool:
     """Return whether a scalar has the type of an alternative, or is one of its listed values."""
     if "enum" in schema or "const" in schema:
         return value in schema.get("enum", [schema.get("const")])
-    kinds = {"string": (str,), "boolean": (bool,), "null": (type(None),), "integer": (int,), "number": (int, float)}
-    kind = kinds.get(schema.get("type"))
-    return kind is not None and isinstance(value, kind) and (isinstance(value, bool) <= (schema["type"] == "boolean"))
+    return "type" in schema and TYPES.is_type(value, schema["type"])

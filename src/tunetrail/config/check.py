@@ -18,9 +18,7 @@ from tunetrail import UserError
 from tunetrail.config import canonical, secret, synonyms
 from tunetrail.config.canonical import Schema
 
-# JSON Schema takes 8.0 as an integer; the tools slice and count with it.
-_STRICT = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-_VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_STRICT)
+_VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=canonical.TYPES)
 _LISTED = 20  # keys of a section that an error lists
 
 
@@ -68,11 +66,11 @@ def check(values: dict[str, Any], schema: Schema) -> None:
         Refused: naming each key that is unknown, missing, of a wrong type or not a finite number.
         UserError: naming a key that holds a secret.
     """
-    flat = flatten(values)
-    secret.refuse(flat)
-    errors = _VALIDATOR(schema).iter_errors(canonical.read(values, schema))
+    secret.refuse(flatten(values))
+    values = canonical.read(values, schema)
+    errors = _VALIDATOR(schema).iter_errors(values)
     faults = [fault for error in errors for cause in _causes(error) for fault in _faults(cause, schema)]
-    for key, value in flat.items():
+    for key, value in flatten(values).items():
         if isinstance(value, float) and not math.isfinite(value):
             faults.append(Fault(key, f"{key}: {value} is not a finite number. Give one."))
     if faults:
@@ -126,7 +124,7 @@ def _explain(error: jsonschema.ValidationError, path: str) -> str:
         both = [f"{path}.{name}" for name in (key, *error.validator_value["required"])]
         return f"{' and '.join(both)}: two names of one key, with two values. Leave out {both[0]}."
     if error.validator == "pattern" and path.endswith("hub.revision"):
-        return f"{path}: {error.instance!r} is not a commit, so the file may change. Give 40 hexadecimal digits."
+        return f"{path}: {error.instance!r} is not a commit, so the file may change. Give the commit, 40 hexadecimal digits."
     if error.validator == "enum" and isinstance(error.instance, str):
         choices = [choice for choice in error.validator_value if choice]
         synonym = synonyms.value(path, error.instance)

@@ -11,15 +11,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+
 from tunetrail import UserError
 from tunetrail.config import check
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Return what Hydra and OmegaConf raise about overrides; importing Hydra takes a while."""
+    from hydra.errors import HydraException
+
+    return HydraException, OmegaConfBaseException
 
 
 def compose(root: Path, overrides: list[str], hydra: bool = False) -> Any:
     """Compose the config of one run; with `hydra`, Hydra's own section is included.
 
-    Raises:
-        HydraException, OmegaConfBaseException: it cannot be composed.
+    Raises one of `errors` if it cannot be composed.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -61,12 +69,9 @@ def run_composed(root: Path, overrides: list[str], schema: check.Schema, job: Ca
 @contextlib.contextmanager
 def explained(root: Path, overrides: list[str], schema: check.Schema) -> Iterator[None]:
     """Turn an error of Hydra or OmegaConf about `overrides` into a UserError."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except errors() as error:
         groups = [folder.name for folder in (root / "conf").iterdir() if folder.is_dir()]
         known = [*check.known_keys(schema), *groups, *hydra_keys(root, overrides)]
         if _unknown_key(error):
@@ -78,9 +83,6 @@ def _every_fault(
     root: Path, overrides: list[str], error: Exception, schema: check.Schema, known: list[str]
 ) -> check.Refused:
     """Collect every fault, where Hydra stops at the first: leave out the override at fault, compose and check again."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     faults: list[check.Fault] = []
     while key := _unknown_key(error):
         faults.append(check.Fault(key, message(error, known)) if key in known else check.unknown(key, known))
@@ -92,7 +94,7 @@ def _every_fault(
             values = check.resolve(compose(root, overrides))
             check.check(values, schema)
             return check.Refused(faults, values)
-        except (HydraException, OmegaConfBaseException) as other:
+        except errors() as other:
             error = other
         except check.Refused as other:
             return check.Refused(faults + other.faults, values)
@@ -133,12 +135,11 @@ def _unknown_key(error: Exception) -> str | None:
 
 def hydra_keys(root: Path, overrides: list[str]) -> list[str]:
     """Return Hydra's own dotted keys, with those of the sweeper and the launcher that `overrides` choose."""
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     options = [override for override in overrides if override.startswith("sweep=")]
     try:
         hydra = compose(root, options, hydra=True).hydra
-    except HydraException:  # the options themselves are wrong
+    except errors():  # the options themselves are wrong
         return []
     return [key for key in check.flatten(OmegaConf.to_container(hydra), "hydra") if "._" not in key]

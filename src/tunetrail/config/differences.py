@@ -16,9 +16,6 @@ def from_experiment(root: Path, values: dict[str, Any], overrides: list[str] | N
     to the person is "not set". `overrides` are the person's words; if they are not known (None), the experiment is the one
     that has the run's name, or else the default of conf/config.yaml. The list is None if the experiment cannot be composed.
     """
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     if overrides is None:
         known = (root / "conf" / "experiment" / f"{values['name']}.yaml").is_file()
         overrides = [f"experiment={values['name']}"] if known else []
@@ -27,7 +24,7 @@ def from_experiment(root: Path, values: dict[str, Any], overrides: list[str] | N
         composed = compose.compose(root, chosen, hydra=True)
         experiment = composed.hydra.runtime.choices.get("experiment") or "null"
         defaults = check.flatten(_defaults(composed))
-    except (HydraException, OmegaConfBaseException):
+    except compose.errors():
         return values["name"], None
     actual = check.flatten(values)
     grouped: dict[tuple[str, str, str], list[str]] = {}

@@ -32,8 +32,7 @@ def logarithmic(words: list[str]) -> frozenset[str]:
 def total(root: Path, words: list[str]) -> int | None:
     """Return the number of jobs, or None if a sampler or a glob decides it. Composes the first job.
 
-    Raises:
-        HydraException, OmegaConfBaseException: it cannot be composed.
+    Raises one of `compose.errors` if it cannot be composed.
     """
     overrides = parse(words)
     sweeper = compose(root, next(jobs(overrides)), hydra=True).hydra.sweeper
@@ -50,7 +49,7 @@ def check_jobs(
 
     Raises:
         UserError: naming the job's overrides, or what is wrong with the sweeper or the launcher.
-        HydraException, OmegaConfBaseException: a job cannot be composed.
+        HydraException, OmegaConfBaseException (`compose.errors`): a job cannot be composed.
     """
     overrides = parse(words)
     for override in overrides:  # before any value is printed
@@ -105,11 +104,7 @@ def _check_sweep_options(folder: Path, overrides: list[Any]) -> None:
 
 
 def _check_values(overrides: list[Any]) -> None:
-    """Refuse a key that is given twice, a value that is given twice, and empty intervals.
-
-    Raises:
-        UserError: naming the override and the value.
-    """
+    """Refuse a key that is given twice, a value that is given twice, and empty intervals."""
     keys = [override.key_or_group for override in overrides if not override.is_delete()]
     if repeated := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"{repeated[0]} is given twice, and the last one wins in every job. Give it once.")
@@ -151,11 +146,8 @@ def jobs(overrides: list[Any]) -> Iterator[list[str]]:
 
 
 def _single_values(override: Any) -> list[str]:
-    """Return a sweep's override once for each of its values: of an interval its ends, of a glob none.
-
-    Raises:
-        UserError: it is an empty range.
-    """
+    """Return a sweep's override once for each of its values, of which there must be one: of an interval its ends, of a glob
+    none."""
     from hydra.core.override_parser.types import ValueType
 
     if not override.is_sweep_override():

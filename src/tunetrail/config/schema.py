@@ -2,8 +2,8 @@
 
     python -m tunetrail.config.schema        prints it
 
-Axolotl takes a misspelled key in silence, so every key is compared with the class that Axolotl itself reads it with. That
-takes seconds of imports: `answers` keeps what they answer.
+Axolotl silently ignores a misspelled key, so every key is compared with Axolotl's own config class. The imports take half a
+minute, so `answers` caches the result.
 """
 
 import json
@@ -20,7 +20,7 @@ SEED: Schema = {"type": "integer", "minimum": 0}  # numpy takes no other
 
 
 def closed(required: bool = True, **properties: Schema) -> Schema:
-    """An object with these keys and no other."""
+    """Return the schema of an object with these keys and no others."""
     return {
         "type": "object",
         "properties": properties,
@@ -34,12 +34,12 @@ def nullable(schema: Schema) -> Schema:
 
 
 def params() -> Schema:
-    """The schema of params.yaml, from the cache or made anew."""
+    """Return the schema of params.yaml, from the cache if it is there."""
     return answers.ask("config.schema", None, "asking Axolotl, transformers and lm-eval which keys they know")()
 
 
 def answer(_: Any) -> Schema:
-    """Ask each tool for its keys and put them beside ours. Imports all of them."""
+    """Make the schema of params.yaml from each tool's keys and ours. Imports all of the tools."""
     axolotl, definitions = _axolotl()
     template = closed(with_input=TEXT, without_input=TEXT)
     hub = nullable(closed(repo_id=TEXT, filename=TEXT, revision={"type": "string", "pattern": "^[0-9a-f]{40}$"}))
@@ -56,7 +56,7 @@ def answer(_: Any) -> Schema:
             allow={"type": "array", "items": TEXT},
             default_device=nullable(TEXT),
         ),
-        # What is put in from another section is checked there, where a person sets it.
+        # What conf/ copies from another section is checked there.
         fetch=closed(instructions=closed(path={}, hub={}), prompts=closed(path={}, hub={}), generate={}),
         prepare=closed(
             path=TEXT,
@@ -84,18 +84,18 @@ def answer(_: Any) -> Schema:
         evaluate=_evaluate(template, hub),
         report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=SEED),
     )
-    schema["properties"]["prepare"]["required"].remove("field")  # which files of an earlier version do not have
+    schema["properties"]["prepare"]["required"].remove("field")  # an earlier version's params.yaml has none
     return schema | {"$defs": definitions}
 
 
 def _axolotl() -> tuple[Schema, Schema]:
-    """The schema of an Axolotl config, stricter than Axolotl where it would fail only once it has begun."""
+    """Return the schema of an Axolotl config, stricter than Axolotl where Axolotl would fail only after the start."""
     from axolotl.utils.schemas.enums import CustomSupportedOptimizers
     from transformers.trainer_utils import SchedulerType
     from transformers.training_args import OptimizerNames
 
     schema, definitions = axolotl_schema.make()
-    # Axolotl takes any number, and text for the learning rate, and trains nothing at 0 or below, or fails once it has begun.
+    # Axolotl accepts any number, and text as learning rate; at 0 or below it trains nothing, or fails later.
     schema["properties"]["num_epochs"] = {"type": "number", "exclusiveMinimum": 0, "maximum": 10_000}
     schema["properties"]["learning_rate"] = {"type": "number", "exclusiveMinimum": 0}
     whole = ("micro_batch_size", "sequence_len", "gradient_accumulation_steps")
@@ -104,12 +104,16 @@ def _axolotl() -> tuple[Schema, Schema]:
     counts += ("context_parallel_size", "tensor_parallel_size")
     schema["properties"] |= dict.fromkeys(counts, nullable(COUNT))
     schema["required"] = sorted({*schema.get("required", ()), *whole, "num_epochs", "learning_rate", "optimizer"})
-    # It takes any word for these, and stops at one that it does not know when the data are tokenised.
-    optimizers = {one.value for one in (*OptimizerNames, *CustomSupportedOptimizers)}
-    schedulers = {"one_cycle", "rex", *(one.value for one in SchedulerType)}  # its own two, in core/builders/base.py
+    # It accepts any text for these, and fails at an unknown one only when the data are tokenised.
+    optimizers = {option.value for option in (*OptimizerNames, *CustomSupportedOptimizers)}
+    schedulers = {
+        "one_cycle",
+        "rex",
+        *(option.value for option in SchedulerType),
+    }  # two of Axolotl, in core/builders/base.py
     schema["properties"]["optimizer"] = {"enum": sorted(optimizers)}
     schema["properties"]["lr_scheduler"] = {"enum": [*sorted(schedulers), None]}
-    return schema | {"lenient": True}, definitions  # as pydantic: `canonical`
+    return schema | {"lenient": True}, definitions  # as pydantic is; see `canonical`
 
 
 def _evaluate(template: Schema, hub: Schema) -> Schema:
@@ -125,7 +129,7 @@ def _evaluate(template: Schema, hub: Schema) -> Schema:
     run = TypeAdapter(EvaluatorConfig).json_schema()["properties"]
     axolotl_schema.close(run)
     for key in ("config", "tasks", "include_path", "output_path", "predict_only", "use_cache"):
-        del run[key]  # the stage's to set
+        del run[key]  # the stage sets them
     backend = {name: {} for name in inspect.signature(HFLM.__init__).parameters} | {"attn_implementation": TEXT}
     run |= {
         "model": {"enum": ["hf"]},
@@ -135,18 +139,18 @@ def _evaluate(template: Schema, hub: Schema) -> Schema:
         "log_samples": {"const": True},  # the report recounts the scores from them
     }
     generation = {key: _like(value) for key, value in GenerationConfig().to_dict().items()}
-    # lm-eval makes these of max_gen_toks; beside it they would win, and nobody would see it.
+    # lm-eval computes these from max_gen_toks; beside it they would silently win.
     generation = {key: value for key, value in generation.items() if key not in ("max_new_tokens", "max_length")}
     generation |= {"until": {"type": "array", "items": TEXT}, "max_gen_toks": COUNT, "do_sample": {"type": "boolean"}}
     task = {field.name: {} for field in dataclasses.fields(TaskConfig)}
     task |= {"task": TEXT, "generation_kwargs": closed(False, **generation) | {"required": ["max_gen_toks"]}}
-    asked = closed(False, **task) | {"required": ["task", "generation_kwargs"]}
-    schema = closed(False, path=TEXT, hub=hub, template=template, task=asked, **run)
+    task_schema = closed(False, **task) | {"required": ["task", "generation_kwargs"]}
+    schema = closed(False, path=TEXT, hub=hub, template=template, task=task_schema, **run)
     return schema | {"required": ["path", "hub", "template", "task", "model", "model_args", "batch_size"]}
 
 
 def _like(default: Any) -> Schema:
-    """What a key takes whose default is this value: a number, a flag or a text; anything where there is no default."""
+    """Return the schema of a key by its default: a number, a flag or text; without a default, anything."""
     kinds = {bool: {"type": "boolean"}, int: {"type": "number"}, float: {"type": "number"}, str: TEXT}
     return nullable(kinds[type(default)]) if type(default) in kinds else {}
 

@@ -123,5 +123,5 @@ def license_notice(section: dict[str, Any], base: dict[str, Any]) -> str:
     """Return the notice about licences before training starts, from params.yaml's `contract` and `base`."""
     notice = f"licences: data {section['license'] or 'not stated'}, base model {base['license'] or 'not stated'}"
     if "-nc" in (section["license"] or ""):
-        notice += ". The data's licence forbids commercial use, also of what is trained on them"
+        notice += ". The data's licence forbids commercial use, also of models trained on the data"
     return notice
