@@ -166,7 +166,10 @@ def test_the_card_says_what_was_trained_on_what_how_it_scored_and_what_is_forbid
     card = registry.card("demo", run, VALUES | {"train": {"adapter": "lora"}}, registry.scores(root, run), adapter=True)
     assert "`org/name` at revision `abc`, tuned" in card
     assert "3,900 rows of `rows.jsonl`, an adapter (lora) on the base" in card
-    assert "**No commercial use.** Licences: data cc-by-nc-4.0, base model llama3. The data's licence forbids commercial use" in card
+    assert (
+        "**No commercial use.** Licences: data cc-by-nc-4.0, base model llama3. The data's licence forbids commercial use"
+        in card
+    )
     assert "| Prompt Strict | 10.0 [5.5, 17.4] | 60.0 [50.2, 69.1] | +50.0 [" in card
     assert "    Do {instruction} with {input}:" in card
     assert "7 of 100 evaluation prompts" in card
