@@ -3,22 +3,29 @@
 import math
 
 import pytest
-from transformers import TrainerState
 
 from tunetrail.training import history
-from tunetrail.training.plugin import HistoryCallback, HistoryPlugin
 
 pytestmark = pytest.mark.stage  # Axolotl's import
 
 
 @pytest.fixture
-def trainer(tmp_path):
+def plugin():
+    """The module, imported here: with it come Axolotl and transformers, for which no other test should wait."""
+    from tunetrail.training import plugin
+
+    return plugin
+
+
+@pytest.fixture
+def trainer(plugin, tmp_path):
     """Log steps as the trainer does; `trainer.file` is the history."""
+    from transformers import TrainerState
 
     class Trainer:
         def __init__(self):
             self.file = tmp_path / "history.jsonl"
-            self.callback, self.state = HistoryCallback(self.file), TrainerState(is_world_process_zero=True)
+            self.callback, self.state = plugin.HistoryCallback(self.file), TrainerState(is_world_process_zero=True)
 
         def log(self, step, **logs):
             self.state.global_step = step
@@ -30,11 +37,11 @@ def trainer(tmp_path):
     return Trainer()
 
 
-def test_the_plugin_writes_beside_the_checkpoints():
+def test_the_plugin_writes_beside_the_checkpoints(plugin):
     class Config:
         output_dir = "work/train"
 
-    (callback,) = HistoryPlugin().add_callbacks_pre_trainer(Config, None)
+    (callback,) = plugin.HistoryPlugin().add_callbacks_pre_trainer(Config, None)
     assert str(callback.path) == "work/train/history.jsonl"
 
 
