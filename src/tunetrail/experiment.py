@@ -33,7 +33,7 @@ def run_experiment(
     overrides: list[str] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """One run: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, and the table.
+    """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, and the table.
 
     `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are those that were
     typed, None where the values do not come from any; `notes` say what was added to them, and are printed first.
@@ -45,7 +45,7 @@ def run_experiment(
     inputs.check(values)
     for note in notes:
         print(note, flush=True)
-    with locks.exclusive_lock(root) as held:
+    with locks.exclusive_lock(root) as lock_fd:
         code = git.read_code(root, root / "work" / "changes.patch")
         from tunetrail.plan import gate  # numpy, and below MLflow, take seconds to import: not before the checks
 
@@ -76,44 +76,44 @@ def run_experiment(
             with run_file.written(root, run_file.describe(run, root, values, code, overrides, hardware)):
                 try:
                     with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
-                        ran = _stages(root, held, values, force)
+                        ran = _stages(root, lock_fd, values, force)
                 finally:
                     record.upload_logs(run, root, started)
                 _compare(root, ran)
-                shown = record.upload(run, root, values)
+                report = record.upload(run, root, values)
             if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
                 from tunetrail.plan import measured
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
                 measured.add(root, plan.facts, record.seconds(root), steps)
-            run.tags({tags.DVC_EXPERIMENT: _saved(root, f"{values['name']}-{run.id[:8]}")})
-        _show(root, run, shown)
+            run.tags({tags.DVC_EXPERIMENT: _save(root, f"{values['name']}-{run.id[:8]}")})
+        _show(root, run, report)
 
 
-def _stages(root: Path, held: int, values: dict[str, Any], force: bool) -> set[str]:
+def _stages(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> set[str]:
     """Bring every stage up to date; returns those that ran now, without what an earlier try of a resumed run did."""
     from tunetrail.tracking import record
 
     earlier = len(record.timed(root))
-    _reproduce(root, held, values, force)
+    _reproduce(root, lock_fd, values, force)
     return {line["stage"] for line in record.timed(root)[earlier:]}
 
 
-def _reproduce(root: Path, held: int, values: dict[str, Any], force: bool) -> None:
+def _reproduce(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> None:
     shared = root / worktree.SHARED
     if force:
         if not sources.holds(root / RAW, values["fetch"]):
-            dvc.reproduce(root, held, RAW)
+            dvc.reproduce(root, lock_fd, RAW)
         # Not the fetch, which would get data that have changed since.
-        dvc.reproduce(root, held, "--force", "--single-item", *dvc.stages_without(root, RAW))
+        dvc.reproduce(root, lock_fd, "--force", "--single-item", *dvc.stages_without(root, RAW))
         return
     if shared.is_symlink():  # in a worktree beside others
         for stage, sections in TURNS.items():
-            inputs_of_stage = json.dumps([values[name] for name in sections], sort_keys=True).encode()
-            turn = shared / "turns" / f"{stage}-{hashlib.sha256(inputs_of_stage).hexdigest()[:10]}"
+            section_values = json.dumps([values[name] for name in sections], sort_keys=True).encode()
+            turn = shared / "turns" / f"{stage}-{hashlib.sha256(section_values).hexdigest()[:10]}"
             with locks.wait_for_lock(turn, functools.partial(_waiting, root, stage)):
-                dvc.reproduce(root, held, stage)
-    dvc.reproduce(root, held)
+                dvc.reproduce(root, lock_fd, stage)
+    dvc.reproduce(root, lock_fd)
 
 
 def _waiting(root: Path, stage: str) -> None:
@@ -133,8 +133,8 @@ def _compare(root: Path, ran: set[str]) -> None:
     integrity.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
 
 
-def _saved(root: Path, name: str) -> str | None:
-    """The run as a DVC experiment; without one the run is recorded anyway."""
+def _save(root: Path, name: str) -> str | None:
+    """Save the run as a DVC experiment and return its name; None where that fails, for the run is recorded anyway."""
     try:
         return experiments.save(root, name)
     except UserError as error:
@@ -142,12 +142,12 @@ def _saved(root: Path, name: str) -> str | None:
         return None
 
 
-def _show(root: Path, run: Any, shown: Path) -> None:
-    """Print the scores, where the report `shown` and the figures are, and how to open the run."""
+def _show(root: Path, run: Any, report: Path) -> None:
+    """Print the scores, where the report and the figures are, and how to open the run."""
     from tunetrail.report import metrics
 
     print(f"\n{metrics.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
-    figures = [shown, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
+    figures = [report, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
     print("\n" + "\n".join(str(root / figure) for figure in figures))
     # Without the word at its end MLflow opens the pages that it has for traces of GenAI applications.
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
