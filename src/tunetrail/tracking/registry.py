@@ -173,7 +173,6 @@ def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str
         metrics=measured,
         adapter=adapter,
         notice=contract.license_notice(*licenses),
-        champion=CHAMPION,
     )
 
 
