@@ -1,4 +1,4 @@
 """What a run will take and cost, and why it is refused.
 
-Worked out before anything is fetched, trained or imported for it.
+Nothing is fetched or trained for it.
 """

@@ -121,7 +121,7 @@ class Facts:
     time: Time
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON: without arrays, and with `from` for `origin`, which Python reserves."""
+        """Plain data for JSON, without arrays. `origin` is called `from` there, which is a keyword of Python."""
         plain = dataclasses.asdict(self, dict_factory=_named)
         plain["memory"]["fits"] = self.memory.fits
         if self.memory.paged:
