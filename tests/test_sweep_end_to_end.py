@@ -158,7 +158,8 @@ def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_chec
     os.killpg(process.pid, signal.SIGTERM)  # to all of its group, as `timeout` and a closed session do it
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert left_running(folder) == []
-    assert (folder / "screen.txt").read_text().endswith("1 job: 1 stopped\nThe same command goes on with them.\n")
+    last_lines = "1 job: 1 stopped\nTo continue the sweep, run the same command again.\n"
+    assert (folder / "screen.txt").read_text().endswith(last_lines)
     child, parent = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])[:2]
     assert (child.info.status, parent.info.status) == ("KILLED", "KILLED")
     again = run(folder, *words)

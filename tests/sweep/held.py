@@ -5,7 +5,7 @@ import sys
 
 _HOLDER = """
 import pathlib, sys, time
-from tunetrail.checkout import git, locks
+from tunetrail.checkout import locks
 with locks.exclusive_lock(pathlib.Path(sys.argv[1]), "work/job.lock"):
     print("locked", flush=True)
     time.sleep(60)
