@@ -31,8 +31,8 @@ def test_ls_lists_the_newest_first_and_jobs_below_their_sweep(checkout):
 
 @pytest.mark.parametrize("word", ["sweep-1", "parent", "child"])
 def test_ls_takes_a_sweep_by_its_name_or_a_run_of_it(checkout, word):
-    given = {"parent": checkout["sweep-1"][:10], "child": checkout["seed=2"]}.get(word, word)
-    lines = output(ls.command, "--sweep", given, "--sort", "ifeval/tuned/prompt_strict").splitlines()
+    sweep = {"parent": checkout["sweep-1"][:10], "child": checkout["seed=2"]}.get(word, word)
+    lines = output(ls.command, "--sweep", sweep, "--sort", "ifeval/tuned/prompt_strict").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [checkout[name][:8] for name in ("seed=2", "seed=1", "sweep-1")]
 
 
@@ -46,7 +46,7 @@ def test_ls_says_which_sweeps_there_are(checkout):
 LONG = "train.learning_rate=0.001 " * 6
 
 
-def test_ls_cuts_no_name_where_it_does_not_write_to_a_terminal(checkout, root, monkeypatch):
+def test_ls_cuts_no_name_without_a_terminal(checkout, root, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a CI sets it
     with mlflow_run.run(root, LONG + "seed=1"):
         pass
@@ -74,10 +74,10 @@ def test_ls_on_a_narrow_terminal_shortens_names_and_nothing_else(checkout, root,
     assert "+50.0" in line
 
 
-def test_ls_gives_machines_the_whole_runs(checkout):
-    found = json.loads(output(ls.command, "--sort", "seed", "--json"))
-    assert [one["params"].get("seed") for one in found] == ["1", "2", "42", None]
-    assert found[0]["metrics"] == scored(0.1, 0.2)
+def test_ls_prints_whole_runs_as_json(checkout):
+    runs = json.loads(output(ls.command, "--sort", "seed", "--json"))
+    assert [run["params"].get("seed") for run in runs] == ["1", "2", "42", None]
+    assert runs[0]["metrics"] == scored(0.1, 0.2)
 
 
 def test_an_empty_store_says_how_to_fill_it(root, monkeypatch):

@@ -23,8 +23,8 @@ def test_show_reads_the_record(checkout, root):
     names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
     ifeval = {model: dict.fromkeys(names, report) for model in ("base", "tuned", "delta")}
     (root / "report").mkdir()
-    told = {"task": "ifeval", "size": "3 prompts", "evaluation_digest": "e1", "ifeval": ifeval}
-    (root / "report" / "metrics.json").write_text(json.dumps(told))
+    metrics = {"task": "ifeval", "size": "3 prompts", "evaluation_digest": "e1", "ifeval": ifeval}
+    (root / "report" / "metrics.json").write_text(json.dumps(metrics))
     with mlflow_run.run(root, "whole") as made:
         made.tags({"git.commit": "c0ffee", "git.dirty": "true"})
         made.artifacts(root, "report", "changes.patch")
@@ -72,13 +72,13 @@ def test_show_of_a_run_that_failed_says_how_to_try_it_again_and_offers_no_model(
         == "tunetrail run -m seed=1,2              the same sweep: jobs that have finished are skipped, the others go on"
     )
     assert [line.split()[1] for line in lines] == ["run", "compare"]
-    place = root / "runs" / "sweep-1" / "job"
-    mlflow_run.tag(root, job, {"tunetrail.checkout": f"{socket.gethostname()}:{place}"})
+    worktree = root / "runs" / "sweep-1" / "job"
+    mlflow_run.tag(root, job, {"tunetrail.checkout": f"{socket.gethostname()}:{worktree}"})
     assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
-    (place / "work").mkdir(parents=True)
-    (place / "work" / "composed.yaml").touch()
+    (worktree / "work").mkdir(parents=True)
+    (worktree / "work" / "composed.yaml").touch()
     assert "tunetrail run --params runs/sweep-1/job/work/composed.yaml" in next_lines(output(show.command, job))
-    mlflow_run.tag(root, job, {"tunetrail.checkout": f"elsewhere:{place}"})
+    mlflow_run.tag(root, job, {"tunetrail.checkout": f"elsewhere:{worktree}"})
     assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
 
 

@@ -12,9 +12,9 @@ from tunetrail.checkout import git
 _CHAT_HELP = """Ask the base and the tuned model, and see both answers side by side as they are generated.
 
 \b
-  tunetrail chat                                  the run that this checkout holds: type, and press Enter
+  tunetrail chat                                  the run in this checkout: type, and press Enter
   tunetrail chat --prompt 'Name three rivers.'    one question
-  tunetrail chat 1a84                             the run whose MLflow id begins so, out of DVC's cache
+  tunetrail chat 1a84                             the run whose MLflow id starts so, from DVC's cache
   tunetrail chat demo                             the run of that name, if there is only one
   tunetrail chat --prompt 'Shorten it.' --input 'A long text ...' > answers.txt
   tunetrail chat < questions.txt                  one question a line

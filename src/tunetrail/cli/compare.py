@@ -28,7 +28,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
       tunetrail compare @champion 889741f0 --out champion
 
     RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated differently are
-    shown without a test. The page and figures go into the record of each run as well, below compare/.
+    shown, but not tested. The page and figures go into the record of each run as well, below compare/.
     """
     from tunetrail.evaluation import intervals, results
     from tunetrail.report import page

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HELP = """Show what runs take on the disk, or free the space of runs that you name.
 
 \b
-  tunetrail gc                          each run, worktree and copy, its bytes, and what frees them
+  tunetrail gc                          each run, worktree and copy, its size, and how to free it
   tunetrail gc 1a84 2b95                free these runs: models and results, DVC experiment, worktree
   tunetrail gc --sweep sweep-1a2b3c4d   all runs of a sweep except those that are promoted or in the checkout
   tunetrail gc --failed --dry-run       only say what would be freed

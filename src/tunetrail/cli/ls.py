@@ -15,14 +15,14 @@ from tunetrail.checkout import git
 @click.option("--sort", metavar="KEY", help="Sort by a metric, the highest first, or by a param.")
 @click.option("--json", "machine", is_flag=True, help="Print all that is recorded of the runs, as JSON.")
 def command(sweep: str | None, sort: str | None, machine: bool) -> None:
-    """List the runs, the newest first, a sweep's jobs below their parent.
+    """List the runs, the newest first, and a sweep's jobs below it.
 
     \b
       tunetrail ls
       tunetrail ls --sweep sweep-1a2b3c4d --sort ifeval/tuned/prompt_strict
       tunetrail ls --sort train.learning_rate
 
-    Scores are Prompt Strict of the base and of the tuned model.
+    The scores are Prompt Strict of the base and of the tuned model, in %.
     """
     from tunetrail.runs import listing
     from tunetrail.tracking import ranking, store

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _HELP = """Predict what a run takes before it costs anything, and refuse one that would be wasted.
 
 \b
-OVERRIDES are Hydra's, as for `tunetrail run`:
-  tunetrail plan                                                      the demo
+OVERRIDES change the config in conf/, as for `tunetrail run`; plan.* describe the machine of the run and what is allowed:
+  tunetrail plan                                                      the demo, on this machine
   tunetrail plan experiment=llama3_8b_alpaca plan.device=mi300x plan.num_gpus=8
   tunetrail plan experiment=llama3_8b_alpaca_lora hardware=cuda plan.device=h100 plan.price=2.5
   tunetrail plan experiment=llama3_8b_alpaca 'plan.allow=[OUT_OF_DISK]'
@@ -36,7 +36,9 @@ machine, recorded statistics are used, and the plan says so. An ERROR ends with 
 @click.command("plan", help=_HELP, context_settings={"ignore_unknown_options": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON: bytes, seconds, FLOP, tokens.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the learning rate into this PNG.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the learning rate at each step into this PNG."
+)
 @click.option("--devices", is_flag=True, help="List the devices that plan.device may name.")
 def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, devices: bool) -> None:
     if devices:

@@ -19,7 +19,7 @@ _METRICS = "report/metrics.json"
 
 @click.command("show")
 @click.argument("run")
-@click.option("--json", "machine", is_flag=True, help="Print all of it as JSON.")
+@click.option("--json", "machine", is_flag=True, help="Print everything as JSON.")
 def command(run: str, machine: bool) -> None:
     """Show what went into a run and what came out of it; of a sweep, its jobs and the best of them.
 
