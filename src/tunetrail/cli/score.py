@@ -12,14 +12,7 @@ from tunetrail.config import inputs
 @click.command("score")
 @click.option("--prompts", type=click.Path(path_type=Path), required=True, help="IFEval's prompt file (JSON Lines).")
 @click.option(
-    "--responses", type=click.Path(path_type=Path), required=True, help='Rows of {"prompt": ..., "response": ...}.'
-)
-@click.option("--report", "folder", type=click.Path(path_type=Path), help="Where the report goes: FILE.report by default.")
-@click.option(
-    "--stop",
-    default="### Instruction:",
-    show_default=True,
-    help="The text at which answers are cut for the second scores.",
+    "--responses", type=click.Path(path_type=Path), required=True, help='JSON Lines of {"prompt": ..., "response": ...}.'
 )
 @click.option(
     "--report", "folder", type=click.Path(path_type=Path), help="The report's folder; by default RESPONSES.report."
