@@ -134,6 +134,7 @@ def axolotl(model, tmp_path, monkeypatch):
     """Axolotl's own number of steps: config, lengths, GPUs and a seed -> `prepare_datasets`' total_num_steps on them."""
     monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import pyarrow
     import torch
     from axolotl.utils import trainer
     from axolotl.utils.config import normalize_config, validate_config
@@ -148,8 +149,8 @@ def axolotl(model, tmp_path, monkeypatch):
     monkeypatch.setattr(multipack.gc, "collect", lambda: 0)  # half a second at each draw
 
     def counted(train, lengths, num_gpus, seeds):
-        ids = [[5] * int(length) for length in lengths]
-        dataset = Dataset.from_dict({"input_ids": ids, "labels": ids, "length": lengths.tolist()})
+        ids = pyarrow.ListArray.from_arrays(np.append(0, lengths.cumsum()).astype(np.int32), np.full(lengths.sum(), 5))
+        dataset = Dataset(pyarrow.table({"input_ids": ids, "labels": ids, "length": lengths}))
         monkeypatch.setenv("WORLD_SIZE", str(num_gpus))
         cfg = validate_config(DictDefault(rows | {"dataset_num_proc": 1} | train))
         normalize_config(cfg)
