@@ -33,7 +33,7 @@ def run_experiment(
     overrides: list[str] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, and the table.
+    """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, the table.
 
     `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are those that were
     typed, None where the values do not come from any; `notes` say what was added to them, and are printed first.
