@@ -75,7 +75,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         ((*FILE, "prepare.path=broken.jsonl"), ["broken.jsonl, line 2: not JSON", "Fix or remove"]),
         ((*FILE, "prepare.path=no_field.jsonl"), ["row 2: no field 'output'"]),
         ((*FILE, "prepare.path=empty_output.jsonl"), ["row 2: 'output' is empty", "prepare.empty=drop"]),
-        ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8, byte 0xE9", "find out"]),
+        ((*FILE, "prepare.path=latin1.jsonl"), ["latin1.jsonl, line 1: not UTF-8, byte 0xE9", "ask its author"]),
         (
             (*FILE, "prepare.path=under_a_key.json"),
             ["one object; its 'data' is an array of 60 rows. Add prepare.field=data"],
