@@ -78,8 +78,8 @@ def axolotls() -> Judge:
     return judge
 
 
-def _ignored(values: dict[str, Any], own: dict[str, Any], whole: Any) -> set[str]:
-    """The keys of a config that have a value and are in none of Axolotl's classes, of which `whole` is the config's."""
+def _ignored(values: dict[str, Any], own: dict[str, Any], config_class: Any) -> set[str]:
+    """Return the keys of a config that have a value but no field in `config_class` or in Axolotl's dataset classes."""
     from axolotl.utils.schemas import datasets
     from pydantic import ValidationError
 
@@ -87,16 +87,16 @@ def _ignored(values: dict[str, Any], own: dict[str, Any], whole: Any) -> set[str
         try:
             cls.model_validate(copy.deepcopy(part), extra="forbid")
         except ValidationError as error:
-            wrong = [one for one in error.errors() if one["type"] == "extra_forbidden" and one["input"] is not None]
-            return {one["loc"] for one in wrong if one["loc"][0] in part}  # a validator adds keys, too
+            wrong = [fault for fault in error.errors() if fault["type"] == "extra_forbidden" and fault["input"] is not None]
+            return {fault["loc"] for fault in wrong if fault["loc"][0] in part}  # a validator adds keys, too
         return set()
 
-    names = {".".join(map(str, place)) for place in extra(whole, values | own) if "datasets" not in place[0]}
+    names = {".".join(map(str, location)) for location in extra(config_class, values | own) if "datasets" not in location[0]}
     kinds = (datasets.SFTDataset, datasets.DPODataset, datasets.KTODataset, datasets.StepwiseSupervisedDataset)
     for key in ("datasets", "test_datasets"):  # a union: pydantic names the keys of every other kind as well
         for number, part in enumerate(values.get(key) or []):
             fewest = min((extra(kind, part) for kind in kinds), key=len)
-            names |= {".".join(map(str, (key, number, *place))) for place in fewest}
+            names |= {".".join(map(str, (key, number, *location))) for location in fewest}
     return names
 
 

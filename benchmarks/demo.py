@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 def memory(process: psutil.Process) -> int:
     """Bytes that `process` and its descendants hold."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for member in (process, *process.children(recursive=True)):
         try:
-            total += one.memory_full_info().pss
+            total += member.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
     return total
@@ -57,7 +57,7 @@ def main() -> None:
             print(f"{stage['stage']:<16}{stage['seconds']:7.1f} s {stage['seconds'] / seconds:6.0%}")
         print(f"{'MLflow, DVC':<16}{seconds - in_stages:7.1f} s {1 - in_stages / seconds:6.0%}")
         scores = json.loads((clone / "report" / "metrics.json").read_text())["ifeval"]
-        asked = {
+        goals = {
             "30 points up": all(delta["value"] >= 0.30 for delta in scores["delta"].values()),
             "disjoint intervals": all(
                 scores["base"][name]["high"] < scores["tuned"][name]["low"] for name in scores["base"]
@@ -65,8 +65,8 @@ def main() -> None:
             "6 minutes": seconds <= 360,
             "4 GiB": peak <= 4 * 2**30,
         }
-        print(", ".join(f"{what}: {'yes' if met else 'NO'}" for what, met in asked.items()))
-        sys.exit(0 if all(asked.values()) else 1)
+        print(", ".join(f"{goal}: {'yes' if met else 'NO'}" for goal, met in goals.items()))
+        sys.exit(0 if all(goals.values()) else 1)
 
 
 if __name__ == "__main__":

@@ -148,9 +148,9 @@ def measure(folder: Path, cases: list[str]) -> None:
 
     shapes = json.loads((folder / "shapes.json").read_text())
     for case in cases:
-        said = train(folder, case)
+        log = train(folder, case)
         peaks = {
-            ours: max(map(float, re.findall(rf"memory/{theirs} \(GiB\)'?: '?([\d.]+)", said)), default=None)
+            ours: max(map(float, re.findall(rf"memory/{theirs} \(GiB\)'?: '?([\d.]+)", log)), default=None)
             for ours, theirs in (("max_allocated_gib", "max_allocated"), ("reserved_gib", "device_reserved"))
         }
         config = yaml.safe_load((folder / f"{case}.yaml").read_text())
@@ -196,5 +196,5 @@ def _random(shape: dict, tokenizer: Path, model: Path) -> None:
 
 
 if __name__ == "__main__":
-    word, *rest = sys.argv[1:]
-    compose(*map(Path, rest)) if word == "compose" else measure(Path(rest[0]), rest[1:])
+    task, *rest = sys.argv[1:]
+    compose(*map(Path, rest)) if task == "compose" else measure(Path(rest[0]), rest[1:])

@@ -51,12 +51,12 @@ def main(rows: list[str]) -> None:
             tunetrail("run", *words)
             lines = map(json.loads, (clone / "work" / "seconds.jsonl").read_text().splitlines())
             taken = {line["stage"]: line["seconds"] for line in lines}
-            told = []
-            for what, stages in STAGES.items():
+            parts = []
+            for phase, stages in STAGES.items():
                 seconds = sum(taken[stage] for stage in stages)
-                told.append(f"{what} {predicted[what]:.0f} s of {seconds:.0f} s ({predicted[what] / seconds - 1:+.0%})")
-            whole = sum(predicted.values()) / sum(taken[stage] for stages in STAGES.values() for stage in stages)
-            print(f"run, {' '.join(words) or 'the demo'}: {', '.join(told)}, all {whole - 1:+.0%}", flush=True)
+                parts.append(f"{phase} {predicted[phase]:.0f} s of {seconds:.0f} s ({predicted[phase] / seconds - 1:+.0%})")
+            ratio = sum(predicted.values()) / sum(taken[stage] for stages in STAGES.values() for stage in stages)
+            print(f"run, {' '.join(words) or 'the demo'}: {', '.join(parts)}, all {ratio - 1:+.0%}", flush=True)
 
 
 if __name__ == "__main__":

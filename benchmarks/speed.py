@@ -45,8 +45,8 @@ def measure(folder: Path, cases: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    word, *rest = sys.argv[1:]
-    if word == "compose":
+    task, *rest = sys.argv[1:]
+    if task == "compose":
         memory.compose(*map(Path, rest), cases=CASES, max_steps=120, gradient_accumulation_steps=1, logging_steps=5)
     else:
         measure(Path(rest[0]), rest[1:])
