@@ -25,10 +25,10 @@ def copy(root, name="one"):
 
 def files(folder):
     """What is in every file that is not git's, DVC's or a run's."""
-    found = (file for file in folder.rglob("*") if file.is_file())
-    kept = {str(file.relative_to(folder)): file.read_bytes() for file in found}
+    paths = (file for file in folder.rglob("*") if file.is_file())
+    contents = {str(file.relative_to(folder)): file.read_bytes() for file in paths}
     others = (".git", ".dvc/", "data/", "outputs/", "runs/", "work/")
-    return {name: text for name, text in kept.items() if name == ".gitignore" or not name.startswith(others)}
+    return {name: text for name, text in contents.items() if name == ".gitignore" or not name.startswith(others)}
 
 
 @pytest.fixture

@@ -97,9 +97,9 @@ def lent(without_git, tmp_path, **more):
 
 
 def test_without_settings_the_shared_cache_is_the_checkouts(without_git, tmp_path):
-    found = lent(without_git, tmp_path)
-    assert found["cache.dir"] == str(without_git / ".dvc" / "cache")
-    assert found["cache.type"].startswith("reflink,hardlink")
+    config = lent(without_git, tmp_path)
+    assert config["cache.dir"] == str(without_git / ".dvc" / "cache")
+    assert config["cache.type"].startswith("reflink,hardlink")
     assert dvc.remotes(without_git) == {}
 
 
@@ -118,7 +118,7 @@ def test_the_shared_config_has_cache_and_remotes_with_absolute_paths_and_special
     sections += "['remote \"third\"']\n  url = 'ssh://host/say \"hello\"'\n"
     (without_git / ".dvc" / "config.local").write_text(sections)
     try:
-        found = lent(without_git, tmp_path)
+        config = lent(without_git, tmp_path)
         remotes = dvc.remotes(without_git)
     finally:
         (without_git / ".dvc" / "config.local").unlink()
@@ -126,5 +126,5 @@ def test_the_shared_config_has_cache_and_remotes_with_absolute_paths_and_special
         "cache.dir": str(without_git.parent / "shared cache"),
         "remote.my.store.url": str(without_git.parent / "store"),
     }
-    assert found.items() >= settings.items()
+    assert config.items() >= settings.items()
     assert remotes == {key: value for key, value in settings.items() if key != "cache.dir"}

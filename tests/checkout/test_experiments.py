@@ -31,12 +31,12 @@ def test_an_experiment_has_parameters_lock_file_and_code_and_leaves_staged_files
     assert run(root, "git", "status", "--porcelain") == status
     assert run(root, "git", "diff", "--cached") == staged
     assert files(root) == before
-    found = experiments.commit(root, name)
-    assert run(root, "git", "rev-parse", f"{found}^") == run(root, "git", "rev-parse", "HEAD")
+    experiment = experiments.commit(root, name)
+    assert run(root, "git", "rev-parse", f"{experiment}^") == run(root, "git", "rev-parse", "HEAD")
     for path in ("src/tunetrail/code.py", "conf/new.yaml", "conf/größe new.yaml", "docs/text.md", "params.yaml", "dvc.lock"):
-        assert run(root, "git", "show", f"{found}:{path}") == (root / path).read_text().strip(), path
-    kept = run(root, "git", "ls-tree", "-r", "--name-only", found).splitlines()
-    assert not {"conf/old.yaml", "docs/notes.md"} & set(kept)
+        assert run(root, "git", "show", f"{experiment}:{path}") == (root / path).read_text().strip(), path
+    paths = run(root, "git", "ls-tree", "-r", "--name-only", experiment).splitlines()
+    assert not {"conf/old.yaml", "docs/notes.md"} & set(paths)
     assert "my-run-1" in run(root, "dvc", "exp", "list", "--all-commits", "--name-only")
 
 
@@ -67,18 +67,18 @@ def test_no_experiment_has_the_password_of_dvcs_config_and_the_file_is_not_chang
     config.write_text(before + CONFIG)
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
     status = run(root, "git", "status", "--porcelain")
-    found = experiments.commit(root, experiments.save(root, "saved"))
-    assert run(root, "git", "show", f"{found}:src/tunetrail/code.py") == "one = 2"
-    kept = run(root, "git", "ls-tree", "-r", "--name-only", found).splitlines()
-    assert (".dvc/config" in kept) == (tracked == "committed")
+    experiment = experiments.commit(root, experiments.save(root, "saved"))
+    assert run(root, "git", "show", f"{experiment}:src/tunetrail/code.py") == "one = 2"
+    paths = run(root, "git", "ls-tree", "-r", "--name-only", experiment).splitlines()
+    assert (".dvc/config" in paths) == (tracked == "committed")
     if tracked == "committed":
-        assert run(root, "git", "show", f"{found}:.dvc/config") == before.strip()
+        assert run(root, "git", "show", f"{experiment}:.dvc/config") == before.strip()
     assert b"CANARY" not in objects(root)
     assert config.read_text() == before + CONFIG
     assert run(root, "git", "status", "--porcelain") == status
-    said = capsys.readouterr().out
-    assert "CANARY" not in said
-    keys = [line.split(": ")[1].split()[0] for line in said.splitlines()]
+    output = capsys.readouterr().out
+    assert "CANARY" not in output
+    keys = [line.split(": ")[1].split()[0] for line in output.splitlines()]
     assert keys == ["remote.store.url", "remote.store.password", "studio.token"]
 
 
@@ -130,14 +130,14 @@ def test_an_experiment_is_saved_without_a_git_identity(root, monkeypatch, tmp_pa
         monkeypatch.delenv(f"GIT_{role}_EMAIL")
     for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1"), ("HOME", str(tmp_path))):
         monkeypatch.setenv(name, value)
-    found = experiments.commit(root, experiments.save(root, "same"))
-    assert run(root, "git", "show", "--no-patch", "--format=%an %ae", found) == "tunetrail tunetrail"
+    experiment = experiments.commit(root, experiments.save(root, "same"))
+    assert run(root, "git", "show", "--no-patch", "--format=%an %ae", experiment) == "tunetrail tunetrail"
     run(root, "git", "config", "user.name", "Ada")
     run(root, "git", "config", "user.email", "ada@example.org")
     (root / "conf" / "config.yaml").write_text("a: 2\n")
-    found = experiments.commit(root, experiments.save(root, "same"))  # in the place of the first
-    assert run(root, "git", "show", "--no-patch", "--format=%an %ae", found) == "Ada ada@example.org"
-    assert run(root, "git", "show", f"{found}:conf/config.yaml") == "a: 2"
+    experiment = experiments.commit(root, experiments.save(root, "same"))  # in the place of the first
+    assert run(root, "git", "show", "--no-patch", "--format=%an %ae", experiment) == "Ada ada@example.org"
+    assert run(root, "git", "show", f"{experiment}:conf/config.yaml") == "a: 2"
 
 
 def test_two_worktrees_save_experiments_at_once(root):
@@ -155,8 +155,8 @@ def test_two_worktrees_save_experiments_at_once(root):
     ]
     assert [process.wait() for process in started] == [0, 0]
     for number in range(2):
-        found = experiments.commit(root, f"saved-{number}")
-        assert run(root, "git", "show", f"{found}:src/tunetrail/code.py") == f"number = {number}"
+        experiment = experiments.commit(root, f"saved-{number}")
+        assert run(root, "git", "show", f"{experiment}:src/tunetrail/code.py") == f"number = {number}"
 
 
 def test_the_error_of_a_missing_experiment_says_where_to_get_it(root):

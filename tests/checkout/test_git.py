@@ -31,21 +31,21 @@ def code(checkout):
 
 
 def test_code_has_its_commit_and_whether_it_differs_from_it(checkout):
-    found = code(checkout)
-    assert len(found.commit) == 40
-    assert (found.dirty, found.patch.read_bytes()) == (False, b"")
+    state = code(checkout)
+    assert len(state.commit) == 40
+    assert (state.dirty, state.patch.read_bytes()) == (False, b"")
     (checkout / "params.yaml").write_text("a: 2\n")
     (checkout / "dvc.lock").write_text("stages: {}\n")
     (checkout / "notes.txt").touch()
-    assert code(checkout) == found
-    assert not found.dirty
+    assert code(checkout) == state
+    assert not state.dirty
     (checkout / "conf" / "mine.yaml").touch()
     assert code(checkout).dirty
     (checkout / "conf" / "mine.yaml").unlink()
     (checkout / "dvc.yaml").write_text("stages: {}\n")
     assert code(checkout).dirty
-    assert b"+stages: {}" in found.patch.read_bytes()
-    assert [file.name for file in found.patch.parent.iterdir()] == ["changes.patch"]
+    assert b"+stages: {}" in state.patch.read_bytes()
+    assert [file.name for file in state.patch.parent.iterdir()] == ["changes.patch"]
 
 
 def test_the_digest_depends_on_src_and_dvc_yaml_and_not_on_the_commit(checkout):
@@ -91,11 +91,11 @@ def refused(checkout):
 
 def test_the_error_of_a_repository_without_a_commit_says_how_to_make_one(checkout):
     run(checkout, "git", "update-ref", "-d", "HEAD")
-    said = refused(checkout)
-    assert "git has no commit yet" in said
+    message = refused(checkout)
+    assert "git has no commit yet" in message
     run(checkout, "git", "config", "user.name", "a")
     run(checkout, "git", "config", "user.email", "a@b")
-    subprocess.run(said.partition("Make one: ")[2] + " --quiet", shell=True, check=True, cwd=checkout)
+    subprocess.run(message.partition("Make one: ")[2] + " --quiet", shell=True, check=True, cwd=checkout)
     assert len(code(checkout).commit) == 40
 
 
@@ -116,9 +116,9 @@ def test_a_checkout_that_the_repository_around_it_does_not_track_is_an_error(che
     (inner / "conf").mkdir(parents=True)
     for name in ("dvc.yaml", "conf/config.yaml"):
         (inner / name).touch()
-    said = refused(inner)
-    assert f"its dvc.yaml is not in git ({checkout})" in said
-    assert said.endswith("git init && git add --all && git commit -m start")
+    message = refused(inner)
+    assert f"its dvc.yaml is not in git ({checkout})" in message
+    assert message.endswith("git init && git add --all && git commit -m start")
 
 
 def test_a_detached_head_a_shallow_clone_and_a_merge_with_conflicts_are_fine(checkout, tmp_path):
@@ -135,8 +135,8 @@ def test_a_detached_head_a_shallow_clone_and_a_merge_with_conflicts_are_fine(che
     assert code(tmp_path / "side").commit == run(checkout, "git", "rev-parse", "side")
     subprocess.run(["git", "merge", "side"], cwd=checkout, capture_output=True)
     assert "UU dvc.yaml" in run(checkout, "git", "status", "--porcelain")
-    found = code(checkout)
-    assert b"+<<<<<<< HEAD" in found.patch.read_bytes()
+    state = code(checkout)
+    assert b"+<<<<<<< HEAD" in state.patch.read_bytes()
     assert "UU dvc.yaml" in run(checkout, "git", "status", "--porcelain")
 
 

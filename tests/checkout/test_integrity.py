@@ -40,7 +40,7 @@ def outs(folder):
     return dvc.hashes(dvc.locked_stages(folder))
 
 
-def found(folder):
+def wrong_files(folder):
     """What is wrong, as (path, state of the object)."""
     others = integrity.changed(folder, outs(folder))
     faults = integrity.faults(outs(folder), others, folder / ".dvc" / "cache" / "files" / "md5")
@@ -68,7 +68,7 @@ def test_files_have_the_hashes_that_dvc_gave_them(folder):
 def test_one_flipped_bit_is_noticed_that_dvc_does_not_notice(folder):
     for path in ("model/weights", "one"):
         flip(folder / path)
-    assert found(folder) == [("model/weights", "whole"), ("one", "whole")]
+    assert wrong_files(folder) == [("model/weights", "whole"), ("one", "whole")]
 
 
 def test_every_other_difference_is_found_with_the_state_of_the_cached_object(folder):
@@ -78,7 +78,7 @@ def test_every_other_difference_is_found_with_the_state_of_the_cached_object(fol
     (folder / "empty" / "more").touch()
     cached(folder, "model/Z").unlink()
     flip(cached(folder, "model/weights"))
-    assert found(folder) == [
+    assert wrong_files(folder) == [
         ("empty/more", "whole"),
         ("model/Z", "missing"),
         ("model/more", "whole"),
@@ -88,11 +88,11 @@ def test_every_other_difference_is_found_with_the_state_of_the_cached_object(fol
 
 def test_a_missing_folder_is_listed_file_by_file_unless_its_listing_is_damaged(folder):
     shutil.rmtree(folder / "model")
-    assert [path for path, _ in found(folder)] == ["model/Z", "model/deep.txt", "model/deep/größe/b", "model/weights"]
+    assert [path for path, _ in wrong_files(folder)] == ["model/Z", "model/deep.txt", "model/deep/größe/b", "model/weights"]
     flip(cached(folder, "model"))
-    assert found(folder) == [("model", "damaged")]
+    assert wrong_files(folder) == [("model", "damaged")]
     cached(folder, "model").unlink()
-    assert found(folder) == [("model", "missing")]
+    assert wrong_files(folder) == [("model", "missing")]
 
 
 def test_a_truncated_object_is_damaged(folder):
@@ -100,7 +100,7 @@ def test_a_truncated_object_is_damaged(folder):
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:3])
     (folder / "model" / "weights").write_text("edited")
-    assert found(folder) == [("model/weights", "damaged")]
+    assert wrong_files(folder) == [("model/weights", "damaged")]
     assert integrity.is_whole(cached(folder, "one"), outs(folder)["one"])
 
 

@@ -92,8 +92,8 @@ def test_a_lock_ends_with_an_exception_and_with_its_process(checkout):
 
 
 def test_a_lock_lasts_as_long_as_a_child_that_inherits_it(checkout):
-    with locks.exclusive_lock(checkout) as held:
-        child = subprocess.Popen(["sleep", "30"], pass_fds=[held])
+    with locks.exclusive_lock(checkout) as descriptor:
+        child = subprocess.Popen(["sleep", "30"], pass_fds=[descriptor])
     with pytest.raises(UserError, match="is running here"), locks.exclusive_lock(checkout):
         pass
     child.kill()

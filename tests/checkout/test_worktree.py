@@ -37,9 +37,9 @@ def test_a_worktree_has_the_uncommitted_changes_and_does_not_change_the_checkout
     (root / "docs" / "notes.md").write_text("not tracked")
     (root / "rows.jsonl").write_text("not tracked")
     checkout = copy(root)
-    found = files(checkout)
+    copied = files(checkout)
     del wanted["src/__pycache__/a.pyc"]
-    assert found == wanted
+    assert copied == wanted
     assert os.access(checkout / "src" / "run.sh", os.X_OK)
     assert (checkout / "src" / "link").is_symlink()
     (root / "docs" / "notes.md").unlink()
@@ -82,9 +82,9 @@ def test_a_checkout_may_be_a_folder_of_a_repository(tmp_path, monkeypatch):
     status = run(root, "git", "status", "--porcelain")
     name = experiments.save(root, "saved")
     assert run(root, "git", "status", "--porcelain") == status
-    found = experiments.commit(root, name)
-    assert run(root, "git", "show", f"{found}:part/conf/new.yaml") == "new: 1"
-    assert "one = 2" in run(root, "git", "show", f"{found}:part/src/tunetrail/code.py")
+    experiment = experiments.commit(root, name)
+    assert run(root, "git", "show", f"{experiment}:part/conf/new.yaml") == "new: 1"
+    assert "one = 2" in run(root, "git", "show", f"{experiment}:part/src/tunetrail/code.py")
 
 
 def test_an_existing_worktree_is_kept_and_a_removed_or_half_made_one_is_made_again(root):
@@ -197,8 +197,8 @@ def test_files_that_git_does_not_keep_mean_the_same_in_a_worktree(root, tmp_path
         "": "",
         None: None,
     }
-    for given, wanted in paths.items():
-        section = {"path": given}
+    for path, wanted in paths.items():
+        section = {"path": path}
         worktree.link_untracked(root, checkout, section, "path")
         worktree.link_untracked(root, checkout, section, "path")
         assert section == {"path": wanted}
