@@ -18,14 +18,14 @@ def tunetrail(folder, *words):
 
     from tunetrail import cli
 
-    with _kept():
+    with _process_state_restored():
         os.environ["MLFLOW_TRACKING_URI"] = ""
         os.chdir(folder)
         GlobalHydra.instance().clear()
         done = CliRunner().invoke(cli.main, words, prog_name="tunetrail")
     fault = done.exc_info if done.exception and not isinstance(done.exception, SystemExit) else None
-    told = "".join(traceback.format_exception(*fault)) if fault else ""
-    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr + told)
+    trace = "".join(traceback.format_exception(*fault)) if fault else ""
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr + trace)
 
 
 def output(command, *words):
@@ -34,8 +34,8 @@ def output(command, *words):
 
 
 @contextlib.contextmanager
-def _kept():
-    """Give back what a command changes in its process: it is made for one of its own."""
+def _process_state_restored():
+    """Restore what a command changes in its process: each command expects a process of its own."""
     folder, environment, arguments, hook = os.getcwd(), dict(os.environ), sys.argv, sys.excepthook
     handlers = {number: signal.getsignal(number) for number in _STOPS}
     try:

@@ -29,9 +29,9 @@ def test_ls_lists_the_newest_first_and_jobs_below_their_sweep(checkout):
     assert "FAILED" in lines[3]
 
 
-@pytest.mark.parametrize("word", ["sweep-1", "parent", "child"])
-def test_ls_takes_a_sweep_by_its_name_or_a_run_of_it(checkout, word):
-    sweep = {"parent": checkout["sweep-1"][:10], "child": checkout["seed=2"]}.get(word, word)
+@pytest.mark.parametrize("query", ["sweep-1", "parent", "child"])
+def test_ls_takes_a_sweep_by_its_name_or_a_run_of_it(checkout, query):
+    sweep = {"parent": checkout["sweep-1"][:10], "child": checkout["seed=2"]}.get(query, query)
     lines = output(ls.command, "--sweep", sweep, "--sort", "ifeval/tuned/prompt_strict").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [checkout[name][:8] for name in ("seed=2", "seed=1", "sweep-1")]
 

@@ -45,8 +45,8 @@ def test_show_says_what_to_type_next(checkout):
     demo, sweep = checkout["demo"][:8], checkout["sweep-1"][:8]
     words = [line.split("  ")[0] for line in next_lines(output(show.command, "demo"))]
     assert words == [
-        f"tunetrail {word}"
-        for word in (f"chat {demo}", f"compare {demo} OTHER", f"restore {demo}", f"reproduce {demo}", f"promote {demo}")
+        f"tunetrail {arguments}"
+        for arguments in (f"chat {demo}", f"compare {demo} OTHER", f"restore {demo}", f"reproduce {demo}", f"promote {demo}")
     ]
     assert next_lines(output(show.command, sweep)) == [
         "tunetrail ls --sweep sweep-1 --sort ifeval/tuned/prompt_strict",

@@ -13,7 +13,7 @@ def read(known):
 
 
 @pytest.mark.parametrize(
-    ("given", "made"),
+    ("values", "made"),
     [
         ({"learning_rate": "2e-5"}, {"learning_rate": 2e-5}),
         ({"num_epochs": "3"}, {"num_epochs": 3}),
@@ -34,14 +34,14 @@ def read(known):
         ({"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}, {"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}),
     ],
 )
-def test_a_value_gets_the_type_that_axolotl_converts_it_to(read, given, made):
-    got = read(**given)
+def test_a_value_gets_the_type_that_axolotl_converts_it_to(read, values, made):
+    got = read(**values)
     assert got == made
     assert [type(value) for value in got.values()] == [type(value) for value in made.values()]
 
 
 @pytest.mark.parametrize(
-    ("given", "made"),
+    ("values", "made"),
     [
         ({"fsdp_config": {"fsdp_offload_params": True}}, {"fsdp_config": {"offload_params": True}}),
         (
@@ -56,8 +56,8 @@ def test_a_value_gets_the_type_that_axolotl_converts_it_to(read, given, made):
         ({"evaluation_strategy": "no", "eval_strategy": "steps"}, {"evaluation_strategy": "no", "eval_strategy": "steps"}),
     ],
 )
-def test_a_key_gets_its_current_name(read, given, made):
-    assert read(**given) == made
+def test_a_key_gets_its_current_name(read, values, made):
+    assert read(**values) == made
 
 
 def test_nan_stays(read):
@@ -65,14 +65,14 @@ def test_nan_stays(read):
 
 
 def test_the_input_is_not_changed_and_other_tools_values_are_not_converted(known):
-    given = {
+    config = {
         "train": {"learning_rate": "2e-5"},
         "evaluate": {"limit": "3"},
         "name": "1",
         "base": {"make": {"train": {"seed": "7"}}},
     }
-    made = canonical.read(given, known)
-    assert given["train"] == {"learning_rate": "2e-5"}
+    made = canonical.read(config, known)
+    assert config["train"] == {"learning_rate": "2e-5"}
     assert (made["evaluate"], made["name"]) == ({"limit": "3"}, "1")
     assert made["base"]["make"]["train"] == {"seed": 7}
     assert canonical.read(made, known) == made
@@ -81,9 +81,10 @@ def test_the_input_is_not_changed_and_other_tools_values_are_not_converted(known
 def test_names_of_an_earlier_version_are_replaced(known):
     """A params.yaml of the time when modules were not in rooms: a restored run uses the current plug-in and generator."""
     liger = "axolotl.integrations.liger.LigerPlugin"
-    train, place = {"plugins": ["tunetrail.live.HistoryPlugin", liger]}, {"path": "src/tunetrail/world.py"}
+    train = {"plugins": ["tunetrail.live.HistoryPlugin", liger]}
+    source = {"path": "src/tunetrail/world.py"}
     made = canonical.read(
-        {"train": train, "base": {"make": {"train": train}}, "prepare": place, "fetch": {"text": place}}, known
+        {"train": train, "base": {"make": {"train": train}}, "prepare": source, "fetch": {"text": source}}, known
     )
     assert made["train"] == made["base"]["make"]["train"] == {"plugins": [inputs.HISTORY_PLUGIN, liger]}
     assert made["prepare"] == made["fetch"]["text"] == {"path": world.SOURCE}

@@ -79,11 +79,11 @@ def test_all_faults_are_reported_at_once():
 
 def test_a_misspelled_null_key_is_refused_and_a_retired_one_is_not(known):
     train = {"properties": {"train": known["properties"]["train"]}, "$defs": known["$defs"]}
-    whole = {"base_model": "a", "optimizer": "sgd", "learning_rate": 1, "num_epochs": 1, "sequence_len": 8}
-    whole |= {"micro_batch_size": 1, "gradient_accumulation_steps": 1}
-    check.check({"train": whole | {"gptq_groupsize": None, "debug": None, "unsloth_rope": False}}, train)
+    config = {"base_model": "a", "optimizer": "sgd", "learning_rate": 1, "num_epochs": 1, "sequence_len": 8}
+    config |= {"micro_batch_size": 1, "gradient_accumulation_steps": 1}
+    check.check({"train": config | {"gptq_groupsize": None, "debug": None, "unsloth_rope": False}}, train)
     with pytest.raises(check.Refused, match=r"Did you mean train\.warmup_steps") as error:
-        check.check({"train": whole | {"warmup_step": None, "adam_eps": 1e-8, "xpos_rope": True}}, train)
+        check.check({"train": config | {"warmup_step": None, "adam_eps": 1e-8, "xpos_rope": True}}, train)
     assert [fault.instead for fault in error.value.faults] == ["train.adam_epsilon", None, None]
     assert "Earlier versions of Axolotl had it. Leave it out." in str(error.value)
 

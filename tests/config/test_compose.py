@@ -31,29 +31,29 @@ def hydra_says(message, cause=None):
 
 
 def test_hydras_message_for_an_unknown_key_is_replaced():
-    said = "Could not override 'train.lerning_rate'.\nTo append to your config use +train.lerning_rate=1"
-    assert "Did you mean train.learning_rate?" in hydra_says(said)
+    message = "Could not override 'train.lerning_rate'.\nTo append to your config use +train.lerning_rate=1"
+    assert "Did you mean train.learning_rate?" in hydra_says(message)
     assert "Add it with a plus: +train.pad_token" in hydra_says("Could not override 'train.pad_token'.\nTo append ...")
-    said = "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal\nConfig search path:\n\tprovider=hydra"
-    assert hydra_says(said) == "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal"
+    message = "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal\nConfig search path:\n\tprovider=hydra"
+    assert hydra_says(message) == "Could not find 'model/foo'\n\nAvailable options in 'model':\n\tlocal"
 
 
 @pytest.mark.parametrize(
-    ("word", "says"),
+    ("override", "says"),
     [
         ("hydra.launcher.n_jobs=abc", "hydra.launcher.n_jobs: 'abc' is not of type 'integer'. Give a value of that type."),
         ("hydra.launcher.timeout=[1]", "hydra.launcher.timeout: '[1]' is not of type 'float'. Give a value of that type."),
     ],
 )
-def test_the_error_for_a_value_that_hydra_refuses_names_the_type(word, says):
+def test_the_error_for_a_value_that_hydra_refuses_names_the_type(override, says):
     with pytest.raises(ConfigCompositionException) as error:
-        compose.compose(ROOT, ["sweep=joblib", word], hydra=True)
+        compose.compose(ROOT, ["sweep=joblib", override], hydra=True)
     assert compose.message(error.value, KNOWN) == says
 
 
 def test_the_error_for_a_missing_plug_in_names_its_extra():
-    said = hydra_says(
+    message = hydra_says(
         "In 'hydra/config': Could not find 'hydra/launcher/ray'\n\nAvailable options in 'hydra/launcher':\n\tbasic"
     )
-    assert said.startswith("sweep=ray: its plug-in is not installed. Install the extra")
-    assert "'.[ray]'" in said
+    assert message.startswith("sweep=ray: its plug-in is not installed. Install the extra")
+    assert "'.[ray]'" in message

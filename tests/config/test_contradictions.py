@@ -22,14 +22,14 @@ def made(composed, tmp_path, monkeypatch):
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
 
     def values(*words, **changes):
-        whole = composed(*words)
+        config = composed(*words)
         for key, value in changes.items():
             *sections, name = key.split("__")
-            section = whole
+            section = config
             for part in sections:
                 section = section[part]
             section[name] = value
-        return whole
+        return config
 
     return values
 
@@ -215,13 +215,14 @@ def test_an_output_of_a_stage_is_refused_as_an_input_with_the_command_that_copie
     assert all(out.startswith(contradictions.OUTPUTS) for out in dvc.outputs(ROOT))
     (tmp_path / "elsewhere").mkdir()
     values = made(*OWN)
-    for place in ("data/raw/instructions", "data/prepared", "outputs/contract", "eval_results/base", "report"):
-        (tmp_path / place).mkdir(parents=True)
-        records.write(tmp_path / place / "my rows.jsonl", ROWS)
-        link, whole = tmp_path / "link.jsonl", str(tmp_path / place / "my rows.jsonl")
+    for folder in ("data/raw/instructions", "data/prepared", "outputs/contract", "eval_results/base", "report"):
+        (tmp_path / folder).mkdir(parents=True)
+        records.write(tmp_path / folder / "my rows.jsonl", ROWS)
+        link = tmp_path / "link.jsonl"
+        absolute = str(tmp_path / folder / "my rows.jsonl")
         link.unlink(missing_ok=True)
-        link.symlink_to(whole)
-        for path in (f"{place}/my rows.jsonl", f"./{place}/my rows.jsonl", whole, "link.jsonl"):
+        link.symlink_to(absolute)
+        for path in (f"{folder}/my rows.jsonl", f"./{folder}/my rows.jsonl", absolute, "link.jsonl"):
             for key in ("prepare.path", "evaluate.path"):
                 section, before = values[key.partition(".")[0]], values[key.partition(".")[0]]["path"]
                 section["path"] = path
@@ -230,8 +231,9 @@ def test_an_output_of_a_stage_is_refused_as_an_input_with_the_command_that_copie
                 section["path"] = before
                 assert str(error.value).startswith(f"{key}={path}: ")
                 copied = re.search(r"first: (cp .*), and give (\S+)=(.*)", str(error.value))
-                subprocess.run(copied[1], shell=True, check=True, cwd=tmp_path / "elsewhere" if path == whole else tmp_path)
-                if path == "link.jsonl" and place == "report":
+                cwd = tmp_path / "elsewhere" if path == absolute else tmp_path
+                subprocess.run(copied[1], shell=True, check=True, cwd=cwd)
+                if path == "link.jsonl" and folder == "report":
                     contradictions.refuse(made(*OWN, f"{copied[2]}='{copied[3]}'"))
 
 

@@ -32,10 +32,10 @@ from tunetrail.config import check, differences
     ids=str,
 )
 def test_values_are_compared_with_the_experiment_without_overrides(composed, words, experiment, differs):
-    chosen, found = differences.from_experiment(ROOT, composed(*words), words)
+    chosen, changes = differences.from_experiment(ROOT, composed(*words), words)
     assert chosen == experiment
     if differs is not None:
-        assert sorted(found) == sorted(differs)
+        assert sorted(changes) == sorted(differs)
 
 
 @pytest.mark.parametrize(
@@ -50,23 +50,23 @@ def test_values_are_compared_with_the_experiment_without_overrides(composed, wor
 def test_without_the_persons_words_the_experiment_is_the_one_of_the_runs_name_or_else_the_default(
     composed, words, experiment
 ):
-    chosen, found = differences.from_experiment(ROOT, composed(*words), None)
+    chosen, changes = differences.from_experiment(ROOT, composed(*words), None)
     assert chosen == experiment
-    assert bool(found) == bool(words)
-    assert all(usual == "not set" for _, value, usual in found if value == "a.jsonl")
+    assert bool(changes) == bool(words)
+    assert all(usual == "not set" for _, value, usual in changes if value == "a.jsonl")
 
 
 def test_no_experiment_of_conf_lacks_its_own_defaults(composed):
     """Each can be composed without the values that it leaves to the person."""
     for file in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
-        chosen, found = differences.from_experiment(ROOT, composed(), [f"experiment={file.stem}"])
-        assert (chosen, found is None) == (file.stem, False)
+        chosen, changes = differences.from_experiment(ROOT, composed(), [f"experiment={file.stem}"])
+        assert (chosen, changes is None) == (file.stem, False)
 
 
 def test_keys_of_one_name_that_change_together_stand_together(composed):
-    _, found = differences.from_experiment(ROOT, composed("seed=7"), ["seed=7"])
-    assert len(found) == 1
-    (keys, value, usual) = found[0]
+    _, changes = differences.from_experiment(ROOT, composed("seed=7"), ["seed=7"])
+    assert len(changes) == 1
+    (keys, value, usual) = changes[0]
     assert (value, usual) == ("7", "42")
     assert keys[0] == "seed"
     assert {"train.seed", "prepare.seed"} <= set(keys)
@@ -74,13 +74,14 @@ def test_keys_of_one_name_that_change_together_stand_together(composed):
 
 def test_what_differs_is_found_within_the_run_that_hydra_itself_has_composed(monkeypatch):
     """As `tunetrail run` calls it: Hydra takes no second conf/ while it has one open."""
-    words, found = ["train.num_epochs=2"], []
+    words = ["train.num_epochs=2"]
+    results = []
     monkeypatch.setattr(sys, "argv", ["run", *words])
     monkeypatch.chdir(ROOT)
 
     def job(cfg):
-        found.append(differences.from_experiment(ROOT, check.resolve(cfg), words))
-        found.append(list(HydraConfig.get().overrides.task))
+        results.append(differences.from_experiment(ROOT, check.resolve(cfg), words))
+        results.append(list(HydraConfig.get().overrides.task))
 
     hydra.main(config_path=str(ROOT / "conf"), config_name="config")(job)()
-    assert found == [("demo", [[["train.num_epochs"], "2", "4"]]), words]
+    assert results == [("demo", [[["train.num_epochs"], "2", "4"]]), words]

@@ -76,8 +76,8 @@ def test_a_sweep_that_could_not_start_is_refused_with_a_fix(known, words, says):
 
 @pytest.mark.skipif(bool(shutil.which("srun")), reason="Slurm is here")
 def test_without_slurm_its_option_is_refused(known):
-    said = "sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib."
-    assert fault(known, "sweep=slurm", "seed=1,2") == said
+    message = "sweep=slurm: no srun on this machine. Run it on a login node, or take sweep=joblib."
+    assert fault(known, "sweep=slurm", "seed=1,2") == message
 
 
 @pytest.mark.parametrize(

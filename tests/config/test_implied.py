@@ -109,10 +109,10 @@ def test_a_path_means_that_file_also_if_the_experiment_sets_its_own_source(tmp_p
         ([*typed, *hub], LICENCE),
         ([*typed, "prepare.license=mit"], hub + LICENCE[1:]),
     ):
-        whole = implied.complete(tmp_path, words)[0]
-        assert whole == [*words, "prepare=file", *more]
-        assert implied.complete(tmp_path, whole) == (whole, [])
-        values = check.resolve(compose.compose(tmp_path, whole))
+        completed = implied.complete(tmp_path, words)[0]
+        assert completed == [*words, "prepare=file", *more]
+        assert implied.complete(tmp_path, completed) == (completed, [])
+        values = check.resolve(compose.compose(tmp_path, completed))
         inputs.check_consistency(values)
         prepare = values["prepare"]
         assert (prepare["path"], prepare["hub"], prepare["expected_rows"]) == ("a.jsonl", None, None)
@@ -142,11 +142,11 @@ def test_the_licence_of_an_option_is_not_recorded_for_other_data_of_an_experimen
     (tmp_path / "conf" / "experiment" / "others.yaml").write_text(OTHERS + gives)
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\ndefaults: [others]\nname: mine\n")
     for experiment in ("others", "mine"):
-        whole, _ = implied.complete(tmp_path, [f"experiment={experiment}"])
-        assert whole == [f"experiment={experiment}", *more]
-        compose.compose(tmp_path, whole)
+        completed, _ = implied.complete(tmp_path, [f"experiment={experiment}"])
+        assert completed == [f"experiment={experiment}", *more]
+        compose.compose(tmp_path, completed)
     typed = ["experiment=mine", "prepare.license=apache-2.0"]
-    assert implied.complete(tmp_path, typed)[0] == typed + [word for word in more if word != LICENCE[0]]
+    assert implied.complete(tmp_path, typed)[0] == typed + [override for override in more if override != LICENCE[0]]
 
 
 def test_a_line_says_which_key_implies_which_overrides():

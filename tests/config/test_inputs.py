@@ -82,10 +82,10 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
     inputs.check(values)
 
 
-@pytest.mark.parametrize("place", ["precious", "/models", "work", "work/../precious", ""])
-def test_the_folder_that_training_empties_must_be_below_work(values, place):
+@pytest.mark.parametrize("path", ["precious", "/models", "work", "work/../precious", ""])
+def test_the_folder_that_training_empties_must_be_below_work(values, path):
     for section in (values["train"], values["base"]["make"]["train"]):
-        section["output_dir"], before = place, section["output_dir"]
+        section["output_dir"], before = path, section["output_dir"]
         with pytest.raises(UserError, match=r"train\.output_dir=.*below work/"):
             inputs.check(values)
         section["output_dir"] = before

@@ -68,7 +68,7 @@ def test_overrides_and_hydras_options_pass():
 
 
 @pytest.mark.parametrize(
-    "word",
+    "argument",
     [
         *("+train.hub_token=hunter2", "train.comet_api_key=hunter2", "wandb_api_key=hunter2", "--hf_token=hunter2"),
         *("+train.x=https://me:hunter2@host/", "prepare.path=s3://me:hunter2@bucket/a", "++x.password=a(hunter2"),
@@ -80,10 +80,10 @@ def test_overrides_and_hydras_options_pass():
         "https://me:hunter2@host/?token=b",
     ],
 )
-def test_a_secret_is_refused_before_anything_prints_it(word):
+def test_a_secret_is_refused_before_anything_prints_it(argument):
     for several in (False, True):
         with pytest.raises(UserError, match="holds a secret") as error:
-            overrides.validate([word], several)
+            overrides.validate([argument], several)
         assert "hunter2" not in str(error.value)
 
 

@@ -54,9 +54,9 @@ def test_a_word_that_means_several_keys_is_only_a_hint(keys, typed, meanings):
 
 def test_every_synonym_is_of_a_known_key_and_not_one_itself(known, keys):
     for section, words in synonyms.SECTIONS.items():
-        for word, name in words.items():
+        for synonym, name in words.items():
             assert f"{section}.{name}" in keys, name
-            assert word == name.rpartition(".")[2] or f"{section}.{word}" not in keys, word
+            assert synonym == name.rpartition(".")[2] or f"{section}.{synonym}" not in keys, synonym
     for name, values in synonyms.VALUES.items():
         choices = known["properties"]["train"]["properties"][name]["enum"]
         assert set(values.values()) <= set(choices)
