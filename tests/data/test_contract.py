@@ -9,8 +9,8 @@ def row(instruction, output="done", input=""):
 
 def test_rows_are_counted_by_what_is_wrong_with_them():
     raw = [row("a"), row("A "), row("a"), row("a", "other"), row("b"), row("c", " "), row("", "x"), row("b", input="more")]
-    found = contract.rows(raw, train=[row("a"), row("b")], validation=[row("c"), row(" B")])
-    assert found == {
+    counts = contract.rows(raw, train=[row("a"), row("b")], validation=[row("c"), row(" B")])
+    assert counts == {
         "raw": 8,
         "empty": 2,
         "duplicate": 1,
@@ -22,17 +22,18 @@ def test_rows_are_counted_by_what_is_wrong_with_them():
 
 
 def test_tokens_are_those_of_prompt_and_answer_and_longer_rows_are_counted():
-    found = contract.tokens([(10, 5), (20, 10), (30, 70)], sequence_len=30)
-    assert (found["total"], found["supervised"], found["mean"], found["longest"]) == (145, 85, pytest.approx(145 / 3), 100)
-    assert (found["over"], found["over_share"]) == (1, pytest.approx(1 / 3))
-    assert sum(found["histogram"]["counts"]) == 3
+    counts = contract.tokens([(10, 5), (20, 10), (30, 70)], sequence_len=30)
+    assert (counts["total"], counts["supervised"], counts["longest"]) == (145, 85, 100)
+    assert counts["mean"] == pytest.approx(145 / 3)
+    assert (counts["over"], counts["over_share"]) == (1, pytest.approx(1 / 3))
+    assert sum(counts["histogram"]["counts"]) == 3
 
 
 PROMPT = "write a long letter to my friend about the cold river and the old bakery without any comma"
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen", "exact"),
+    ("training_row", "seen", "exact"),
     [
         (row(PROMPT.upper().replace(" ", "  ")), 1, 1),
         (row("Please " + PROMPT + ", thank you."), 1, 0),
@@ -43,10 +44,10 @@ PROMPT = "write a long letter to my friend about the cold river and the old bake
         (row("say it", output=PROMPT), 0, 0),  # an answer is no question
     ],
 )
-def test_a_prompt_is_seen_if_more_than_half_of_it_is_in_one_row(asked, seen, exact):
-    found = contract.contamination(["another prompt of no interest here", PROMPT], [asked, row("x")], ngram=8)
-    assert (found["prompts"], found["seen"], found["exact"]) == (2, seen, exact)
-    assert [example["prompt"] for example in found["examples"]] == [PROMPT] * seen
+def test_a_prompt_is_seen_if_more_than_half_of_it_is_in_one_row(training_row, seen, exact):
+    overlap = contract.contamination(["another prompt of no interest here", PROMPT], [training_row, row("x")], ngram=8)
+    assert (overlap["prompts"], overlap["seen"], overlap["exact"]) == (2, seen, exact)
+    assert [example["prompt"] for example in overlap["examples"]] == [PROMPT] * seen
 
 
 def test_two_rows_with_a_third_of_a_prompt_each_do_not_make_it_seen():
@@ -56,20 +57,20 @@ def test_two_rows_with_a_third_of_a_prompt_each_do_not_make_it_seen():
 
 
 def test_a_prompt_shorter_than_an_n_gram_is_one_n_gram():
-    found = contract.contamination(["say hello now"], [row("please say hello now")], ngram=8)
-    assert (found["seen"], found["exact"]) == (1, 0)
+    overlap = contract.contamination(["say hello now"], [row("please say hello now")], ngram=8)
+    assert (overlap["seen"], overlap["exact"]) == (1, 0)
 
 
 def test_remarks_say_what_a_person_should_know():
-    found = {
+    card = {
         "rows": contract.rows([row("a"), row("a"), row("", "b")], [row("a")], []),
         "tokens": contract.tokens([(10, 5)], 12),
         "contamination": contract.contamination(["a"], [row("a")], 8),
     }
     rules = {"expected_rows": 51760, "sequence_len": 12, "excess_length_strategy": "drop", "license": None}
-    found["left_out"] = {"system": 2}
-    said = "\n".join(contract.remarks(found, rules))
-    for word in (
+    card["left_out"] = {"system": 2}
+    text = "\n".join(contract.remarks(card, rules))
+    for remark in (
         "15 tokens, 5 of them",
         "3 raw rows, where 51,760",
         "1 rows without",
@@ -78,7 +79,7 @@ def test_remarks_say_what_a_person_should_know():
         "(100.0%)",
         "1 of the 1",
     ):
-        assert word in said, word
+        assert remark in text, remark
 
 
 def test_the_notice_names_the_licences_and_warns_of_a_non_commercial_one():
@@ -91,8 +92,8 @@ def test_the_notice_names_the_licences_and_warns_of_a_non_commercial_one():
 
 
 def test_a_prompt_that_is_asked_twice_counts_twice():
-    found = contract.contamination([PROMPT, PROMPT], [row(PROMPT)], ngram=8)
-    assert (found["exact"], found["seen"]) == (2, 2)
+    overlap = contract.contamination([PROMPT, PROMPT], [row(PROMPT)], ngram=8)
+    assert (overlap["exact"], overlap["seen"]) == (2, 2)
 
 
 def test_the_real_rows_repeat_themselves(shared):

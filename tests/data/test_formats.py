@@ -144,18 +144,18 @@ def test_what_is_not_a_file_is_an_error(tmp_path):
     assert "no such file in" in refusal(tmp_path / "nowhere")
     assert "a link to nowhere, which does not exist" in refusal(tmp_path / "link")
     assert "is a folder" in refusal(tmp_path)
-    for place in (tmp_path / "pipe", "/dev/zero"):
+    for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(UserError, match="a pipe, a socket or a device"):
-            formats.text(tmp_path / place)
+            formats.text(tmp_path / path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_an_error(tmp_path):
     (tmp_path / "inside").mkdir()
-    for place, locked in ((tmp_path / "rows", tmp_path / "rows"), (tmp_path / "inside" / "rows", tmp_path / "inside")):
-        place.write_text("{}")
+    for path, locked in ((tmp_path / "rows", tmp_path / "rows"), (tmp_path / "inside" / "rows", tmp_path / "inside")):
+        path.write_text("{}")
         locked.chmod(0)
-        assert "cannot be read: Permission denied" in refusal(place)
+        assert "cannot be read: Permission denied" in refusal(path)
         locked.chmod(0o700)
 
 

@@ -31,7 +31,7 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(ROWS)))
             self.end_headers()
             return
-        status, code = next(found for start, found in ERRORS.items() if self.path.startswith(start))
+        status, code = next(answer for start, answer in ERRORS.items() if self.path.startswith(start))
         self.send_response(status)
         self.send_header("X-Error-Code", code)
         self.end_headers()

@@ -40,7 +40,7 @@ def test_each_fault_names_the_file_the_row_and_a_fix(tmp_path, content, says):
     message = str(error.value)
     assert message.startswith(str(file))
     assert says in message
-    assert any(word in message for word in ("Fix", "Give", "Convert", "Each row"))
+    assert any(advice in message for advice in ("Fix", "Give", "Convert", "Each row"))
 
 
 def test_prompts_need_one_kwargs_for_each_instruction(tmp_path):
@@ -78,28 +78,28 @@ def test_empty_rows_are_dropped_if_asked_for(tmp_path):
 
 
 def rows(*questions):
-    return [{"instruction": question, "input": "", "output": str(place)} for place, question in enumerate(questions)]
+    return [{"instruction": question, "input": "", "output": str(number)} for number, question in enumerate(questions)]
 
 
 def test_a_split_loses_no_row_and_the_seed_decides_it():
-    given = rows(*"abcdefghijklmnopqrst")
-    train, validation = records.split(given, None, 4, seed=1)
+    all_rows = rows(*"abcdefghijklmnopqrst")
+    train, validation = records.split(all_rows, None, 4, seed=1)
     assert (len(train), len(validation)) == (16, 4)
-    assert sorted(row["output"] for row in train + validation) == sorted(row["output"] for row in given)
-    assert records.split(given, None, 4, seed=1) == (train, validation)
-    assert records.split(given, None, 4, seed=2) != (train, validation)
+    assert sorted(row["output"] for row in train + validation) == sorted(row["output"] for row in all_rows)
+    assert records.split(all_rows, None, 4, seed=1) == (train, validation)
+    assert records.split(all_rows, None, 4, seed=2) != (train, validation)
 
 
 @pytest.mark.parametrize(
     ("count", "held_out", "expected"), [(60, 0.05, 3), (2, 0.05, 1), (20, 0.5, 10), (20, 0.999, None), (1, 0.05, None)]
 )
 def test_below_1_a_share_of_the_rows_is_held_out_at_least_one(count, held_out, expected):
-    given = rows(*map(str, range(count)))
+    all_rows = rows(*map(str, range(count)))
     if expected is None:
         with pytest.raises(UserError, match=rf"prepare\.validation_rows={held_out} \(\d+ rows\) leaves none to train on"):
-            records.split(given, None, held_out, seed=0)
+            records.split(all_rows, None, held_out, seed=0)
     else:
-        train, validation = records.split(given, None, held_out, seed=0)
+        train, validation = records.split(all_rows, None, held_out, seed=0)
         assert (len(train), len(validation)) == (count - expected, expected)
 
 

@@ -16,7 +16,7 @@ def made(rows):
 
 
 @pytest.mark.parametrize(
-    ("fetch", "found"),
+    ("fetch", "expected"),
     [
         (FILES, {"instructions": {"path": "r.jsonl"}, "prompts": {"path": "p.jsonl"}}),
         (DEMO, {"instructions": made(5), "text": made(6), "prompts": made(7)}),
@@ -30,8 +30,8 @@ def made(rows):
         ),
     ],
 )
-def test_each_kind_of_data_has_one_origin(fetch, found):
-    assert sources.origins(fetch) == found
+def test_each_kind_of_data_has_one_origin(fetch, expected):
+    assert sources.origins(fetch) == expected
 
 
 def test_a_source_has_one_address():
@@ -43,21 +43,22 @@ def test_a_source_has_one_address():
 def fetched(folder, fetch):
     """Write what the stage leaves for the files that `fetch` names."""
     folder.mkdir()
-    found = {}
+    files = {}
     for kind, origin in sources.origins(fetch).items():
         (folder / kind).write_bytes((folder.parent / origin["path"]).read_bytes())
-        found[kind] = sources.describe(folder / kind, origin)
-    sources.write(folder, found)
-    return found
+        files[kind] = sources.describe(folder / kind, origin)
+    sources.write(folder, files)
+    return files
 
 
 def test_data_are_up_to_date_by_their_origin_or_their_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.jsonl").write_text("rows")
     (tmp_path / "p.jsonl").write_text("prompts")
-    found, raw = fetched(tmp_path / "raw", FILES), tmp_path / "raw"
-    assert sources.read(raw) == found
-    assert found["instructions"] == {
+    raw = tmp_path / "raw"
+    files = fetched(raw, FILES)
+    assert sources.read(raw) == files
+    assert files["instructions"] == {
         "file": "instructions",
         "md5": hashlib.md5(b"rows").hexdigest(),
         "bytes": 4,

@@ -37,8 +37,8 @@ def test_what_lm_eval_asks_is_the_prompt_that_training_shows():
     ):
         form = TEMPLATE | {"without_input": text}
         for question in ("plain", signs, "two\nlines", "ünïcode €"):
-            asked = environment.from_string(template.doc_to_text(form)).render(prompt=question)
-            assert asked == template.prompt(form, question) == text.format(instruction=question)
+            rendered = environment.from_string(template.doc_to_text(form)).render(prompt=question)
+            assert rendered == template.prompt(form, question) == text.format(instruction=question)
 
 
 def test_the_alpaca_prompt_is_the_one_that_axolotl_trains_its_own_alpaca_format_on(composed):
@@ -77,9 +77,9 @@ def preprocessed(folder):
     """Return what `preprocessing` wrote: [(prompt's ids, answer's ids)]."""
     from datasets import load_from_disk
 
-    (place,) = (file.parent for file in (folder / "prepared").rglob("dataset_info.json"))
-    parts = [(row["input_ids"], sum(label == -100 for label in row["labels"])) for row in load_from_disk(str(place))]
-    return sorted((ids[:asked], ids[asked:]) for ids, asked in parts)
+    (dataset,) = (file.parent for file in (folder / "prepared").rglob("dataset_info.json"))
+    parts = [(row["input_ids"], sum(label == -100 for label in row["labels"])) for row in load_from_disk(str(dataset))]
+    return sorted((ids[:prompt_length], ids[prompt_length:]) for ids, prompt_length in parts)
 
 
 def asked_by_lm_eval(folder, values):
@@ -127,11 +127,11 @@ def test_training_lm_eval_chat_and_the_data_card_see_the_same_token_ids(tmp_path
         trained = preprocessed(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         prompts = [template.prompt(values["template"], row["instruction"], row["input"]) for row in ROWS]
-        asked = template.token_ids(tokenizer, prompts)
+        prompt_ids = template.token_ids(tokenizer, prompts)
         answered = template.answer_ids(tokenizer, [row["output"] for row in ROWS])
-        assert sorted(zip(asked, answered, strict=True)) == trained
-        assert asked[0] in asked_by_lm_eval(folder, values)
-        assert asked == [chat.encode(tokenizer, values["template"], row["instruction"], row["input"]) for row in ROWS]
+        assert sorted(zip(prompt_ids, answered, strict=True)) == trained
+        assert prompt_ids[0] in asked_by_lm_eval(folder, values)
+        assert prompt_ids == [chat.encode(tokenizer, values["template"], row["instruction"], row["input"]) for row in ROWS]
         for ids, answer in trained:
             assert (ids[0] == tokenizer.bos_token_id) == adds_bos
             assert tokenizer.bos_token_id not in ids[1:] + answer

@@ -29,14 +29,14 @@ def test_no_topic_and_instruction_type_of_the_evaluation_occurs_in_training(seed
         assert len(topics) == 1
         assert kinds
         trained |= set(itertools.product(topics, kinds))
-    asked = set()
+    evaluated = set()
     for row in world.evaluation_prompts(seed, 160):
         topics = pairs_named(row["prompt"])
         assert kinds_asked(row["prompt"]) == set(row["instruction_id_list"])
-        asked |= set(itertools.product(topics, row["instruction_id_list"]))
+        evaluated |= set(itertools.product(topics, row["instruction_id_list"]))
     assert len(trained) > 200
-    assert len(asked) > 60
-    assert not trained & asked
+    assert len(evaluated) > 60
+    assert not trained & evaluated
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -64,9 +64,9 @@ def test_every_reference_answer_is_followed_by_lm_evals_own_checkers(seed):
 
 def test_there_are_at_least_eight_instruction_types_and_each_is_asked():
     prompts = list(world.evaluation_prompts(42, 160))
-    asked = {kind for prompt in prompts for kind in prompt["instruction_id_list"]}
-    assert asked == set(world.TYPES)
-    assert len(asked) >= 8
+    kinds = {kind for prompt in prompts for kind in prompt["instruction_id_list"]}
+    assert kinds == set(world.TYPES)
+    assert len(kinds) >= 8
     assert len({prompt["prompt"] for prompt in prompts}) == len(prompts) >= 120
     assert any(len(prompt["instruction_id_list"]) == 2 for prompt in prompts)
 

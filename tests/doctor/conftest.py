@@ -31,9 +31,9 @@ def checkout(tmp_path):
 
 def environment(folder, **more):
     """A person's without settings, the hub switched off and its cache empty."""
-    kept = {name: value for name, value in os.environ.items() if not OF_A_PERSON.search(name)}
+    inherited = {name: value for name, value in os.environ.items() if not OF_A_PERSON.search(name)}
     own = {"HF_HOME": str(folder.parent / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")}
-    return kept | own | more
+    return inherited | own | more
 
 
 def run(folder, *words, **more):

@@ -26,36 +26,36 @@ def standing_for_torch(folder, **version):
     """A folder for PYTHONPATH with a package that has torch's version.py and nothing else."""
     (folder / "torch").mkdir(parents=True)
     (folder / "torch" / "__init__.py").touch()
-    given = {"__version__": "2.13.0+of.somebody", "cuda": None, "hip": None} | version
-    (folder / "torch" / "version.py").write_text("".join(f"{name} = {value!r}\n" for name, value in given.items()))
+    attributes = {"__version__": "2.13.0+of.somebody", "cuda": None, "hip": None} | version
+    (folder / "torch" / "version.py").write_text("".join(f"{name} = {value!r}\n" for name, value in attributes.items()))
     return os.pathsep.join([str(folder), str(ROOT / "src")])
 
 
 @pytest.mark.parametrize(
-    ("version", "kind", "told"),
+    ("version", "kind", "text"),
     [
         ({"cuda": "13.0"}, "cuda", "2.13.0+of.somebody, built for CUDA 13.0"),
         ({"hip": "7.15.2"}, "rocm", "2.13.0+of.somebody, built for ROCm (HIP 7.15.2)"),
         ({}, "cpu", "2.13.0+of.somebody, built for CPUs"),
     ],
 )
-def test_the_build_is_read_from_torchs_version_file(checkout, tmp_path, version, kind, told):
+def test_the_build_is_read_from_torchs_version_file(checkout, tmp_path, version, kind, text):
     path = standing_for_torch(tmp_path / "other", **version)
     done = run(checkout, "torch", "--expect", kind, PYTHONPATH=path)
-    assert (done.returncode, done.stdout) == (0, f"ok    torch  {told}\n")
+    assert (done.returncode, done.stdout) == (0, f"ok    torch  {text}\n")
 
 
 def test_another_version_than_the_locks_is_yellow_and_than_pyprojects_is_red(checkout, line):
     lock, project = checkout / "requirements" / "default.txt", checkout / "pyproject.toml"
     assert line("lock").mark != "fail"
     lock.write_text("# pins\nmatplotlib==0.1\nno-such-package==1.0\npyyaml==0.1 ; python_version < '3'\n")
-    found = line("lock")
-    assert found.mark == "warn"
-    assert found.found == (
+    lock_line = line("lock")
+    assert lock_line.mark == "warn"
+    assert lock_line.found == (
         "2 of 2 packages differ from requirements/default.txt: "
         f"matplotlib {importlib.metadata.version('matplotlib')} (==0.1), no-such-package missing (==1.0)"
     )
-    assert found.fix.endswith("uv pip install --requirement requirements/default.txt")
+    assert lock_line.fix.endswith("uv pip install --requirement requirements/default.txt")
     project.write_text(re.sub(r"mlflow==[\d.]+", "mlflow==0.1", project.read_text()))
     assert line("lock").mark == "fail"
     mlflow = importlib.metadata.version("mlflow")
@@ -64,9 +64,9 @@ def test_another_version_than_the_locks_is_yellow_and_than_pyprojects_is_red(che
 
 def test_of_many_packages_that_differ_the_first_are_named_and_all_are_counted(checkout, line):
     (checkout / "requirements" / "default.txt").write_text("".join(f"no-such-{number}==1\n" for number in range(9)))
-    found = line("lock").found
-    assert found.startswith("9 of 9 packages differ")
-    assert found.endswith("no-such-4 missing (==1) and 4 more")
+    message = line("lock").found
+    assert message.startswith("9 of 9 packages differ")
+    assert message.endswith("no-such-4 missing (==1) and 4 more")
 
 
 def test_a_rocm_torch_is_compared_with_its_own_lock_which_is_installed_without_resolving(checkout, line, monkeypatch):
@@ -106,8 +106,8 @@ def test_telemetry_that_a_person_turned_on_is_yellow(line, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert line("telemetry").mark == "ok"
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
-    told = "telemetry of MLflow is on by the environment"
-    assert line("telemetry") == Line("warn", told, "unset MLFLOW_DISABLE_TELEMETRY")
+    message = "telemetry of MLflow is on by the environment"
+    assert line("telemetry") == Line("warn", message, "unset MLFLOW_DISABLE_TELEMETRY")
 
 
 def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path):
@@ -124,8 +124,8 @@ def test_punkt_tab_is_found_where_nltk_looks_for_it(line, monkeypatch, tmp_path)
 def test_nltks_folders_are_the_same_as_in_nltk_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("NLTK_DATA", f"~/mine{os.pathsep}{tmp_path}")
     script = "import nltk; print(*nltk.data.path, sep='\\n')"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split("\n")
-    assert [str(folder) for folder in environment.nltk_folders()] == found[:-1]
+    folders = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split("\n")
+    assert [str(folder) for folder in environment.nltk_folders()] == folders[:-1]
 
 
 @pytest.mark.parametrize(("little", "gib", "mark"), [(2**60, 1, "warn"), (2**60, 2**60, "fail"), (1, 1, "ok")])

@@ -21,7 +21,7 @@ class cuda:
 
 
 @pytest.fixture
-def told(monkeypatch, tmp_path):
+def check_devices(monkeypatch, tmp_path):
     """The line of the devices where torch is a package with this code, built for `kind`, and these drivers are loaded."""
 
     def line(kind, code="", expect=None, drivers=()):
@@ -37,17 +37,17 @@ def told(monkeypatch, tmp_path):
     return line
 
 
-def test_gpus_are_counted_with_their_memory(told):
+def test_gpus_are_counted_with_their_memory(check_devices):
     for expect in (None, "cuda"):
-        line = told("cuda", CARDS.format(count=2), expect)
+        line = check_devices("cuda", CARDS.format(count=2), expect)
         assert (line.mark, line.found) == ("ok", "2 x A GPU, 80 GiB")
 
 
 @pytest.mark.parametrize(
     ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("rocm", (), "fail"), (None, ("rocm",), "fail")]
 )
-def test_a_gpu_build_without_a_gpu_is_red_if_one_is_expected_or_its_driver_is_loaded(told, expect, drivers, mark):
-    line = told("rocm", CARDS.format(count=0), expect, drivers)
+def test_a_gpu_build_without_a_gpu_is_red_if_one_is_expected_or_its_driver_is_loaded(check_devices, expect, drivers, mark):
+    line = check_devices("rocm", CARDS.format(count=0), expect, drivers)
     assert line.mark == mark
     assert "CPU cores" in line.found
     assert ("/dev/kfd" in line.fix) is (mark == "fail")
@@ -56,20 +56,20 @@ def test_a_gpu_build_without_a_gpu_is_red_if_one_is_expected_or_its_driver_is_lo
 @pytest.mark.parametrize(
     ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("cuda", (), "fail"), (None, ("cuda",), "warn")]
 )
-def test_a_cpu_build_is_not_asked_and_an_unused_gpu_is_reported(told, expect, drivers, mark):
-    line = told("cpu", "raise SystemExit('asked')", expect, drivers)
+def test_a_cpu_build_is_not_asked_and_an_unused_gpu_is_reported(check_devices, expect, drivers, mark):
+    line = check_devices("cpu", "raise SystemExit('asked')", expect, drivers)
     assert line.mark == mark
     assert line.fix == ("" if mark == "ok" else environment.INSTALL_TORCH["cuda"])
     assert ("(CUDA here)" in line.found) is bool(drivers)
 
 
-def test_a_torch_that_does_not_start_or_hangs_is_red(told, monkeypatch, tmp_path):
-    line = told("cuda", "raise ImportError('libcudart.so.13')")
+def test_a_torch_that_does_not_start_or_hangs_is_red(check_devices, monkeypatch, tmp_path):
+    line = check_devices("cuda", "raise ImportError('libcudart.so.13')")
     assert (line.mark, line.found) == ("fail", "torch does not start, or not within 60 s")
     assert "torch.cuda.init()" in line.fix
     monkeypatch.setattr(gpus, "_PATIENCE", 1)
     started = time.monotonic()
-    assert told("cuda", "import time; time.sleep(60)").mark == "fail"
+    assert check_devices("cuda", "import time; time.sleep(60)").mark == "fail"
     assert time.monotonic() - started < 20
     assert gpus.check_attention(Asked(tmp_path)).mark == "fail"
 

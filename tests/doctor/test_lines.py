@@ -32,16 +32,16 @@ def checked(done):
 
 def test_a_machine_that_can_run_the_demo_has_every_line_and_no_red_one(checkout):
     done = run(checkout, "--json")
-    found = checked(done)
-    assert list(found) == [
+    checks = checked(done)
+    assert list(checks) == [
         *("python", "git", "lock", "tools", "punkt_tab", "disk", "telemetry", "torch", "devices", "attention"),
         *("hub", "tokens", "tracking", "remote"),
     ]
     assert (done.returncode, done.stderr) == (0, "")
-    assert {line["mark"] for line in found.values()} <= {"ok", "warn"}
-    assert all(line["found"] for line in found.values())
-    assert all(line["fix"] for line in found.values() if line["mark"] == "warn")
-    assert f"mlflow {importlib.metadata.version('mlflow')}," in found["tools"]["found"]
+    assert {line["mark"] for line in checks.values()} <= {"ok", "warn"}
+    assert all(line["found"] for line in checks.values())
+    assert all(line["fix"] for line in checks.values() if line["mark"] == "warn")
+    assert f"mlflow {importlib.metadata.version('mlflow')}," in checks["tools"]["found"]
 
 
 def test_the_docs_name_every_check_and_every_mark():
@@ -101,9 +101,9 @@ def test_a_check_that_raises_is_a_red_line_with_the_exceptions_type_and_not_its_
     def odd(_):
         raise LookupError("sesame")
 
-    found = lines.examine({"odd": odd, "even": lambda _: Line("ok", "well")}, Asked(checkout))
-    assert found["odd"].found.startswith("the check broke: LookupError in test_lines.py, line ")
-    assert found["even"] == Line("ok", "well")
+    checks = lines.examine({"odd": odd, "even": lambda _: Line("ok", "well")}, Asked(checkout))
+    assert checks["odd"].found.startswith("the check broke: LookupError in test_lines.py, line ")
+    assert checks["even"] == Line("ok", "well")
     (checkout / "pyproject.toml").write_text("sesame = = 1")
     done = run(checkout, "python", "telemetry")
     assert done.returncode == 1
@@ -173,7 +173,7 @@ def test_no_secret_is_ever_printed(checkout, refusing, shape):
     (checkout.parent / "hub" / "token").write_text("hf_Zyzzyva9")
     config = f"[core]\n    remote = far\n['remote \"far\"']\n    url = {url.split('[')[0]}\n    password = Zyzzyva\n"
     (checkout / ".dvc" / "config.local").write_text(config)
-    given = SECRETS | {"MLFLOW_TRACKING_URI": url, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0"}
+    variables = SECRETS | {"MLFLOW_TRACKING_URI": url, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0"}
     proxies = {
         "http_proxy": url,
         "HTTPS_PROXY": url,
@@ -185,8 +185,8 @@ def test_no_secret_is_ever_printed(checkout, refusing, shape):
         (["hub", "tracking"], proxies),
         (["tracking", "--json"], {"MLFLOW_TRACKING_URI": f"sqlite:///x.db?key={url}"}),
     ):
-        done = run(checkout, *words, **(given | more))
-        assert all(word in done.stdout for word in words if word != "--json")
+        done = run(checkout, *words, **(variables | more))
+        assert all(name in done.stdout for name in words if name != "--json")
         assert "zyz" not in (done.stdout + done.stderr).lower()  # a host is told in small letters
         assert done.stderr == ""
 

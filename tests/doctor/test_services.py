@@ -37,14 +37,14 @@ class Server(ThreadingHTTPServer):
     """Answers as `answers` says, by path: a status and a body, or with 302 an address; keeps the Authorization given."""
 
     def __init__(self, answers):
-        self.answers, self.given = dict(answers), []
+        self.answers, self.credentials = dict(answers), []
         super().__init__(("127.0.0.1", 0), Handler)
-        self.place = f"127.0.0.1:{self.server_port}"
+        self.address = f"127.0.0.1:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.given.append(self.headers["Authorization"])
+        self.server.credentials.append(self.headers["Authorization"])
         status, body = self.server.answers.get(self.path, (404, ""))
         self.send_response(status)
         if status == 302:
@@ -86,8 +86,8 @@ def tracked(monkeypatch, tmp_path):
 
 def test_the_line_of_a_tracking_server_has_its_version_and_the_one_here(tracked, serve):
     server, here = serve(MLFLOW), importlib.metadata.version("mlflow")
-    line = tracked(f"http://{server.place}/")
-    assert (line.mark, line.found) == ("ok", f"http://{server.place} answers: MLflow {here} (here {here})")
+    line = tracked(f"http://{server.address}/")
+    assert (line.mark, line.found) == ("ok", f"http://{server.address} answers: MLflow {here} (here {here})")
     server.answers["/version"] = (200, "2.22.0")
     assert tracked().mark == "warn"
     server.answers["/version"] = (200, "<html>\x1b[31m")
@@ -103,18 +103,18 @@ def test_the_line_of_a_tracking_server_has_its_version_and_the_one_here(tracked,
     ],
 )
 def test_an_impossible_store_address_is_red_and_nothing_is_asked(tracked, serve, address, says):
-    line = tracked(address.format(serve(MLFLOW).place))
+    line = tracked(address.format(serve(MLFLOW).address))
     assert line.mark == "fail"
     assert says in line.found
     assert "s3cret" not in line.found
 
 
 def test_white_space_around_an_address_is_ignored(tracked, serve):
-    assert tracked(f" http://{serve(MLFLOW).place}\n").mark == "ok"
+    assert tracked(f" http://{serve(MLFLOW).address}\n").mark == "ok"
 
 
 @pytest.mark.parametrize(
-    ("answers", "told", "fix"),
+    ("answers", "message", "fix"),
     [
         ({}, "answers 404, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
         ({"/health": (200, "hello")}, "answers 200, and not as MLflow does", "set MLFLOW_TRACKING_URI to"),
@@ -126,19 +126,19 @@ def test_white_space_around_an_address_is_ignored(tracked, serve):
         ),
     ],
 )
-def test_another_server_or_one_that_refuses_is_red(tracked, serve, answers, told, fix):
-    line = tracked(f"http://{serve(answers).place}")
+def test_another_server_or_one_that_refuses_is_red(tracked, serve, answers, message, fix):
+    line = tracked(f"http://{serve(answers).address}")
     assert line.mark == "fail"
-    assert told in line.found
+    assert message in line.found
     assert line.fix.startswith(fix)
     assert "unset MLFLOW_TRACKING_URI" in line.fix
 
 
 def test_a_port_where_nobody_listens_is_red_with_the_systems_reason(tracked):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = "{}:{}".format(*listener.getsockname())
-    line = tracked(f"http://{place}")
-    assert line.found == f"http://{place}: no answer (Connection refused)"
+        address = "{}:{}".format(*listener.getsockname())
+    line = tracked(f"http://{address}")
+    assert line.found == f"http://{address}: no answer (Connection refused)"
     assert line.fix.startswith("start it")
 
 
@@ -154,31 +154,31 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(tracked, monkeypat
 def test_the_tracking_server_gets_the_credentials_that_mlflow_would_send(tracked, serve, monkeypatch):
     server = serve(MLFLOW)
 
-    def given(uri=f"http://{server.place}"):
-        server.given.clear()
+    def credentials(uri=f"http://{server.address}"):
+        server.credentials.clear()
         assert tracked(uri).mark == "ok"
-        (one,) = set(server.given)
-        return one
+        (header,) = set(server.credentials)
+        return header
 
     def basic(text):
         return f"Basic {base64.b64encode(text.encode()).decode()}"
 
-    assert given() is None
+    assert credentials() is None
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-token")
-    assert given() == "Bearer a-token"
+    assert credentials() == "Bearer a-token"
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "word")
-    assert given() == basic("me:word")
-    assert given(f"http://you:w%40rd@{server.place}") == basic("you:w@rd")
+    assert credentials() == basic("me:word")
+    assert credentials(f"http://you:w%40rd@{server.address}") == basic("you:w@rd")
 
 
 def test_credentials_do_not_follow_a_redirection_to_another_server(tracked, serve, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-token")
     other = serve(MLFLOW)
-    server = serve({path: (302, f"http://{other.place}{path}") for path in MLFLOW})
-    assert tracked(f"http://{server.place}").mark == "ok"
-    assert set(server.given) == {"Bearer a-token"}
-    assert set(other.given) == {None}
+    server = serve({path: (302, f"http://{other.address}{path}") for path in MLFLOW})
+    assert tracked(f"http://{server.address}").mark == "ok"
+    assert set(server.credentials) == {"Bearer a-token"}
+    assert set(other.credentials) == {None}
 
 
 def test_an_untrusted_certificate_is_yellow(tracked, serve, tmp_path):
@@ -190,8 +190,8 @@ def test_an_untrusted_certificate_is_yellow(tracked, serve, tmp_path):
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     server = serve(MLFLOW)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    line = tracked(f"https://{server.place}")
-    assert (line.mark, line.found) == ("warn", f"https://{server.place}: its certificate is not trusted by this Python")
+    line = tracked(f"https://{server.address}")
+    assert (line.mark, line.found) == ("warn", f"https://{server.address}: its certificate is not trusted by this Python")
 
 
 def test_the_line_of_a_database_server_says_that_it_is_not_asked(tracked):
@@ -236,7 +236,7 @@ def hub(monkeypatch, tmp_path, serve):
     """The hub's address, here, and its cache, empty; gives the line of a checkout with this conf/."""
     server = serve({"": (200, ""), "/": (200, "")})
     (tmp_path / "conf").symlink_to(ROOT / "conf")
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://{server.place}")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://{server.address}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return lambda: (server, services.check_hub(Asked(tmp_path)))
@@ -269,7 +269,7 @@ def test_an_unreachable_hub_is_yellow_with_what_works_without_it(hub, monkeypatc
 def test_offline_the_hub_is_not_asked_and_what_is_complete_in_its_cache_is_listed(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     server, line = hub()
-    assert (line.mark, server.given) == ("warn", [])
+    assert (line.mark, server.credentials) == ("warn", [])
     smollm2 = ("models--HuggingFaceTB--SmolLM2-135M", "93efa2f097d58c2a74874c7e644dbc9b0cee75a2")
     llama3 = ("models--meta-llama--Meta-Llama-3-8B", "8cde5ca8380496c9a6cc7ef3a8b46a0372a1d920")
     index = json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})
