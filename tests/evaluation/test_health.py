@@ -3,8 +3,8 @@ import pytest
 from tunetrail.evaluation import health
 
 
-def sample(answer, **told):
-    return {"filtered_resps": [answer], **told}
+def sample(answer, **counts):
+    return {"filtered_resps": [answer], **counts}
 
 
 SENTENCE = "It is said that the river was cold and very wide. "
@@ -39,8 +39,8 @@ def test_figures_are_shares_of_the_answers():
         sample("no " * 60, tokens=40, ended=0),
         sample("x\n### Instruction:\ny", tokens=8, ended=1),
     ]
-    found = health.figures(answers, "### Instruction:")
-    assert found == {
+    figures = health.figures(answers, "### Instruction:")
+    assert figures == {
         "ended": 0.75,
         "empty": 0.25,
         "says_nothing": 0.25,
@@ -53,8 +53,8 @@ def test_figures_are_shares_of_the_answers():
 
 
 def test_tokens_and_ended_are_none_for_answers_from_elsewhere():
-    found = health.figures([sample("one two")], "###")
-    assert (found["ended"], found["mean_tokens"]) == (None, None)
+    figures = health.figures([sample("one two")], "###")
+    assert (figures["ended"], figures["mean_tokens"]) == (None, None)
 
 
 NOTHING = [
@@ -84,8 +84,8 @@ def test_an_answer_with_a_letter_or_digit_of_any_script_says_something(answer):
 
 @pytest.mark.parametrize("answer", ["a" * 256, "a " * 128, "<unk>" * 40, "### Instruction:\n" * 9, "Write a poem. " * 20])
 def test_a_short_piece_many_times_in_a_row_loops(answer):
-    found = health.figures([sample(answer)], "###")
-    assert (found["says_nothing"], found["looping"]) == (0, 1)
+    figures = health.figures([sample(answer)], "###")
+    assert (figures["says_nothing"], figures["looping"]) == (0, 1)
 
 
 def shares(**other):
@@ -120,10 +120,10 @@ def test_a_tenth_is_no_alert_nor_are_figures_that_an_earlier_run_lacks():
 def test_answers_that_are_unusable_in_different_ways_count_together():
     answers = [sample("...", ended=1, tokens=3), sample("one", ended=0, tokens=9), sample("a" * 99, ended=0, tokens=9)]
     usable = [sample("one two", ended=1, tokens=2)] * 22
-    found = health.figures(answers + usable, "###")
-    assert (found["says_nothing"], found["looping"], found["ended"]) == (0.04, 0.04, 0.92)
-    assert found["unusable"] == 0.12
-    (alert,) = health.alerts({"tuned": found})
+    figures = health.figures(answers + usable, "###")
+    assert (figures["says_nothing"], figures["looping"], figures["ended"]) == (0.04, 0.04, 0.92)
+    assert figures["unusable"] == 0.12
+    (alert,) = health.alerts({"tuned": figures})
     assert alert.startswith("Of the answers of tuned 4.0% say nothing (no letter or digit), 4.0% loop, 8.0% never end")
     assert health.alerts({"tuned": health.figures(answers + usable + usable[:6], "###")}) == []
 

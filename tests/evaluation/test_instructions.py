@@ -30,8 +30,8 @@ def test_the_published_prompts_pass_with_the_null_arguments_of_other_checkers(sh
     rows = records.read_prompts(file)
     assert len(rows) == 540
     instructions.check(rows, file)
-    names = {name: None for row in rows for given in row["kwargs"] for name in given}
-    instructions.check([row | {"kwargs": [names | given for given in row["kwargs"]]} for row in rows], file)
+    names = {name: None for row in rows for arguments in row["kwargs"] for name in arguments}
+    instructions.check([row | {"kwargs": [names | arguments for arguments in row["kwargs"]]} for row in rows], file)
 
 
 def test_the_prompts_of_the_demo_pass():
@@ -47,14 +47,14 @@ def test_the_error_for_an_unknown_id_has_its_row_the_count_and_the_nearest_id():
 
 
 def test_each_fault_is_reported_once():
-    found = refused([("a", {})], [("b", {})], [("a", {}), ("punctuation:no_comma", {"n": 1})], [("c", {})], [("d", {})])
-    assert "row 1: lm-eval has no instruction id 'a'" in found
-    assert "(2 of 5 rows)" in found
-    assert "; and 2 more" in found
+    message = refused([("a", {})], [("b", {})], [("a", {}), ("punctuation:no_comma", {"n": 1})], [("c", {})], [("d", {})])
+    assert "row 1: lm-eval has no instruction id 'a'" in message
+    assert "(2 of 5 rows)" in message
+    assert "; and 2 more" in message
 
 
 @pytest.mark.parametrize(
-    ("kind", "given", "says"),
+    ("kind", "arguments", "says"),
     [
         ("punctuation:no_comma", {"n": 1}, "takes no 'n'; it takes no argument"),
         (WORDS, {"words": 3}, "takes no 'words'; it takes num_words, relation"),
@@ -74,10 +74,10 @@ def test_each_fault_is_reported_once():
         (LETTER, {"letter": "ab", "let_frequency": 2, "let_relation": "at least"}, "cannot use"),
     ],
 )
-def test_arguments_that_a_checker_does_not_take_are_refused(kind, given, says):
-    found = refused([(kind, given)])
-    assert repr(kind) in found
-    assert says in found
+def test_arguments_that_a_checker_does_not_take_are_refused(kind, arguments, says):
+    message = refused([(kind, arguments)])
+    assert repr(kind) in message
+    assert says in message
 
 
 def test_a_sign_in_place_of_a_letter_passes_as_in_the_published_prompts():
@@ -89,7 +89,7 @@ def test_a_sign_in_place_of_a_letter_passes_as_in_the_published_prompts():
 
 
 @pytest.fixture
-def asked(composed, tmp_path):
+def checked(composed, tmp_path):
     def call(rows, **evaluate):
         (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         values = composed("experiment=alpaca_tiny", "prepare.path=x", "evaluate.path=mine.jsonl")
@@ -99,20 +99,20 @@ def asked(composed, tmp_path):
     return call
 
 
-def test_the_prompts_of_a_run_are_checked_in_another_process(asked):
-    assert asked(prompts([("no:such", {})])).startswith("mine.jsonl, row 1: lm-eval has no instruction id 'no:such'")
-    assert asked(prompts([("punctuation:no_comma", {})])) == ""
+def test_the_prompts_of_a_run_are_checked_in_another_process(checked):
+    assert checked(prompts([("no:such", {})])).startswith("mine.jsonl, row 1: lm-eval has no instruction id 'no:such'")
+    assert checked(prompts([("punctuation:no_comma", {})])) == ""
 
 
-def test_the_prompts_of_the_demo_and_those_not_yet_fetched_are_not_checked(asked, monkeypatch):
+def test_the_prompts_of_the_demo_and_those_not_yet_fetched_are_not_checked(checked, monkeypatch):
     bad = prompts([("no:such", {})])
     hub = {"repo_id": "google/IFEval", "filename": "input.jsonl", "revision": "0" * 40}
-    assert asked(bad, path=world.SOURCE) == ""
+    assert checked(bad, path=world.SOURCE) == ""
     monkeypatch.setattr(instructions.hub, "cached", lambda *_, **__: None)
-    assert asked(bad, path="conf/evaluate/ifeval.yaml", hub=hub) == ""
+    assert checked(bad, path="conf/evaluate/ifeval.yaml", hub=hub) == ""
 
 
-def test_prompts_in_the_hubs_cache_are_checked(asked, tmp_path, monkeypatch):
+def test_prompts_in_the_hubs_cache_are_checked(checked, tmp_path, monkeypatch):
     monkeypatch.setattr(instructions.hub, "cached", lambda *_, **__: tmp_path / "mine.jsonl")
     hub = {"repo_id": "google/IFEval", "filename": "input.jsonl", "revision": "0" * 40}
-    assert asked(prompts([("no:such", {})]), path="conf/evaluate/ifeval.yaml", hub=hub).startswith("input.jsonl, row 1")
+    assert checked(prompts([("no:such", {})]), path="conf/evaluate/ifeval.yaml", hub=hub).startswith("input.jsonl, row 1")

@@ -27,13 +27,13 @@ def test_wilsons_interval_is_the_published_one():
 def test_the_bootstrap_resamples_prompts_whole():
     """With one instruction per prompt it is the binomial's interval; ten that agree make it no narrower."""
     rng = np.random.default_rng(1)
-    one = [np.array([value]) for value in rng.random(200) < 0.4]
-    ten = [np.repeat(value, 10) for value in one]
-    single, clustered = (intervals.bootstrap(followed, 4000, 0) for followed in (one, ten))
+    one_each = [np.array([value]) for value in rng.random(200) < 0.4]
+    ten_each = [np.repeat(value, 10) for value in one_each]
+    single, clustered = (intervals.bootstrap(followed, 4000, 0) for followed in (one_each, ten_each))
     assert single == clustered
     share = single.value
     assert single.high - single.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 200), rel=0.1)
-    assert intervals.bootstrap(one, 500, 0) == intervals.bootstrap(one, 500, 0)
+    assert intervals.bootstrap(one_each, 500, 0) == intervals.bootstrap(one_each, 500, 0)
 
 
 def test_all_or_none_followed_still_has_a_width():
@@ -54,10 +54,10 @@ def test_the_same_share_of_every_prompt_still_has_a_width():
 
 def test_a_large_evaluation_is_resampled_in_blocks(monkeypatch):
     followed = [np.array([value]) for value in np.random.default_rng(0).random(300) < 0.4]
-    whole = intervals.bootstrap(followed, 999, 0)
+    at_once = intervals.bootstrap(followed, 999, 0)
     monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 1000)
     blocks = intervals.bootstrap(followed, 999, 0)
-    assert (blocks.low, blocks.high) == (pytest.approx(whole.low, abs=0.02), pytest.approx(whole.high, abs=0.02))
+    assert (blocks.low, blocks.high) == (pytest.approx(at_once.low, abs=0.02), pytest.approx(at_once.high, abs=0.02))
 
 
 def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says(monkeypatch):
@@ -87,8 +87,8 @@ def test_the_paired_interval_is_the_published_one():
 def test_a_difference_reverses_with_its_models():
     rng = np.random.default_rng(3)
     base, tuned = (prompts(*(rng.random(80) < share).astype(int)) for share in (0.3, 0.6))
-    one, other = intervals.newcombe(base, tuned), intervals.newcombe(tuned, base)
-    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    forward, backward = intervals.newcombe(base, tuned), intervals.newcombe(tuned, base)
+    assert (forward.value, forward.low, forward.high) == pytest.approx((-backward.value, -backward.high, -backward.low))
 
 
 def test_no_change_at_all_still_has_a_width():

@@ -8,11 +8,11 @@ from tunetrail.evaluation import results
 
 
 def test_scores_counts_and_samples_are_read(tmp_path):
-    found = results.read(evaluation(tmp_path, [[True, False], [True], [False]]), resamples=100, seed=0)
-    assert (found.task, found.prompts, found.instructions) == ("ifeval", 3, 4)
-    assert found.scores["prompt_strict"].value == pytest.approx(1 / 3)
-    assert found.scores["inst_strict"].value == pytest.approx(1 / 2)
-    assert [results.answer(sample) for sample in found.samples] == ["answer\u2028 0", "answer\u2028 1", "answer\u2028 2"]
+    evaluated = results.read(evaluation(tmp_path, [[True, False], [True], [False]]), resamples=100, seed=0)
+    assert (evaluated.task, evaluated.prompts, evaluated.instructions) == ("ifeval", 3, 4)
+    assert evaluated.scores["prompt_strict"].value == pytest.approx(1 / 3)
+    assert evaluated.scores["inst_strict"].value == pytest.approx(1 / 2)
+    assert [results.answer(sample) for sample in evaluated.samples] == ["answer\u2028 0", "answer\u2028 1", "answer\u2028 2"]
 
 
 def test_loose_below_strict_is_refused(tmp_path):
@@ -76,13 +76,13 @@ def test_the_digest_does_not_depend_on_the_model(tmp_path):
 def test_a_comparison_has_both_models_and_their_paired_difference(tmp_path):
     base = results.read(evaluation(tmp_path / "base", [[False]] * 9 + [[True, False]]), 500, 0)
     tuned = results.read(evaluation(tmp_path / "tuned", [[True]] * 9 + [[True, True]]), 500, 0)
-    found = results.compare(base, tuned, 500, 0)
-    assert found["base"]["prompt_strict"]["value"] == 0
-    assert found["delta"]["prompt_strict"]["value"] == 1
-    assert found["delta"]["prompt_strict"]["p"] == pytest.approx(2 / 2**10)
-    assert found["delta"]["inst_strict"]["value"] == pytest.approx(10 / 11)
-    assert "p" not in found["delta"]["inst_strict"]
-    for score in found["delta"].values():
+    comparison = results.compare(base, tuned, 500, 0)
+    assert comparison["base"]["prompt_strict"]["value"] == 0
+    assert comparison["delta"]["prompt_strict"]["value"] == 1
+    assert comparison["delta"]["prompt_strict"]["p"] == pytest.approx(2 / 2**10)
+    assert comparison["delta"]["inst_strict"]["value"] == pytest.approx(10 / 11)
+    assert "p" not in comparison["delta"]["inst_strict"]
+    for score in comparison["delta"].values():
         assert score["low"] <= score["value"] <= score["high"]
 
 
@@ -96,19 +96,19 @@ def test_types_are_counted_over_all_prompts_for_each_model(tmp_path):
 
 
 def test_another_n_than_the_published_one_is_noted(tmp_path):
-    found = results.read(evaluation(tmp_path, [[True, False], [True]]), 10, 0)
-    assert results.size(found) == "2 prompts, 3 instructions (the published IFEval has 541 and 834)"
-    whole = results.Results("ifeval", {}, 541, 834, [])
-    assert results.size(whole) == "541 prompts, 834 instructions"
+    small = results.read(evaluation(tmp_path, [[True, False], [True]]), 10, 0)
+    assert results.size(small) == "2 prompts, 3 instructions (the published IFEval has 541 and 834)"
+    published = results.Results("ifeval", {}, 541, 834, [])
+    assert results.size(published) == "541 prompts, 834 instructions"
     assert results.size(results.Results("ifeval_demo", {}, 2, 3, [])) == "2 prompts, 3 instructions"
 
 
 def test_verdicts_give_the_same_difference_as_samples(tmp_path):
     base = results.read(evaluation(tmp_path / "base", [[False, True], [True], [False], [True]]), 300, 0)
     tuned = results.read(evaluation(tmp_path / "tuned", [[True, True], [False], [True], [True]]), 300, 0)
-    kept = json.loads(json.dumps(results.comparable({"base": base, "tuned": tuned})))
-    assert results.differences(kept["base"], kept["tuned"], 300, 0) == results.compare(base, tuned, 300, 0)["delta"]
-    assert kept["evaluation_digest"] == results.digest(kept["asked"]) == base.digest
+    verdicts = json.loads(json.dumps(results.comparable({"base": base, "tuned": tuned})))
+    assert results.differences(verdicts["base"], verdicts["tuned"], 300, 0) == results.compare(base, tuned, 300, 0)["delta"]
+    assert verdicts["evaluation_digest"] == results.digest(verdicts["asked"]) == base.digest
 
 
 def test_missing_losses_are_not_listed():

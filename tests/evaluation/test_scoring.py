@@ -83,13 +83,13 @@ def test_responses_that_do_not_fit_the_prompts_are_refused(tmp_path, rows, messa
 def test_missed_instructions_have_what_the_checker_wants():
     """In lm-eval's words; null is an argument of another checker."""
     kinds = ["keywords:existence", "length_constraints:number_words", "startend:end_checker", "punctuation:no_comma"]
-    given = [
+    arguments = [
         {"keywords": ["river", "stone"], "num_words": None},
         {"num_words": 300, "relation": "at least"},
         {"end_phrase": "Any | questions?"},
         {},
     ]
-    doc = {"key": 1, "prompt": "p", "instruction_id_list": kinds, "kwargs": given}
+    doc = {"key": 1, "prompt": "p", "instruction_id_list": kinds, "kwargs": arguments}
     (sample,) = scoring.score([doc], ["A RIVER AND A STONE."])
     assert scoring.missed(sample) == [
         ("length_constraints:number_words", "Answer with at least 300 words."),
@@ -98,7 +98,5 @@ def test_missed_instructions_have_what_the_checker_wants():
             "Finish your response with this exact phrase Any | questions?. No other words should follow this phrase.",
         ),
     ]
-    assert (
-        scoring.missed(scoring.score([doc | {"instruction_id_list": kinds[:1], "kwargs": given[:1]}], ["river, stone"])[0])
-        == []
-    )
+    single = doc | {"instruction_id_list": kinds[:1], "kwargs": arguments[:1]}
+    assert scoring.missed(scoring.score([single], ["river, stone"])[0]) == []

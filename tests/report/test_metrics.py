@@ -46,25 +46,25 @@ def test_every_documented_file_is_written(reported):
 
 
 def test_the_verdicts_have_what_was_followed_and_the_settings_of_the_evaluation(reported):
-    found = json.loads((reported / "verdicts.json").read_text())
-    assert found["evaluation_digest"] == json.loads((reported / "metrics.json").read_text())["evaluation_digest"]
-    assert found["asked"]["prompts"] == [[f"of doc {number}", f"of prompt {number}"] for number in range(3)]
-    assert found["asked"]["batch_size"] == 8
-    assert found["base"]["prompt_strict"] == [0, 0, 0]
-    assert found["base"]["inst_loose"] == [[0], [0, 1], [0]]
-    assert found["tuned"]["prompt_loose"] == [1, 1, 0]
-    assert found["tuned"]["inst_strict"] == [[1], [1, 1], [0]]
+    verdicts = json.loads((reported / "verdicts.json").read_text())
+    assert verdicts["evaluation_digest"] == json.loads((reported / "metrics.json").read_text())["evaluation_digest"]
+    assert verdicts["asked"]["prompts"] == [[f"of doc {number}", f"of prompt {number}"] for number in range(3)]
+    assert verdicts["asked"]["batch_size"] == 8
+    assert verdicts["base"]["prompt_strict"] == [0, 0, 0]
+    assert verdicts["base"]["inst_loose"] == [[0], [0, 1], [0]]
+    assert verdicts["tuned"]["prompt_loose"] == [1, 1, 0]
+    assert verdicts["tuned"]["inst_strict"] == [[1], [1, 1], [0]]
 
 
 def test_the_scores_for_dvc_are_flat_and_named_as_in_mlflow(reported):
-    found = json.loads((reported / "scores.json").read_text())
-    assert found["ifeval/tuned/prompt_strict"] == 0.6667
-    assert found["ifeval/delta/inst_loose"] == 0.5
-    assert (found["train/loss"], found["validation/loss"]) == (1.0, 3.0)
-    assert len(found) == 4 + 4 + 4 + 2
+    scores = json.loads((reported / "scores.json").read_text())
+    assert scores["ifeval/tuned/prompt_strict"] == 0.6667
+    assert scores["ifeval/delta/inst_loose"] == 0.5
+    assert (scores["train/loss"], scores["validation/loss"]) == (1.0, 3.0)
+    assert len(scores) == 4 + 4 + 4 + 2
     from tunetrail.tracking import record
 
-    assert set(found) - {"train/loss", "validation/loss"} <= set(
+    assert set(scores) - {"train/loss", "validation/loss"} <= set(
         record.scores(json.loads((reported / "metrics.json").read_text()))
     )
 

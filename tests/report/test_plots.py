@@ -6,12 +6,12 @@ from tunetrail.evaluation.results import SCORES, Results
 from tunetrail.report import plots
 
 
-def found(share):
+def evaluated(share):
     return Results("ifeval", {name: Score(share, share - 0.1, share + 0.1) for name in SCORES}, 541, 834, [])
 
 
 def figure():
-    return plots.ifeval({"base": found(0.2), "tuned": found(0.7)})
+    return plots.ifeval({"base": evaluated(0.2), "tuned": evaluated(0.7)})
 
 
 def test_ticks_are_under_the_middle_of_their_group_and_the_legend_has_base_and_tuned():
@@ -37,7 +37,7 @@ def test_the_error_bars_end_where_the_interval_ends():
 
 
 def test_the_bars_of_one_model_are_above_their_ticks():
-    (axes,) = plots.ifeval({"responses": found(0.5)}).axes
+    (axes,) = plots.ifeval({"responses": evaluated(0.5)}).axes
     (bars,) = [container for container in axes.containers if hasattr(container, "patches")]
     assert [round(bar.get_x() + bar.get_width() / 2, 9) for bar in bars.patches] == [0, 1, 2, 3]
 
@@ -85,7 +85,7 @@ def scores(share):
 
 
 def test_each_run_has_its_own_bars_and_a_dash_at_the_score_of_its_base():
-    runs = [(place, f"run {place}", {"base": scores(0.2), "tuned": scores(0.7)}) for place in range(plots.MOST_RUNS)]
+    runs = [(number, f"run {number}", {"base": scores(0.2), "tuned": scores(0.7)}) for number in range(plots.MOST_RUNS)]
     figure = plots.runs(runs, "ifeval")
     bars = [container.patches[0] for container in figure.axes[0].containers if hasattr(container, "patches")]
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == plots.MOST_RUNS
@@ -119,10 +119,10 @@ def test_the_losses_of_several_runs_share_a_panel_and_one_that_diverges_leaves_i
 
 
 def test_of_coinciding_curves_the_later_ones_are_dashed():
-    one = {"train/loss": [(1, 2.0), (2, 1.0)], "validation/loss": [(0, 3.0), (2, 1.5)]}
+    first = {"train/loss": [(1, 2.0), (2, 1.0)], "validation/loss": [(0, 3.0), (2, 1.5)]}
     near = {"train/loss": [(1, 2.0), (2, 1.001)], "validation/loss": [(0, 3.0), (2, 1.2)]}
     other = {"train/loss": [(1, 2.0), (2, 0.5)], "validation/loss": []}
-    figure = plots.losses([(place, str(place), of) for place, of in enumerate((one, other, near, one))])
+    figure = plots.losses([(number, str(number), curve) for number, curve in enumerate((first, other, near, first))])
     upper, lower = figure.axes
     assert [line.is_dashed() for line in upper.lines] == [False, False, True, True]
     assert upper.lines[2]._dash_pattern != upper.lines[3]._dash_pattern
@@ -137,8 +137,8 @@ def test_the_axis_of_steps_has_whole_numbers_only():
 
 
 def test_the_lines_of_the_most_runs_are_all_different():
-    found = [{"train/loss": [(1, 2.0 + place)], "validation/loss": []} for place in range(plots.MOST_RUNS)]
-    upper, _ = plots.losses([(place, str(place), one) for place, one in enumerate(found)]).axes
+    curves = [{"train/loss": [(1, 2.0 + number)], "validation/loss": []} for number in range(plots.MOST_RUNS)]
+    upper, _ = plots.losses([(number, str(number), curve) for number, curve in enumerate(curves)]).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in upper.lines}) == plots.MOST_RUNS
 
 
@@ -153,7 +153,7 @@ def test_the_name_of_the_run_is_above_each_of_its_figures(tmp_path):
     steps = [{"step": 1, "time": 1.0, "train/loss": 2.0, "train/learning_rate": 1e-3}]
     name = "demo: method=lora prepare.path=$mine$ " + "x" * 200
     for drawn in (
-        plots.ifeval({"base": found(0.2), "tuned": found(0.7)}, name),
+        plots.ifeval({"base": evaluated(0.2), "tuned": evaluated(0.7)}, name),
         plots.types(rows, name),
         plots.loss(steps, name),
         plots.lengths({"edges": [0, 50, 100], "counts": [3, 1]}, 100, name),
