@@ -26,7 +26,7 @@ def changed(facts, **changes):
 
 def facts(values, **changes):
     """Facts of `values` with `changes`: eight MI300X train Llama 3 8B on alpaca-cleaned."""
-    whole = Facts(
+    defaults = Facts(
         name=values["name"],
         device=Devices("mi300x", memory=192 * GIB, bf16=True, maker="AMD", count=8, origin="plan.device"),
         model=Model(
@@ -97,7 +97,7 @@ def facts(values, **changes):
             cost=None,
         ),
     )
-    return changed(whole, **changes)
+    return changed(defaults, **changes)
 
 
 def judged(rule, composed, *words, **changes):

@@ -8,7 +8,7 @@ from tunetrail.plan.estimate import hardware
 
 
 @pytest.fixture
-def asked(composed):
+def ask_axolotl(composed):
     """What Axolotl says of the run of these words, on the device that they name."""
 
     def call(*words, root=ROOT):
@@ -33,12 +33,12 @@ def asked(composed):
     ],
     ids=" ".join,
 )
-def test_what_conf_composes_is_taken(asked, words):
-    assert asked(*words) == {}
+def test_what_conf_composes_is_taken(ask_axolotl, words):
+    assert ask_axolotl(*words) == {}
 
 
 @pytest.mark.parametrize(
-    ("word", "key", "says"),
+    ("override", "key", "says"),
     [
         ("+train.rl=dpo", "rl", "does not work with RLHF"),
         ("+train.val_set_size=0.1", "val_set_size", "should not be used with test_datasets"),
@@ -52,62 +52,62 @@ def test_what_conf_composes_is_taken(asked, words):
         ("+train.relora=true", "relora", "jagged_restart_steps must be set"),
     ],
 )
-def test_what_axolotl_refuses_is_in_its_own_words_with_the_key_without_which_it_takes_it(asked, word, key, says):
-    (refusal,) = asked(word).values()
+def test_what_axolotl_refuses_is_in_its_own_words_with_the_key_without_which_it_takes_it(ask_axolotl, override, key, says):
+    (refusal,) = ask_axolotl(override).values()
     assert (refusal["key"], refusal["package"]) == (key, False)
     assert says in refusal["message"]
     assert "pydantic" not in refusal["message"]
     assert len(refusal["message"]) < 300
 
 
-def test_the_making_of_the_base_model_is_asked_for_too(asked):
-    refusals = asked("+base.make.train.rl=dpo")
+def test_the_making_of_the_base_model_is_asked_for_too(ask_axolotl):
+    refusals = ask_axolotl("+base.make.train.rl=dpo")
     assert list(refusals) == ["base.make.train"]
-    assert list(asked("+base.make.train.rl=dpo", "+train.rl=dpo")) == ["train", "base.make.train"]
+    assert list(ask_axolotl("+base.make.train.rl=dpo", "+train.rl=dpo")) == ["train", "base.make.train"]
 
 
-def test_a_fault_that_pydantic_finds_names_its_key_and_not_the_alternatives_of_its_type(asked):
-    (refusal,) = asked("+train.optim_args=3").values()
+def test_a_fault_that_pydantic_finds_names_its_key_and_not_the_alternatives_of_its_type(ask_axolotl):
+    (refusal,) = ask_axolotl("+train.optim_args=3").values()
     assert refusal["message"].startswith("optim_args: Input should be a valid ")
     assert "optim_args.str" not in refusal["message"]
 
 
 @pytest.mark.parametrize(("device", "refused"), [("h100", False), ("mi300x", False), ("a100_40", True), ("cpu", True)])
-def test_a_config_is_judged_for_the_device_that_is_planned(asked, device, refused):
+def test_a_config_is_judged_for_the_device_that_is_planned(ask_axolotl, device, refused):
     """Eight bits take a GPU of 2022 or later; whether a package for them is installed here is another question."""
-    refusals = asked("+train.fp8=true", "hardware=cuda", f"plan.device={device}")
+    refusals = ask_axolotl("+train.fp8=true", "hardware=cuda", f"plan.device={device}")
     assert ("fp8 is not supported on this GPU" in str(refusals)) == refused
 
 
-def test_an_adapter_is_not_left_out_for_the_key_that_it_lacks(asked):
-    assert asked("+train.adapter=qlora")["train"]["key"] is None
+def test_an_adapter_is_not_left_out_for_the_key_that_it_lacks(ask_axolotl):
+    assert ask_axolotl("+train.adapter=qlora")["train"]["key"] is None
 
 
-def test_a_plugin_that_cannot_be_imported_is_a_package_that_is_missing(asked):
-    (refusal,) = asked(
+def test_a_plugin_that_cannot_be_imported_is_a_package_that_is_missing(ask_axolotl):
+    (refusal,) = ask_axolotl(
         "+train.plugins=[tunetrail.training.plugin.HistoryPlugin,nowhere.Plugin]", "model=llama3_2_1b"
     ).values()
     assert refusal["package"]
     assert "nowhere.Plugin cannot be imported" in refusal["message"]
 
 
-def test_a_plugin_of_one_config_does_not_stay_for_the_next(asked):
+def test_a_plugin_of_one_config_does_not_stay_for_the_next(ask_axolotl):
     liger = "train.plugins=[tunetrail.training.plugin.HistoryPlugin,axolotl.integrations.liger.LigerPlugin]"
     both = ("+train.liger_cross_entropy=true", "+train.liger_fused_linear_cross_entropy=true")
-    assert "Only one cross entropy" in asked("model=llama3_2_1b", liger, *both)["train"]["message"]
-    assert asked("model=llama3_2_1b", "+train.liger_cross_entropy=true") == {}
+    assert "Only one cross entropy" in ask_axolotl("model=llama3_2_1b", liger, *both)["train"]["message"]
+    assert ask_axolotl("model=llama3_2_1b", "+train.liger_cross_entropy=true") == {}
 
 
 @pytest.fixture
 def questions(composed, monkeypatch):
     """What Axolotl would be asked of the run of these words in a checkout."""
-    asked = []
-    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: asked.append(question))
+    recorded = []
+    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: recorded.append(question))
 
     def call(root, *words):
         values = composed(*words)
         acceptance.ask(values, root, *device.chosen(values))
-        return asked[-1]
+        return recorded[-1]
 
     return call
 
@@ -126,20 +126,20 @@ def test_it_is_asked_once_more_when_a_plugin_of_ones_own_or_deepspeeds_config_ch
 def test_it_is_asked_once_more_when_a_plugin_that_is_a_package_changes(questions, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     words = ["train.plugins=[tunetrail.training.plugin.HistoryPlugin,mypkg.MyPlugin,outer.inner.Plugin]"]
-    asked = [questions(tmp_path, *words)]
+    seen = [questions(tmp_path, *words)]
     for name in ("mypkg/__init__.py", "mypkg/arguments.py", "outer/__init__.py", "outer/inner.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"# {name}")
-        asked.append(questions(tmp_path, *words))
-        assert asked[-1] not in asked[:-1]
+        seen.append(questions(tmp_path, *words))
+        assert seen[-1] not in seen[:-1]
 
 
-def test_a_refusal_that_may_pass_is_not_kept(asked, monkeypatch):
+def test_a_refusal_that_may_pass_is_not_kept(ask_axolotl, monkeypatch):
     keeps = []
     ask = acceptance.answers.ask
     monkeypatch.setattr(acceptance.answers, "ask", lambda *question: keeps.append(question[3]) or ask(*question))
-    missing = asked("train.plugins=[tunetrail.training.plugin.HistoryPlugin,nowhere.Plugin]", "model=llama3_2_1b")
-    refused = asked("+train.rl=dpo")
+    missing = ask_axolotl("train.plugins=[tunetrail.training.plugin.HistoryPlugin,nowhere.Plugin]", "model=llama3_2_1b")
+    refused = ask_axolotl("+train.rl=dpo")
     assert [keep(answer) for keep, answer in zip(keeps, (missing, refused), strict=True)] == [False, True]
 
 
@@ -149,17 +149,17 @@ def test_jobs_that_differ_in_rate_and_seed_and_checkouts_in_other_places_share_a
     assert questions(ROOT, "train.num_epochs=1") != question
 
 
-def test_neither_a_model_nor_data_are_needed(asked, tmp_path):
-    assert asked("model=hub", "base.base_model=nobody/has-this", "base.revision_of_model=null", root=tmp_path) == {}
+def test_neither_a_model_nor_data_are_needed(ask_axolotl, tmp_path):
+    assert ask_axolotl("model=hub", "base.base_model=nobody/has-this", "base.revision_of_model=null", root=tmp_path) == {}
 
 
 def test_the_capabilities_of_a_gpu_that_is_here_are_left_to_axolotl(composed, monkeypatch):
-    asked = []
-    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: asked.append(question))
+    requests = []
+    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: requests.append(question))
     values = composed("hardware=cuda", "accelerate.num_processes=2", "accelerate.multi_gpu=true")
     for origin in ("this machine", "plan.device"):
         acceptance.ask(values, ROOT, hardware.named("h100"), origin)
-    assert [one["capabilities"] for one in asked] == [
+    assert [request["capabilities"] for request in requests] == [
         {"n_gpu": 2},
         {"n_gpu": 2, **hardware.named("h100").capabilities()},
     ]

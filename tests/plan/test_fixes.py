@@ -85,7 +85,7 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
 )
 def test_no_more_is_changed_than_it_takes(plan, words, added):
     fix = json.loads(plan(*words, "--json").stdout)["fix"]
-    assert [word for word in fix if word not in words or word in added] == added
+    assert [override for override in fix if override not in words or override in added] == added
 
 
 def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):

@@ -62,8 +62,8 @@ def test_a_run_whose_rate_never_leaves_0_and_one_without_steps_have_a_plot():
 def test_the_figure_shows_what_was_asked_for_what_is_reached_and_that_the_warm_up_does_not_end(tmp_path, drawn):
     plot.png(schedule.rates(PUBLISHED, 27), 100, 2e-5, tmp_path / "schedule_plot.png")
     (axes,) = drawn[0].axes
-    asked, curve = axes.lines
-    assert set(asked.get_ydata()) == {2e-5}
+    target, curve = axes.lines
+    assert set(target.get_ydata()) == {2e-5}
     assert list(curve.get_xdata()) == list(range(1, 28))
     assert curve.get_ydata()[-1] == pytest.approx(5.2e-6)
     words = [text.get_text() for text in drawn[0].legends[0].get_texts()]

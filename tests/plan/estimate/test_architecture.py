@@ -54,7 +54,7 @@ def test_a_shape_has_the_weights_and_the_adapter_that_the_tools_count():
         assert shape.parameters == model.num_parameters()
         adapted = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear"))
     train = {"adapter": "lora", "lora_r": 8, "lora_target_linear": True}
-    assert shape.adapter_parameters(train) == sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    assert shape.adapter_parameters(train) == sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     assert shape.adapter_parameters({"adapter": None}) == 0
 
 

@@ -36,8 +36,8 @@ def test_attention_goes_over_rows_or_over_whole_sequences_with_what_a_mask_leave
 
 
 def test_frozen_weights_save_a_third():
-    whole, adapter = (cost.flops(LLAMA_8B, PACKED | more, 1, 0, 193).training for more in ({}, {"adapter": "lora"}))
-    assert adapter / whole == pytest.approx(2 / 3)
+    full, adapter = (cost.flops(LLAMA_8B, PACKED | more, 1, 0, 193).training for more in ({}, {"adapter": "lora"}))
+    assert adapter / full == pytest.approx(2 / 3)
 
 
 def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_three_places():

@@ -15,20 +15,20 @@ def counted(values):
 
 def test_jobs_of_the_demo_that_differ_in_other_keys_share_the_counts(composed):
     first = counted(composed(*SMALL))
-    for word in ("train.learning_rate=1e-2", "train.sequence_len=64", "method=lora"):
-        assert counted(composed(*SMALL, word)) is first
+    for override in ("train.learning_rate=1e-2", "train.sequence_len=64", "method=lora"):
+        assert counted(composed(*SMALL, override)) is first
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         *("prepare.generate.rows=300", "prepare.take=400", "prepare.validation_rows=7", "base.make.vocab_size=300"),
         *("template.without_input='{instruction}: '", "evaluate.limit=3", "+train.tokens=[city]"),
         "train.special_tokens=null",
     ],
 )
-def test_a_key_that_the_counts_depend_on_has_counts_of_its_own(composed, word):
-    assert counted(composed(*SMALL, word)) is not counted(composed(*SMALL))
+def test_a_key_that_the_counts_depend_on_has_counts_of_its_own(composed, override):
+    assert counted(composed(*SMALL, override)) is not counted(composed(*SMALL))
 
 
 def test_files_may_change_and_are_counted_each_time(composed, tmp_path, monkeypatch):

@@ -19,6 +19,6 @@ def test_lengths_are_spread_as_the_quantiles_are_whatever_their_number():
     record = {"tokens": [10, 20, 100], "supervised": [4, 8, 40]}
     for rows in (1, 10, 1001):
         prompts, answers = known.lengths(record, rows)
-        whole = prompts + answers
-        assert (len(whole), whole.min() >= 10, whole.max() <= 100) == (rows, True, True)
-        assert np.median(whole) == 20 or rows == 10
+        lengths = prompts + answers
+        assert (len(lengths), lengths.min() >= 10, lengths.max() <= 100) == (rows, True, True)
+        assert np.median(lengths) == 20 or rows == 10

@@ -65,18 +65,18 @@ def test_shards_divide_what_fsdp_and_zero_divide():
 
 
 def test_an_optimiser_in_8_bits_takes_a_quarter_but_for_the_embedding():
-    whole = memory.training(LLAMA_8B, TRAIN | {"bf16": False}, 1).parts["optimiser"]
+    full = memory.training(LLAMA_8B, TRAIN | {"bf16": False}, 1).parts["optimiser"]
     eight = memory.training(LLAMA_8B, TRAIN | {"optimizer": "adamw_bnb_8bit"}, 1).parts["optimiser"]
     rest = LLAMA_8B.parameters - LLAMA_8B.embedding_parameters
-    assert whole == 8 * LLAMA_8B.parameters
+    assert full == 8 * LLAMA_8B.parameters
     assert eight == pytest.approx(2.04 * rest + 8 * LLAMA_8B.embedding_parameters)
 
 
 def test_a_paged_optimiser_may_leave_the_gpu():
     paged = memory.training(LLAMA_8B, TRAIN | {"optimizer": "paged_adamw_8bit"}, 1)
-    kept = memory.training(LLAMA_8B, TRAIN | {"optimizer": "adamw_bnb_8bit"}, 1)
-    assert paged.paged == kept.parts["optimiser"]
-    assert paged.needed == pytest.approx(kept.needed - paged.paged)
+    resident = memory.training(LLAMA_8B, TRAIN | {"optimizer": "adamw_bnb_8bit"}, 1)
+    assert paged.paged == resident.parts["optimiser"]
+    assert paged.needed == pytest.approx(resident.needed - paged.paged)
 
 
 def test_a_batch_that_generates_keeps_keys_and_values():

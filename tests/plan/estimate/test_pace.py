@@ -24,8 +24,8 @@ def trained(line):
 @pytest.mark.parametrize("case", MEASURED)
 def test_an_h100_takes_the_predicted_time_within_a_quarter(case):
     line = MEASURED[case]
-    *what, device = trained(line)
-    predicted = pace.seconds(*what, device, pace.default(H100, 1, line["train"], None))
+    *arguments, device = trained(line)
+    predicted = pace.seconds(*arguments, device, pace.default(H100, 1, line["train"], None))
     assert predicted == pytest.approx(line["loop_s"], rel=0.25)
 
 
@@ -34,8 +34,8 @@ def test_an_h100_takes_the_predicted_time_within_a_quarter(case):
 def test_corrected_by_another_run_it_is_within_a_quarter_too(case, earlier):
     """Also where the launching of kernels took longest in one and not in the other."""
     before, line = MEASURED[earlier], MEASURED[case]
-    what = trained(before)
-    measured = pace.measured(what[0], what[1].num_hidden_layers, pace.aside(*what), before["loop_s"], 40.0)
+    arguments = trained(before)
+    measured = pace.measured(arguments[0], arguments[1].num_hidden_layers, pace.aside(*arguments), before["loop_s"], 40.0)
     speed = pace.from_earlier(pace.default(H100, 1, line["train"], None), measured)
     assert (speed.start, speed.source) == (40.0, "measured here")
     assert pace.seconds(*trained(line), speed) == pytest.approx(line["loop_s"], rel=0.25)

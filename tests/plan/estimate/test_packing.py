@@ -49,9 +49,9 @@ def test_a_row_that_fits_no_pack_is_an_error():
 
 def test_shuffles_keep_the_tokens_and_differ():
     rows = lengths_of("any", 500, 90)
-    one, other = (packing.packs(SHUFFLE(seed).permutation(rows), 100, 200, 100_000) for seed in (1, 2))
-    assert one.sum() == other.sum() == rows.sum()
-    assert one.tolist() != other.tolist()
+    first, other = (packing.packs(SHUFFLE(seed).permutation(rows), 100, 200, 100_000) for seed in (1, 2))
+    assert first.sum() == other.sum() == rows.sum()
+    assert first.tolist() != other.tolist()
 
 
 @pytest.mark.stage
@@ -177,9 +177,9 @@ def real_rows(shared, composed):
     alpaca = composed()["template"]
     rows = [json.loads(line) for line in shared("alpaca/alpaca_en_demo.jsonl").read_text().splitlines()]
     prompts = [template.prompt(alpaca, row["instruction"], row["input"]) for row in rows]
-    asked = template.token_ids(tokenizer, prompts)
+    prompt_ids = template.token_ids(tokenizer, prompts)
     answered = template.answer_ids(tokenizer, [row["output"] for row in rows])
-    return np.array([len(a) + len(b) for a, b in zip(asked, answered, strict=True)])
+    return np.array([len(a) + len(b) for a, b in zip(prompt_ids, answered, strict=True)])
 
 
 class Shuffled:
@@ -259,10 +259,10 @@ def test_what_a_step_holds_adds_up_to_the_epoch():
         assert steps.rows_per_step * steps.per_epoch == pytest.approx(len(rows), rel=0.01)
         assert steps.tokens_per_step * steps.per_epoch == pytest.approx(rows.sum(), rel=0.01)
         assert steps.tokens_per_step / steps.slots_per_step == pytest.approx(steps.efficiency, rel=0.01)
-    eight, one = (packing.steps(PACKED | {"gradient_accumulation_steps": 8 // n}, rows, n) for n in (8, 1))
-    assert eight.total == one.total  # what eight GPUs take in one step, one takes in eight micro-batches
+    eight, single = (packing.steps(PACKED | {"gradient_accumulation_steps": 8 // n}, rows, n) for n in (8, 1))
+    assert eight.total == single.total  # what eight GPUs take in one step, one takes in eight micro-batches
     assert eight.slots_per_step == 8 * 2 * 512
-    assert eight.per_epoch == one.per_epoch - 1  # one GPU also trains on what is no whole step
+    assert eight.per_epoch == single.per_epoch - 1  # one GPU also trains on what is no whole step
 
 
 def test_padding_is_counted_as_the_collator_pads():
@@ -339,8 +339,8 @@ def axolotl_trains(configs, results):
 
     gc.freeze()  # Axolotl collects at each draw and evaluation, and what was imported alone takes half a second
     rotate, done = transformers.trainer.rotate_checkpoints, []
-    for given in json.loads(Path(configs).read_text()):
-        cfg, witness = load_cfg(DictDefault(given)), Witness()
+    for config in json.loads(Path(configs).read_text()):
+        cfg, witness = load_cfg(DictDefault(config)), Witness()
         meta = load_datasets(cfg=cfg, cli_args=TrainerCliArgs())
         trainer = setup_model_and_trainer(cfg, meta)[0]
         trainer.add_callback(witness)
@@ -398,9 +398,9 @@ def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_th
         times = intervals.evaluations(train, steps.total, steps.per_epoch)
         assert (steps.counted, steps.total) == (real["counted"], real["total"])
         assert (times, times * once.slots) == (real["evaluations"], real["validated"])
-        written, kept = intervals.saves(train, steps.total, steps.per_epoch)
+        written, on_disk = intervals.saves(train, steps.total, steps.per_epoch)
         assert written == real["saves"]
-        assert kept - bool(train.get("load_best_model_at_end")) <= real["kept"] <= kept  # the best may be the newest
+        assert on_disk - bool(train.get("load_best_model_at_end")) <= real["kept"] <= on_disk  # the best may be the newest
         assert steps.slots_per_step * steps.total == pytest.approx(real["computed"], rel=0.08)
         rates = schedule.rates(train, steps.total, steps.counted)[train["logging_steps"] - 1 :: train["logging_steps"]]
         np.testing.assert_allclose(real["rates"], rates, rtol=1e-6)

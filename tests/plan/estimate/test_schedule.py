@@ -109,10 +109,10 @@ def test_the_rates_of_a_rare_scheduler_are_asked_of_axolotl(axolotl):
 
 @pytest.mark.stage
 def test_the_warm_up_is_as_long_as_axolotls(axolotl):
-    asked = [{}, {"warmup_steps": None, "warmup_ratio": None}, {"max_steps": 5}, {"warmup_ratio": 0.1, "max_steps": 500}]
-    asked += [{"warmup_steps": steps} for steps in (0, 1, 2, 100)]
-    asked += [{"warmup_ratio": ratio} for ratio in (0.0, 0.03, 0.05, 0.1, 0.5)]
-    for keys in asked:
+    settings = [{}, {"warmup_steps": None, "warmup_ratio": None}, {"max_steps": 5}, {"warmup_ratio": 0.1, "max_steps": 500}]
+    settings += [{"warmup_steps": steps} for steps in (0, 1, 2, 100)]
+    settings += [{"warmup_ratio": ratio} for ratio in (0.0, 0.03, 0.05, 0.1, 0.5)]
+    for keys in settings:
         for epochs in (0, 1, 10, 27, 33, 34, 67, 5000):
             train = config("cosine", keys)
             total = keys.get("max_steps") or epochs or 7  # where Axolotl counts none, the trainer counts its own
@@ -147,8 +147,8 @@ def test_the_composed_recipe_put_right_peaks_at_its_rate_and_ends_near_0(compose
 
 
 def test_a_warm_up_of_one_step_is_made_two_and_one_that_nobody_asked_for_has_at_most_100():
-    asked = [{"warmup_steps": 1}, {"warmup_ratio": 0.05}, {"warmup_ratio": 0.1}, {"warmup_steps": 0}, {}]
-    assert [schedule.warmup(config("cosine", keys), 30) for keys in asked] == [2, 2, 3, 0, 0]
+    settings = [{"warmup_steps": 1}, {"warmup_ratio": 0.05}, {"warmup_ratio": 0.1}, {"warmup_steps": 0}, {}]
+    assert [schedule.warmup(config("cosine", keys), 30) for keys in settings] == [2, 2, 3, 0, 0]
     assert [schedule.warmup(config("cosine", {}), total) for total in (34, 1000, 5000)] == [2, 30, 100]
 
 
@@ -165,7 +165,7 @@ def test_no_steps_have_no_rates():
 
 @pytest.mark.stage
 @pytest.mark.parametrize(
-    ("name", "given", "said"),
+    ("name", "kwargs", "message"),
     [
         ("cosine", {"min_lr": 1e-6}, "unexpected keyword argument 'min_lr'"),
         ("warmup_stable_decay", {}, "'num_decay_steps'"),
@@ -174,7 +174,7 @@ def test_no_steps_have_no_rates():
         ("cosine_with_min_lr", {"min_lr": 1e-6, "min_lr_rate": 0.1}, "min_lr_rate"),
     ],
 )
-def test_keys_that_the_scheduler_would_fail_on_once_training_starts_are_named(name, given, said):
+def test_keys_that_the_scheduler_would_fail_on_once_training_starts_are_named(name, kwargs, message):
     with pytest.raises(UserError, match=r"train\.lr_scheduler_kwargs") as raised:
-        schedule.rates(config(name, {"lr_scheduler_kwargs": given}), 10)
-    assert said in str(raised.value)
+        schedule.rates(config(name, {"lr_scheduler_kwargs": kwargs}), 10)
+    assert message in str(raised.value)

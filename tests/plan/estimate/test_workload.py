@@ -105,12 +105,12 @@ def test_the_demos_rows_and_tokens_are_axolotls_to_the_token(tmp_path, monkeypat
     for stage in (fetch, prepare, base):
         stage.main()
     cases = [{}, {"sequence_len": 90}, {"sequence_len": 90, "excess_length_strategy": "truncate", "train_on_inputs": True}]
-    whole, dropped, cut = same_as_axolotls(values, cases)
-    assert (whole.source, whole.why, whole.raw, whole.kept, whole.dropped) == ("counted", "", 4000, 3900, 0)
+    uncut, dropped, cut = same_as_axolotls(values, cases)
+    assert (uncut.source, uncut.why, uncut.raw, uncut.kept, uncut.dropped) == ("counted", "", 4000, 3900, 0)
     assert 100 < dropped.dropped < 3000
     assert (cut.cut, cut.dropped) == (dropped.dropped, 0)
-    asked = [row["prompt"] for row in records.read(Path("data/raw/prompts/world.jsonl"))]
-    assert (whole.prompts, whole.overlap, whole.contaminated) == (len(asked), 0, [])
+    prompts = [row["prompt"] for row in records.read(Path("data/raw/prompts/world.jsonl"))]
+    assert (uncut.prompts, uncut.overlap, uncut.contaminated) == (len(prompts), 0, [])
 
 
 @pytest.mark.stage
@@ -133,8 +133,8 @@ def test_real_rows_and_their_tokens_are_axolotls_to_the_token(checkout, shared):
         {"sequence_len": 96, "excess_length_strategy": "truncate", "eval_sequence_len": 200},
         {"sequence_len": 96, "excess_length_strategy": "truncate", "sample_packing": False, "eval_sample_packing": False},
     ]
-    whole, dropped, cut, unpacked = same_as_axolotls(values, cases)
-    assert (whole.source, whole.raw, whole.kept, whole.longest) == ("counted", 999, 949, 872)
+    uncut, dropped, cut, unpacked = same_as_axolotls(values, cases)
+    assert (uncut.source, uncut.raw, uncut.kept, uncut.longest) == ("counted", 999, 949, 872)
     assert dropped.dropped > 100
     assert cut.cut > 100
     assert cut.dropped > 0  # nothing of their answers was left
@@ -142,26 +142,27 @@ def test_real_rows_and_their_tokens_are_axolotls_to_the_token(checkout, shared):
 
 
 def test_real_rows_are_counted(checkout, shared):
-    rows, place = shared("alpaca/alpaca_en_demo.jsonl"), shared("toy_tokenizer/tokenizer.json").parent
-    values = checkout(f"prepare.path={rows}", "model=local", f"base.base_model={place}")
+    rows = shared("alpaca/alpaca_en_demo.jsonl")
+    model = shared("toy_tokenizer/tokenizer.json").parent
+    values = checkout(f"prepare.path={rows}", "model=local", f"base.base_model={model}")
     assert workload.read(values, Path()).source == "counted"
 
 
 def test_rows_are_cut_or_dropped_by_the_keys_of_axolotl(checkout):
     values = checkout("base.make.vocab_size=300", "prepare.validation_rows=1", "train.sample_packing=false")
-    whole = workload.read(changed(values, sequence_len=4096), Path())
-    assert (whole.raw, whole.train, whole.validation, whole.kept, whole.dropped, whole.cut) == (40, 39, 1, 39, 0, 0)
-    assert whole.lengths.max() == whole.longest
-    prompt = int(whole.lengths.sum() - whole.supervised) // 39
+    uncut = workload.read(changed(values, sequence_len=4096), Path())
+    assert (uncut.raw, uncut.train, uncut.validation, uncut.kept, uncut.dropped, uncut.cut) == (40, 39, 1, 39, 0, 0)
+    assert uncut.lengths.max() == uncut.longest
+    prompt = int(uncut.lengths.sum() - uncut.supervised) // 39
     shorter = changed(values, sequence_len=prompt + 20)
     dropped = workload.read(shorter, Path())
-    assert (dropped.kept, dropped.longest) == (int((whole.lengths <= prompt + 20).sum()), whole.longest)
+    assert (dropped.kept, dropped.longest) == (int((uncut.lengths <= prompt + 20).sum()), uncut.longest)
     assert 0 < dropped.kept < 39
     cut = workload.read(changed(shorter, excess_length_strategy="truncate"), Path())
     assert (cut.kept, cut.cut, cut.lengths.max()) == (39, dropped.dropped, prompt + 20)
     long = workload.read(changed(values, min_sample_len=prompt + 20, sequence_len=4096), Path())
-    assert long.kept == int((whole.lengths >= prompt + 20).sum())
-    with pytest.raises(UserError, match=rf"raise, and a row has {whole.longest} tokens, .*sequence_len={prompt + 20}"):
+    assert long.kept == int((uncut.lengths >= prompt + 20).sum())
+    with pytest.raises(UserError, match=rf"raise, and a row has {uncut.longest} tokens, .*sequence_len={prompt + 20}"):
         workload.read(changed(shorter, excess_length_strategy="raise"), Path())
     assert workload.read(changed(values, excess_length_strategy="raise", sequence_len=4096), Path()).kept == 39
 
@@ -186,8 +187,8 @@ def test_prompts_that_training_asks_and_validation_rows_that_it_repeats_are_coun
     assert (work.prompts, len(work.contaminated), work.overlap) == (3, 2, 0)
 
 
-@pytest.mark.parametrize(("limit", "asked", "contaminated"), [(None, 5, 1), (3, 3, 0), (9, 5, 1), (0.5, 3, 0), (0.9, 5, 1)])
-def test_as_many_prompts_are_asked_as_lm_eval_takes(checkout, limit, asked, contaminated):
+@pytest.mark.parametrize(("limit", "count", "contaminated"), [(None, 5, 1), (3, 3, 0), (9, 5, 1), (0.5, 3, 0), (0.9, 5, 1)])
+def test_as_many_prompts_are_asked_as_lm_eval_takes(checkout, limit, count, contaminated):
     """The last of the five prompts is a row too."""
     prompts = [PROMPT | {"prompt": f"No row {n}."} for n in range(4)] + [PROMPT | {"prompt": "Say 1."}]
     records.write(Path("prompts.jsonl"), prompts)
@@ -195,7 +196,7 @@ def test_as_many_prompts_are_asked_as_lm_eval_takes(checkout, limit, asked, cont
     rows = records.split(records.read(Path("rows.jsonl")), None, 1, values["seed"])[1]
     assert rows[0]["instruction"] != "Say 1."
     work = workload.read(values, Path())
-    assert (work.prompts, len(work.contaminated)) == (asked, contaminated)
+    assert (work.prompts, len(work.contaminated)) == (count, contaminated)
 
 
 @pytest.mark.usefixtures("checkout")
@@ -235,18 +236,18 @@ def test_what_the_hubs_cache_has_is_counted(checkout):
     cache("datasets--yahma--alpaca-cleaned", "alpaca_data_cleaned.json", COMMIT, json.dumps([*rows, empty]))
     cache("datasets--org--prompts", "p.jsonl", COMMIT, json.dumps(PROMPT))
     trained = tiny.train_tokenizer(["Say it. Below is an instruction"], 300)
-    place = "models--HuggingFaceTB--SmolLM2-135M", values["base"]["revision_of_model"]
+    model = "models--HuggingFaceTB--SmolLM2-135M", values["base"]["revision_of_model"]
     estimated = workload.read(values, Path())
-    cache(place[0], "tokenizer.json", place[1], trained.to_str())
-    cache(place[0], "tokenizer_config.json", place[1], json.dumps(tiny.SPECIAL_TOKENS))
+    cache(model[0], "tokenizer.json", model[1], trained.to_str())
+    cache(model[0], "tokenizer_config.json", model[1], json.dumps(tiny.SPECIAL_TOKENS))
     work = workload.read(values, Path())
     assert (estimated.source, work.source, work.why) == ("estimated", "counted", "")
     assert "no tokenizer of HuggingFaceTB/SmolLM2-135M is here" in estimated.why
     assert (work.raw, work.train, work.validation, work.prompts) == (41, 35, 5, 1)
     assert (estimated.raw, estimated.train, estimated.prompts, estimated.contaminated) == (41, 35, 1, [])
     assert (work.bos_trained, estimated.bos_trained) == (True, False)  # the second is on record
-    asked = template.prompt(values["template"], PROMPT["prompt"])
-    assert work.longest_prompt == len(trained.encode(asked).ids)
+    prompt = template.prompt(values["template"], PROMPT["prompt"])
+    assert work.longest_prompt == len(trained.encode(prompt).ids)
 
 
 def test_without_a_tokenizer_the_bytes_of_real_rows_give_llama_3s_number_of_tokens(checkout, shared):

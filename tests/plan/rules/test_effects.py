@@ -26,7 +26,7 @@ def test_no_shipped_experiment_has_such_a_key(composed, experiment):
 
 
 @pytest.mark.parametrize(
-    ("word", "without"),
+    ("override", "without"),
     [
         ("+train.chat_template=chatml", "a data set of chats"),
         ("+train.datasets.0.chat_template=chatml", "a data set of chats"),
@@ -47,13 +47,13 @@ def test_no_shipped_experiment_has_such_a_key(composed, experiment):
         ("+base.make.train.chat_template=chatml", "a data set of chats"),
     ],
 )
-def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_out(composed, known, word, without):
-    finding = judged(effects.keys_unused, composed, word)
+def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_out(composed, known, override, without):
+    finding = judged(effects.keys_unused, composed, override)
     assert (finding.code, finding.level) == ("KEYS_UNUSED", ERROR)
     assert f" has no effect without {without}" in finding.what
-    assert finding.what.startswith(word[1:].partition("=")[0].partition(".beta")[0])
-    fixed(composed, known, finding, word)
-    assert judged(effects.keys_unused, composed, word, f"++{finding.fix}") is None
+    assert finding.what.startswith(override[1:].partition("=")[0].partition(".beta")[0])
+    fixed(composed, known, finding, override)
+    assert judged(effects.keys_unused, composed, override, f"++{finding.fix}") is None
 
 
 def test_packings_keys_without_packing(composed):
@@ -81,26 +81,26 @@ def test_a_key_beside_what_it_needs_is_accepted(composed, words):
 
 
 def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
-    word = f"+train.resume_from_checkpoint={tmp_path}"
-    finding = judged(effects.no_checkpoint, composed, word)
+    override = f"+train.resume_from_checkpoint={tmp_path}"
+    finding = judged(effects.no_checkpoint, composed, override)
     assert finding.what.startswith(f"train.resume_from_checkpoint={tmp_path} is not a checkpoint")
-    assert fixed(composed, known, finding, word)["train"]["resume_from_checkpoint"] is None
+    assert fixed(composed, known, finding, override)["train"]["resume_from_checkpoint"] is None
     (tmp_path / "trainer_state.json").write_text("{}")
-    assert judged(effects.no_checkpoint, composed, word) is None
+    assert judged(effects.no_checkpoint, composed, override) is None
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         *("+train.resume_from_checkpoint=work/train/checkpoint-9", "+train.auto_resume_from_checkpoints=true"),
         "+base.make.train.resume_from_checkpoint=checkpoint-9",
     ],
 )
-def test_a_checkpoint_to_resume_from_is_reported_as_compared_with_nothing(composed, known, word):
-    finding = judged(effects.resumes, composed, word)
+def test_a_checkpoint_to_resume_from_is_reported_as_compared_with_nothing(composed, known, override):
+    finding = judged(effects.resumes, composed, override)
     assert (finding.code, finding.level) == ("RESUMES", WARNING)
-    assert word[1:].partition("=")[0] in finding.what
-    values = fixed(composed, known, finding, word)
+    assert override[1:].partition("=")[0] in finding.what
+    values = fixed(composed, known, finding, override)
     assert effects.resumes(values, {}) is None
     assert judged(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
 
@@ -138,11 +138,11 @@ def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
     finding = judged(effects.key_overridden, composed, *words)
     assert says in finding.what
     fixed(composed, known, finding, *words)
-    assert judged(effects.key_overridden, composed, *words, *(f"++{word}" for word in finding.fix.split())) is None
+    assert judged(effects.key_overridden, composed, *words, *(f"++{override}" for override in finding.fix.split())) is None
 
 
 @pytest.mark.parametrize(
-    ("word", "says"),
+    ("override", "says"),
     [
         ("+train.use_wandb=true", "train.use_wandb sends losses, the config and the machine's load to Weights & Biases"),
         ("+train.wandb_project=a", "train.wandb_project sends"),
@@ -153,10 +153,10 @@ def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
         ("+base.make.train.use_wandb=true", "base.make.train.use_wandb sends"),
     ],
 )
-def test_what_leaves_the_machine_is_reported_with_where_it_goes(composed, known, word, says):
-    finding = judged(effects.sent_elsewhere, composed, word)
+def test_what_leaves_the_machine_is_reported_with_where_it_goes(composed, known, override, says):
+    finding = judged(effects.sent_elsewhere, composed, override)
     assert (finding.level, says in finding.what) == (WARNING, True)
-    fixed(composed, known, finding, word)
+    fixed(composed, known, finding, override)
 
 
 def test_what_stays_here_is_not_reported(composed):

@@ -44,8 +44,8 @@ def test_a_group_takes_no_plus_and_a_list_is_quoted_for_the_shell():
     ],
 )
 def test_hydra_reads_a_written_value_back_as_it_was(composed, value):
-    (word,) = shlex.split(finding.overrides(composed(), {"train.nothing_of_this_name": value}))
-    read = composed(word)["train"]["nothing_of_this_name"]
+    (override,) = shlex.split(finding.overrides(composed(), {"train.nothing_of_this_name": value}))
+    read = composed(override)["train"]["nothing_of_this_name"]
     assert read == value
     assert type(read) is type(value)
 
@@ -53,8 +53,8 @@ def test_hydra_reads_a_written_value_back_as_it_was(composed, value):
 def test_hydra_resolves_an_interpolation_inside_a_mapping(composed):
     values = composed()
     settings = {"train.datasets.0.type": {"field_input": "input", "format": "${template.with_input}"}}
-    (word,) = shlex.split(finding.overrides(values, settings))
-    kind = composed(word)["train"]["datasets"][0]["type"]
+    (override,) = shlex.split(finding.overrides(values, settings))
+    kind = composed(override)["train"]["datasets"][0]["type"]
     assert kind["format"] == values["template"]["with_input"]
 
 

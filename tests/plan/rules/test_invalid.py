@@ -34,7 +34,7 @@ def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(comp
 
 
 @pytest.mark.parametrize(
-    ("word", "named"),
+    ("override", "named"),
     [
         ("evaluate.template={with_input:'{instruction} {input}',without_input:'{instruction}'}", "evaluate.template"),
         ("contract.template={with_input:'{instruction} {input}',without_input:'{instruction}'}", "contract.template"),
@@ -51,16 +51,16 @@ def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(comp
         ("+evaluate.task.gen_prefix=Answer", "evaluate.task.gen_prefix"),
     ],
 )
-def test_another_template_anywhere_is_refused_by_its_key_and_fixed(composed, known, word, named):
-    finding = judged(invalid.template_differs, composed, word)
+def test_another_template_anywhere_is_refused_by_its_key_and_fixed(composed, known, override, named):
+    finding = judged(invalid.template_differs, composed, override)
     assert finding.what == f"training and evaluation do not have the same template: {named}"
-    values = fixed(composed, known, finding, word)
+    values = fixed(composed, known, finding, override)
     assert invalid.template_differs(values, facts(values)) is None
     assert values["template"] == composed()["template"]
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         *(
             "template.without_input='{instruction}: '",
@@ -70,8 +70,8 @@ def test_another_template_anywhere_is_refused_by_its_key_and_fixed(composed, kno
         "train.datasets.0.type=alpaca",
     ],
 )
-def test_one_template_for_all_is_accepted(composed, word):
-    assert judged(invalid.template_differs, composed, word) is None
+def test_one_template_for_all_is_accepted(composed, override):
+    assert judged(invalid.template_differs, composed, override) is None
 
 
 @pytest.mark.stage
@@ -90,14 +90,14 @@ def test_axolotls_own_alpaca_is_this_template_and_no_other(composed):
 
 
 @pytest.mark.parametrize(
-    ("asked", "trained", "refused"),
+    ("add_bos", "trained", "refused"),
     [
         *(("false", True, True), ("true", False, True), ("true", True, False), ("false", False, False)),
         *(("null", True, False), ("null", False, False), ("false", None, False), ("true", None, False)),
     ],
 )
-def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(composed, known, asked, trained, refused):
-    words = (PUBLISHED, f"evaluate.model_args.add_bos_token={asked}")
+def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(composed, known, add_bos, trained, refused):
+    words = (PUBLISHED, f"evaluate.model_args.add_bos_token={add_bos}")
     finding = judged(invalid.bos_differs, composed, *words, data={"bos_trained": trained})
     assert bool(finding) == refused
     if refused:
@@ -119,19 +119,19 @@ def test_lm_eval_itself_puts_bos_as_the_rule_says(tmp_path):
     size = len(json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]) + 3
     llama = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     tiny.save_model(llama | {"max_position_embeddings": 64}, size, 0, tmp_path)
-    whole, settings = (json.loads((tmp_path / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json"))
+    tokenizer, settings = (json.loads((tmp_path / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json"))
     puts_bos = {}
     for name, changed, bos in (
-        ("adds", whole, settings["bos_token"]),
-        ("has", whole | {"post_processor": None}, settings["bos_token"]),
-        ("none", whole | {"post_processor": None}, None),
+        ("adds", tokenizer, settings["bos_token"]),
+        ("has", tokenizer | {"post_processor": None}, settings["bos_token"]),
+        ("none", tokenizer | {"post_processor": None}, None),
     ):
         (tmp_path / "tokenizer.json").write_text(json.dumps(changed))
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": bos}))
-        for asked in (None, True, False):
-            backend = HFLM(pretrained=str(tmp_path), device="cpu", add_bos_token=asked)
+        for add_bos in (None, True, False):
+            backend = HFLM(pretrained=str(tmp_path), device="cpu", add_bos_token=add_bos)
             ids, _ = backend.tok_batch_encode(["Say it."])
-            puts_bos[name, asked] = bos is not None and ids[0, 0].item() == backend.tokenizer.bos_token_id
+            puts_bos[name, add_bos] = bos is not None and ids[0, 0].item() == backend.tokenizer.bos_token_id
     assert puts_bos == {
         **{("adds", None): True, ("adds", True): True, ("adds", False): False},
         **{("has", None): False, ("has", True): True, ("has", False): False},
@@ -233,15 +233,15 @@ def test_a_pad_that_is_eos_takes_no_eos_out_of_axolotls_loss(composed, tmp_path)
         kind = train["datasets"][0]["type"]
         strategy = load("user_defined", tokenizer, DictDefault(train), DictDefault(kind))
         rows = [{"instruction": "Say it.", "input": "", "output": answer} for answer in ("it", "it and it again")]
-        whole = [strategy.tokenize_prompt(row) for row in rows]
-        assert [sum(label == tokenizer.eos_token_id for label in row["labels"]) for row in whole] == [1, 1]
-        assert [row["labels"][-1] for row in whole] == [tokenizer.eos_token_id] * 2
-        for collator, batch in ((DataCollatorForSeq2Seq, whole), (V2BatchSamplerDataCollatorForSeq2Seq, [whole])):
-            rows = [[dict(row) for row in one] if isinstance(one, list) else dict(one) for one in batch]
+        tokenised = [strategy.tokenize_prompt(row) for row in rows]
+        assert [sum(label == tokenizer.eos_token_id for label in row["labels"]) for row in tokenised] == [1, 1]
+        assert [row["labels"][-1] for row in tokenised] == [tokenizer.eos_token_id] * 2
+        for collator, batch in ((DataCollatorForSeq2Seq, tokenised), (V2BatchSamplerDataCollatorForSeq2Seq, [tokenised])):
+            rows = [[dict(row) for row in item] if isinstance(item, list) else dict(item) for item in batch]
             labels = collator(tokenizer, pad_to_multiple_of=256, return_tensors="pt")(rows)["labels"]
-            assert labels.numel() > sum(len(row["labels"]) for row in whole)  # there is padding
+            assert labels.numel() > sum(len(row["labels"]) for row in tokenised)  # there is padding
             assert int((labels == tokenizer.eos_token_id).sum()) == 2
-            assert int((labels != -100).sum()) == sum(label != -100 for row in whole for label in row["labels"])
+            assert int((labels != -100).sum()) == sum(label != -100 for row in tokenised for label in row["labels"])
 
 
 @pytest.mark.stage
@@ -252,8 +252,8 @@ def test_axolotls_llama2_chat_leaves_a_row_out_whose_pad_is_eos():
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<s>", "</s>", "<pad>", "<unk>", *("▁" + word for word in ("", "hi", "you[/INST]", "hello", "there"))]
-    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    tokens = ["<s>", "</s>", "<pad>", "<unk>", *("▁" + token for token in ("", "hi", "you[/INST]", "hello", "there"))]
+    backend = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     row = {"conversations": [{"from": "human", "value": "hi you"}, {"from": "gpt", "value": "hello there"}]}
@@ -275,12 +275,12 @@ def test_axolotls_llama2_chat_leaves_a_row_out_whose_pad_is_eos():
 
 def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
     assert judged(invalid.nothing_supervised, composed, data={"supervised": 1}) is None
-    word = "train.datasets.0.type.field_output=answer"
+    override = "train.datasets.0.type.field_output=answer"
     finding = judged(
-        invalid.nothing_supervised, composed, word, data={"supervised": 0, "kept": 0, "train": 3900, "longest": 144}
+        invalid.nothing_supervised, composed, override, data={"supervised": 0, "kept": 0, "train": 3900, "longest": 144}
     )
     assert finding.what == "none of 3,900 rows has a token under the loss"
-    assert fixed(composed, known, finding, word)["train"]["datasets"] == composed()["train"]["datasets"]
+    assert fixed(composed, known, finding, override)["train"]["datasets"] == composed()["train"]["datasets"]
 
 
 @pytest.mark.parametrize(("longest", "length"), [(650, 704), (8192, 8192), (9000, 8192)])
@@ -302,7 +302,7 @@ def test_a_prompt_that_is_trained_on_word_for_word_is_refused(composed, known, n
         invalid.contaminated,
         composed,
         PUT_RIGHT,
-        data={"contaminated": number and [f"Write {one} " + "words " * 40 for one in range(number)]},
+        data={"contaminated": number and [f"Write {index} " + "words " * 40 for index in range(number)]},
     )
     assert bool(finding) == refused
     if refused:

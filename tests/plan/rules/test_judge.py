@@ -163,7 +163,7 @@ def unknown(composed, known, *words):
 
 
 @pytest.mark.parametrize(
-    ("word", "key", "value"),
+    ("override", "key", "value"),
     [
         ("+train.lr=0.001", "learning_rate", 0.001),
         ("+train.num_warmup_steps=7", "warmup_steps", 7),
@@ -171,17 +171,17 @@ def unknown(composed, known, *words):
         ("+train.target_modules=[q_proj,v_proj]", "lora_target_modules", ["q_proj", "v_proj"]),
     ],
 )
-def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_same(composed, known, word, key, value):
-    (finding,) = unknown(composed, known, word)
+def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_same(composed, known, override, key, value):
+    (finding,) = unknown(composed, known, override)
     assert (finding.code, finding.level) == ("UNKNOWN_KEY", ERROR)
-    assert finding.what == f"{word[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
-    fixed = composed(*overrides.replace([word], shlex.split(finding.fix)))
+    assert finding.what == f"{override[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
+    fixed = composed(*overrides.replace([override], shlex.split(finding.fix)))
     check.check(fixed, known)
     assert fixed["train"][key] == value
 
 
 @pytest.mark.parametrize(
-    ("word", "near"),
+    ("override", "near"),
     [
         ("+train.lerning_rate=0.001", "Did you mean train.learning_rate?"),
         ("+train.warmup_step=null", "Did you mean train.warmup_steps?"),
@@ -190,10 +190,10 @@ def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_sa
         ("+train.xyzzy_plugh=1", "train has: "),
     ],
 )
-def test_a_guess_is_a_hint_and_no_override(composed, known, word, near):
-    (finding,) = unknown(composed, known, word)
+def test_a_guess_is_a_hint_and_no_override(composed, known, override, near):
+    (finding,) = unknown(composed, known, override)
     assert near in finding.what
-    key = word[1:].partition("=")[0]
+    key = override[1:].partition("=")[0]
     assert finding.fix == f"correct {key}, or leave it out"
 
 

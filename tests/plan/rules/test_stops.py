@@ -62,8 +62,9 @@ def test_rows_that_are_held_out_in_such_number_that_none_are_left_for_a_step_are
 ):
     """Of 60 rows of 50 tokens, for 8 sequences of 256 or 8 rows; but not where fewer held out would not be enough."""
     words = ("accelerate.num_processes=1", f"train.sample_packing={str(packed).lower()}")
-    values, kept = composed(*words), 60 - held_out if held_out in (50, 5, 0) else 10
-    data = {"kept": kept, "train": kept, "validation": held_out, "tokens": kept * 50, "mean": 50.0}
+    values = composed(*words)
+    rows = 60 - held_out if held_out in (50, 5, 0) else 10
+    data = {"kept": rows, "train": rows, "validation": held_out, "tokens": rows * 50, "mean": 50.0}
     fix = fixed(composed, known, stops.no_steps(values, facts(values, steps={"total": 0}, data=data, device={"count": 1})))
     assert (fix["prepare"]["validation_rows"] == 0.05) == fixes
     assert (fix["train"]["micro_batch_size"] == 1) == (not fixes)
@@ -195,9 +196,9 @@ def test_axolotl_itself_accepts_every_fix_of_memory(composed, known, monkeypatch
     gpu = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 8, "compute_capability": "sm_90"}
     for words, device, count, _ in TOO_MUCH:
         finding = out_of_memory(composed, device, count, *words)
-        given = DictDefault(fixed(composed, known, finding, *words)["train"])
-        prepare_plugins(given)
-        validate_config(given, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
+        train = DictDefault(fixed(composed, known, finding, *words)["train"])
+        prepare_plugins(train)
+        validate_config(train, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
 
 
 # The disk.
@@ -296,7 +297,7 @@ def test_on_a_cpu_the_trainer_stops_at_bfloat16(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("word", "refused"),
+    ("override", "refused"),
     [
         *(("+train.lora_r=32", True), ("+train.peft_use_dora=true", True), ("+train.loraplus_lr_ratio=16", True)),
         *(("+train.peft.loftq_config.loftq_bits=4", True), ("+train.load_in_4bit=true", True)),
@@ -305,8 +306,8 @@ def test_on_a_cpu_the_trainer_stops_at_bfloat16(monkeypatch, tmp_path):
         ("method=lora", False),
     ],
 )
-def test_an_adapters_keys_without_an_adapter_are_refused_and_kernel_switches_are_none(composed, word, refused):
-    values = composed(word)
+def test_an_adapters_keys_without_an_adapter_are_refused_and_kernel_switches_are_none(composed, override, refused):
+    values = composed(override)
     assert bool(stops.adapter_keys_unused(values, facts(values))) == refused
 
 
