@@ -16,12 +16,12 @@ def change(root, value):
 def finish_run(root, name):
     """Run the stages and record them as `tunetrail run` does; returns the run's id."""
     run(root, "dvc", "repro", "--quiet")
-    with mlflow_run.run(root, name) as kept:
+    with mlflow_run.run(root, name) as recorded:
         code = git.read_code(root, root / "work" / "changes.patch")
-        kept.tags({"git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
-        kept.artifacts(root, *(["work/changes.patch"] if code.dirty else []))
-        kept.tags({"dvc.experiment": experiments.save(root, f"{name}-{kept.id[:8]}")})
-    return kept.id
+        recorded.tags({"git.commit": code.commit, "git.dirty": str(code.dirty).lower()})
+        recorded.artifacts(root, *(["work/changes.patch"] if code.dirty else []))
+        recorded.tags({"dvc.experiment": experiments.save(root, f"{name}-{recorded.id[:8]}")})
+    return recorded.id
 
 
 def made(project, folder, migrated):
@@ -54,7 +54,7 @@ def copied(finished, folder, monkeypatch):
 
 def object_of(root, text):
     """The file of DVC's cache that holds `text`."""
-    (found,) = [
+    (path,) = [
         file for file in (root / ".dvc" / "cache" / "files").rglob("*") if file.is_file() and file.read_text() == text
     ]
-    return found
+    return path

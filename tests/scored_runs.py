@@ -30,9 +30,9 @@ TAGS = {
 
 def metrics(base, tuned, digest="e1"):
     """What metrics.json would say where so many of 100 prompts were followed."""
-    was, now = ([np.array([int(place < count)]) for place in range(100)] for count in (base, tuned))
+    was, now = ([np.array([int(number < count)]) for number in range(100)] for count in (base, tuned))
     delta = dataclasses.asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
-    found = {
+    scores = {
         "base": dataclasses.asdict(intervals.wilson(was)),
         "tuned": dataclasses.asdict(intervals.wilson(now)),
         "delta": delta,
@@ -41,15 +41,15 @@ def metrics(base, tuned, digest="e1"):
         "task": "ifeval",
         "size": "100 prompts, 100 instructions",
         "evaluation_digest": digest,
-        "ifeval": {model: dict.fromkeys(results.SCORES, score) for model, score in found.items()},
+        "ifeval": {model: dict.fromkeys(results.SCORES, score) for model, score in scores.items()},
         "data": {"rows": {"train": 3900}, "contamination": {"prompts": 100, "seen": 7, "exact": 2}},
     }
 
 
-def note(root, id, found, **tags):
+def note(root, id, scores, **tags):
     """Put scores and tags on the record of a run."""
     (root / "report").mkdir(exist_ok=True)
-    (root / "report" / "metrics.json").write_text(json.dumps(found))
+    (root / "report" / "metrics.json").write_text(json.dumps(scores))
     with connection.open_client(root) as client:
         client.log_artifact(id, str(root / "report" / "metrics.json"), "report")
         for key, value in (TAGS | tags).items():
@@ -57,11 +57,11 @@ def note(root, id, found, **tags):
     return store.find(root, id)
 
 
-def finish(root, found, name="demo", **tags):
+def finish(root, scores, name="demo", **tags):
     """A finished run with these scores."""
     with mlflow_run.run(root, name) as run:
         pass
-    return note(root, run.id, found, **tags)
+    return note(root, run.id, scores, **tags)
 
 
 def files(tuned, base="org/name", revision="abc", params=VALUES):

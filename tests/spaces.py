@@ -111,5 +111,5 @@ def objects(root):
 
 def weights(root):
     """Which weights are in DVC's cache: the first letter and the size of each, as in `WEIGHTS`."""
-    found = [file.read_text() for file in objects(root) if file.suffix != ".dir"]
-    return {name for name, size in WEIGHTS.items() if name[0] * size in found}
+    contents = [file.read_text() for file in objects(root) if file.suffix != ".dir"]
+    return {name for name, size in WEIGHTS.items() if name[0] * size in contents}

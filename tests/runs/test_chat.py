@@ -78,9 +78,9 @@ def test_a_piece_is_shown_before_the_next_token_is_made(models, monkeypatch):
     order = []
     forward = models[0].network.forward
 
-    def watched(*given, **named):
+    def watched(*args, **kwargs):
         order.append("token")
-        return forward(*given, **named)
+        return forward(*args, **kwargs)
 
     monkeypatch.setattr(models[0].network, "forward", watched)
     chat.write(models[0], chat.encode(models[0].tokenizer, TEMPLATE, "it"), 40, lambda text: order.append("text"))
@@ -179,10 +179,10 @@ def test_a_base_that_cannot_be_had_is_said(tmp_path):
 
 def test_without_a_terminal_the_answers_follow_each_other_under_their_headings(models, capsys):
     chat.ask(models, TEMPLATE, "it", "", 12)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     texts = ["".join(written(model)[0]) for model in models]
     ending = "(cut at 12 tokens: --max-new-tokens gives more)"
-    assert said == f"== base ==\n{texts[0]}\n{ending}\n\n== tuned ==\n{texts[1]}\n{ending}\n\n"
+    assert output == f"== base ==\n{texts[0]}\n{ending}\n\n== tuned ==\n{texts[1]}\n{ending}\n\n"
 
 
 def test_columns_show_their_last_lines_while_they_grow_and_all_of_them_in_the_end():
@@ -257,9 +257,9 @@ def test_what_a_person_can_mend_ends_with_code_2(tunetrail):
 
 
 def test_help_teaches(tunetrail):
-    said = tunetrail("chat", "--help").stdout
-    assert "tunetrail chat --prompt" in said
-    assert "Ctrl-C ends an answer" in said
+    text = tunetrail("chat", "--help").stdout
+    assert "tunetrail chat --prompt" in text
+    assert "Ctrl-C ends an answer" in text
 
 
 class Terminal:

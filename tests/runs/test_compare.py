@@ -35,21 +35,21 @@ def checkout(root, monkeypatch):
 def finish(root, name, followed, batch_size=8, verdicts=True, **params):
     """Record a run whose tuned model followed this; gives its id."""
     made = root / "made" / f"{len(list((root / 'made').glob('*')))}"
-    found = {}
+    evaluations = {}
     for model, met in (("base", [[False] * len(prompt) for prompt in followed]), ("tuned", followed)):
         file = next(evaluation(made / model, met).glob("*/results_*"))
         file.write_text(file.read_text().replace('"batch_size": 8', f'"batch_size": {batch_size}'))
-        found[model] = results.read(made / model, **intervals.SAMPLING)
-    scored = results.compare(found["base"], found["tuned"], **intervals.SAMPLING)
-    one = found["tuned"]
-    told = {"task": one.task, "size": results.size(one), "evaluation_digest": one.digest, "ifeval": scored}
+        evaluations[model] = results.read(made / model, **intervals.SAMPLING)
+    scored = results.compare(evaluations["base"], evaluations["tuned"], **intervals.SAMPLING)
+    tuned = evaluations["tuned"]
+    metrics = {"task": tuned.task, "size": results.size(tuned), "evaluation_digest": tuned.digest, "ifeval": scored}
     (made / "report").mkdir()
-    (made / "report" / "metrics.json").write_text(json.dumps(told))
+    (made / "report" / "metrics.json").write_text(json.dumps(metrics))
     if verdicts:
-        (made / "report" / "verdicts.json").write_text(json.dumps(results.comparable(found)))
+        (made / "report" / "verdicts.json").write_text(json.dumps(results.comparable(evaluations)))
     with mlflow_run.run(root, name) as run:
         run.params(PARAMS | {key.replace("__", "."): value for key, value in params.items()})
-        run.tags({"git.commit": "c0ffee", "git.dirty": "false", "data.md5": "m1", "evaluation.digest": one.digest})
+        run.tags({"git.commit": "c0ffee", "git.dirty": "false", "data.md5": "m1", "evaluation.digest": tuned.digest})
         run.steps([{"step": step, "time": step, "train/loss": 2.0 / step, "validation/loss": 3.0 / step} for step in (1, 2)])
         run.artifacts(made, "report")
     return run.id
@@ -70,13 +70,13 @@ def typed(*arguments):
     return ended.stdout
 
 
-def found(*ids):
+def compared(*ids):
     return json.loads(typed(*ids, "--json"))
 
 
 def test_scores_are_held_against_the_first_by_the_paired_tests(checkout):
     first, second = finish(checkout, "first", FIRST), finish(checkout, "second", BETTER)
-    one, other = found(first, second)["runs"]
+    reference, other = compared(first, second)["runs"]
     prompts = [[np.array([int(all(met))]) for met in followed] for followed in (FIRST, BETTER)]
     each = [[np.array(met).astype(int) for met in followed] for followed in (FIRST, BETTER)]
     by_prompt, by_instruction = other["delta"]["prompt_strict"], other["delta"]["inst_loose"]
@@ -91,21 +91,21 @@ def test_scores_are_held_against_the_first_by_the_paired_tests(checkout):
         expected.high,
     )
     assert by_instruction["value"] == pytest.approx(4 / 9)
-    assert "delta" not in one
-    back = found(second, first)["runs"][1]["delta"]["prompt_strict"]
+    assert "delta" not in reference
+    back = compared(second, first)["runs"][1]["delta"]["prompt_strict"]
     assert (back["value"], back["p"]) == (-4 / 8, by_prompt["p"])
 
 
 def test_only_what_differs_is_named_and_keys_of_one_name_share_a_row(checkout):
     first = finish(checkout, "first", FIRST)
     second = finish(checkout, "second", FIRST, seed=2, train__seed=2, train__learning_rate=0.003)
-    told = found(first, second)
-    assert told["differences"]["config"] == [
+    comparison = compared(first, second)
+    assert comparison["differences"]["config"] == [
         {"keys": ["seed", "train.seed"], "values": ["1", "2"]},
         {"keys": ["train.learning_rate"], "values": ["0.001", "0.003"]},
     ]
-    assert not any(rows for section, rows in told["differences"].items() if section != "config")
-    assert (told["same"]["config"], told["same"]["code"], told["same"]["data"]) == (1, 2, 1)
+    assert not any(rows for section, rows in comparison["differences"].items() if section != "config")
+    assert (comparison["same"]["config"], comparison["same"]["code"], comparison["same"]["data"]) == (1, 2, 1)
     text = typed(first, second)
     assert re.search(r"^seed \(\+1\) +1 +2$", text, re.MULTILINE)
     assert "Nothing differs. The same in all: 4 of config" in typed(first, finish(checkout, "again", FIRST))
@@ -121,15 +121,15 @@ def test_code_data_and_environment_differ_by_their_tags():
         {"git.dirty": "true", "versions.torch": "2", "x": "1"},
         {"git.dirty": "false", "versions.torch": "3", "data.md5": "m"},
     ]
-    told = compare.differences([recorded_runs.run(tags=one) for one in tags])["differences"]
-    assert told["code"] == [{"keys": ["git.dirty"], "values": ["true", "false"]}]
-    assert told["environment"] == [{"keys": ["versions.torch"], "values": ["2", "3"]}]
-    assert told["data"] == [{"keys": ["data.md5"], "values": [None, "m"]}]
+    comparison = compare.differences([recorded_runs.run(tags=run_tags) for run_tags in tags])["differences"]
+    assert comparison["code"] == [{"keys": ["git.dirty"], "values": ["true", "false"]}]
+    assert comparison["environment"] == [{"keys": ["versions.torch"], "values": ["2", "3"]}]
+    assert comparison["data"] == [{"keys": ["data.md5"], "values": [None, "m"]}]
 
 
 def test_runs_that_were_evaluated_otherwise_are_shown_and_not_tested(checkout):
     first, other = finish(checkout, "first", FIRST), finish(checkout, "other", BETTER, batch_size=16)
-    run = found(first, other)["runs"][1]
+    run = compared(first, other)["runs"][1]
     assert "delta" not in run
     assert run["why"] == "evaluated differently: batch_size 8 and 16"
     assert run["scores"]["tuned"]["prompt_strict"]["value"] == 7 / 8
@@ -143,30 +143,29 @@ def test_runs_that_were_evaluated_otherwise_are_shown_and_not_tested(checkout):
 
 def test_runs_that_were_asked_other_prompts_are_not_tested(checkout):
     ids = finish(checkout, "first", FIRST), finish(checkout, "fewer", FIRST[:6])
-    assert found(*ids)["runs"][1]["why"] == "evaluated differently: prompts 8 and 6, 6 of them the same"
+    assert compared(*ids)["runs"][1]["why"] == "evaluated differently: prompts 8 and 6, 6 of them the same"
 
 
 def test_a_run_without_verdicts_has_its_scores_and_says_how_to_have_the_test(checkout):
     old, new = finish(checkout, "old", FIRST, verdicts=False), finish(checkout, "new", BETTER)
     for ids in ((old, new), (new, old)):
-        run = found(*ids)["runs"][1]
+        run = compared(*ids)["runs"][1]
         assert run["why"].startswith(f"{old[:8]} is older than the verdicts that a test needs. Run its command again")
         assert run["scores"]
     otherwise = finish(checkout, "old and otherwise", FIRST, batch_size=16, verdicts=False)
-    assert found(new, otherwise)["runs"][1]["why"].startswith("evaluated differently: evaluation digest ")
+    assert compared(new, otherwise)["runs"][1]["why"].startswith("evaluated differently: evaluation digest ")
 
 
 def test_a_run_that_failed_has_its_config_and_its_curve(checkout):
-    whole, failed = finish(checkout, "whole", FIRST), fail(checkout, "failed", seed=7)
-    told = found(whole, failed)
-    assert told["runs"][1]["why"] == f"{failed[:8]} has no scores (FAILED)"
-    assert told["differences"]["config"] == [{"keys": ["seed"], "values": ["1", "7"]}]
-    assert not told["differences"]["data"], "what a run that broke off did not come to is no difference"
-    folder = checkout / "work" / "compare" / f"{whole[:8]}-{failed[:8]}"
+    finished, failed = finish(checkout, "whole", FIRST), fail(checkout, "failed", seed=7)
+    comparison = compared(finished, failed)
+    assert comparison["runs"][1]["why"] == f"{failed[:8]} has no scores (FAILED)"
+    assert comparison["differences"]["config"] == [{"keys": ["seed"], "values": ["1", "7"]}]
+    assert not comparison["differences"]["data"], "what a run that broke off did not come to is no difference"
+    folder = checkout / "work" / "compare" / f"{finished[:8]}-{failed[:8]}"
     assert "failed" in (folder / "loss.svg").read_text()
     both = fail(checkout, "failed too")
-    told = typed(failed, both)
-    assert f"{failed[:8]} has no scores" in told
+    assert f"{failed[:8]} has no scores" in typed(failed, both)
     assert not (checkout / "work" / "compare" / f"{failed[:8]}-{both[:8]}" / "scores.png").exists()
 
 
@@ -218,11 +217,11 @@ def test_the_page_and_figures_are_kept_with_each_run_and_nothing_else_of_the_fol
     (checkout / "here").mkdir()
     (checkout / "here" / "secret.txt").write_text("mine")
     typed(*ids, "--out", "here")
-    place = f"compare/{ids[0][:8]}-{ids[1][:8]}"
+    folder = f"compare/{ids[0][:8]}-{ids[1][:8]}"
     with connection.open_client(checkout) as client:
         for run in ids:
-            kept = {file.path.rpartition("/")[2] for file in client.list_artifacts(run, place)}
-            assert kept == {"compare.html", "scores.png", "scores.svg", "loss.png", "loss.svg"}
+            names = {file.path.rpartition("/")[2] for file in client.list_artifacts(run, folder)}
+            assert names == {"compare.html", "scores.png", "scores.svg", "loss.png", "loss.svg"}
 
 
 def test_a_store_that_takes_no_files_costs_a_message_and_not_the_page(checkout):
@@ -267,9 +266,9 @@ def test_what_an_earlier_version_called_otherwise_is_no_difference():
         recorded_runs.run(params={"train.plugins.0": plugin, "prepare.path": path}, tags={"data.source": path})
         for plugin, path in names
     ]
-    told = compare.differences(runs)
-    assert not any(told["differences"].values())
-    assert (told["same"]["config"], told["same"]["data"]) == (2, 1)
+    comparison = compare.differences(runs)
+    assert not any(comparison["differences"].values())
+    assert (comparison["same"]["config"], comparison["same"]["data"]) == (2, 1)
 
 
 def test_the_counts_of_the_data_of_an_older_run_which_are_metrics_are_no_difference():

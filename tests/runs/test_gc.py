@@ -31,9 +31,9 @@ def free(root, *words, sweep=None, **kinds):
     """Free as the command does; returns the bytes announced and those that it says it freed."""
     with gc.all_locks(root):
         meant, sweep = gc.resolve(root, words, sweep)
-        found = usage.survey(root)
-        chosen = gc.choose(found, meant, sweep, **kinds)
-        return found.amount(chosen), gc.free(found, chosen)
+        survey = usage.survey(root)
+        chosen = gc.choose(survey, meant, sweep, **kinds)
+        return survey.amount(chosen), gc.free(survey, chosen)
 
 
 def typed(*words):
@@ -85,15 +85,15 @@ def test_two_runs_with_one_model_keep_it_until_both_are_freed(root, ids):
 
 
 @pytest.mark.parametrize(
-    ("word", "reason"), [("two", "promoted as demo/1"), ("three", "in the checkout"), ("bare", "running, far:/away")]
+    ("name", "reason"), [("two", "promoted as demo/1"), ("three", "in the checkout"), ("bare", "running, far:/away")]
 )
-def test_a_run_that_may_not_be_freed_is_refused_by_name_and_nothing_at_all_is_freed(root, ids, word, reason):
+def test_a_run_that_may_not_be_freed_is_refused_by_name_and_nothing_at_all_is_freed(root, ids, name, reason):
     before, names = objects(root), experiments(root)
     mlflow_run.tag(root, ids["two"], {"promoted": "demo/1"})
     mlflow_run.tag(root, ids["bare"], {"tunetrail.checkout": "far:/away"})
     MlflowClient(store.uri(root)).update_run(ids["bare"], status="RUNNING")
-    with pytest.raises(UserError, match=rf"nothing is freed:\n  - run {ids[word][:8]} \({word}\): {reason}"):
-        free(root, "one", word, failed=True)
+    with pytest.raises(UserError, match=rf"nothing is freed:\n  - run {ids[name][:8]} \({name}\): {reason}"):
+        free(root, "one", name, failed=True)
     assert (objects(root), experiments(root)) == (before, names)
     assert "freed" not in tags(root, ids["one"])
 
@@ -107,8 +107,8 @@ def test_a_worktree_that_failed_can_still_go_on_after_another_run_is_freed(root,
     command(checkout, "dvc", "checkout", "--force", "--allow-missing")
     shutil.copytree(root / "made" / "1", checkout / "made" / "9")
     command(checkout, "git", "add", "made")
-    said = command(checkout, "dvc", "repro", "--single-item", "train")
-    assert "Running stage 'train'" in said
+    output = command(checkout, "dvc", "repro", "--single-item", "train")
+    assert "Running stage 'train'" in output
     assert (checkout / "outputs" / "base" / "weights").read_text() == 7000 * "o"
 
 
@@ -178,27 +178,27 @@ def test_while_a_run_goes_on_nothing_is_freed(root, lock):
 
 
 @pytest.mark.parametrize(
-    ("lock", "place"), [("work/lock", ""), ("runs/sweep-1/lock", "runs/sweep-1"), ("runs/again.lock", "runs/again")]
+    ("lock", "folder"), [("work/lock", ""), ("runs/sweep-1/lock", "runs/sweep-1"), ("runs/again.lock", "runs/again")]
 )
-def test_the_run_that_goes_on_is_named(root, lock, place):
+def test_the_run_that_goes_on_is_named(root, lock, folder):
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
-    held = locks.exclusive_lock((root / lock).parent, (root / lock).name)
-    with held, mlflow_run.run(root, "busy", root / place if place else None) as run, pytest.raises(UserError) as error:
+    running = locks.exclusive_lock((root / lock).parent, (root / lock).name)
+    with running, mlflow_run.run(root, "busy", root / folder if folder else None) as run, pytest.raises(UserError) as error:
         free(root, "one")
     assert f"process {os.getpid()}, run {run.id[:8]} (busy) is running here" in str(error.value)
 
 
 @pytest.fixture
 def cut(root, monkeypatch):
-    """Free run `one`, and be cut off where a module's function is called, with `word` in a command."""
+    """Free run `one` and interrupt it at the first call of a function, or at the first whose command has `argument`."""
 
-    def free_until(module, name, word=""):
+    def free_until(module, name, argument=""):
         real = getattr(module, name)
 
-        def stop(*given):
-            if not word or word in given[0]:
+        def stop(*args):
+            if not argument or argument in args[0]:
                 raise KeyboardInterrupt
-            return real(*given)
+            return real(*args)
 
         with monkeypatch.context() as patch:
             patch.setattr(module, name, stop)
@@ -245,9 +245,9 @@ def test_without_a_terminal_it_wants_to_be_told_yes(root):
     assert dry.endswith(" B would be freed\n")
     assert typed("--dry-run").output == "nothing to free\n"
     assert objects(root) == before
-    said = typed("one", "--yes").output
-    assert "run " in said
-    assert said.endswith(" freed\n")
+    output = typed("one", "--yes").output
+    assert "run " in output
+    assert output.endswith(" freed\n")
     assert "1" not in weights(root)
     assert typed("--failed", "--yes").output == "nothing to free\n"
 
@@ -255,13 +255,13 @@ def test_without_a_terminal_it_wants_to_be_told_yes(root):
 def test_on_a_terminal_it_asks_with_the_amount_and_no_frees_nothing(root, monkeypatch):
     before = objects(root)
     script = "import sys; from tunetrail.cli.gc import command; command()"
-    asked = subprocess.run(
+    done = subprocess.run(
         ["script", "--quiet", "--return", "--command", f"{sys.executable} -c '{script}' one", "/dev/null"],
         input="n\n",
         capture_output=True,
         text=True,
         cwd=root,
     )
-    assert "Free 1" in asked.stdout
-    assert "B? [y/N]" in asked.stdout
+    assert "Free 1" in done.stdout
+    assert "B? [y/N]" in done.stdout
     assert objects(root) == before

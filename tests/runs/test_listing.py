@@ -56,11 +56,11 @@ def test_the_score_that_runs_are_sorted_by_is_in_per_cent_as_the_others_are(key,
 def test_names_lose_sections_and_digits_and_then_their_beginning_so_that_jobs_stay_apart():
     rates = ("0.0005611516415334506", "0.0005611616415334506")
     names = [
-        f"train.learning_rate={rate} +base.make.train.seed=1 train.weight_decay=0.{place}"
-        for place, rate in enumerate(rates)
+        f"train.learning_rate={rate} +base.make.train.seed=1 train.weight_decay=0.{number}"
+        for number, rate in enumerate(rates)
     ]
-    runs = [run(f"{place}" * 8, name) for place, name in enumerate(names)]
-    rows = listing.rows([(0, one) for one in runs], listing.short(runs), {})
+    runs = [run(f"{number}" * 8, name) for number, name in enumerate(names)]
+    rows = listing.rows([(0, job) for job in runs], listing.short(runs), {})
     assert listing.fitted(rows, 200) == rows
     assert [row[1] for row in listing.fitted(rows, 120)[1:]] == [
         "learning_rate=0.00056115 seed=1 weight_decay=0.0",
@@ -71,7 +71,7 @@ def test_names_lose_sections_and_digits_and_then_their_beginning_so_that_jobs_st
 
 def test_only_names_are_cut_where_a_line_would_be_too_long():
     runs = [run("a" * 8, "train.learning_rate=0.001 " * 9, metrics=scored(0.1, 1.0)), run("b" * 8, "two\nlines")]
-    text = table.columns(listing.fitted(listing.rows([(0, one) for one in runs], listing.short(runs), {})))
+    text = table.columns(listing.fitted(listing.rows([(0, job) for job in runs], listing.short(runs), {})))
     assert max(map(len, text.splitlines())) == 120
     assert len(text.splitlines()) == 3
     assert "…" in text
@@ -124,8 +124,8 @@ def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
         "registered    demo version 3 @champion",
     ):
         assert line in text.splitlines(), line
-    kept = listing.screen(run("a", tags=tags), {"a": "a"}, **nothing(patch=True))
-    assert "commit c0ffee, with uncommitted changes: changes.patch" in kept
+    with_patch = listing.screen(run("a", tags=tags), {"a": "a"}, **nothing(patch=True))
+    assert "commit c0ffee, with uncommitted changes: changes.patch" in with_patch
     assert "nothing uncommitted" in listing.screen(run("a", tags={"git.dirty": "false"}), {"a": "a"}, **nothing())
 
 
@@ -150,8 +150,8 @@ def test_the_screen_begins_with_what_a_person_did_and_ends_with_the_hashes():
     }
     score = {"value": 0.5, "low": 0.4, "high": 0.6}
     ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}
-    found = nothing(measured={"task": "ifeval", "size": "3 prompts", "ifeval": ifeval})
-    text = listing.screen(run("abcdefgh12", params=params, tags=tags), {"abcdefgh12": "abcdefgh"}, **found)
+    details = nothing(measured={"task": "ifeval", "size": "3 prompts", "ifeval": ifeval})
+    text = listing.screen(run("abcdefgh12", params=params, tags=tags), {"abcdefgh12": "abcdefgh"}, **details)
     first, scores, last = text.split("\n\n")[1:]
     assert first.splitlines()[1:] == [
         "overrides     method=lora 'train.lora_r=16'",
@@ -207,6 +207,6 @@ def test_the_screen_of_a_sweep_has_its_overrides_its_jobs_and_the_best():
     assert "jobs          1 FAILED, 2 FINISHED" in text
     assert "best          bbbbbbbb, 70.0 %: seed=2" in text
     assert max(map(len, text.splitlines())) <= 120
-    alike = [dataclasses.replace(one, metrics=scored(0.1, 0.5)) for one in children[:2]]
+    alike = [dataclasses.replace(child, metrics=scored(0.1, 0.5)) for child in children[:2]]
     text = listing.screen(parent, listing.short([parent, *alike]), **nothing(children=alike))
     assert "best          aaaaaaaa, 50.0 %, best of 2 equal: seed=1" in text

@@ -24,19 +24,19 @@ def root(finished, tmp_path, monkeypatch):
 
 
 def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):
-    with mlflow_run.run(root, "whole") as whole:
+    with mlflow_run.run(root, "whole") as recorded:
         code = git.read_code(root, root / "work" / "changes.patch")
-        whole.tags({"git.commit": code.commit, "git.dirty": "false"})
+        recorded.tags({"git.commit": code.commit, "git.dirty": "false"})
         (root / "metrics.json").write_text("{}")
         for name, into in (("params.yaml", None), ("dvc.lock", None), ("metrics.json", "report")):
-            whole.artifacts(root, name, into=into)
+            recorded.artifacts(root, name, into=into)
         (root / "history.jsonl").touch()
-        whole.artifacts(root, "history.jsonl")
+        recorded.artifacts(root, "history.jsonl")
     rows = object_of(root, (root / "data" / "raw" / "rows").read_text())
     flip(rows)
     with pytest.raises(UserError, match=r"data/raw/rows: md5 \w{32} is recorded") as error:
-        reproduce.reproduce(root, whole.id)
-    assert f"rm -r -f {rows}\nThen: tunetrail reproduce {whole.id[:8]}" in str(error.value)
+        reproduce.reproduce(root, recorded.id)
+    assert f"rm -r -f {rows}\nThen: tunetrail reproduce {recorded.id[:8]}" in str(error.value)
 
 
 def test_a_run_that_cannot_be_reproduced_leaves_no_lock_behind(root):
@@ -81,11 +81,11 @@ def record(folder, losses, score=0.5, low=0.4, high=0.6):
 
 def verdict(tmp_path, old, new, moved=None, model=("md5", "md5")):
     """What is said of two runs that left these figures."""
-    for folder, given in (("old", old), ("new", new)):
-        record(tmp_path / folder, **given)
+    for folder, figures in (("old", old), ("new", new)):
+        record(tmp_path / folder, **figures)
     tags = [{"model.md5": md5, "hardware.cpu": "2 x a", "versions.tunetrail": str(n)} for n, md5 in enumerate(model)]
     tags[1] |= moved or {}
-    then, now = (recorded_runs.run(tags=one) for one in tags)
+    then, now = (recorded_runs.run(tags=run_tags) for run_tags in tags)
     return reproduce._verdict(then, now, list(reproduce._numbers(tmp_path / "old", tmp_path / "new")))
 
 
@@ -94,7 +94,7 @@ OTHER_MACHINE = {"hardware.cpu": "8 x b"}
 
 
 @pytest.mark.parametrize(
-    ("new", "moved", "model", "word"),
+    ("new", "moved", "model", "agreement"),
     [
         (SAME, None, ("md5", "md5"), "bit for bit"),
         (SAME, OTHER_MACHINE, ("md5", "md5"), "bit for bit"),
@@ -108,24 +108,24 @@ OTHER_MACHINE = {"hardware.cpu": "8 x b"}
         ({"losses": [2.0]}, None, ("md5", "md5"), "no"),
     ],
 )
-def test_runs_agree_bit_for_bit_or_elsewhere_within_their_intervals(tmp_path, new, moved, model, word):
-    assert verdict(tmp_path, SAME, new, moved, model) == word
+def test_runs_agree_bit_for_bit_or_elsewhere_within_their_intervals(tmp_path, new, moved, model, agreement):
+    assert verdict(tmp_path, SAME, new, moved, model) == agreement
 
 
 def test_each_number_is_shown_with_what_became_of_it(tmp_path, capsys):
     verdict(tmp_path, SAME, {"losses": [2.0, 1.5], "score": 0.55}, OTHER_MACHINE, ("one", "two"))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name, *words in (
         ("ifeval/tuned/prompt_strict", "0.5", "0.55", "within its interval"),
         ("train/loss at step 1", "2", "2", "equal"),
         ("train/loss at step 2", "1", "1.5", "differs"),
         ("model.md5", "one", "two", "differs"),
     ):
-        (line,) = [line for line in said.splitlines() if line.startswith(name)]
+        (line,) = [line for line in output.splitlines() if line.startswith(name)]
         assert line.split(maxsplit=len(words) - 1 + len(name.split()))[-len(words) :] == words
-    assert "hardware.cpu: 2 x a then, 8 x b now" in said
-    assert "versions.tunetrail" not in said
-    assert "health/tuned/looping" not in said
+    assert "hardware.cpu: 2 x a then, 8 x b now" in output
+    assert "versions.tunetrail" not in output
+    assert "health/tuned/looping" not in output
 
 
 def test_the_numbers_of_a_real_report_are_all_compared(tmp_path):

@@ -24,7 +24,7 @@ def root(finished, tmp_path, monkeypatch):
     return finished_runs.copied(finished, tmp_path, monkeypatch)
 
 
-def holds(root, code, model):
+def has_code_and_model(root, code, model):
     return (root / "src" / "tunetrail" / "code.py").read_text() == code and (root / "outputs" / "model").read_text() == model
 
 
@@ -32,21 +32,21 @@ CODE, MODEL = "value = 1\n", "new: 1\nvalue = 1\n"  # of run one
 
 
 def test_params_models_and_results_come_back_and_the_code_stays(root, capsys):
-    assert holds(root, "one = 1\n", "one = 1\none = 1\n")
+    assert has_code_and_model(root, "one = 1\n", "one = 1\none = 1\n")
     change(root, 7)
     (root / "conf" / "mine.yaml").write_text("mine: 1\n")
     assert restore.restore(root, "one").startswith("one (")
-    assert holds(root, "value = 7\n", MODEL)
+    assert has_code_and_model(root, "value = 7\n", MODEL)
     assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
-    said = capsys.readouterr().out
-    assert "the code is not the run's" in said
+    output = capsys.readouterr().out
+    assert "the code is not the run's" in output
     replaced = "were another run's or your own, and are replaced by this run's"
-    assert f"params.yaml and dvc.lock {replaced}" in said
+    assert f"params.yaml and dvc.lock {replaced}" in output
     restore.restore(root, "one")
     assert replaced not in capsys.readouterr().out
     assert restore.restore(root, "two").startswith("two (")
-    assert holds(root, "value = 7\n", "one = 1\none = 1\n")
+    assert has_code_and_model(root, "value = 7\n", "one = 1\none = 1\n")
 
 
 def test_files_that_a_person_put_under_dvc_keep_their_changes(root):
@@ -65,7 +65,7 @@ def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
     commit(root, "src", "conf")
     change(root, 4)  # and what is not committed stays too
     restore.restore(root, "one")
-    assert holds(root, "value = 4\n", MODEL)
+    assert has_code_and_model(root, "value = 4\n", MODEL)
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     assert run(root, "git", "diff", "--cached", "--name-only") == ""
     assert "the code is not the run's" in capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_models_that_are_here_no_more_are_pulled(root, capsys):
     shutil.copytree(root / ".dvc" / "cache", root.parent / "store")  # as pushed after each run
     shutil.rmtree(root / ".dvc" / "cache")
     restore.restore(root, "one")
-    assert holds(root, "one = 1\n", MODEL)
+    assert has_code_and_model(root, "one = 1\n", MODEL)
     assert "pulls them" in capsys.readouterr().err
 
 
@@ -172,7 +172,7 @@ def test_a_restore_that_was_killed_is_undone_by_the_next_one_also_where_that_fai
     assert {name: (root / name).read_text() for name in before} == before
     assert not left_aside(root)
     restore.restore(root, "two")
-    assert holds(root, "one = 1\n", "one = 1\none = 1\n")
+    assert has_code_and_model(root, "one = 1\n", "one = 1\none = 1\n")
     assert "was killed" not in capsys.readouterr().out
 
 

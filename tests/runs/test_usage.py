@@ -27,22 +27,22 @@ def root(spacious, tmp_path, monkeypatch):
 FOLDER = len(json.dumps([{"md5": 32 * "0", "relpath": "weights"}]))
 
 
-def of(found, run):
-    (part,) = [part for part in found.parts if part.kind == "run" and part.name == run]
+def of(survey, run):
+    (part,) = [part for part in survey.parts if part.kind == "run" and part.name == run]
     return part
 
 
 def test_a_run_takes_its_own_model_and_shares_its_base_counted_once(root, ids):
-    found = usage.survey(root)
-    assert [part.name for part in found.parts] == list(ids.values())
+    survey = usage.survey(root)
+    assert [part.name for part in survey.parts] == list(ids.values())
     for name, seed in (("one", "1"), ("two", "2"), ("bare", "4")):
-        assert found.own(of(found, ids[name])) == WEIGHTS[seed] + FOLDER
+        assert survey.own(of(survey, ids[name])) == WEIGHTS[seed] + FOLDER
     # What the checkout holds is not three's alone.
-    assert found.own(of(found, ids["three"])) == 0
-    assert found.shared() == WEIGHTS["base"] + WEIGHTS["3"] + 2 * FOLDER
-    assert found.unused() == 0
-    assert found.total() == sum(spaces.objects(root).values())
-    assert found.total() == found.shared() + sum(found.own(part) for part in found.parts)
+    assert survey.own(of(survey, ids["three"])) == 0
+    assert survey.shared() == WEIGHTS["base"] + WEIGHTS["3"] + 2 * FOLDER
+    assert survey.unused() == 0
+    assert survey.total() == sum(spaces.objects(root).values())
+    assert survey.total() == survey.shared() + sum(survey.own(part) for part in survey.parts)
 
 
 def test_runs_that_are_promoted_or_registered_or_in_the_checkout_or_run_elsewhere_are_kept(root, ids):
@@ -68,18 +68,18 @@ def test_what_a_commit_names_is_nobodys_own(root, ids):
     spaces.finish(root, "three again", 3)
     command(root, "git", "rm", "--quiet", "--cached", "dvc.lock")
     command(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "not")
-    found = usage.survey(root)
-    assert found.own(of(found, ids["two"])) == 0
-    assert not found.unused()
+    survey = usage.survey(root)
+    assert survey.own(of(survey, ids["two"])) == 0
+    assert not survey.unused()
 
 
 def test_what_nothing_names_is_said_and_so_is_an_experiment_of_no_run(root, ids):
     client = MlflowClient(store.uri(root))
     name = client.get_run(ids["two"]).data.tags["dvc.experiment"]
     client.delete_run(ids["two"])
-    found = usage.survey(root)
-    assert ids["two"] not in [part.name for part in found.parts]
-    assert found.unused() == 0
+    survey = usage.survey(root)
+    assert ids["two"] not in [part.name for part in survey.parts]
+    assert survey.unused() == 0
     command(root, "dvc", "exp", "remove", name)
     assert usage.survey(root).unused() == WEIGHTS["2"] + FOLDER
 
@@ -87,13 +87,13 @@ def test_what_nothing_names_is_said_and_so_is_an_experiment_of_no_run(root, ids)
 def test_a_worktree_takes_its_files_but_no_links_and_what_it_alone_made(root, ids):
     checkout = failing(root)
     (root / "runs" / "sweep-1" / "job.json").write_text(json.dumps({"run": ids["one"]}))
-    found = usage.survey(root)
-    (part,) = [part for part in found.parts if part.kind == "worktree"]
+    survey = usage.survey(root)
+    (part,) = [part for part in survey.parts if part.kind == "worktree"]
     assert (part.name, part.run.id) == ("runs/sweep-1/job", ids["one"])
     files = [os.path.join(at, name) for at, _, names in os.walk(checkout) for name in names]
     single = sum(os.lstat(file).st_size for file in files if not os.path.islink(file) and os.lstat(file).st_nlink == 1)
     assert part.size == single > 0
-    assert found.own(part) == single + WEIGHTS["other"] + FOLDER
+    assert survey.own(part) == single + WEIGHTS["other"] + FOLDER
     largest = max(spaces.objects(root), key=lambda file: file.stat().st_size)
     os.link(largest, checkout / "hard")
     (checkout / "soft").symlink_to(largest)
@@ -120,7 +120,7 @@ def test_the_table_has_the_newest_run_last_and_says_what_frees_what_and_frees_no
     before = spaces.objects(root)
     mlflow_run.tag(root, ids["one"], {"promoted": "demo/1"})
     shown = CliRunner().invoke(gc.command, [], catch_exceptions=False)
-    lines = [line for line in shown.output.splitlines() if line.startswith(tuple(one[:8] for one in ids.values()))]
+    lines = [line for line in shown.output.splitlines() if line.startswith(tuple(run_id[:8] for run_id in ids.values()))]
     assert [line.split()[1] for line in lines] == list(ids)
     assert lines[0].endswith("promoted as demo/1")
     assert lines[-1].endswith("in the checkout")
