@@ -16,7 +16,7 @@ from tunetrail.tracking import connection, mlflow_run, store
 
 
 def test_a_relative_file_is_made_absolute_whatever_the_driver(root, monkeypatch):
-    for given, absolute in (
+    for uri, absolute in (
         ("sqlite:///a/b.db", f"sqlite:///{root}/a/b.db"),
         ("sqlite+pysqlite:///b.db", f"sqlite+pysqlite:///{root}/b.db"),
         ("sqlite:////b.db", "sqlite:////b.db"),
@@ -27,12 +27,12 @@ def test_a_relative_file_is_made_absolute_whatever_the_driver(root, monkeypatch)
         (" sqlite:///a b.db\n", f"sqlite:///{root}/a b.db"),
         (" http://host:5000 ", "http://host:5000"),
     ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert connection.uri(root) == absolute == os.environ["MLFLOW_TRACKING_URI"]
 
 
 @pytest.mark.parametrize(
-    ("given", "user", "password"),
+    ("login", "user", "password"),
     [
         ("me:word@", "me", "word"),
         ("bob:p@ssw0rd@", "bob", "p@ssw0rd"),
@@ -40,7 +40,7 @@ def test_a_relative_file_is_made_absolute_whatever_the_driver(root, monkeypatch)
         ("me:gr%C3%BC%C3%9Fe@", "me", "grüße"),
     ],
 )
-def test_a_servers_user_and_password_leave_its_address_and_reach_the_server(root, monkeypatch, capfd, given, user, password):
+def test_a_servers_user_and_password_leave_its_address_and_reach_the_server(root, monkeypatch, capfd, login, user, password):
     headers = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -58,11 +58,11 @@ def test_a_servers_user_and_password_leave_its_address_and_reach_the_server(root
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = f"127.0.0.1:{server.server_port}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{given}{place}/")
+        address = f"127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{login}{address}/")
         assert store.every(root) == []
         server.shutdown()
-    assert os.environ["MLFLOW_TRACKING_URI"] == f"http://{place}/"
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"http://{address}/"
     assert set(headers) == {f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
@@ -71,9 +71,9 @@ OPEN = "import pathlib; from tunetrail.tracking import store; print(store.every(
 
 def opening(folder):
     """A process that opens the store of the folder as its first user."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", OPEN], cwd=folder, env=kept, text=True, **streams)
+    return subprocess.Popen([sys.executable, "-c", OPEN], cwd=folder, env=environ, text=True, **streams)
 
 
 @pytest.mark.stage
@@ -90,7 +90,7 @@ def test_a_new_store_is_whole_or_absent_after_kill_9_and_eight_at_once_make_one(
     for process in [opening(tmp_path) for _ in range(8)]:
         assert process.communicate() == ("[]\n", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
-    assert [one.name for one in MlflowClient(f"sqlite:///{file}").search_experiments()] == ["Default"]
+    assert [experiment.name for experiment in MlflowClient(f"sqlite:///{file}").search_experiments()] == ["Default"]
 
 
 def test_an_empty_file_becomes_a_store(root):

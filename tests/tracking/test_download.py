@@ -62,16 +62,16 @@ def below(folder):
 
 
 def test_without_a_name_it_is_what_the_checkout_holds(checkout):
-    found = download.from_checkout(checkout)
-    assert (found.base, found.revision) == (str(checkout / "outputs" / "base" / "model"), None)
-    assert found.tuned == checkout / "outputs" / "model"
-    assert found.params["train"]["seed"] == 2
+    models = download.from_checkout(checkout)
+    assert (models.base, models.revision) == (str(checkout / "outputs" / "base" / "model"), None)
+    assert models.tuned == checkout / "outputs" / "model"
+    assert models.params["train"]["seed"] == 2
 
 
-@pytest.mark.parametrize("gone", ["params.yaml", "dvc.lock", "outputs/model", "outputs/base"])
-def test_without_a_finished_run_it_says_how_to_have_one(checkout, gone):
-    shutil.rmtree(checkout / gone) if (checkout / gone).is_dir() else (checkout / gone).unlink()
-    with pytest.raises(UserError, match=rf"no finished run here \(no {gone}\).*tunetrail run.*tunetrail chat RUN"):
+@pytest.mark.parametrize("missing", ["params.yaml", "dvc.lock", "outputs/model", "outputs/base"])
+def test_without_a_finished_run_it_says_how_to_have_one(checkout, missing):
+    shutil.rmtree(checkout / missing) if (checkout / missing).is_dir() else (checkout / missing).unlink()
+    with pytest.raises(UserError, match=rf"no finished run here \(no {missing}\).*tunetrail run.*tunetrail chat RUN"):
         download.from_checkout(checkout)
 
 
@@ -116,24 +116,24 @@ def test_a_model_of_another_template_than_params_yaml_is_not_taken_for_this_runs
 
 def test_an_earlier_runs_models_come_out_of_the_cache_into_a_folder_of_their_own(checkout, ids):
     before = below(checkout / "outputs")
-    found = download.from_record(checkout, ids["one"][:10])
+    models = download.from_record(checkout, ids["one"][:10])
     folder = checkout / "work" / "recorded" / ids["one"]
-    assert (found.base, found.tuned) == (str(folder / "outputs" / "base" / "model"), folder / "outputs" / "model")
-    assert below(found.tuned) == {"weights": "tuned 1"}
-    assert below(Path(found.base)) == {"weights": "base"}
-    assert found.params["train"]["seed"] == 1
-    assert ids["one"] in found.name
-    assert "one" in found.name
+    assert (models.base, models.tuned) == (str(folder / "outputs" / "base" / "model"), folder / "outputs" / "model")
+    assert below(models.tuned) == {"weights": "tuned 1"}
+    assert below(Path(models.base)) == {"weights": "base"}
+    assert models.params["train"]["seed"] == 1
+    assert ids["one"] in models.name
+    assert "one" in models.name
     assert below(checkout / "outputs") == before
     assert dvc(checkout, "status").strip() == "Data and pipelines are up to date."
-    assert download.from_record(checkout, "one") == found
+    assert download.from_record(checkout, "one") == models
 
 
 def test_a_run_whose_models_the_checkout_holds_takes_them_from_there_and_its_own_params(checkout, ids):
     finish_run(checkout, "three", 2, evaluate=PARAMS["evaluate"] | {"device": "cuda"})
-    found = download.from_record(checkout, "two")
-    assert found.tuned == checkout / "outputs" / "model"
-    assert found.params["evaluate"]["device"] == "cpu"
+    models = download.from_record(checkout, "two")
+    assert models.tuned == checkout / "outputs" / "model"
+    assert models.params["evaluate"]["device"] == "cpu"
     assert not (checkout / "work" / "recorded" / ids["two"] / "outputs").exists()
 
 
@@ -159,11 +159,11 @@ def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(che
     flip(damaged)
     with pytest.raises(UserError, match=r"DVC's cache has it damaged") as error:
         download.from_record(checkout, "one")
-    said = str(error.value)
-    assert said.startswith(f"run {ids['one']} (one) recorded other files than these 1 in ")
+    message = str(error.value)
+    assert message.startswith(f"run {ids['one']} (one) recorded other files than these 1 in ")
     wanted, here = (hashlib.md5(text).hexdigest() for text in (b"tuned 1", damaged.read_bytes()))
-    assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in said
-    assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in said
+    assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in message
+    assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in message
     dvc(checkout, "remote", "add", "--default", "Store", "../store")
     with pytest.raises(
         UserError, match=r"ask once more, which brings it from the remote\. Where that has it damaged too: tune"
@@ -173,18 +173,18 @@ def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(che
     (pushed,) = (checkout.parent / "store").rglob(damaged.name)
     pushed.chmod(0o644)
     pushed.write_text("tuned 1")
-    subprocess.run(re.search(r"rm -r -f .*", said).group(), shell=True, check=True)
+    subprocess.run(re.search(r"rm -r -f .*", message).group(), shell=True, check=True)
     assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
 
 
 def test_a_copy_that_chat_brought_back_is_read_again_and_brought_anew_where_it_is_damaged(checkout, ids):
-    found = download.from_record(checkout, "one")
-    weights = found.tuned / "weights"
+    models = download.from_record(checkout, "one")
+    weights = models.tuned / "weights"
     weights.unlink()  # which may be a link into the cache
     weights.write_text("tuned 3")
     assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
     shutil.rmtree(checkout / ".dvc" / "cache")
-    assert download.from_record(checkout, "one") == found  # the copy is whole
+    assert download.from_record(checkout, "one") == models  # the copy is whole
 
 
 @pytest.mark.parametrize("path", ["outputs/model/weights", "outputs/base/model/weights", "outputs/base/base.json"])
@@ -194,10 +194,10 @@ def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(che
     with pytest.raises(UserError, match=rf"{path}: md5 \w+ is recorded, \w+ is here") as error:
         download.from_checkout(checkout)
     command = re.search(r"Put it back: (rm -r -f outputs/\w+ && dvc checkout outputs/\w+)$", str(error.value)).group(1)
-    found = download.from_record(checkout, "two")  # the run itself is in the cache
-    assert found.tuned == checkout / "work" / "recorded" / ids["two"] / "outputs" / "model"
-    assert below(found.tuned) == {"weights": "tuned 2"}
-    assert below(Path(found.base)) == {"weights": "base"}
+    models = download.from_record(checkout, "two")  # the run itself is in the cache
+    assert models.tuned == checkout / "work" / "recorded" / ids["two"] / "outputs" / "model"
+    assert below(models.tuned) == {"weights": "tuned 2"}
+    assert below(Path(models.base)) == {"weights": "base"}
     path_with_dvc = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     subprocess.run(command, shell=True, check=True, env=os.environ | {"PATH": path_with_dvc}, cwd=checkout)
     assert (checkout / path).read_text() == before
@@ -280,8 +280,8 @@ def note_base(checkout, base):
 
 def test_a_base_from_the_hub_keeps_its_name_and_revision(checkout):
     note_base(checkout, {"base_model": "org/name", "revision": "abc"})
-    found = download.from_checkout(checkout)
-    assert (found.base, found.revision) == ("org/name", "abc")
+    models = download.from_checkout(checkout)
+    assert (models.base, models.revision) == ("org/name", "abc")
 
 
 def test_a_base_in_a_folder_of_the_checkout_must_still_be_what_it_was(checkout):

@@ -48,15 +48,15 @@ def test_params_tags_metrics_data_and_files_are_kept(root):
         run.steps([{"step": 3, "time": 7.5, "train/loss": 0.5}])
         run.dataset("alpaca", "0123456789abcdef0123456789abcdef", "alpaca.jsonl", "{}")
         run.artifacts(root, "report", "not-there.txt")
-    found = stored(root, run)
-    assert len(found.data.params) == 151
-    assert len(found.data.params["long"]) == 6000
-    assert found.data.tags["a"] == "b"
-    assert "none" not in found.data.tags
-    assert found.data.metrics["ifeval/base/prompt_strict"] == 0.25
+    saved = stored(root, run)
+    assert len(saved.data.params) == 151
+    assert len(saved.data.params["long"]) == 6000
+    assert saved.data.tags["a"] == "b"
+    assert "none" not in saved.data.tags
+    assert saved.data.metrics["ifeval/base/prompt_strict"] == 0.25
     (point,) = run.client.get_metric_history(run.id, "train/loss")
     assert (point.step, point.timestamp, point.value) == (3, 7500, 0.5)
-    assert found.inputs.dataset_inputs[0].dataset.name == "alpaca"
+    assert saved.inputs.dataset_inputs[0].dataset.name == "alpaca"
     assert [file.path for file in run.client.list_artifacts(run.id, "report")] == ["report/metrics.json"]
     assert (root / "mlartifacts").is_dir()
 
@@ -77,11 +77,11 @@ def test_steps_appear_while_training_goes_on(root):
 def test_a_run_that_was_opened_for_it_is_taken_and_handed_on_no_further(root, monkeypatch, tags, name):
     """Of `mlflow run` under a name drawn at random; of a sweep under that which tells it from its siblings."""
     client = MlflowClient(store.uri(root))
-    given = client.create_run("0", run_name="method=lora", tags=tags)
-    client.set_terminated(given.info.run_id, "FAILED")
-    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    opened = client.create_run("0", run_name="method=lora", tags=tags)
+    client.set_terminated(opened.info.run_id, "FAILED")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
     with mlflow_run.run(root, "demo") as run:
-        assert run.id == given.info.run_id
+        assert run.id == opened.info.run_id
         assert "MLFLOW_RUN_ID" not in os.environ
         assert stored(root, run).info.status == "RUNNING"
     assert stored(root, run).info.run_name == name
@@ -122,9 +122,9 @@ def test_a_run_that_is_opened_again_gets_no_point_twice_and_loses_its_error(root
         second.steps(rows)
         second.metrics({"ifeval/base/prompt_strict": 0.5})
         assert not second.store_failed
-    found = stored(root, run)
-    assert (found.info.status, found.info.run_name) == ("FINISHED", "demo")
-    assert found.data.metrics["ifeval/base/prompt_strict"] == 0.5
+    saved = stored(root, run)
+    assert (saved.info.status, saved.info.run_name) == ("FINISHED", "demo")
+    assert saved.data.metrics["ifeval/base/prompt_strict"] == 0.5
     for name in ("train/loss", "validation/loss"):
         assert [point.step for point in second.client.get_metric_history(run.id, name)] == [1, 2, 3]
 
@@ -187,7 +187,7 @@ def test_a_server_that_is_not_there_is_said_at_once(root, monkeypatch):
 
 
 def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeypatch, capsys):
-    def fail(*given, **named):
+    def fail(*args, **kwargs):
         raise MlflowException("connection refused")
 
     with mlflow_run.run(root, "demo") as run:
@@ -198,9 +198,9 @@ def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeyp
         run.artifacts(root, "mlflow.db")
     assert run.store_failed
     assert run.sent == set()
-    said = capsys.readouterr().out
-    assert said.count("does not take the record") == 1
-    assert "uploads all of it" in said
+    output = capsys.readouterr().out
+    assert output.count("does not take the record") == 1
+    assert "uploads all of it" in output
 
 
 def test_a_run_of_another_place_is_not_taken_for_one_that_was_left_open(root):
@@ -226,43 +226,44 @@ def parent(root):
 
 
 def test_a_child_is_a_run_below_its_parent_and_found_again_by_its_tags(root, parent):
-    one, above = mlflow_run.child(root, parent, "method=lora", JOB), store.find(root, parent)
-    assert one.status == "RUNNING"
-    found = store.find(root, one.id)
-    assert found.tags.items() >= (JOB | {PARENT: parent}).items()
-    assert (found.name, found.experiment_id) == ("method=lora", above.experiment_id)
-    mlflow_run.close_run(root, one.id, "FINISHED")
+    above = store.find(root, parent)
+    child = mlflow_run.child(root, parent, "method=lora", JOB)
+    assert child.status == "RUNNING"
+    saved = store.find(root, child.id)
+    assert saved.tags.items() >= (JOB | {PARENT: parent}).items()
+    assert (saved.name, saved.experiment_id) == ("method=lora", above.experiment_id)
+    mlflow_run.close_run(root, child.id, "FINISHED")
     again = mlflow_run.child(root, parent, "method=lora", JOB)
-    assert (again.id, again.status) == (one.id, "FINISHED")
+    assert (again.id, again.status) == (child.id, "FINISHED")
     other = mlflow_run.child(root, parent, "method=lora", JOB | {"job.digest": "of other code"})
-    assert other.id != one.id
+    assert other.id != child.id
     elsewhere = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
     third = mlflow_run.child(root, elsewhere, "method=lora", JOB)
-    assert third.id not in (one.id, other.id)
+    assert third.id not in (child.id, other.id)
 
 
-@pytest.mark.parametrize("word", ["name='my run'", 'name="my run"', "template.with_input='`%{a}'", "a=" + "x" * 9000])
-def test_overrides_may_have_any_letter_and_length(root, parent, word):
-    values = JOB | {"sweep.overrides": word}
-    one = mlflow_run.child(root, parent, word, values)
-    assert mlflow_run.child(root, parent, word, values).id == one.id
-    assert store.find(root, one.id).tags["sweep.overrides"][:40] == word[:40]
+@pytest.mark.parametrize("override", ["name='my run'", 'name="my run"', "template.with_input='`%{a}'", "a=" + "x" * 9000])
+def test_overrides_may_have_any_letter_and_length(root, parent, override):
+    values = JOB | {"sweep.overrides": override}
+    child = mlflow_run.child(root, parent, override, values)
+    assert mlflow_run.child(root, parent, override, values).id == child.id
+    assert store.find(root, child.id).tags["sweep.overrides"][:40] == override[:40]
 
 
 def test_a_child_that_was_deleted_is_not_gone_on_with(root, parent):
-    one = mlflow_run.child(root, parent, "method=lora", JOB).id
-    mlflow_run.delete_run(root, one)
-    assert MlflowClient(store.uri(root)).get_run(one).info.lifecycle_stage == "deleted"
-    assert mlflow_run.child(root, parent, "method=lora", JOB).id != one
+    child = mlflow_run.child(root, parent, "method=lora", JOB).id
+    mlflow_run.delete_run(root, child)
+    assert MlflowClient(store.uri(root)).get_run(child).info.lifecycle_stage == "deleted"
+    assert mlflow_run.child(root, parent, "method=lora", JOB).id != child
 
 
 def test_a_run_made_for_another_process_is_open_and_among_the_others(root):
     with mlflow_run.run(root, "demo") as run:
         pass
-    one = mlflow_run.create(root, "demo again", {"reproduces": run.id})
-    found = MlflowClient(store.uri(root)).get_run(one)
-    assert (found.info.status, found.info.run_name, found.data.tags["reproduces"]) == ("RUNNING", "demo again", run.id)
-    assert found.info.experiment_id == run.experiment_id
+    created = mlflow_run.create(root, "demo again", {"reproduces": run.id})
+    saved = MlflowClient(store.uri(root)).get_run(created)
+    assert (saved.info.status, saved.info.run_name, saved.data.tags["reproduces"]) == ("RUNNING", "demo again", run.id)
+    assert saved.info.experiment_id == run.experiment_id
 
 
 def test_a_run_that_has_ended_can_be_tagged(root):
@@ -304,14 +305,14 @@ def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(ro
 
 def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):
     client = MlflowClient(store.uri(root))
-    one = mlflow_run.create(root, "demo", {})
-    mlflow_run.close_run(root, one, "FAILED", "because " * 2000)
-    found = client.get_run(one)
-    assert found.info.status == "FAILED"
-    assert len(found.data.tags["error"]) == 8000
-    mlflow_run.close_run(root, one, "KILLED")
-    assert client.get_run(one).info.status == "FAILED"
-    assert client.get_run(one).data.tags["error"].startswith("because")
+    created = mlflow_run.create(root, "demo", {})
+    mlflow_run.close_run(root, created, "FAILED", "because " * 2000)
+    saved = client.get_run(created)
+    assert saved.info.status == "FAILED"
+    assert len(saved.data.tags["error"]) == 8000
+    mlflow_run.close_run(root, created, "KILLED")
+    assert client.get_run(created).info.status == "FAILED"
+    assert client.get_run(created).data.tags["error"].startswith("because")
 
 
 def test_text_is_kept_as_a_file_and_a_file_in_a_folder_of_the_record(root):

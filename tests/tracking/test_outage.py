@@ -124,8 +124,8 @@ def broken(root, content):
 
 
 def test_a_file_that_is_no_database_or_is_cut_is_said_with_the_command_that_moves_it(root, monkeypatch):
-    whole = (root / "mlflow.db").read_bytes()
-    for content in (b"hello", whole[:100], whole[: len(whole) // 2], whole[:5000] + b"\0" * 20_000):
+    database = (root / "mlflow.db").read_bytes()
+    for content in (b"hello", database[:100], database[: len(database) // 2], database[:5000] + b"\0" * 20_000):
         message = fault(root, monkeypatch, broken(root, content))
         assert "no SQLite database, or a damaged one" in message
         assert f"mv {root}/mlflow.db {root}/mlflow.db.broken" in message

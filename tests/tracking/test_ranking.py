@@ -26,7 +26,7 @@ def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
         run("p"),
         run("lost", parent="gone"),
     ]
-    assert [(depth, one.id) for depth, one in ranking.nested(runs)] == [
+    assert [(depth, listed.id) for depth, listed in ranking.nested(runs)] == [
         (0, "new"),
         (0, "p"),
         (1, "a"),
@@ -38,13 +38,13 @@ def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
 def test_metrics_go_highest_first_and_runs_without_the_key_or_with_nan_last():
     values = {"a": 0.2, "b": None, "c": 0.9, "d": float("nan"), "e": 0.9}
     runs = [run(id, metrics={} if value is None else {"m": value}) for id, value in values.items()]
-    assert [one.id for one in ranking.ordered(runs, "m")] == ["c", "e", "a", "d", "b"]
+    assert [ranked.id for ranked in ranking.ordered(runs, "m")] == ["c", "e", "a", "d", "b"]
 
 
 def test_params_go_by_number_then_by_word():
     values = {"a": "0.01", "b": "1e-3", "c": "full", "d": None, "e": "auto"}
     runs = [run(id, params={} if value is None else {"p": value}) for id, value in values.items()]
-    assert [one.id for one in ranking.ordered(runs, "p")] == ["b", "a", "e", "c", "d"]
+    assert [ranked.id for ranked in ranking.ordered(runs, "p")] == ["b", "a", "e", "c", "d"]
 
 
 def test_an_unknown_key_is_an_error_that_names_near_ones_or_else_every_metric():
@@ -71,10 +71,10 @@ def test_the_best_job_has_the_highest_score_then_the_lowest_validation_loss_then
 
 def test_runs_jobs_and_points_are_ranked_alike():
     """`sweep` and its figure know scores, losses and numbers; `show` and `promote` the record of them."""
-    told = [(0.5, 2.0), (0.5, 1.0), (0.4, 0.1), (0.5, 1.0)]
-    by_place = min(range(4), key=lambda number: ranking.sort_key(*told[number], number))
+    results = [(0.5, 2.0), (0.5, 1.0), (0.4, 0.1), (0.5, 1.0)]
+    by_place = min(range(4), key=lambda number: ranking.sort_key(*results[number], number))
     assert by_place == 1
-    assert first(*(job(str(number), *told[number], number) for number in (3, 2, 1, 0))) == str(by_place)
+    assert first(*(job(str(number), *results[number], number) for number in (3, 2, 1, 0))) == str(by_place)
 
 
 def test_where_others_are_as_high_the_best_is_called_one_of_them():
@@ -89,9 +89,9 @@ SWEEP = run("feedbeef00", "sweep-1", tags={"sweep": "sweep-1"})
 
 def test_the_best_of_a_sweeps_jobs_is_named_in_its_place():
     jobs = [job("aaaaaaaa00", 0.5, loss=2.0), job("bbbbbbbb00", 0.5, loss=1.0)]
-    told = ranking.sweep_hint(SWEEP, jobs)
-    assert told.startswith("feedbeef (sweep-1) is a sweep, and has no config and no model of its own. ")
-    assert "as the best of 2 equal: bbbbbbbb (50.0 %, seed=bbbbbbbb00). All of them: tunetrail show feedbeef" in told
+    hint = ranking.sweep_hint(SWEEP, jobs)
+    assert hint.startswith("feedbeef (sweep-1) is a sweep, and has no config and no model of its own. ")
+    assert "as the best of 2 equal: bbbbbbbb (50.0 %, seed=bbbbbbbb00). All of them: tunetrail show feedbeef" in hint
     assert "as the best: aaaaaaaa (" in ranking.sweep_hint(SWEEP, jobs[:1])
     assert "None of its jobs has finished" in ranking.sweep_hint(SWEEP, [])
 
@@ -99,15 +99,15 @@ def test_the_best_of_a_sweeps_jobs_is_named_in_its_place():
 def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed():
     of_two = run("dddddddd", "seed=1", "x", tags={"sweep": "sweep-2"})
     runs = [SWEEP, run("cccccccc", "seed=1", SWEEP.id, tags={"sweep": "sweep-1"}), of_two, run("eeeeeeee", "demo")]
-    assert [ranking.sweep(runs, word) for word in ("sweep-1", "feed", "cccc", "sweep-2")] == ["sweep-1"] * 3 + ["sweep-2"]
-    for word, says in (
+    assert [ranking.sweep(runs, query) for query in ("sweep-1", "feed", "cccc", "sweep-2")] == ["sweep-1"] * 3 + ["sweep-2"]
+    for query, says in (
         ("sweep-9", r"no sweep or run has this name\. There are: sweep-1, sweep-2$"),
         ("", r"no sweep or run has this name\. There are"),
         ("demo", r"this run belongs to no sweep\. There are"),
         ("seed=1", r"it means runs of several sweeps, or of none\. There are"),
     ):
-        with pytest.raises(UserError, match=f"--sweep {word}: {says}"):
-            ranking.sweep(runs, word)
+        with pytest.raises(UserError, match=f"--sweep {query}: {says}"):
+            ranking.sweep(runs, query)
     with pytest.raises(UserError, match=r"There is none\. Make one: tunetrail run -m"):
         ranking.sweep([run("a")], "b")
     many = [run(str(number), tags={"sweep": f"s{number}"}) for number in range(13)]
@@ -116,8 +116,8 @@ def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed()
 
 
 @pytest.mark.parametrize(
-    ("score", "base", "said"),
+    ("score", "base", "text"),
     [(0.006, 0.081, ", below its base (8.1 %)"), (0.081, 0.081, ""), (0.5, 0.081, ""), (0.0, 0.0, ""), (0.1, None, "")],
 )
-def test_a_score_below_its_base_is_said_and_no_other(score, base, said):
-    assert ranking.below(score, base) == said
+def test_a_score_below_its_base_is_said_and_no_other(score, base, text):
+    assert ranking.below(score, base) == text

@@ -11,14 +11,15 @@ from tunetrail.report import metrics, page
 from tunetrail.tracking import record
 
 
-class Kept:
-    """Stands where `tracking.Run` does and keeps what it is told; the real one is tested against a real store."""
+class RunDouble:
+    """Stand in for `mlflow_run.Run` and record the calls; the real class is tested against a real store."""
 
     def __init__(self):
-        self.id, self.said = "run", {}
+        self.id = "run"
+        self.calls = {}
 
-    def __getattr__(self, word):
-        return lambda *given, **named: self.said.setdefault(word, []).append((*given, *named.values()))
+    def __getattr__(self, method):
+        return lambda *args, **kwargs: self.calls.setdefault(method, []).append((*args, *kwargs.values()))
 
 
 def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_path):
@@ -45,15 +46,15 @@ def test_the_line_of_a_stage_that_was_killed_while_it_wrote_it_is_left_out(tmp_p
 def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
     left_by_a_run(tmp_path)
     monkeypatch.setattr(record, "trained_in", lambda run, md5: "earlier")
-    live, cached = Kept(), Kept()
+    live, cached = RunDouble(), RunDouble()
     record.upload(live, tmp_path, composed())
     (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "report", "seconds": 1.0}\n')
     record.upload(cached, tmp_path, composed())
-    for kept in (live, cached):  # the run itself sends no point twice
-        assert [len(rows) for (rows,) in kept.said["steps"]] == [3]
-    tags = {key: value for (given,) in cached.said["tags"] for key, value in given.items()}
+    for run in (live, cached):  # the run itself sends no point twice
+        assert [len(rows) for (rows,) in run.calls["steps"]] == [3]
+    tags = {key: value for (logged,) in cached.calls["tags"] for key, value in logged.items()}
     assert tags["train.trained_in"] == "earlier"
-    assert not any("train.cached" in given for (given,) in live.said["tags"])
+    assert not any("train.cached" in logged for (logged,) in live.calls["tags"])
     assert (tags["model.md5"], tags["data.md5"], tags["data.rows"]) == ("model", "of the rows", 1)
     assert tags["evaluation.digest"] == json.loads((tmp_path / "report" / "metrics.json").read_text())["evaluation_digest"]
     assert tags["data.license"] == "apache-2.0"
@@ -61,27 +62,27 @@ def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_th
     counts += ("over_share", "contaminated_prompts", "contaminated_prompts_exact")
     assert {f"data.{name}" for name in counts} <= set(tags)
     assert (tags["data.duplicate"], tags["data.tokens"], tags["data.over_share"]) == ("1", "12", "0")
-    assert not [name for (given,) in cached.said["metrics"] for name in given if name.startswith("data/")]
+    assert not [name for (logged,) in cached.calls["metrics"] for name in logged if name.startswith("data/")]
     assert tags["base.sha256"] == "of the base"
-    assert live.said["metrics"][0][0]["time/train_s"] == 5.0
+    assert live.calls["metrics"][0][0]["time/train_s"] == 5.0
     assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
 
 
 def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path, composed):
     left_by_a_run(tmp_path)
-    kept = Kept()
-    record.upload(kept, tmp_path, composed())
-    tags = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}
+    run = RunDouble()
+    record.upload(run, tmp_path, composed())
+    tags = {key: value for (logged,) in run.calls["tags"] for key, value in logged.items()}
     assert tags["data.source"] == "my/rows.jsonl"
-    ((name, md5, source, _),) = kept.said["dataset"]
+    ((name, md5, source, _),) = run.calls["dataset"]
     assert (name, md5, source) == ("rows", "of the rows", "my/rows.jsonl")
 
 
 def test_the_description_has_the_alerts_the_score_table_and_what_was_trained_on_what(tmp_path, composed):
     left_by_a_run(tmp_path)
-    kept = Kept()
-    record.upload(kept, tmp_path, composed("method=lora"))
-    text = {key: value for (given,) in kept.said["tags"] for key, value in given.items()}["mlflow.note.content"]
+    run = RunDouble()
+    record.upload(run, tmp_path, composed("method=lora"))
+    text = {key: value for (logged,) in run.calls["tags"] for key, value in logged.items()}["mlflow.note.content"]
     assert text.startswith("**Of the answers of base 33.3% never end")
     row = r"^\| Prompt Strict \| 0\.0 \[.*\] \| 66\.7 \[.*\] \| \+66\.7 \[.*\] p = 0\.500 \|$"
     assert re.search(row, text, re.MULTILINE)
@@ -110,18 +111,18 @@ def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_on
 ):
     left_by_a_run(tmp_path)
 
-    def recorded(run):
+    def recorded(run_id):
         """What is recorded of the run, and the page that it shows."""
-        kept = Kept()
-        monkeypatch.setenv(metrics.RUN, run)
-        (tmp_path / "work" / "run.json").write_text(json.dumps(about(run)))
-        return kept, record.upload(kept, tmp_path, composed())
+        run = RunDouble()
+        monkeypatch.setenv(metrics.RUN, run_id)
+        (tmp_path / "work" / "run.json").write_text(json.dumps(about(run_id)))
+        return run, record.upload(run, tmp_path, composed())
 
     file, headed = tmp_path / "report" / "report.html", tmp_path / "work" / "report.html"
     file.write_text(made_earlier := f"<h1>demo</h1>\n{page.head(about('earlier'))}<p>scores</p>")
     later, shown = recorded("later")
     assert shown == headed
-    ((name, text),) = later.said["text"]
+    ((name, text),) = later.calls["text"]
     assert name == "report/report.html"
     assert headed.read_text() == text
     assert file.read_text() == made_earlier
@@ -133,16 +134,16 @@ def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_on
     made, shown = recorded("earlier")
     assert shown == file
     assert not headed.exists()
-    assert "text" not in made.said
+    assert "text" not in made.calls
     file.write_text(f"<h1>demo</h1>\n{page.head(None)}<p>scores</p>")  # by the stage alone, before this run
     alone, shown = recorded("later")
-    ((_, text),) = alone.said["text"]
+    ((_, text),) = alone.calls["text"]
     assert "later (demo)" in text
     assert "made by run" not in text
     monkeypatch.delenv(metrics.RUN)  # as after a run that was killed
-    without = Kept()
+    without = RunDouble()
     assert record.upload(without, tmp_path, composed()) == file
-    assert "text" not in without.said
+    assert "text" not in without.calls
 
 
 def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):
@@ -151,15 +152,15 @@ def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are
         (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "work" / name).touch()
         os.utime(tmp_path / "work" / name, (100, 50 if name.startswith("old") else 100))
-    kept = Kept()
-    record.upload_logs(kept, tmp_path, 99.5)
+    run = RunDouble()
+    record.upload_logs(run, tmp_path, 99.5)
     work = tmp_path / "work"
-    assert kept.said["artifacts"] == [
+    assert run.calls["artifacts"] == [
         (work / "evaluate_base", "lm_eval.log", "logs/evaluate_base"),
         (work / "train", "axolotl.log", "logs/train"),
     ]
-    record.upload_logs(kept, tmp_path / "none", 0.0)
-    assert len(kept.said["artifacts"]) == 2
+    record.upload_logs(run, tmp_path / "none", 0.0)
+    assert len(run.calls["artifacts"]) == 2
 
 
 def locked(root):

@@ -70,7 +70,7 @@ def test_a_run_whose_interval_reaches_zero_may_not(root):
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("scores", "messages"),
     [
         (metrics(10, 40), [r"the champion, demo/1, is better: Prompt Strict 50\.0 \[40.4, 59.6\], this run 40\.0 \[.*\]"]),
         (
@@ -82,12 +82,12 @@ def test_a_run_whose_interval_reaches_zero_may_not(root):
         (metrics(10, 51), []),
     ],
 )
-def test_a_run_is_held_against_the_champion_of_the_same_evaluation(root, weights, found, said):
+def test_a_run_is_held_against_the_champion_of_the_same_evaluation(root, weights, scores, messages):
     crowned(root, weights, finish(root, metrics(10, 50)))
-    run = finish(root, found)
+    run = finish(root, scores)
     reasons = registry.objections(root, "demo", run, registry.scores(root, run))
-    assert len(reasons) == len(said)
-    assert all(map(re.fullmatch, said, reasons)), reasons
+    assert len(reasons) == len(messages)
+    assert all(map(re.fullmatch, messages, reasons)), reasons
 
 
 def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
@@ -100,7 +100,7 @@ def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
 
 
 @pytest.mark.parametrize(
-    ("status", "tags", "found", "said"),
+    ("status", "tags", "scores", "message"),
     [
         ("FAILED", {}, metrics(10, 60), r"\(demo\) is FAILED: only a run that finished has a model"),
         ("RUNNING", {}, metrics(10, 60), r"is RUNNING"),
@@ -108,13 +108,13 @@ def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
         ("FINISHED", {}, {"ifeval": {"delta": {"prompt_strict": 0.5}}}, r"has no scores"),
     ],
 )
-def test_what_has_no_model_to_promote_is_said(root, client, status, tags, found, said):
+def test_what_has_no_model_to_promote_is_said(root, client, status, tags, scores, message):
     with mlflow_run.run(root, "demo") as made:
         made.tags(tags)
-    if found:
-        note(root, made.id, found, **tags)
+    if scores:
+        note(root, made.id, scores, **tags)
     client.update_run(made.id, status=status)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         registry.scores(root, store.find(root, made.id))
 
 
@@ -233,8 +233,8 @@ def command(finished, monkeypatch):
 def test_promote_registers_refuses_and_is_forced(command, finished):
     root, ids = finished
     client = MlflowClient(store.uri(root))
-    held = locks.exclusive_lock(root)
-    with held:
+    lock = locks.exclusive_lock(root)
+    with lock:
         assert re.search(
             r"is running here, and may replace the models .* promote the run then", str(command("one").exception)
         )

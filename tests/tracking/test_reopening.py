@@ -30,10 +30,10 @@ def made(client, status="RUNNING", params=None, tags=None, experiment="0"):
 
 def opened(root, monkeypatch, run, params=PARAMS, **more):
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
-    with mlflow_run.run(root, "demo", params=params, **more) as one:
-        one.params(params or {})
-    assert not one.store_failed
-    return one.id
+    with mlflow_run.run(root, "demo", params=params, **more) as record:
+        record.params(params or {})
+    assert not record.store_failed
+    return record.id
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
@@ -83,15 +83,15 @@ JOB = {"mlflow.parentRunId": "a", "sweep": "sweep-1", "job.digest": "0123456789a
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_run_that_has_ended_or_is_anothers_is_refused_and_nothing_of_it_changes(root, client, monkeypatch, run, says):
-    given = made(client, **run)
-    before = client.get_run(given).to_dictionary()
+    run_id = made(client, **run)
+    before = client.get_run(run_id).to_dictionary()
     with pytest.raises(UserError) as error:
-        opened(root, monkeypatch, given)
+        opened(root, monkeypatch, run_id)
     message = str(error.value)
-    assert message.startswith(f"MLFLOW_RUN_ID={given}: ")
+    assert message.startswith(f"MLFLOW_RUN_ID={run_id}: ")
     assert says in message
     assert message.endswith("unset MLFLOW_RUN_ID")
-    assert client.get_run(given).to_dictionary() == before
+    assert client.get_run(run_id).to_dictionary() == before
     assert len(client.search_runs(["0"])) == 1
 
 
@@ -106,11 +106,11 @@ def test_a_run_of_an_experiment_that_is_not_the_one_asked_for_is_refused(root, c
     assert opened(root, monkeypatch, run) == run
 
 
-@pytest.mark.parametrize("word", ["0" * 32, "not/an id"])
+@pytest.mark.parametrize("run_id", ["0" * 32, "not/an id"])
 @pytest.mark.parametrize("sweep", [False, True])
-def test_a_run_that_is_not_there_is_said(root, monkeypatch, word, sweep):
-    with pytest.raises(UserError, match=rf"MLFLOW_RUN_ID={word}: tracking store .*mlflow\.db has no such run\..*unset"):
-        opened(root, monkeypatch, word, **({"place": root} if sweep else {}))
+def test_a_run_that_is_not_there_is_said(root, monkeypatch, run_id, sweep):
+    with pytest.raises(UserError, match=rf"MLFLOW_RUN_ID={run_id}: tracking store .*mlflow\.db has no such run\..*unset"):
+        opened(root, monkeypatch, run_id, **({"place": root} if sweep else {}))
 
 
 def test_a_deleted_run_is_refused_with_the_command_that_brings_it_back(root, client, monkeypatch):
@@ -131,8 +131,8 @@ def test_a_job_is_gone_on_with_in_its_own_worktree_alone(root, client, monkeypat
     run = made(client, "FAILED", PARAMS, JOB)
     worktree = root / "runs" / "sweep-1" / "0123456789"
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
-    with mlflow_run.run(worktree, "demo", params=PARAMS) as one:
-        assert one.id == run
+    with mlflow_run.run(worktree, "demo", params=PARAMS) as record:
+        assert record.id == run
     with pytest.raises(UserError, match="FINISHED"):
         opened(worktree, monkeypatch, run)
 
@@ -183,16 +183,16 @@ def test_a_key_that_is_null_now_and_absent_in_an_earlier_versions_run_is_no_othe
     ],
 )
 def test_a_sweep_is_recorded_in_its_own_run_or_a_fresh_one(root, client, monkeypatch, run, says):
-    given = made(client, **run)
-    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    run_id = made(client, **run)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     if says:
-        before = client.get_run(given).to_dictionary()
+        before = client.get_run(run_id).to_dictionary()
         with pytest.raises(UserError, match=says), mlflow_run.run(root, "sweep-1", place=root / "runs"):
             pass
-        assert client.get_run(given).to_dictionary() == before
+        assert client.get_run(run_id).to_dictionary() == before
         return
-    with mlflow_run.run(root, "sweep-1", place=root / "runs") as one:
-        assert one.id == given
+    with mlflow_run.run(root, "sweep-1", place=root / "runs") as record:
+        assert record.id == run_id
     assert "MLFLOW_RUN_ID" not in os.environ
 
 

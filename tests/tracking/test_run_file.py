@@ -17,14 +17,14 @@ def test_a_run_is_called_by_its_own_name_and_lies_where_the_stage_reads_it_only_
     (root / "conf").symlink_to(ROOT / "conf")
     code = git.Code("c0ffee", Path("/dev/null"), "")
     with mlflow_run.run(root, "seed=7") as run:
-        found = run_file.describe(run, root, composed("seed=7"), code, ["seed=7", "train.val=a b"], {"cpu": "2 x cpu"})
-    assert (found["id"], found["name"], found["overrides"]) == (run.id, "seed=7", "seed=7 'train.val=a b'")
-    assert found["machine"].endswith(", 2 x cpu")
-    assert found["training"]["method"] == "full: every weight"
-    gone = SimpleNamespace(id="0" * 32)
-    assert run_file.describe(gone, root, composed(), code, None, {})["name"] == "demo"
-    with run_file.written(root, found):
-        assert json.loads((root / metrics.ABOUT).read_text()) == found == metrics.about(root)
+        description = run_file.describe(run, root, composed("seed=7"), code, ["seed=7", "train.val=a b"], {"cpu": "2 x cpu"})
+    assert (description["id"], description["name"], description["overrides"]) == (run.id, "seed=7", "seed=7 'train.val=a b'")
+    assert description["machine"].endswith(", 2 x cpu")
+    assert description["training"]["method"] == "full: every weight"
+    unrecorded = SimpleNamespace(id="0" * 32)
+    assert run_file.describe(unrecorded, root, composed(), code, None, {})["name"] == "demo"
+    with run_file.written(root, description):
+        assert json.loads((root / metrics.ABOUT).read_text()) == description == metrics.about(root)
     assert not (root / metrics.ABOUT).exists()
     assert metrics.RUN not in os.environ
 

@@ -55,7 +55,7 @@ def loaded(root, tuned, base, revision=None, until=()):
 
 
 @pytest.fixture
-def whole(root, folder):
+def loaded_model(root, folder):
     return loaded(root, folder / "tuned", str(folder / "base"))
 
 
@@ -68,18 +68,18 @@ def rows(*questions):
     return pandas.DataFrame(questions, columns=["instruction", "input"])
 
 
-def test_the_token_ids_are_those_of_the_one_template(whole):
-    served = whole.unwrap_python_model()
+def test_the_token_ids_are_those_of_the_one_template(loaded_model):
+    served = loaded_model.unwrap_python_model()
     for instruction, input in QUESTIONS:
         (ids,) = template.token_ids(served.tokenizer, [template.prompt(TEMPLATE, instruction, input)])
         assert served.encode(1, instruction, input) == ids
 
 
-def test_each_row_is_answered_as_in_a_chat(whole, models):
-    assert whole.predict(rows(*QUESTIONS)) == [expected(models, *question) for question in QUESTIONS]
-    assert whole.predict(pandas.DataFrame({"instruction": ["it"]})) == [expected(models, "it")]
-    assert whole.predict(rows(("it", None))) == [expected(models, "it")]
-    assert whole.predict(rows(("it", "")), {"max_new_tokens": 20}) == [expected(models, "it", cap=20)]
+def test_each_row_is_answered_as_in_a_chat(loaded_model, models):
+    assert loaded_model.predict(rows(*QUESTIONS)) == [expected(models, *question) for question in QUESTIONS]
+    assert loaded_model.predict(pandas.DataFrame({"instruction": ["it"]})) == [expected(models, "it")]
+    assert loaded_model.predict(rows(("it", None))) == [expected(models, "it")]
+    assert loaded_model.predict(rows(("it", "")), {"max_new_tokens": 20}) == [expected(models, "it", cap=20)]
 
 
 def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, models):
@@ -90,23 +90,23 @@ def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, model
 
 
 @pytest.mark.parametrize(
-    ("asked", "params", "said"),
+    ("questions", "params", "message"),
     [
         ([("it", ""), (None, "")], {}, "row 2 has no instruction"),
         ([("it", "")], {"max_new_tokens": 0}, "max_new_tokens is 0: give 1 or more"),
         ([("it " * 4096, "")], {}, r"row 1 has \d+ tokens, and the model takes 4096"),
     ],
 )
-def test_what_cannot_be_asked_is_said_by_its_row(whole, asked, params, said):
-    with pytest.raises(MlflowException, match=said) as error:
-        whole.predict(rows(*asked), params)
+def test_what_cannot_be_asked_is_said_by_its_row(loaded_model, questions, params, message):
+    with pytest.raises(MlflowException, match=message) as error:
+        loaded_model.predict(rows(*questions), params)
     assert error.value.get_http_status_code() == 400
 
 
-def test_a_question_that_nearly_fills_the_model_is_answered_with_what_room_there_is(whole):
-    served = whole.unwrap_python_model()
+def test_a_question_that_nearly_fills_the_model_is_answered_with_what_room_there_is(loaded_model):
+    served = loaded_model.unwrap_python_model()
     served.network.config.max_position_embeddings = len(served.encode(1, "it", "")) + 1
-    assert len(served.tokenizer(whole.predict(rows(("it", "")))[0], add_special_tokens=False).input_ids) <= 1
+    assert len(served.tokenizer(loaded_model.predict(rows(("it", "")))[0], add_special_tokens=False).input_ids) <= 1
 
 
 def test_an_adapter_brings_its_base_along(root, folder):
@@ -243,7 +243,7 @@ def test_over_http_every_form_of_a_request_is_answered_as_in_a_chat(server, mode
 
 
 def test_a_bad_request_is_a_400_and_the_server_lives(server, models):
-    for payload, said in (
+    for payload, message in (
         (b"{", "JSON"),
         ({"rows": []}, "inputs"),
         ({"inputs": [{"question": "it"}]}, "instruction"),
@@ -254,7 +254,7 @@ def test_a_bad_request_is_a_400_and_the_server_lives(server, models):
     ):
         status, answer = post(server[0], payload)
         assert (status, answer["error_code"]) in ((400, "BAD_REQUEST"), (400, "INVALID_PARAMETER_VALUE")), answer
-        assert said in answer["message"]
+        assert message in answer["message"]
     assert post(server[0], {"inputs": [{"instruction": "it"}]}) == (200, {"predictions": [expected(models, "it")]})
 
 

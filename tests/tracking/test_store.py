@@ -27,8 +27,8 @@ def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
         with mlflow_run.run(root, name) as run:
             made.append(run.id)
 
-    def ids(word):
-        return [run.id for run in store.matching(root, word)]
+    def ids(query):
+        return [run.id for run in store.matching(root, query)]
 
     assert ids(made[0]) == ids(made[0][:12]) == made[:1]
     assert ids("it's 100%") == [made[1]]
@@ -42,9 +42,9 @@ def test_a_word_that_means_many_runs_lists_ten_and_says_how_many_more_there_are(
     experiment = client.create_experiment("many")
     for _ in range(12):
         client.create_run(experiment, run_name="demo")
-    for word, says in (("", "'': 12 runs match"), ("demo", "demo: 12 runs"), ("gone", "gone: no run has")):
+    for query, says in (("", "'': 12 runs match"), ("demo", "demo: 12 runs"), ("gone", "gone: no run has")):
         with pytest.raises(UserError) as error:
-            store.find(root, word)
+            store.find(root, query)
         lines = str(error.value).splitlines()
         assert lines[0].startswith(says)
         assert (len(lines), lines[-1]) == (12, "  and 2 more: tunetrail ls")
@@ -62,9 +62,9 @@ def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
     client.create_model_version("model", f"runs:/{run.id}/model", run.id)
     client.set_registered_model_alias("model", "champion", "1")
     assert store.find(root, "@champion").id == store.find(root, "model@champion").id == run.id
-    for word in ("@challenger", "model@challenger", "other@champion"):
-        with pytest.raises(UserError, match=rf"{word}: no registered model .*There are: model@champion\."):
-            store.find(root, word)
+    for alias in ("@challenger", "model@challenger", "other@champion"):
+        with pytest.raises(UserError, match=rf"{alias}: no registered model .*There are: model@champion\."):
+            store.find(root, alias)
 
 
 def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
@@ -84,8 +84,8 @@ def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
 @pytest.mark.stage
 def test_a_new_store_is_made_without_a_word_of_its_tables(tmp_path):
     script = "import pathlib; from tunetrail.tracking import store; print(store.every(pathlib.Path.cwd()))"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=kept)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environ)
     assert (made.stdout, made.stderr) == ("[]\n", "")
 
 
@@ -117,7 +117,7 @@ def test_a_run_is_told_without_mlflow(root):
         run.params({"seed": 1})
         run.metrics({"a": 0.5})
         run.tags({tags.PARENT: parent.id, "x": "y"})
-        (going,) = [one for one in store.every(root) if one.id == run.id]
+        (going,) = [stored for stored in store.every(root) if stored.id == run.id]
         assert (going.status, going.ended) == ("RUNNING", None)
     ended, above = store.every(root)
     assert (ended.name, ended.status, ended.parent, above.parent) == ("child", "FINISHED", parent.id, None)
@@ -146,8 +146,8 @@ def test_registered_versions_stand_with_their_run_and_their_aliases(root):
     for _ in range(2):
         client.create_model_version("model", f"runs:/{run.id}/model", run.id)
     client.set_registered_model_alias("model", "champion", "2")
-    (found,) = store.registered(root).values()
-    assert sorted((one["model"], one["version"], one["aliases"]) for one in found) == [
+    (versions,) = store.registered(root).values()
+    assert sorted((version["model"], version["version"], version["aliases"]) for version in versions) == [
         ("model", 1, []),
         ("model", 2, ["@champion"]),
     ]
