@@ -97,7 +97,7 @@ def test_fetch_makes_the_demos_world_and_prepare_splits_it(checkout):
     raw = {str(file.relative_to("data/raw")): len(records.read(file)) for file in Path("data/raw").glob("*/*")}
     assert raw == {"instructions/world.jsonl": 50, "prompts/world.jsonl": 160, "text/world.jsonl": 20}
     read = sources.read(Path("data/raw"))
-    assert {kind: (one["generator"], one["rows"]) for kind, one in read.items()} == {
+    assert {kind: (origin["generator"], origin["rows"]) for kind, origin in read.items()} == {
         kind: (world.SOURCE, rows) for kind, rows in (("instructions", 50), ("text", 20), ("prompts", 160))
     }
     counts = {file.name: len(records.read(file)) for file in Path("data/prepared").iterdir()}
@@ -113,21 +113,22 @@ def test_a_file_is_copied_unchanged_and_no_row_is_lost_or_in_both_parts(checkout
     prepare.main()
     assert Path("data/raw/instructions/rows.json").read_bytes() == Path("rows.json").read_bytes()
     assert [file.name for file in Path("data/raw").rglob("*.jsonl")] == ["prompts.jsonl"]
-    read, size = sources.read(Path("data/raw")), Path("rows.json").stat().st_size
-    assert {kind: one["path"] for kind, one in read.items()} == {"instructions": "rows.json", "prompts": "prompts.jsonl"}
-    assert read["instructions"]["bytes"] == size
-    kept, held_out = (records.read(Path(f"data/prepared/{name}.jsonl")) for name in ("train", "validation"))
+    read = sources.read(Path("data/raw"))
+    paths = {kind: origin["path"] for kind, origin in read.items()}
+    assert paths == {"instructions": "rows.json", "prompts": "prompts.jsonl"}
+    assert read["instructions"]["bytes"] == Path("rows.json").stat().st_size
+    trained, held_out = (records.read(Path(f"data/prepared/{name}.jsonl")) for name in ("train", "validation"))
     assert len(held_out) == 5
-    assert sorted(row["output"] for row in kept + held_out) == sorted(row["output"] for row in rows)
-    assert [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))] == [row["output"] for row in kept]
+    assert sorted(row["output"] for row in trained + held_out) == sorted(row["output"] for row in rows)
+    assert [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))] == [row["output"] for row in trained]
 
 
 def test_a_hub_dataset_is_fetched_with_the_hubs_own_arguments(checkout, monkeypatch, tmp_path):
     """The client itself is tested in test_hub.py."""
-    asked = []
+    requests = []
 
     def answer(**arguments):
-        asked.append(arguments)
+        requests.append(arguments)
         (tmp_path / "cache").mkdir(exist_ok=True)
         (tmp_path / "cache" / arguments["filename"]).write_text("[]")
         return tmp_path / "cache" / arguments["filename"]
@@ -135,7 +136,7 @@ def test_a_hub_dataset_is_fetched_with_the_hubs_own_arguments(checkout, monkeypa
     monkeypatch.setattr(hub, "fetch", answer)
     checkout("prepare=alpaca_cleaned", "evaluate=ifeval")
     fetch.main()
-    assert [(one["repo_id"], one["repo_type"], len(one["revision"])) for one in asked] == [
+    assert [(request["repo_id"], request["repo_type"], len(request["revision"])) for request in requests] == [
         ("yahma/alpaca-cleaned", "dataset", 40),
         ("google/IFEval", "dataset", 40),
     ]
@@ -277,8 +278,8 @@ def test_contract_counts_rows_under_a_key_and_empty_ones(checkout):
     rows += [rows[0], {"instruction": "a", "input": None, "output": None}]
     Path("rows.json").write_text(json.dumps({"data": rows}))
     records.write(Path("prompts.jsonl"), [PROMPT])
-    given = ["prepare.path=rows.json", "prepare.field=data", "prepare.empty=drop", "prepare.validation_rows=2"]
-    checkout("prepare=file", *given, *OWN_PROMPTS)
+    overrides = ["prepare.path=rows.json", "prepare.field=data", "prepare.empty=drop", "prepare.validation_rows=2"]
+    checkout("prepare=file", *overrides, *OWN_PROMPTS)
     card = count_tokens()
     assert {name: card["rows"][name] for name in ("raw", "empty", "duplicate", "train", "validation")} == {
         "raw": 10,

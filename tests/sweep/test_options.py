@@ -126,7 +126,7 @@ def test_optunas_study_continues_with_the_same_sweep_and_after_a_failed_job(call
     assert len(jobs) == 4
     assert not processes(jobs)
 
-    again = ["sweep=[joblib,optuna]" if word == "sweep=optuna" else word for word in command("optuna")]
+    again = ["sweep=[joblib,optuna]" if argument == "sweep=optuna" else argument for argument in command("optuna")]
     done, jobs = call(*again, "hydra.sweeper.n_trials=2", "seed=43")  # with 42 they would be the first two once more
     assert done.returncode == 0, done.stderr
     assert len(jobs) == 2

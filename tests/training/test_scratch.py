@@ -12,36 +12,36 @@ def checkout(tmp_path, monkeypatch):
     (folder / "work" / "shared" / "tokens").mkdir(parents=True)
     (folder / "data").mkdir()
     (tmp_path / "precious").mkdir()
-    for place in (folder / "data", folder / "work" / "shared" / "tokens", tmp_path / "precious"):
-        (place / "file").write_text("kept")
+    for path in (folder / "data", folder / "work" / "shared" / "tokens", tmp_path / "precious"):
+        (path / "file").write_text("kept")
     monkeypatch.chdir(folder)
     return folder
 
 
-def all_kept(checkout):
-    places = (checkout / "data", checkout / "work" / "shared" / "tokens", checkout.parent / "precious")
-    return all((place / "file").read_text() == "kept" for place in places)
+def all_unchanged(checkout):
+    paths = (checkout / "data", checkout / "work" / "shared" / "tokens", checkout.parent / "precious")
+    return all((path / "file").read_text() == "kept" for path in paths)
 
 
-@pytest.mark.parametrize("place", ["work/train", "work/deep/er", "work/nothing/yet", "./work/train", "work//train"])
-def test_a_folder_of_its_own_below_work_is_emptied(checkout, place):
-    (checkout / place).mkdir(parents=True)
-    (checkout / place / "old").touch()
-    assert scratch.empty(place, "train") == scratch.check(place, "train")
-    assert not (checkout / place).exists()
+@pytest.mark.parametrize("path", ["work/train", "work/deep/er", "work/nothing/yet", "./work/train", "work//train"])
+def test_a_folder_of_its_own_below_work_is_emptied(checkout, path):
+    (checkout / path).mkdir(parents=True)
+    (checkout / path / "old").touch()
+    assert scratch.empty(path, "train") == scratch.check(path, "train")
+    assert not (checkout / path).exists()
 
 
 @pytest.mark.parametrize(
-    "place", ["precious", "/models", "work", ".", "work/..", "work/../data", "work/a/../../data", "", None]
+    "path", ["precious", "/models", "work", ".", "work/..", "work/../data", "work/a/../../data", "", None]
 )
-def test_a_path_elsewhere_is_refused(checkout, place):
+def test_a_path_elsewhere_is_refused(checkout, path):
     with pytest.raises(UserError, match=r"train\.output_dir=.*Keep it in a folder below work/"):
-        scratch.empty(place, "train")
-    assert all_kept(checkout)
+        scratch.empty(path, "train")
+    assert all_unchanged(checkout)
 
 
 @pytest.mark.parametrize(
-    ("target", "place"),
+    ("target", "path"),
     [
         ("../../precious", "work/link"),
         ("../../precious", "work/link/deeper"),
@@ -56,11 +56,11 @@ def test_a_path_elsewhere_is_refused(checkout, place):
         ("recorded", "work/link/1a84"),
     ],
 )
-def test_a_link_to_another_folder_is_refused_and_that_folder_is_not_emptied(checkout, target, place):
+def test_a_link_to_another_folder_is_refused_and_that_folder_is_not_emptied(checkout, target, path):
     (checkout / "work" / "link").symlink_to(target)
-    with pytest.raises(UserError, match=rf"train\.output_dir={place}\b.*Name (another|a) folder below work/"):
-        scratch.empty(place, "train")
-    assert all_kept(checkout)
+    with pytest.raises(UserError, match=rf"train\.output_dir={path}\b.*Name (another|a) folder below work/"):
+        scratch.empty(path, "train")
+    assert all_unchanged(checkout)
 
 
 def test_a_circle_of_links_is_an_error(checkout):
@@ -75,7 +75,7 @@ def test_a_circle_of_links_is_an_error(checkout):
 def test_a_folder_with_another_use_is_refused(checkout, name):
     with pytest.raises(UserError, match=rf"work/{name.partition('/')[0]} has another use"):
         scratch.empty(f"work/{name}", "train")
-    assert all_kept(checkout)
+    assert all_unchanged(checkout)
 
 
 def test_the_stage_base_trains_in_its_own_folder_only(checkout):
@@ -93,7 +93,7 @@ def test_work_and_its_shared_folder_may_be_links_to_another_disk(checkout):
     (checkout / "work" / "shared").symlink_to(checkout.parent / "shared")  # as in a worktree of a sweep
     scratch.empty("work/train", "train")
     (checkout / "work" / "way").symlink_to("shared")
-    for place in ("work/shared", "work/way/tokens"):
+    for path in ("work/shared", "work/way/tokens"):
         with pytest.raises(UserError, match="below work/"):
-            scratch.empty(place, "train")
+            scratch.empty(path, "train")
     assert (checkout.parent / "shared" / "tokens" / "file").exists()

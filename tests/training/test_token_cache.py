@@ -33,7 +33,7 @@ def rows(tmp_path, monkeypatch):
     return files
 
 
-def place(rows, base=BASE, **changed):
+def cache_folder(rows, base=BASE, **changed):
     """Return the folder of the tokenised rows of such a training."""
     section = SECTION | changed
     before = json.dumps(section)
@@ -43,7 +43,7 @@ def place(rows, base=BASE, **changed):
 
 
 def test_trainings_that_tokenise_the_same_share_a_folder(rows):
-    first = place(rows)
+    first = cache_folder(rows)
     assert first.parent == token_cache.PLACE.resolve()
     other = {
         "learning_rate": 1.0,
@@ -59,11 +59,11 @@ def test_trainings_that_tokenise_the_same_share_a_folder(rows):
         "bf16": True,
     }
     for key, value in other.items():
-        assert place(rows, **{key: value}) == first, key
+        assert cache_folder(rows, **{key: value}) == first, key
 
 
 def test_other_rows_another_base_and_other_tokens_have_other_folders(rows):
-    found = {place(rows)}
+    folders = {cache_folder(rows)}
     other = {
         "sequence_len": 256,
         "sample_packing": False,
@@ -76,38 +76,38 @@ def test_other_rows_another_base_and_other_tokens_have_other_folders(rows):
         "base_model": "another",
     }
     for number, (key, value) in enumerate(other.items(), 2):
-        found.add(place(rows, **{key: value}))
-        assert len(found) == number, key
-    found.add(place(rows, BASE | {"sha256": "of another"}))
-    found.add(place(rows, BASE | {"revision": "abc"}))
+        folders.add(cache_folder(rows, **{key: value}))
+        assert len(folders) == number, key
+    folders.add(cache_folder(rows, BASE | {"sha256": "of another"}))
+    folders.add(cache_folder(rows, BASE | {"revision": "abc"}))
     rows[1].write_text("other rows under the same name")
-    found.add(place(rows))
-    found.add(place(rows[::-1]))
-    assert len(found) == len(other) + 5
+    folders.add(cache_folder(rows))
+    folders.add(cache_folder(rows[::-1]))
+    assert len(folders) == len(other) + 5
 
 
 def test_incomplete_rows_of_a_killed_run_are_removed_and_complete_ones_stay(rows):
     """As `datasets` writes them: the rows, state.json, and dataset_info.json last; loading takes both."""
     from datasets import Dataset, load_from_disk
 
-    folder = place(rows)
+    folder = cache_folder(rows)
     for name in ("whole", "no-info", "no-state"):
         Dataset.from_dict({"input_ids": [[1, 2], [3]]}).save_to_disk(folder / name)
     (folder / "no-info" / "dataset_info.json").unlink()
     (folder / "no-state" / "dataset_info.json").unlink()
     (folder / "no-state" / "state.json").unlink()
     (folder / "datasets_ready.flag").touch()
-    assert place(rows) == folder
+    assert cache_folder(rows) == folder
     assert {file.name for file in folder.iterdir() if file.is_dir()} == {"whole"}
     assert load_from_disk(folder / "whole")["input_ids"] == [[1, 2], [3]]
     assert (folder / "datasets_ready.flag").exists()
 
 
 def test_the_lock_of_a_writer_is_waited_for(rows):
-    folder = place(rows)
+    folder = cache_folder(rows)
     (folder / "being-written").mkdir()
     with FileLock(folder / "datasets_prep.lock"):  # as Axolotl holds it meanwhile
-        thread = threading.Thread(target=place, args=(rows,))
+        thread = threading.Thread(target=cache_folder, args=(rows,))
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
@@ -125,14 +125,14 @@ def test_the_users_own_path_is_not_changed(rows, path):
 
 
 def test_the_link_replaces_an_earlier_link_or_folder(rows):
-    first = place(rows)
+    first = cache_folder(rows)
     (first / "kept").touch()
-    assert place(rows, seed=2) != first
+    assert cache_folder(rows, seed=2) != first
     assert (first / "kept").exists()
     Path("work/train/prepared").unlink()
     Path("work/train/prepared").mkdir()  # of a training before rows were shared, which is gone on with
     Path("work/train/prepared/old").touch()
-    assert place(rows) == first
+    assert cache_folder(rows) == first
 
 
 def constants(module):
@@ -181,9 +181,9 @@ def test_nothing_is_shared_if_rows_depend_on_more_than_the_prepared_files(rows, 
 
 
 def test_another_version_of_a_tool_tokenises_again(rows, monkeypatch):
-    first = place(rows)
+    first = cache_folder(rows)
     monkeypatch.setattr("importlib.metadata.version", lambda tool: "0.0")
-    assert place(rows) != first
+    assert cache_folder(rows) != first
 
 
 @pytest.mark.parametrize("way", ["work/train/../../precious", "work/train/link/precious", "work/train/../train/prepared"])

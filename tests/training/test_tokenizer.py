@@ -54,9 +54,9 @@ def test_axolotls_special_tokens_are_whole_tokens_and_new_ones_make_the_vocabula
     assert encoder.vocab_size == plain.vocab_size + 4
     assert encoder.eos_token_id not in (None, plain.eos_token_id)
     assert encoder.pad_token_id not in (None, encoder.eos_token_id)
-    for word in ("</s>", "[PAD]", "<|extra|>", "[X]"):
-        assert len(ids(encoder, word)[0]) == 2, word  # with BOS
-        assert len(ids(plain, word)[0]) > 2, word
+    for token in ("</s>", "[PAD]", "<|extra|>", "[X]"):
+        assert len(ids(encoder, token)[0]) == 2, token  # with BOS
+        assert len(ids(plain, token)[0]) > 2, token
 
 
 def test_the_end_of_text_is_the_padding_where_no_token_is_named_for_it(folder):
@@ -91,8 +91,8 @@ FOLDERS = {
 def test_the_ids_are_those_of_transformers(folder, changed):
     from transformers import AutoTokenizer
 
-    place = folder(**changed)
-    encoder, real = tokenizer.read(place, {}), AutoTokenizer.from_pretrained(place)
+    path = folder(**changed)
+    encoder, real = tokenizer.read(path, {}), AutoTokenizer.from_pretrained(path)
     assert ids(encoder, *TEXTS) == real(TEXTS)["input_ids"]
     assert (encoder.bos_token_id, encoder.eos_token_id) == (real.bos_token_id, real.eos_token_id)
     assert encoder.vocab_size == len(real)
@@ -106,27 +106,28 @@ def hub_cache(tmp_path, monkeypatch):
 
 
 def test_a_tokenizer_is_found_in_its_folder(folder):
-    place = folder()
-    base = {"base_model": place.name, "revision_of_model": None, "make": None}
-    encoder = tokenizer.find(base, {"base_model": place.name}, None, place.parent)
-    assert ids(encoder, *TEXTS) == ids(tokenizer.read(place, {}), *TEXTS)
-    (place / "tokenizer.json").unlink()
-    assert tokenizer.find(base, {"base_model": place.name}, None, place.parent) is None
+    path = folder()
+    base = {"base_model": path.name, "revision_of_model": None, "make": None}
+    encoder = tokenizer.find(base, {"base_model": path.name}, None, path.parent)
+    assert ids(encoder, *TEXTS) == ids(tokenizer.read(path, {}), *TEXTS)
+    (path / "tokenizer.json").unlink()
+    assert tokenizer.find(base, {"base_model": path.name}, None, path.parent) is None
 
 
 def test_a_tokenizer_is_found_in_the_hubs_cache_at_its_revision_and_whole(folder, hub_cache):
-    place, commit = folder(), "a" * 40
+    path = folder()
+    commit = "a" * 40
     base = {"base_model": "org/name", "revision_of_model": commit, "make": None}
     train = {"base_model": "org/name"}
     snapshot = hub_cache / "models--org--name" / "snapshots" / commit
     snapshot.mkdir(parents=True)
-    assert tokenizer.find(base, train, None, place) is None
-    (place / "tokenizer.json").rename(snapshot / "tokenizer.json")
-    assert tokenizer.find(base, train, None, place) is None
-    (place / "tokenizer_config.json").rename(snapshot / "tokenizer_config.json")
-    assert tokenizer.find(base, train, None, place).eos_token_id == 1
-    assert tokenizer.find(base | {"revision_of_model": "b" * 40}, train, None, place) is None
-    assert tokenizer.find(base, {"base_model": "other", "tokenizer_config": "org/name"}, None, place)
+    assert tokenizer.find(base, train, None, path) is None
+    (path / "tokenizer.json").rename(snapshot / "tokenizer.json")
+    assert tokenizer.find(base, train, None, path) is None
+    (path / "tokenizer_config.json").rename(snapshot / "tokenizer_config.json")
+    assert tokenizer.find(base, train, None, path).eos_token_id == 1
+    assert tokenizer.find(base | {"revision_of_model": "b" * 40}, train, None, path) is None
+    assert tokenizer.find(base, {"base_model": "other", "tokenizer_config": "org/name"}, None, path)
 
 
 def test_the_tokenizer_of_a_model_that_is_made_is_trained_on_its_texts(tmp_path):
@@ -139,7 +140,7 @@ def test_the_tokenizer_of_a_model_that_is_made_is_trained_on_its_texts(tmp_path)
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_file_that_is_no_tokenizers_is_named(folder, name):
-    place = folder()
-    (place / name).write_text("{")
+    path = folder()
+    (path / name).write_text("{")
     with pytest.raises(UserError, match=r"tokenizer\.json.* Save or fetch it anew"):
-        tokenizer.read(place, {})
+        tokenizer.read(path, {})
