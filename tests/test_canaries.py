@@ -34,13 +34,13 @@ def store(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     words = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
     command = ["mlflow", "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    given = environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    variables = environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("wb") as log:
         streams = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
-        process = subprocess.Popen(command, cwd=folder, env=given, **streams)
+        process = subprocess.Popen(command, cwd=folder, env=variables, **streams)
     try:
         ask = [sys.executable, "-c", f"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')"]
-        assert healthy(ask, given, lambda: process.poll() is None, 180), (folder / "server.log").read_text()[-3000:]
+        assert healthy(ask, variables, lambda: process.poll() is None, 180), (folder / "server.log").read_text()[-3000:]
         yield port, folder
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -57,13 +57,13 @@ def used(store, tmp_path_factory):
         "[core]\nremote = storage\n['remote \"storage\"']\nurl = https://host.invalid/store\nauth = basic\n"
         f"user = {ADDRESS['user']}\npassword = {REMOTE}\n"
     )
-    given = environment(folder) | ENVIRONMENT
-    given["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:{port}"
+    variables = environment(folder) | ENVIRONMENT
+    variables["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:{port}"
     printed = {}
 
     def tunetrail(*words):
         done = subprocess.run(
-            [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=given, capture_output=True, text=True
+            [sys.executable, "-m", "tunetrail", *words], cwd=folder, env=variables, capture_output=True, text=True
         )
         printed[" ".join(words)] = done.stdout + done.stderr
         return done.returncode
@@ -76,9 +76,9 @@ def used(store, tmp_path_factory):
     assert tunetrail("ls") == tunetrail("show", job.info.run_id) == tunetrail("ls", "--json") == 0, printed
     for words in (("doctor",), ("doctor", "--json"), ("gc",), ("show", "nothing"), ("run", "name=nobody", "train.seed=x")):
         tunetrail(*words)
-    given["MLFLOW_RUN_ID"] = job.info.run_id
+    variables["MLFLOW_RUN_ID"] = job.info.run_id
     assert tunetrail("run", *SHRUNKEN) == 2
-    given["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:9"
+    variables["MLFLOW_TRACKING_URI"] = f"http://{ADDRESS['user']}:{ADDRESS['password']}@127.0.0.1:9"
     assert (tunetrail("ls"), tunetrail("--debug", "show", "a")) == (2, 1)
     return folder, printed
 
@@ -90,12 +90,12 @@ def holders(folder):
         private = file.match(".dvc/config*") and (file.name == "config.local" or not file.stat().st_mode & 0o077)
         if file.is_file() and not private:
             content = file.read_bytes()
-            yield from ((str(file), word) for word in CANARIES if word.encode() in content)
+            yield from ((str(file), canary) for canary in CANARIES if canary.encode() in content)
 
 
 def test_no_secret_is_printed(used):
     _, printed = used
-    assert [(words, one) for words, text in printed.items() for one in CANARIES if one in text] == []
+    assert [(words, canary) for words, text in printed.items() for canary in CANARIES if canary in text] == []
 
 
 def test_no_secret_is_in_a_file_of_the_checkout(used):
@@ -111,7 +111,7 @@ def test_no_secret_is_in_gits_objects(used):
     ).stdout
     refs = subprocess.run(["git", "for-each-ref"], cwd=folder, capture_output=True, text=True, check=True).stdout
     assert "refs/exps/" in refs
-    assert [word for word in CANARIES if word.encode() in objects] == []
+    assert [canary for canary in CANARIES if canary.encode() in objects] == []
 
 
 def test_no_secret_is_in_the_tracking_servers_store(used, store):

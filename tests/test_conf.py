@@ -25,8 +25,8 @@ PLUGINS = {"sweep/ray": "hydra_plugins.hydra_ray_launcher"}
 
 
 def test_every_option_of_every_group_is_among_those_tested():
-    found = {group: sum(option.parts[0] == group for option in OPTIONS) for group in GROUPS}
-    assert found == GROUPS
+    counts = {group: sum(option.parts[0] == group for option in OPTIONS) for group in GROUPS}
+    assert counts == GROUPS
     assert len(OPTIONS) == sum(GROUPS.values())
 
 

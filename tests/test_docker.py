@@ -35,9 +35,9 @@ def instructions(kind):
     return [line for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines() if line]
 
 
-def of(kind, word):
-    """What the instructions `word` of Dockerfile.KIND are given, in order."""
-    return [line.split(maxsplit=1)[1] for line in instructions(kind) if line.split()[0] == word]
+def of(kind, instruction):
+    """Return the arguments of each `instruction` of Dockerfile.KIND, in order."""
+    return [line.split(maxsplit=1)[1] for line in instructions(kind) if line.split()[0] == instruction]
 
 
 def variable(name):
@@ -88,9 +88,9 @@ def test_an_image_is_made_from_a_named_base_its_lock_file_and_the_makefiles_uv(k
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_last_install_of_an_image_is_followed_by_a_look_at_what_is_installed(kind):
-    said = instructions(kind)
-    last = max(number for number, line in enumerate(said) if "pip install" in line)
-    assert [line.partition(" && ")[0] for line in said[last + 1 :]].count(examined(kind)) == 1
+    lines = instructions(kind)
+    last = max(number for number, line in enumerate(lines) if "pip install" in line)
+    assert [line.partition(" && ")[0] for line in lines[last + 1 :]].count(examined(kind)) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +103,7 @@ def test_a_container_is_not_root_keeps_weights_and_data_in_volumes_and_trains_th
     volumes = set(json.loads(of(kind, "VOLUME")[0]))
     made = re.search(r"install --directory --owner=tunetrail --group=tunetrail ([^&]*)", runs)[1].split()
     assert volumes | {*of(kind, "WORKDIR")} <= set(made)  # else they would be root's
-    environment = dict(word.split("=", 1) for line in of(kind, "ENV") for word in line.split())
+    environment = dict(pair.split("=", 1) for line in of(kind, "ENV") for pair in line.split())
     assert {environment["HF_HOME"], "/tunetrail/data", "/tunetrail/outputs"} <= volumes
     assert environment.items() >= telemetry.OFF.items()
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
@@ -113,16 +113,16 @@ def test_a_container_is_not_root_keeps_weights_and_data_in_volumes_and_trains_th
 
 
 def test_the_rocm_image_asks_after_every_install_whether_torch_is_still_amds():
-    said = instructions("rocm")
-    installs = [number for number, line in enumerate(said) if "pip install" in line]
+    lines = instructions("rocm")
+    installs = [number for number, line in enumerate(lines) if "pip install" in line]
     assert len(installs) == 3
     for number in installs:
-        assert said[number].startswith("RUN ")
-        assert "--no-deps" in said[number]
+        assert lines[number].startswith("RUN ")
+        assert "--no-deps" in lines[number]
         # Before the package is there, in a line of Python; after it, in the package's own word.
         own = number == installs[-1]
         asks = 'RUN python -c "import torch; assert torch.version.hip, torch.__version__"'
-        assert said[number + 1] == (examined("rocm") if own else asks)
+        assert lines[number + 1] == (examined("rocm") if own else asks)
 
 
 @pytest.mark.parametrize(("hip", "starts"), [("7.15.26333", True), (None, False)])
@@ -150,10 +150,10 @@ def test_the_rocm_lock_is_the_other_one_without_what_amds_image_keeps():
 @pytest.mark.slow
 def test_make_lock_gives_the_committed_locks_again(tmp_path):
     copies = {}
-    for name, word in (("default", "LOCK"), ("rocm", "ROCM_LOCK")):
+    for name, key in (("default", "LOCK"), ("rocm", "ROCM_LOCK")):
         copies[name] = tmp_path / f"{name}.txt"
         copies[name].write_text("\n".join(LOCKS[name]) + "\n")  # uv keeps the pins of the file that it writes
-        copies[word] = f"{word}={copies[name]}"
+        copies[key] = f"{key}={copies[name]}"
     resolved("make", "--old-file=.venv/.ready", "lock", copies["LOCK"], copies["ROCM_LOCK"])
     assert copies["default"].read_text().splitlines() == LOCKS["default"]
     assert copies["rocm"].read_text().splitlines() == LOCKS["rocm"]
@@ -174,12 +174,12 @@ def test_a_lock_installs_whole_and_brings_what_torch_brings_and_no_more(tmp_path
         tmp_path / "x",
     ]
     alone = ["--no-deps"] if lock == "rocm" else []
-    said = resolved(TOOLS / "uv", *words, *alone, "--requirement", f"requirements/{lock}.txt")
-    installed = set(re.findall(r"^ \+ (\S+)==", said, re.MULTILINE))
+    output = resolved(TOOLS / "uv", *words, *alone, "--requirement", f"requirements/{lock}.txt")
+    installed = set(re.findall(r"^ \+ (\S+)==", output, re.MULTILINE))
     environment = {"python_version": python, "python_full_version": f"{python}.0"}
     pins = [Requirement(line) for line in LOCKS[lock]]
     pinned = {str(pin).split(";")[0].strip() for pin in pins if not pin.marker or pin.marker.evaluate(environment)}
-    assert pinned <= set(re.findall(r"^ \+ (\S+)", said, re.MULTILINE))
+    assert pinned <= set(re.findall(r"^ \+ (\S+)", output, re.MULTILINE))
     assert installed - names(pinned) == (variable("TORCH_BRINGS") if lock == "default" else set())
 
 
@@ -234,7 +234,7 @@ def test_a_trainer_of_compose_is_its_image_waits_for_the_server_and_is_let_in(ki
     assert trainer["image"] == f"tunetrail:{kind}"
     assert trainer["build"] == {"context": "..", "dockerfile": f"docker/Dockerfile.{kind}"}
     assert trainer["depends_on"] == {"mlflow": {"condition": "service_healthy"}}
-    (hosts,) = (word for word in SERVICES["mlflow"]["command"] if word.startswith("--allowed-hosts="))
+    (hosts,) = (argument for argument in SERVICES["mlflow"]["command"] if argument.startswith("--allowed-hosts="))
     assert trainer["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://") in hosts.split("=")[1].split(",")
     mounted = dict(reversed(volume.split(":")) for volume in trainer["volumes"])
     assert set(mounted) == set(json.loads(of(kind, "VOLUME")[0]))
@@ -242,9 +242,10 @@ def test_a_trainer_of_compose_is_its_image_waits_for_the_server_and_is_let_in(ki
 
 
 def test_the_server_may_write_where_it_keeps_the_artifacts():
-    (kept,) = (word.split("=")[1] for word in SERVICES["mlflow"]["command"] if word.startswith("--artifacts-destination="))
-    assert SERVICES["mlflow"]["volumes"] == [f"mlartifacts:{kept}"]
-    assert re.search(rf"install --directory --owner=tunetrail --group=tunetrail [^&]*{kept} ", " ".join(of("cpu", "RUN")))
+    (option,) = (part for part in SERVICES["mlflow"]["command"] if part.startswith("--artifacts-destination="))
+    folder = option.split("=")[1]
+    assert SERVICES["mlflow"]["volumes"] == [f"mlartifacts:{folder}"]
+    assert re.search(rf"install --directory --owner=tunetrail --group=tunetrail [^&]*{folder} ", " ".join(of("cpu", "RUN")))
 
 
 def test_the_gpus_are_handed_in():

@@ -28,8 +28,8 @@ def root(project, tmp_path, monkeypatch):
 
 def stages(root):
     """Bring the stages up to date as `tunetrail run` does; those that ran."""
-    with locks.exclusive_lock(root) as held:
-        return experiment._stages(root, held, {}, force=False)
+    with locks.exclusive_lock(root) as descriptor:
+        return experiment._stages(root, descriptor, {}, force=False)
 
 
 def test_what_an_earlier_try_of_a_resumed_run_left_is_read_and_what_ran_now_is_not(root):

@@ -27,25 +27,25 @@ DOCS = "\n".join([README, *(file.read_text() for file in sorted((ROOT / "docs").
 
 def imports(file):
     """The files of ours that `file` imports, but for launch.py: how a tool is started changes nothing that it makes."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = {ROOT / "src" / f"{name.replace('.', '/')}.py" for name in found if name.startswith("tunetrail.")}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {ROOT / "src" / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tunetrail.")}
     return {path for path in files if path.is_file()} - {PACKAGE / "launch.py"}
 
 
 def imported_at_once(file):
     """The outside packages that `import` of the file itself imports, not those that a function of it does."""
-    found = set()
+    names = set()
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def test_one_name_for_stage_section_and_file():
@@ -133,10 +133,10 @@ def test_the_tree_in_the_readme_is_the_tree():
 def test_the_commands_in_the_docs_are_real(composed):
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL))
     makefile = (ROOT / "Makefile").read_text()
-    words = re.findall(r"^make ([\w-]+)", blocks, re.MULTILINE)
-    assert {"demo", "test"} <= set(words)
-    for word in words:
-        assert re.search(rf"^{word}:", makefile, re.MULTILINE), word
+    targets = re.findall(r"^make ([\w-]+)", blocks, re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     project = yaml.safe_load((ROOT / "MLproject").read_text())
     runs = re.findall(r"^mlflow run \.(.*)$", blocks, re.MULTILINE)
     assert runs
@@ -144,16 +144,16 @@ def test_the_commands_in_the_docs_are_real(composed):
         entry = re.search(r"-e (\w+)", run)
         known = project["entry_points"][entry[1] if entry else "main"]["parameters"]
         assert set(re.findall(r"-P (\w+)=", run)) <= set(known)
-    for word in re.findall(r"^tunetrail (\w+)", blocks, re.MULTILINE):
-        assert word in cli.main.commands, word
+    for name in re.findall(r"^tunetrail (\w+)", blocks, re.MULTILINE):
+        assert name in cli.main.commands, name
     commands = re.findall(r"^tunetrail run(.*)$", blocks, re.MULTILINE)
     assert commands
     for command in commands:
-        words = shlex.split(command.split("#")[0])
-        if "-m" in words:
-            assert parent.total(ROOT, words) != 1, command
+        arguments = shlex.split(command.split("#")[0])
+        if "-m" in arguments:
+            assert parent.total(ROOT, arguments) != 1, command
         else:
-            composed(*[word for word in words if "=" in word])
+            composed(*[argument for argument in arguments if "=" in argument])
 
 
 def test_the_readme_is_short_and_every_link_and_page_of_the_docs_is_reached():
@@ -171,8 +171,8 @@ def test_no_figure_of_the_docs_is_left_to_fill_in():
 
 def test_every_word_of_the_makefile_says_what_it_does():
     makefile = (ROOT / "Makefile").read_text()
-    for word in re.search(r"\.PHONY: (.*)", makefile).group(1).split():
-        assert re.search(rf"^{word}:.*## \S", makefile, re.MULTILINE), word
+    for target in re.search(r"\.PHONY: (.*)", makefile).group(1).split():
+        assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE), target
 
 
 def test_telemetry_is_off_in_every_way_in():

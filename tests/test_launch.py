@@ -117,8 +117,8 @@ def test_no_child_imports_a_module_from_the_current_folder(tmp_path, monkeypatch
         "import json, random, yaml, mine; from importlib.util import find_spec as f; print(f('datasets'))",
     ]
     module = [sys.executable, "-m", "json.tool", "--help"]
-    for given in ("", os.curdir, "./"):
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([given, str(tmp_path / "kept"), given]))
+    for entry in ("", os.curdir, "./"):
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([entry, str(tmp_path / "kept"), entry]))
         assert str(tmp_path) not in launch.output(code)
         assert "json.tool" in launch.output(module)
         assert launch.environment()["PYTHONPATH"] == str(tmp_path / "kept")
@@ -132,11 +132,11 @@ def test_no_child_imports_a_module_from_the_current_folder(tmp_path, monkeypatch
 def test_the_current_folder_in_pythonpath_is_removed_from_this_process_too(tmp_path):
     (tmp_path / "datasets.py").touch()
     code = "import sys; from tunetrail import launch; launch.clean_environment(); print(sys.path)"
-    for given in (os.pathsep, ".", "./"):
-        path = os.pathsep.join([given, str(Path(launch.__file__).parents[1])])
+    for entry in (os.pathsep, ".", "./"):
+        path = os.pathsep.join([entry, str(Path(launch.__file__).parents[1])])
         words = [sys.executable, "-P", "-c", code]
         done = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-        assert str(tmp_path) not in done.stdout, given
+        assert str(tmp_path) not in done.stdout, entry
         assert str(Path(launch.__file__).parents[1]) in done.stdout
 
 
@@ -204,22 +204,22 @@ def test_a_command_runs_in_a_folder_with_variables_and_appends_to_a_log(tmp_path
     log.write_text("earlier\n")
     script = "import os, sys; print(os.getcwd(), os.environ['MORE']); print(sys.stdin.read() == '', file=sys.stderr)"
     more = {"MORE": "given", "PYTHONUNBUFFERED": "1"}
-    with (tmp_path / "held").open("w") as held:
-        assert launch.run([sys.executable, "-c", script], [held.fileno()], tmp_path, more, log) == 0
-        assert launch.run([sys.executable, "-c", "raise SystemExit(3)"], [held.fileno()], log=log) == 3
+    with (tmp_path / "held").open("w") as file:
+        assert launch.run([sys.executable, "-c", script], [file.fileno()], tmp_path, more, log) == 0
+        assert launch.run([sys.executable, "-c", "raise SystemExit(3)"], [file.fileno()], log=log) == 3
     assert log.read_text() == f"earlier\n{tmp_path} given\nTrue\n"
     assert capfd.readouterr() == ("", "")
 
 
 def test_without_a_log_a_command_writes_to_this_screen(tmp_path, capfd):
-    with (tmp_path / "held").open("w") as held:
-        assert launch.run([sys.executable, "-c", "print('said')"], [held.fileno()]) == 0
+    with (tmp_path / "held").open("w") as file:
+        assert launch.run([sys.executable, "-c", "print('said')"], [file.fileno()]) == 0
     assert capfd.readouterr().out == "said\n"
 
 
 def test_the_code_of_a_killed_command_is_its_signal(tmp_path):
-    with (tmp_path / "held").open("w") as held:
-        assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], [held.fileno()]) == -9
+    with (tmp_path / "held").open("w") as file:
+        assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], [file.fileno()]) == -9
 
 
 def test_a_stopped_run_with_a_log_leaves_no_process_behind(tmp_path):
@@ -253,7 +253,7 @@ def appeared(*files):
     return [int(file.read_text()) for file in files]
 
 
-def gone(pid):
+def ends(pid):
     """Whether the process ends within seconds, be it that nobody asks after it."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
@@ -285,7 +285,7 @@ launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, 
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=15) == 143
-    assert gone(deaf)
+    assert ends(deaf)
 
 
 def test_the_holder_of_a_file_is_terminated_with_its_group_though_its_parent_is_dead(tmp_path):
@@ -293,24 +293,24 @@ def test_the_holder_of_a_file_is_terminated_with_its_group_though_its_parent_is_
     leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"
     words = [sys.executable, "-c", leader, str(tmp_path / "leader"), str(tmp_path / "trainer")]
     parent = f"import subprocess, sys; subprocess.Popen({words!r}, pass_fds=[int(sys.argv[1])], start_new_session=True)"
-    with (tmp_path / "held").open("w") as held, (tmp_path / "other").open("w") as other:
-        subprocess.run([sys.executable, "-c", parent, str(held.fileno())], pass_fds=[held.fileno()], check=True)
+    with (tmp_path / "held").open("w") as file, (tmp_path / "other").open("w") as other:
+        subprocess.run([sys.executable, "-c", parent, str(file.fileno())], pass_fds=[file.fileno()], check=True)
         beside = subprocess.Popen(
             [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
         )
         leader, trainer, _ = appeared(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
         launch.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process holds it too, and lives
-        assert gone(leader)
-        assert gone(trainer)
+        assert ends(leader)
+        assert ends(trainer)
         assert beside.poll() is None
         beside.kill()
         beside.wait()
 
 
 def test_the_holder_of_a_file_that_ignores_sigterm_is_killed(tmp_path):
-    with (tmp_path / "held").open("w") as held:
+    with (tmp_path / "held").open("w") as file:
         words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
-        process = subprocess.Popen(words, pass_fds=[held.fileno()], start_new_session=True)
+        process = subprocess.Popen(words, pass_fds=[file.fileno()], start_new_session=True)
         appeared(tmp_path / "deaf")
         launch.terminate_holders([tmp_path / "held"], patience=0.5)
         assert process.wait(timeout=5) == -signal.SIGKILL
@@ -325,8 +325,8 @@ def test_ctrl_c_just_as_the_command_ends_stays_ctrl_c(tmp_path, monkeypatch):
 
     wait = subprocess.Popen.wait
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
-    with (tmp_path / "held").open("w") as held, pytest.raises(KeyboardInterrupt):
-        launch.run([sys.executable, "-c", ""], [held.fileno()])
+    with (tmp_path / "held").open("w") as file, pytest.raises(KeyboardInterrupt):
+        launch.run([sys.executable, "-c", ""], [file.fileno()])
 
 
 def test_output_is_stripped():

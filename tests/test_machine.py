@@ -21,9 +21,9 @@ def test_the_gpus_are_those_that_the_driver_lists(tool):
 def test_a_drivers_tool_without_a_driver_is_ignored(tool):
     tool("nvidia-smi", "echo NVIDIA-SMI has failed because it cannot communicate with the NVIDIA driver; exit 9")
     tool("rocm-smi", "exit 2")
-    found = machine.hardware()
-    assert "gpu" not in found
-    assert found["cpu"]
+    hardware = machine.hardware()
+    assert "gpu" not in hardware
+    assert hardware["cpu"]
 
 
 def test_an_unlisted_user_gets_a_name_and_a_home(tmp_path, monkeypatch):
@@ -39,10 +39,10 @@ def test_an_unlisted_user_gets_a_name_and_a_home(tmp_path, monkeypatch):
     assert machine.account_variables() == {"USER": "ann"}
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
     (tmp_path / name).mkdir()  # made by the one who really runs this, and so another user's
-    given = machine.account_variables()
-    assert given["USER"] == "ann"
-    assert given["HOME"].startswith(f"{tmp_path / name}-")
-    assert os.access(given["HOME"], os.W_OK)
+    variables = machine.account_variables()
+    assert variables["USER"] == "ann"
+    assert variables["HOME"].startswith(f"{tmp_path / name}-")
+    assert os.access(variables["HOME"], os.W_OK)
     if os.geteuid() == 0:  # only root gives folders away
         os.chown(tmp_path / name, nobody, -1)
         assert machine.account_variables()["HOME"] == str(tmp_path / name)

@@ -127,9 +127,9 @@ def test_a_step_of_the_adapters_on_one_gpu_has_as_many_tokens(composed, put_righ
 
 def test_what_is_asked_is_what_was_trained_on_to_the_newline_and_begins_as_it_did(put_right):
     """tests/data/test_template.py holds the two against each other token by token."""
-    asked, trained = put_right["evaluate"]["template"], put_right["train"]["datasets"][0]["type"]
-    assert asked["without_input"] == trained["no_input_format"]
-    assert asked["without_input"].endswith("### Response:\n")
+    evaluated, trained = put_right["evaluate"]["template"], put_right["train"]["datasets"][0]["type"]
+    assert evaluated["without_input"] == trained["no_input_format"]
+    assert evaluated["without_input"].endswith("### Response:\n")
     assert put_right["evaluate"]["model_args"]["add_bos_token"] is None
 
 
@@ -175,10 +175,10 @@ def test_axolotl_itself_accepts_every_experiment_and_every_method_on_every_hardw
 
     def read(*overrides):
         """The section `train` as Axolotl reads it on a host with eight Hopper GPUs."""
-        given = DictDefault(composed(*overrides)["train"])
-        prepare_plugins(given)
+        train = DictDefault(composed(*overrides)["train"])
+        prepare_plugins(train)
         gpu = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 8, "compute_capability": "sm_90"}
-        return validate_config(given, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
+        return validate_config(train, capabilities=gpu, env_capabilities={"torch_version": "2.13.0"})
 
     for name in EXPERIMENTS:
         read(f"experiment={name}", *GIVEN.get(name, []))
@@ -210,8 +210,8 @@ def test_accelerate_accepts_the_options_of_every_experiment_and_fills_in_none(co
         read(f"experiment={name}", *GIVEN.get(name, []))
     for hardware in ("cuda", "rocm"):
         assert read(f"hardware={hardware}").num_processes == 1
-    asked = read("experiment=llama3_8b_alpaca", "accelerate.num_processes=4")
-    assert (asked.multi_gpu, asked.num_processes, asked.main_process_port, asked.module) == (True, 4, 0, True)
+    options = read("experiment=llama3_8b_alpaca", "accelerate.num_processes=4")
+    assert (options.multi_gpu, options.num_processes, options.main_process_port, options.module) == (True, 4, 0, True)
     assert not caplog.records
     with pytest.raises(ValueError, match="at least 2 processes"):
         read("experiment=llama3_8b_alpaca", "accelerate.num_processes=1")

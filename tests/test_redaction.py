@@ -8,7 +8,7 @@ from tunetrail import UserError, redaction
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "address"),
     [
         ("https://host/path?key=secret#secret", "https://host"),
         ("http://me:secret@host:5000/", "http://host:5000"),
@@ -23,8 +23,8 @@ from tunetrail import UserError, redaction
         ("/mnt/store", "/mnt/store"),
     ],
 )
-def test_only_scheme_host_and_port_of_an_address_are_returned(url, told):
-    assert redaction.host(url) == told
+def test_only_scheme_host_and_port_of_an_address_are_returned(url, address):
+    assert redaction.host(url) == address
 
 
 @pytest.mark.parametrize(

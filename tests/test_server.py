@@ -52,12 +52,12 @@ class Server:
 
     def workers(self):
         """Every process of the server's session that is alive."""
-        found = []
+        alive = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    alive.append(process)
+        return alive
 
     def stop(self, number):
         with contextlib.suppress(ProcessLookupError):
@@ -75,10 +75,10 @@ def free_port():
 
 def program(name):
     """PostgreSQL's program `name`; Debian keeps those of the server out of PATH."""
-    found = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
-    if not found:
+    path = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
+    if not path:
         pytest.skip(f"no {name}: install PostgreSQL's server (Debian's package postgresql)")
-    return found
+    return path
 
 
 def filled(service):
@@ -145,14 +145,14 @@ def server(database, tmp_path_factory):
         "5000": str(port),
     }
 
-    def moved(word):
+    def moved(argument):
         for inside, outside in here.items():
             assert inside in " ".join(service["command"]), inside
-            word = word.replace(inside, outside)
-        return word
+            argument = argument.replace(inside, outside)
+        return argument
 
     environment = launch.environment() | filled("mlflow")
-    command = [moved(word) for word in service["entrypoint"] + service["command"]]
+    command = [moved(part) for part in service["entrypoint"] + service["command"]]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -194,22 +194,23 @@ def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_
         assert not run.store_failed
 
     client = MlflowClient(server.uri)
-    found = client.get_run(run.id)
-    assert found.info.status == "FINISHED"
-    assert found.info.run_name == "demo"
-    assert found.data.params == {key: str(value) for key, value in check.flatten(values).items()}
-    assert found.data.tags["model.md5"] == "model"
-    assert found.inputs.dataset_inputs[0].dataset.digest == found.data.tags["data.md5"]
+    recorded = client.get_run(run.id)
+    assert recorded.info.status == "FINISHED"
+    assert recorded.info.run_name == "demo"
+    assert recorded.data.params == {key: str(value) for key, value in check.flatten(values).items()}
+    assert recorded.data.tags["model.md5"] == "model"
+    assert recorded.inputs.dataset_inputs[0].dataset.digest == recorded.data.tags["data.md5"]
 
     steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
     for name in ("train/loss", "train/learning_rate"):
         points = [(point.step, point.timestamp, point.value) for point in client.get_metric_history(run.id, name)]
         assert points == [(row["step"], 1000 * row["time"], row[name]) for row in steps if name in row]
         assert len(points) == 2
-    assert found.data.metrics["ifeval/tuned/prompt_strict"] == pytest.approx(2 / 3)
-    assert found.data.metrics["time/train_s"] == 5.0
+    assert recorded.data.metrics["ifeval/tuned/prompt_strict"] == pytest.approx(2 / 3)
+    assert recorded.data.metrics["time/train_s"] == 5.0
 
-    assert found.info.artifact_uri.startswith("mlflow-artifacts:")  # the server's to serve: the trainer sees no disk of it
+    # The server serves the files itself: the trainer needs no access to its disk.
+    assert recorded.info.artifact_uri.startswith("mlflow-artifacts:")
     copy = Path(client.download_artifacts(run.id, "report", str(tmp_path_factory.mktemp("copy"))))
     sent = sorted(file.name for file in (root / "report").iterdir())
     assert sorted(file.name for file in copy.iterdir()) == sent
@@ -253,6 +254,6 @@ def test_a_server_killed_in_the_middle_costs_the_record_and_not_the_run(root, se
     assert run.store_failed
     assert run.sent == set()
     assert time.monotonic() - began < 60  # MLflow's own patience is minutes
-    said = capsys.readouterr().out
-    assert said.count("does not take the record") == 1
-    assert "uploads all of it" in said
+    output = capsys.readouterr().out
+    assert output.count("does not take the record") == 1
+    assert "uploads all of it" in output

@@ -65,8 +65,8 @@ def test_the_tools_read_the_switches_in_the_same_way():
     """As `launch` starts them, and away from CI, where MLflow sends nothing whatever is set."""
     ours = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     environs = [environ for environ, _ in ON] + OFF
-    given = json.dumps([telemetry.OFF | environ for environ in environs])
-    command = [sys.executable, "-c", ASK, given]
+    cases = json.dumps([telemetry.OFF | environ for environ in environs])
+    command = [sys.executable, "-c", ASK, cases]
     printed = subprocess.run(command, env=ours | telemetry.OFF, capture_output=True, text=True, check=True).stdout
     on = [json.loads(line.removeprefix("on: ")) for line in printed.splitlines() if line.startswith("on: ")]
     assert on == [tools for _, tools in ON] + [[]] * len(OFF)

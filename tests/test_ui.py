@@ -53,7 +53,7 @@ expect.set_options(timeout=1000 * PATIENCE)
 def chromium():
     """The path of the Chromium that this machine has."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((found for found in map(shutil.which, names) if found), None)
+    return next((path for path in map(shutil.which, names) if path), None)
 
 
 @contextlib.contextmanager
@@ -158,9 +158,9 @@ def within(link, table):
 def drawn(area, wanted):
     """What is drawn there, {name: [x, y]}, once it is what is wanted, or else at the end of our patience."""
     deadline = time.monotonic() + PATIENCE
-    while (found := area.evaluate(DRAWN)) != wanted and time.monotonic() < deadline:
+    while (points := area.evaluate(DRAWN)) != wanted and time.monotonic() < deadline:
         area.page.wait_for_timeout(200)
-    return found
+    return points
 
 
 def loss(name, step):
@@ -203,8 +203,9 @@ def test_a_sweep_is_opened_and_two_of_its_jobs_are_compared_without_set_up(root,
     experiment = MlflowClient(store.uri(root)).get_experiment_by_name(connection.EXPERIMENT).experiment_id
     curves = {name: [list(STEPS), [loss(name, step) for step in STEPS]] for name in JOBS}
     with serving(store.uri(root), log) as address, browsing() as window:
-        page, asked = window(), []
-        page.on("request", lambda request: asked.append(request.url))
+        page = window()
+        urls = []
+        page.on("request", lambda request: urls.append(request.url))
         page.goto(f"{address}/#/experiments/{experiment}")
         choose_training(page)
 
@@ -244,7 +245,7 @@ def test_a_sweep_is_opened_and_two_of_its_jobs_are_compared_without_set_up(root,
         two = {name: curves[name] for name in COMPARED}
         assert drawn(page.locator("main"), two) == two
         keep(page, "4-curves")
-        assert not [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+        assert not [url for url in urls if not url.startswith((address, "data:", "blob:"))]
 
         other = window()  # of another person, who was sent the link
         other.goto(comparison(address, experiment, [sweep[name] for name in COMPARED]))
