@@ -18,7 +18,7 @@ def test_outside_a_checkout_the_error_says_where_to_go(tmp_path, monkeypatch):
         git.root()
 
 
-def test_without_git_the_error_says_how_to_start_it(checkout, monkeypatch):
+def test_without_a_git_repository_the_error_says_how_to_make_one(checkout, monkeypatch):
     (checkout / ".git").rename(checkout / "git-no-more")
     with pytest.raises(UserError, match=r"not a git checkout.*git init"):
         git.root()
@@ -105,7 +105,7 @@ def test_a_lost_commit_is_an_error(checkout):
     assert f"git does not have its commit {lost}. Get it: git fetch --all" in refused(checkout)
 
 
-def test_another_users_folder_is_an_error_in_gits_words(checkout, monkeypatch):
+def test_a_folder_of_another_user_is_an_error_with_gits_own_message(checkout, monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     assert f"git config --global --add safe.directory {checkout}" in refused(checkout)

@@ -65,13 +65,13 @@ def test_files_have_the_hashes_that_dvc_gave_them(folder):
     assert integrity.file_hashes(folder / "nothing") is integrity.digest(None) is None
 
 
-def test_one_flipped_bit_is_noticed_that_dvc_does_not_notice(folder):
+def test_a_flipped_bit_that_dvc_misses_is_detected(folder):
     for path in ("model/weights", "one"):
         flip(folder / path)
     assert wrong_files(folder) == [("model/weights", "whole"), ("one", "whole")]
 
 
-def test_every_other_difference_is_found_with_the_state_of_the_cached_object(folder):
+def test_every_other_difference_is_reported_with_the_state_of_the_cached_object(folder):
     (folder / "model" / "weights").unlink()
     (folder / "model" / "Z").write_text("edited by hand")
     (folder / "model" / "more").touch()

@@ -33,7 +33,7 @@ def test_a_busy_error_has_the_id_of_the_holder(checkout):
     assert error.value.process == str(os.getpid())
 
 
-def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_again(checkout, monkeypatch):
+def test_a_lock_is_taken_again_if_its_file_was_removed_meanwhile(checkout, monkeypatch):
     """Who held the file removes it between the moment that the next one opens it and the moment that it holds it."""
     real, lock = locks.fcntl.flock, checkout / "work" / "lock"
 
@@ -63,7 +63,7 @@ def test_each_name_is_a_lock_of_its_own(checkout):
             pass
 
 
-def test_the_second_process_is_told_and_waits(checkout):
+def test_the_second_process_is_notified_and_waits(checkout):
     order, turn = [], checkout / "work" / "turns" / "prepare"
 
     def second():

@@ -59,7 +59,7 @@ def test_params_yaml_and_dvc_lock_are_not_part_of_the_code(root):
 @pytest.mark.parametrize(
     "settings", [{"diff.noprefix": "true"}, {"diff.mnemonicPrefix": "true", "color.ui": "always"}, {"diff.external": "echo"}]
 )
-def test_a_persons_diff_settings_change_nothing(root, settings):
+def test_the_users_git_diff_settings_have_no_effect(root, settings):
     for key, value in settings.items():
         run(root, "git", "config", key, value)
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
@@ -87,7 +87,7 @@ def test_a_checkout_may_be_a_folder_of_a_repository(tmp_path, monkeypatch):
     assert "one = 2" in run(root, "git", "show", f"{experiment}:part/src/tunetrail/code.py")
 
 
-def test_an_existing_worktree_is_kept_and_a_removed_or_half_made_one_is_made_again(root):
+def test_an_existing_worktree_is_reused_and_a_removed_or_incomplete_one_is_made_again(root):
     checkout = copy(root)
     (checkout / "work").mkdir()
     (checkout / "work" / "checkpoint").touch()
@@ -165,7 +165,7 @@ def test_a_worktree_and_its_checkout_share_cached_stages(root):
     assert "is cached - skipping" in run(root, "dvc", "repro")
 
 
-def test_work_shared_of_a_worktree_is_the_checkouts(root):
+def test_a_worktree_uses_the_checkouts_work_shared(root):
     checkout = copy(root)
     for _ in range(2):
         worktree.share(root, checkout)
@@ -175,7 +175,7 @@ def test_work_shared_of_a_worktree_is_the_checkouts(root):
     assert (root / worktree.SHARED / "file").is_file()
 
 
-def test_files_that_git_does_not_keep_mean_the_same_in_a_worktree(root, tmp_path):
+def test_paths_to_untracked_files_mean_the_same_in_a_worktree(root, tmp_path):
     (root / "rows.jsonl").write_text("rows")
     (root / "deep" / "models" / "mine").mkdir(parents=True)
     (root / "deep" / "models" / "mine" / "weights").write_text("weights")

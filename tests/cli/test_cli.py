@@ -156,7 +156,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
+def test_bad_input_ends_with_one_message_and_code_2(checkout, overrides, says):
     message = refused(checkout, *overrides)
     assert "Traceback" not in message
     assert all(part in message for part in says), message
@@ -181,7 +181,7 @@ def test_bad_input_is_one_message_and_code_2(checkout, overrides, says):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_run_that_cannot_start_is_one_line_and_nothing_is_written(checkout, words, says):
+def test_a_run_that_cannot_start_prints_one_line_and_writes_nothing(checkout, words, says):
     message = refused(checkout, *words)
     assert says in message
     assert message.count("\n") == 1
@@ -221,7 +221,7 @@ def test_a_checkout_without_git_is_an_error(checkout, tmp_path):
     assert "git init" in ended.stderr
 
 
-def test_overrides_in_one_word_are_split_as_in_a_shell(checkout):
+def test_overrides_in_one_argument_are_split_as_in_a_shell(checkout):
     ended = tunetrail(checkout, "run", "--cfg", "job", "--overrides", "seed=7 name='two words'")
     assert ended.returncode == 0, ended.stderr
     assert "seed: 7\n" in ended.stdout
@@ -280,7 +280,7 @@ def test_json_has_the_scores_their_intervals_and_n(tmp_path):
     assert not (tmp_path / "answers.jsonl.report").exists()
 
 
-def test_responses_that_cannot_be_scored_are_one_message_and_code_2(tmp_path):
+def test_responses_that_cannot_be_scored_end_with_one_message_and_code_2(tmp_path):
     words = score_words(tmp_path)
     (tmp_path / "answers.jsonl.report").write_text("")
     unknown = {"key": 7, "prompt": "p0", "instruction_id_list": ["no:such"], "kwargs": [{}]}

@@ -46,7 +46,7 @@ def test_ls_says_which_sweeps_there_are(checkout):
 LONG = "train.learning_rate=0.001 " * 6
 
 
-def test_ls_cuts_no_name_without_a_terminal(checkout, root, monkeypatch):
+def test_ls_does_not_shorten_names_without_a_terminal(checkout, root, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a CI sets it
     with mlflow_run.run(root, LONG + "seed=1"):
         pass

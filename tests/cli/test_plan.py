@@ -23,7 +23,7 @@ EXPERIMENTS = {
 }
 
 
-def test_the_published_recipe_is_refused_for_its_warm_up_with_its_steps_and_its_real_peak(plan):
+def test_the_published_recipe_is_refused_for_its_warm_up_and_the_message_has_its_steps_and_real_peak(plan):
     done = plan("experiment=llama3_8b_alpaca_published", "plan.device=mi300x", "plan.num_gpus=8")
     assert done.returncode == 2
     printed = " ".join(done.stdout.split())
@@ -34,7 +34,7 @@ def test_the_published_recipe_is_refused_for_its_warm_up_with_its_steps_and_its_
         assert code in printed, code
 
 
-def test_the_recipe_put_right_passes(plan):
+def test_the_corrected_recipe_is_accepted(plan):
     done = plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8", "--json")
     assert done.returncode == 0, done.stdout
     printed = json.loads(done.stdout)
@@ -43,7 +43,7 @@ def test_the_recipe_put_right_passes(plan):
     assert printed["data"]["source"] == "recorded"
 
 
-def test_the_recipe_put_right_is_refused_where_its_memory_is_too_much(plan):
+def test_the_corrected_recipe_is_refused_where_it_needs_too_much_memory(plan):
     done = plan("experiment=llama3_8b_alpaca", "plan.device=a100_40", "plan.num_gpus=8")
     assert done.returncode == 2
     assert "refused: OUT_OF_MEMORY" in done.stdout
@@ -52,7 +52,7 @@ def test_the_recipe_put_right_is_refused_where_its_memory_is_too_much(plan):
     assert "allowed OUT_OF_MEMORY" in allowed.stdout
 
 
-def test_what_this_machine_lacks_for_the_evaluation_is_reported_beside_the_plan(plan, tmp_path, monkeypatch):
+def test_missing_evaluation_data_on_this_machine_is_reported_beside_the_plan(plan, tmp_path, monkeypatch):
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
@@ -63,7 +63,7 @@ def test_what_this_machine_lacks_for_the_evaluation_is_reported_beside_the_plan(
     assert "punkt_tab" not in plan("experiment=llama3_8b_alpaca", "plan.device=mi300x", "plan.num_gpus=8").stderr
 
 
-def test_a_misspelled_key_has_the_code_of_a_refusal(plan):
+def test_a_misspelled_key_ends_with_the_code_of_a_refusal(plan):
     done = plan("+train.lerning_rate=1")
     assert done.returncode == 2
     assert done.stdout.startswith("error UNKNOWN_KEY: train.lerning_rate: no such key")
@@ -84,7 +84,7 @@ def test_a_misspelled_device_is_refused_with_the_nearest(plan):
     assert "Did you mean h200?" in done.stderr
 
 
-def test_the_learning_rate_is_drawn(plan, tmp_path):
+def test_the_learning_rate_is_plotted(plan, tmp_path):
     done = plan("--plot", str(tmp_path / "rate.png"))
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "rate.png").size[0] >= 600

@@ -17,7 +17,7 @@ def checkout(root, monkeypatch):
     return record_run_and_sweep(root, monkeypatch)
 
 
-def test_show_reads_the_record(checkout, root):
+def test_show_prints_the_recorded_run(checkout, root):
     (root / "changes.patch").write_text("diff")
     report = {"value": 0.5, "low": 0.4, "high": 0.6}
     names = ("prompt_strict", "prompt_loose", "inst_strict", "inst_loose")
@@ -41,7 +41,7 @@ def next_lines(text):
     return [line.strip() for line in text.partition("next:\n")[2].splitlines()]
 
 
-def test_show_says_what_to_type_next(checkout):
+def test_show_suggests_the_next_commands(checkout):
     demo, sweep = checkout["demo"][:8], checkout["sweep-1"][:8]
     words = [line.split("  ")[0] for line in next_lines(output(show.command, "demo"))]
     assert words == [
@@ -64,7 +64,7 @@ def test_show_of_a_promoted_run_or_of_its_sweep_does_not_offer_to_promote_it(che
     assert "tunetrail promote" not in output(show.command, "sweep-1")
 
 
-def test_show_of_a_run_that_failed_says_how_to_try_it_again_and_offers_no_model(checkout, root):
+def test_show_of_a_failed_run_says_how_to_retry_it_and_offers_no_model(checkout, root):
     job = checkout["seed=2"]
     lines = next_lines(output(show.command, job))
     assert (
@@ -82,7 +82,7 @@ def test_show_of_a_run_that_failed_says_how_to_try_it_again_and_offers_no_model(
     assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
 
 
-def test_show_of_a_run_that_failed_outside_of_a_sweep_says_how_to_try_it_again(checkout, root):
+def test_show_of_a_run_that_failed_outside_a_sweep_says_how_to_retry_it(checkout, root):
     client = MlflowClient(store.uri(root))
     for tags, says in (
         ({}, "the command that started it continues it"),

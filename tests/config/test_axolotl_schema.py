@@ -50,7 +50,7 @@ def verdicts(known, tmp_path_factory):
     return configs.compare(sorted(folder.iterdir()), configs.ours(known, always), configs.axolotls())
 
 
-def test_what_axolotl_reads_is_accepted_and_what_it_would_not_read_is_refused(verdicts):
+def test_keys_that_axolotl_reads_are_accepted_and_keys_that_it_ignores_are_refused(verdicts):
     counts, lines = verdicts
     assert counts == {
         configs.BOTH: len(ACCEPTED),

@@ -60,7 +60,7 @@ def test_a_key_gets_its_current_name(read, values, made):
     assert read(**values) == made
 
 
-def test_nan_stays(read):
+def test_nan_is_unchanged(read):
     assert math.isnan(read(save_total_limit=math.nan)["save_total_limit"])
 
 

@@ -53,7 +53,7 @@ OWN = ("prepare=file", "prepare.path=rows.jsonl", "evaluate=ifeval", "evaluate.p
         ),
     ],
 )
-def test_what_conf_composes_does_not_contradict_itself(made, words):
+def test_composed_experiments_do_not_contradict_themselves(made, words):
     assert contradictions.refuse(made(*words)) is None
 
 
@@ -99,7 +99,7 @@ def test_what_conf_composes_does_not_contradict_itself(made, words):
         ((), {"evaluate__gen_kwargs": {"max_gen_toks": 5}}, "Set evaluate.task.generation_kwargs alone"),
     ],
 )
-def test_two_keys_that_contradict_each_other_are_one_error_with_a_fix(made, words, changes, says):
+def test_two_contradictory_keys_are_one_error_with_a_fix(made, words, changes, says):
     with pytest.raises(UserError) as error:
         contradictions.refuse(made(*words, **changes))
     assert says in str(error.value)

@@ -47,7 +47,7 @@ def test_values_are_compared_with_the_experiment_without_overrides(composed, wor
     ],
     ids=str,
 )
-def test_without_the_persons_words_the_experiment_is_the_one_of_the_runs_name_or_else_the_default(
+def test_without_recorded_overrides_the_experiment_is_the_one_of_the_runs_name_or_else_the_default(
     composed, words, experiment
 ):
     chosen, changes = differences.from_experiment(ROOT, composed(*words), None)
@@ -56,14 +56,14 @@ def test_without_the_persons_words_the_experiment_is_the_one_of_the_runs_name_or
     assert all(usual == "not set" for _, value, usual in changes if value == "a.jsonl")
 
 
-def test_no_experiment_of_conf_lacks_its_own_defaults(composed):
+def test_every_experiment_of_conf_can_be_compared_with_its_own_defaults(composed):
     """Each can be composed without the values that it leaves to the person."""
     for file in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
         chosen, changes = differences.from_experiment(ROOT, composed(), [f"experiment={file.stem}"])
         assert (chosen, changes is None) == (file.stem, False)
 
 
-def test_keys_of_one_name_that_change_together_stand_together(composed):
+def test_keys_of_one_name_that_change_together_share_a_row(composed):
     _, changes = differences.from_experiment(ROOT, composed("seed=7"), ["seed=7"])
     assert len(changes) == 1
     (keys, value, usual) = changes[0]
@@ -72,7 +72,7 @@ def test_keys_of_one_name_that_change_together_stand_together(composed):
     assert {"train.seed", "prepare.seed"} <= set(keys)
 
 
-def test_what_differs_is_found_within_the_run_that_hydra_itself_has_composed(monkeypatch):
+def test_differences_can_be_computed_inside_a_run_that_hydra_started(monkeypatch):
     """As `tunetrail run` calls it: Hydra takes no second conf/ while it has one open."""
     words = ["train.num_epochs=2"]
     results = []

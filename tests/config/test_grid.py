@@ -118,7 +118,7 @@ def test_an_unknown_option_of_a_group_is_an_error(known):
         ["~train.datasets", "+train.datasets=[{path: data/train.jsonl, type: alpaca}]", "seed=1,2"],
     ],
 )
-def test_a_right_sweep_passes(known, words):
+def test_a_valid_sweep_passes(known, words):
     assert grid.check_jobs(ROOT, words, known) is None
 
 
@@ -129,7 +129,7 @@ def test_the_number_of_jobs_to_check_is_printed_first(known, capsys):
     assert not capsys.readouterr().out
 
 
-def test_what_an_experiments_file_sweeps_over_is_checked_unless_overridden(known, tmp_path):
+def test_values_that_an_experiments_file_sweeps_over_are_checked_unless_overridden(known, tmp_path):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     experiment = {"name": "mine", "hydra": {"sweeper": {"params": {"train.learning_rate": "1e-3,abc"}}}}
     text = f"# @package _global_\n{yaml.safe_dump(experiment)}"

@@ -79,7 +79,7 @@ def test_overrides_that_a_path_a_hub_or_a_model_implies_are_added(words, more):
         (["prepare.path=b.jsonl,src/tunetrail/data/world.py"], "prepare.path=src/tunetrail/data/world.py", ["prepare=file"]),
     ],
 )
-def test_what_one_job_implies_must_not_change_another(words, job, typed):
+def test_overrides_implied_for_one_job_must_not_change_another(words, job, typed):
     with pytest.raises(UserError) as error:
         implied.complete(ROOT, ["-m", *words])
     assert f"would change the job {job}. " in str(error.value)

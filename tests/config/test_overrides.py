@@ -55,7 +55,7 @@ def test_an_unknown_option_is_refused_and_one_of_hydras_is_not():
     ],
     ids=" ".join,
 )
-def test_what_is_not_an_override_of_one_run_is_refused_with_how_to_write_it(words, says):
+def test_an_argument_that_is_no_override_of_a_single_run_is_refused_with_its_correct_form(words, says):
     with pytest.raises(UserError) as error:
         overrides.validate(words)
     assert says in str(error.value)
@@ -87,7 +87,7 @@ def test_a_secret_is_refused_before_anything_prints_it(argument):
         assert "hunter2" not in str(error.value)
 
 
-def test_what_only_looks_like_a_secret_passes():
+def test_values_that_only_look_like_a_secret_pass():
     overrides.validate(["+train.hf_use_auth_token=true", "train.comet_api_key=null", "~train.comet_api_key"])
     overrides.validate(["+train.hf_use_auth_token=true,false", "template.with_input='its token: {input}'"], multirun=True)
     overrides.validate(

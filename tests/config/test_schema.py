@@ -1,4 +1,4 @@
-def test_each_tool_is_asked_for_its_own_keys(known):
+def test_the_schema_of_each_section_comes_from_its_tool(known):
     properties = known["properties"]
     assert {"learning_rate", "sample_packing", "datasets"} <= set(properties["train"]["properties"])
     assert {"batch_size", "limit", "log_samples"} <= set(properties["evaluate"]["properties"])

@@ -29,7 +29,7 @@ def keys(known):
         ("prepare.cutoff_len", None),
     ],
 )
-def test_a_word_means_the_same_in_its_own_section_or_without_one(keys, typed, meant):
+def test_a_synonym_is_the_same_with_or_without_its_section(keys, typed, meant):
     assert synonyms.key(typed, keys) == meant
 
 
@@ -46,13 +46,13 @@ def test_batch_size_is_only_a_hint(keys):
         ("num_gpus", ["accelerate.num_processes"]),
     ],
 )
-def test_a_word_that_means_several_keys_is_only_a_hint(keys, typed, meanings):
+def test_a_synonym_of_several_keys_is_only_a_hint(keys, typed, meanings):
     assert synonyms.unsure(typed, keys) == meanings
     assert synonyms.key(typed, keys) == (meanings[0] if len(meanings) == 1 else None)
     assert f"Did you mean {' or '.join(meanings)}?" in check.unknown(typed, keys).message
 
 
-def test_every_synonym_is_of_a_known_key_and_not_one_itself(known, keys):
+def test_every_synonym_refers_to_a_known_key_and_is_not_a_key_itself(known, keys):
     for section, words in synonyms.SECTIONS.items():
         for synonym, name in words.items():
             assert f"{section}.{name}" in keys, name
