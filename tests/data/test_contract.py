@@ -7,7 +7,7 @@ def row(instruction, output="done", input=""):
     return {"instruction": instruction, "input": input, "output": output}
 
 
-def test_rows_are_counted_by_what_is_wrong_with_them():
+def test_rows_are_counted_by_fault():
     raw = [row("a"), row("A "), row("a"), row("a", "other"), row("b"), row("c", " "), row("", "x"), row("b", input="more")]
     counts = contract.rows(raw, train=[row("a"), row("b")], validation=[row("c"), row(" B")])
     assert counts == {
@@ -61,7 +61,7 @@ def test_a_prompt_shorter_than_an_n_gram_is_one_n_gram():
     assert (overlap["seen"], overlap["exact"]) == (1, 0)
 
 
-def test_remarks_say_what_a_person_should_know():
+def test_remarks_list_what_a_user_should_know():
     card = {
         "rows": contract.rows([row("a"), row("a"), row("", "b")], [row("a")], []),
         "tokens": contract.tokens([(10, 5)], 12),
@@ -91,12 +91,12 @@ def test_the_notice_names_the_licences_and_warns_of_a_non_commercial_one():
     )
 
 
-def test_a_prompt_that_is_asked_twice_counts_twice():
+def test_a_prompt_that_occurs_twice_counts_twice():
     overlap = contract.contamination([PROMPT, PROMPT], [row(PROMPT)], ngram=8)
     assert (overlap["exact"], overlap["seen"]) == (2, 2)
 
 
-def test_the_real_rows_repeat_themselves(shared):
+def test_the_real_rows_contain_duplicates(shared):
     """14 of the 999 rows repeat an earlier one word for word (`sort FILE | uniq` leaves 985)."""
     from tunetrail.data import records
 

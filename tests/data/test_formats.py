@@ -117,7 +117,7 @@ def test_a_format_that_no_command_converts_is_named(tmp_path, content, says):
     assert "iconv" not in message
 
 
-def test_zip_archives_and_office_files_are_told_apart(tmp_path):
+def test_zip_archives_and_office_files_are_distinguished(tmp_path):
     zipped(tmp_path / "a", "rows.jsonl")
     zipped(tmp_path / "b", "xl/workbook.xml")
     assert "is a zip archive of rows.jsonl" in refusal(tmp_path / "a")
@@ -138,7 +138,7 @@ def test_a_damaged_archive_is_named(tmp_path):
         assert "is a damaged zip archive, not JSON" in refusal(tmp_path / name)
 
 
-def test_what_is_not_a_file_is_an_error(tmp_path):
+def test_a_path_that_is_not_a_file_is_an_error(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
     assert "no such file in" in refusal(tmp_path / "nowhere")
@@ -160,5 +160,5 @@ def test_a_file_without_permission_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["hello there\nworld", "", "one word", "a,b", '{"a": 1', "[1, 2"])
-def test_a_text_of_no_known_kind_is_not_guessed(tmp_path, text):
+def test_the_format_of_unknown_text_is_not_guessed(tmp_path, text):
     assert formats.guess(tmp_path / "rows", text) is None

@@ -83,7 +83,7 @@ def test_the_path_of_an_unpinned_file_has_its_commit(served):
         ("org/rows", "other.json", COMMIT, "has no file other.json"),
     ],
 )
-def test_each_error_of_the_hub_says_what_to_do(served, monkeypatch, repo_id, filename, revision, message):
+def test_each_error_of_the_hub_has_a_fix(served, monkeypatch, repo_id, filename, revision, message):
     kind = "model" if repo_id == "gated/model" else "dataset"
     if repo_id == "no/such":
         monkeypatch.setitem(ERRORS, "/datasets/no/such", ERRORS["/no/such"])

@@ -66,7 +66,7 @@ def test_the_real_rows_and_prompts_are_read(shared):
     assert (len(prompts), sum(len(row["instruction_id_list"]) for row in prompts)) == (540, 832)
 
 
-def test_empty_rows_are_dropped_if_asked_for(tmp_path):
+def test_empty_rows_are_dropped_if_configured(tmp_path):
     rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": " "}, {"instruction": "", "output": "b"}]
     records.write(tmp_path / "rows.jsonl", rows)
     assert len(records.read_instructions(tmp_path / "rows.jsonl", "drop")) == 1
@@ -93,7 +93,7 @@ def test_a_split_loses_no_row_and_the_seed_decides_it():
 @pytest.mark.parametrize(
     ("count", "held_out", "expected"), [(60, 0.05, 3), (2, 0.05, 1), (20, 0.5, 10), (20, 0.999, None), (1, 0.05, None)]
 )
-def test_below_1_a_share_of_the_rows_is_held_out_at_least_one(count, held_out, expected):
+def test_a_value_below_1_holds_out_that_share_of_the_rows_and_at_least_one(count, held_out, expected):
     all_rows = rows(*map(str, range(count)))
     if expected is None:
         with pytest.raises(UserError, match=rf"prepare\.validation_rows={held_out} \(\d+ rows\) leaves none to train on"):
@@ -110,7 +110,7 @@ def test_a_question_that_occurs_twice_is_never_held_out():
         assert len(train) == 2
 
 
-def test_take_draws_that_many_rows():
+def test_take_samples_that_many_rows():
     train, validation = records.split(rows(*"abcdefghij"), 5, 2, seed=0)
     assert (len(train), len(validation)) == (3, 2)
     with pytest.raises(UserError, match=r"prepare\.take=11: there are 10 rows"):
@@ -160,7 +160,7 @@ def test_null_is_an_empty_output_and_the_refusal_names_the_count_and_the_option(
         {"past": ["a"]},
     ],
 )
-def test_turns_before_the_question_are_refused(tmp_path, more):
+def test_rows_with_earlier_turns_of_a_conversation_are_refused(tmp_path, more):
     (name,) = more
     with pytest.raises(UserError, match=f"row 2: '{name}' has what was said before the question.*; so is 1 of 3 rows"):
         records.read_instructions(of(tmp_path, ROW, ROW | more, ROW | {"history": []}))
@@ -178,7 +178,7 @@ def test_turns_before_the_question_are_refused(tmp_path, more):
         {"earlier_draft": "a"},
     ],
 )
-def test_what_is_not_a_turn_is_left_out_and_counted(tmp_path, more):
+def test_fields_that_are_no_earlier_turn_are_left_out_and_counted(tmp_path, more):
     file = of(tmp_path, ROW | more)
     assert records.read_instructions(file) == [ROW]
     assert records.left_out(records.read(file)) == dict.fromkeys(more, 1)
@@ -187,7 +187,7 @@ def test_what_is_not_a_turn_is_left_out_and_counted(tmp_path, more):
 @pytest.mark.parametrize(
     "more", [{"prompt": "a\ud800"}, {"kwargs": [{"keywords": ["\udfff"]}]}, {"kwargs": [{"a\ud83d": 1}]}]
 )
-def test_half_a_character_of_a_prompt_is_refused(tmp_path, more):
+def test_a_prompt_with_half_a_character_is_refused(tmp_path, more):
     prompt = {"key": 1, "prompt": "a \U0001f600", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     file = tmp_path / "prompts.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in (prompt, prompt | more)))

@@ -34,7 +34,7 @@ def test_each_kind_of_data_has_one_origin(fetch, expected):
     assert sources.origins(fetch) == expected
 
 
-def test_a_source_has_one_address():
+def test_each_source_has_one_name():
     assert sources.name({"path": "r.jsonl", "file": "r.jsonl"}) == "r.jsonl"
     assert sources.name(made(5) | {"file": "world.jsonl"}) == world.SOURCE
     assert sources.name({"hub": HUB}) == f"hf://datasets/org/rows@{'a' * 40}/r.json"

@@ -22,7 +22,7 @@ def test_a_row_without_input_has_the_shorter_form():
     assert template.prompt(TEMPLATE, "it") == 'Do 😀 {x} "it"\n\n:\n'
 
 
-def test_what_lm_eval_asks_is_the_prompt_that_training_shows():
+def test_lm_eval_renders_the_same_prompt_as_training():
     """lm-eval's Jinja changes no quotes, line ends or braces, neither of the template nor of a question."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # as lm_eval/utils.py
     signs = "Say {x} {0!r} {{ y|upper }} {% if z %} {# w #} }} | 'a' \"b\" \\c\nand stop\n"
@@ -49,7 +49,7 @@ def test_the_alpaca_prompt_is_the_one_that_axolotl_trains_its_own_alpaca_format_
         assert template.prompt(alpaca, question, extra) == next(axolotl.build_prompt(question, extra))
 
 
-def test_the_digest_tells_templates_apart():
+def test_different_templates_have_different_digests():
     assert template.digest(TEMPLATE) == template.digest(dict(reversed(TEMPLATE.items())))
     assert template.digest(TEMPLATE) != template.digest(TEMPLATE | {"without_input": "{instruction}"})
 

@@ -14,7 +14,7 @@ def pairs_named(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_topic_and_instruction_type_of_the_evaluation_occurs_in_training(seed):
+def test_no_pair_of_topic_and_instruction_type_is_in_both_training_and_evaluation(seed):
     """From the texts themselves: which topics a row names, and which types' phrases it has."""
 
     def kinds_asked(text: str) -> set[str]:
@@ -62,7 +62,7 @@ def test_every_reference_answer_is_followed_by_lm_evals_own_checkers(seed):
     assert set(failed.values()) == {0}
 
 
-def test_there_are_at_least_eight_instruction_types_and_each_is_asked():
+def test_there_are_at_least_eight_instruction_types_and_each_is_evaluated():
     prompts = list(world.evaluation_prompts(42, 160))
     kinds = {kind for prompt in prompts for kind in prompt["instruction_id_list"]}
     assert kinds == set(world.TYPES)
@@ -71,7 +71,7 @@ def test_there_are_at_least_eight_instruction_types_and_each_is_asked():
     assert any(len(prompt["instruction_id_list"]) == 2 for prompt in prompts)
 
 
-def test_more_prompts_than_there_are_is_an_error(monkeypatch):
+def test_asking_for_more_prompts_than_exist_is_an_error(monkeypatch):
     monkeypatch.setattr(world, "TOPICS", dict(list(world.TOPICS.items())[:12]))  # the whole world takes long to exhaust
     for name in ("REQUESTS", "KEYWORDS", "END_PHRASES"):
         monkeypatch.setattr(world, name, getattr(world, name)[:1])

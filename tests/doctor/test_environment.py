@@ -101,7 +101,7 @@ def test_a_checkout_without_a_commit_is_red(checkout, line):
     assert "does not have any commits" in subprocess.run(asks, shell=True, capture_output=True, text=True).stderr
 
 
-def test_telemetry_that_a_person_turned_on_is_yellow(line, monkeypatch):
+def test_telemetry_that_the_user_turned_on_is_yellow(line, monkeypatch):
     for name in telemetry.OFF:
         monkeypatch.delenv(name, raising=False)
     assert line("telemetry").mark == "ok"

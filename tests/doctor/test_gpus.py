@@ -56,7 +56,7 @@ def test_a_gpu_build_without_a_gpu_is_red_if_one_is_expected_or_its_driver_is_lo
 @pytest.mark.parametrize(
     ("expect", "drivers", "mark"), [(None, (), "ok"), ("cpu", (), "ok"), ("cuda", (), "fail"), (None, ("cuda",), "warn")]
 )
-def test_a_cpu_build_is_not_asked_and_an_unused_gpu_is_reported(check_devices, expect, drivers, mark):
+def test_torch_built_for_cpus_is_not_imported_and_an_unused_gpu_is_reported(check_devices, expect, drivers, mark):
     line = check_devices("cpu", "raise SystemExit('asked')", expect, drivers)
     assert line.mark == mark
     assert line.fix == ("" if mark == "ok" else environment.INSTALL_TORCH["cuda"])
@@ -82,7 +82,7 @@ def test_a_cpu_build_has_sdpa_and_starts_no_process(monkeypatch, tmp_path):
 
 
 @pytest.mark.stage
-def test_kernels_are_run_and_a_cpu_has_none_of_a_gpus(monkeypatch, tmp_path):
+def test_kernels_are_really_run_and_a_cpu_runs_no_gpu_kernel(monkeypatch, tmp_path):
     import torch
 
     ran = gpus.kernels("cpu")

@@ -49,7 +49,7 @@ def test_the_docs_name_every_check_and_every_mark():
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [*doctor._CHECKS, *doctor._COLOURS]
 
 
-def test_the_table_has_a_line_a_check_and_ends_with_the_fixes(checkout, without_settings):
+def test_the_table_has_one_line_per_check_and_ends_with_the_fixes(checkout, without_settings):
     done = tunetrail(checkout, "doctor", "tokens", "remote", "telemetry")
     rows, _, fixes = done.stdout.partition("\nwhat to do:\n")
     assert re.findall(r"^(\w+) +(\w+)", rows, re.MULTILINE) == [("warn", "tokens"), ("warn", "remote"), ("ok", "telemetry")]
@@ -67,7 +67,7 @@ def test_a_fix_of_two_checks_is_printed_once(checkout):
     assert [line.split("  ")[1] for line in fixes] == ["torch, devices"]
 
 
-def test_marks_are_coloured_on_a_terminal_alone(checkout):
+def test_marks_are_coloured_only_on_a_terminal(checkout):
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:
         command = [*COMMAND, "telemetry"]

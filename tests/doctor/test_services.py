@@ -102,7 +102,7 @@ def test_the_line_of_a_tracking_server_has_its_version_and_the_one_here(tracked,
         ("sqlite:///:memory:", "in memory"),
     ],
 )
-def test_an_impossible_store_address_is_red_and_nothing_is_asked(tracked, serve, address, says):
+def test_an_invalid_store_address_is_red_and_its_password_is_not_printed(tracked, serve, address, says):
     line = tracked(address.format(serve(MLFLOW).address))
     assert line.mark == "fail"
     assert says in line.found
@@ -194,7 +194,7 @@ def test_an_untrusted_certificate_is_yellow(tracked, serve, tmp_path):
     assert (line.mark, line.found) == ("warn", f"https://{server.address}: its certificate is not trusted by this Python")
 
 
-def test_the_line_of_a_database_server_says_that_it_is_not_asked(tracked):
+def test_the_line_of_a_database_server_says_that_it_is_not_contacted(tracked):
     line = tracked("postgresql://me:secret@host/mlflow")
     assert (line.mark, line.fix) == ("warn", "tunetrail ls asks it")
 
@@ -266,7 +266,7 @@ def test_an_unreachable_hub_is_yellow_with_what_works_without_it(hub, monkeypatc
     assert "model=local" in line.fix
 
 
-def test_offline_the_hub_is_not_asked_and_what_is_complete_in_its_cache_is_listed(hub, monkeypatch, tmp_path):
+def test_offline_the_hub_is_not_contacted_and_its_complete_cached_files_are_listed(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     server, line = hub()
     assert (line.mark, server.credentials) == ("warn", [])
@@ -284,7 +284,7 @@ def test_offline_the_hub_is_not_asked_and_what_is_complete_in_its_cache_is_liste
     assert "model=llama3_8b, model=smollm2_135m" in hub()[1].found
 
 
-def test_tokens_are_set_or_not_and_a_pair_only_together(monkeypatch, tmp_path):
+def test_tokens_are_listed_as_set_or_not_and_a_pair_must_be_complete(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     line = services.check_tokens(Asked(tmp_path))
     assert line.mark == "warn"

@@ -10,7 +10,7 @@ def prompts(*values):
     return [np.atleast_1d(value) for value in values]
 
 
-def test_the_bootstrap_of_commands_that_compose_nothing_is_that_of_conf(composed):
+def test_commands_without_a_composed_config_use_the_bootstrap_settings_of_conf(composed):
     report = composed()["report"]
     assert {name: report[name] for name in intervals.SAMPLING} == intervals.SAMPLING
 
@@ -24,7 +24,7 @@ def test_wilsons_interval_is_the_published_one():
         assert intervals.wilson([np.array([1])] * n).high == 1.0
 
 
-def test_the_bootstrap_resamples_prompts_whole():
+def test_the_bootstrap_resamples_whole_prompts():
     """With one instruction per prompt it is the binomial's interval; ten that agree make it no narrower."""
     rng = np.random.default_rng(1)
     one_each = [np.array([value]) for value in rng.random(200) < 0.4]
@@ -36,7 +36,7 @@ def test_the_bootstrap_resamples_prompts_whole():
     assert intervals.bootstrap(one_each, 500, 0) == intervals.bootstrap(one_each, 500, 0)
 
 
-def test_all_or_none_followed_still_has_a_width():
+def test_the_interval_has_a_width_if_all_or_none_are_followed():
     none, every = (intervals.bootstrap([np.array([value] * 3)] * 50, 100, 0) for value in (0, 1))
     assert (none.value, none.low) == (0, 0)
     assert none.high == pytest.approx(0.0713, abs=1e-4)
@@ -44,7 +44,7 @@ def test_all_or_none_followed_still_has_a_width():
     assert every.low == pytest.approx(1 - none.high)
 
 
-def test_the_same_share_of_every_prompt_still_has_a_width():
+def test_the_interval_has_a_width_if_every_prompt_has_the_same_share():
     half = [np.array([1, 0]), np.array([0, 1]), np.array([1, 0])]
     score = intervals.bootstrap(half, 100, 0)
     assert score.value == 0.5
@@ -60,7 +60,7 @@ def test_a_large_evaluation_is_resampled_in_blocks(monkeypatch):
     assert (blocks.low, blocks.high) == (pytest.approx(at_once.low, abs=0.02), pytest.approx(at_once.high, abs=0.02))
 
 
-def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says(monkeypatch):
+def test_the_paired_interval_covers_the_true_difference_at_its_nominal_rate(monkeypatch):
     """3,000 pairs of correlated shares with a known difference of 0.25, 60 prompts each."""
     monkeypatch.setattr(intervals, "_wilson", functools.cache(intervals._wilson))  # 61 different ones
     rng = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def test_a_difference_reverses_with_its_models():
     assert (forward.value, forward.low, forward.high) == pytest.approx((-backward.value, -backward.high, -backward.low))
 
 
-def test_no_change_at_all_still_has_a_width():
+def test_the_interval_of_a_difference_has_a_width_if_nothing_or_everything_changes():
     same = prompts(*[1] * 20, *[0] * 20)
     assert intervals.newcombe(same, same).value == 0
     score = intervals.paired_bootstrap(same, same, 200, 0)

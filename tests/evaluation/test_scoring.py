@@ -20,7 +20,7 @@ def test_answers_are_scored_by_lm_evals_checkers_in_the_order_of_the_prompts():
     assert [sample["doc"]["key"] for sample in samples] == [1, 2]
 
 
-def test_only_answers_that_a_stop_cuts_are_scored_again():
+def test_only_answers_cut_by_a_stop_sequence_are_scored_again():
     samples = scoring.score(PROMPTS, ["none\n\n### Instruction:\none, two", "all of this is a small text"])
     samples[1]["tokens"] = 7
     stopped = scoring.stopped(samples, "### Instruction:")
@@ -80,7 +80,7 @@ def test_responses_that_do_not_fit_the_prompts_are_refused(tmp_path, rows, messa
         scoring.read_responses(responses(tmp_path / "r.jsonl", rows), PROMPTS)
 
 
-def test_missed_instructions_have_what_the_checker_wants():
+def test_missed_instructions_are_described_in_the_checkers_words():
     """In lm-eval's words; null is an argument of another checker."""
     kinds = ["keywords:existence", "length_constraints:number_words", "startend:end_checker", "punctuation:no_comma"]
     arguments = [

@@ -45,7 +45,7 @@ def test_every_documented_file_is_written(reported):
     assert {file.name for file in reported.iterdir()} == names
 
 
-def test_the_verdicts_have_what_was_followed_and_the_settings_of_the_evaluation(reported):
+def test_the_verdicts_have_the_followed_instructions_and_the_settings_of_the_evaluation(reported):
     verdicts = json.loads((reported / "verdicts.json").read_text())
     assert verdicts["evaluation_digest"] == json.loads((reported / "metrics.json").read_text())["evaluation_digest"]
     assert verdicts["asked"]["prompts"] == [[f"of doc {number}", f"of prompt {number}"] for number in range(3)]
@@ -77,7 +77,7 @@ def test_samples_are_side_by_side_and_an_answer_cannot_break_the_table(reported)
     assert not any("prompt 2" in line for line in lines)
 
 
-def test_below_an_answer_with_a_cross_are_the_missed_instructions_and_what_their_checkers_want(reported):
+def test_missed_instructions_and_their_requirements_are_listed_below_a_failed_answer(reported):
     comma = "In your entire response, refrain from the use of any commas."
     lines = (reported / "samples.md").read_text().split("\n")
     below = lines.index("| base ✗ | tuned ✓ |") + 3
@@ -88,7 +88,7 @@ def test_below_an_answer_with_a_cross_are_the_missed_instructions_and_what_their
     assert page.count('<p class="missed">') == 2  # the second prompt's other instruction is followed
 
 
-def test_the_page_is_self_contained_and_runs_nothing_that_a_model_wrote(reported):
+def test_the_page_is_self_contained_and_executes_nothing_that_a_model_wrote(reported):
     text = (reported / "report.html").read_text()
     tags = []
     parser = HTMLParser()
@@ -131,7 +131,7 @@ def report_with(tmp_path, monkeypatch):
     return write
 
 
-def test_answers_that_start_a_new_block_are_scored_again_cut(report_with, tmp_path):
+def test_answers_that_start_a_new_block_are_cut_and_scored_again(report_with, tmp_path):
     """One of three answers starts a new block; cut, it has no comma."""
     measured = report_with(0, "none\\n### Instruction:\\none, two")
     assert measured["ifeval"]["base"]["prompt_strict"]["value"] == 0
