@@ -60,11 +60,11 @@ def published(composed):
 
 
 @pytest.fixture
-def put_right(composed):
+def corrected(composed):
     return composed("experiment=llama3_8b_alpaca")
 
 
-def test_the_published_training_is_the_published_list_key_by_key(published):
+def test_the_published_training_has_exactly_the_published_keys(published):
     train = published["train"]
     assert {key: train[key] for key in PUBLISHED} == PUBLISHED
     # So no adapter, no shards, nothing loaded in 8 or 4 bits: full fine-tuning.
@@ -94,10 +94,10 @@ def test_the_published_run_is_launched_on_eight_gpus(published):
     assert (published["accelerate"]["multi_gpu"], published["accelerate"]["num_processes"]) == (True, 8)
 
 
-def test_each_difference_of_the_recipe_put_right_stands_in_its_file_with_a_why(published, put_right):
+def test_every_change_of_the_corrected_recipe_is_in_its_file_with_a_reason(published, corrected):
     file = ROOT / "conf" / "experiment" / "llama3_8b_alpaca.yaml"
     named = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key in ("train", "evaluate")}
-    before, after = ({key: check.flatten(values[key]) for key in named} for values in (published, put_right))
+    before, after = ({key: check.flatten(values[key]) for key in named} for values in (published, corrected))
     changed = {f"{s}.{k}" for s in named for k in before[s] | after[s] if before[s].get(k) != after[s].get(k)}
     listed = re.compile(r"\.\d+$")  # of a list the name alone
     assert {listed.sub("", key) for key in changed} == {listed.sub("", key) for key in check.flatten(named)}
@@ -105,9 +105,9 @@ def test_each_difference_of_the_recipe_put_right_stands_in_its_file_with_a_why(p
         assert not line or line.strip().endswith(":") or re.search(r" # \S", line), line
 
 
-def test_the_recipe_put_right_steps_by_as_many_tokens_as_the_original_and_packs_its_evaluation(put_right):
-    train = put_right["train"]
-    devices = put_right["accelerate"]["num_processes"]
+def test_the_corrected_recipe_has_as_many_tokens_per_step_as_the_original_and_packs_its_validation(corrected):
+    train = corrected["train"]
+    devices = corrected["accelerate"]["num_processes"]
     tokens = devices * train["gradient_accumulation_steps"] * train["micro_batch_size"] * train["sequence_len"]
     assert tokens / TOKENS_A_ROW == pytest.approx(128, rel=0.02)
     assert train["eval_sample_packing"] is True
@@ -115,26 +115,26 @@ def test_the_recipe_put_right_steps_by_as_many_tokens_as_the_original_and_packs_
     assert 0 < train["warmup_ratio"] < 0.1
 
 
-def test_a_step_of_the_adapters_on_one_gpu_has_as_many_tokens(composed, put_right):
+def test_a_step_of_the_adapter_recipes_on_one_gpu_has_as_many_tokens(composed, corrected):
     def tokens(values):
         keys = ("gradient_accumulation_steps", "micro_batch_size", "sequence_len")
         a, b, c = (values["train"][key] for key in keys)
         return values["accelerate"]["num_processes"] * a * b * c
 
     for name in ("lora", "qlora"):
-        assert tokens(composed(f"experiment=llama3_8b_alpaca_{name}")) == tokens(put_right)
+        assert tokens(composed(f"experiment=llama3_8b_alpaca_{name}")) == tokens(corrected)
 
 
-def test_what_is_asked_is_what_was_trained_on_to_the_newline_and_begins_as_it_did(put_right):
+def test_the_evaluation_prompt_is_the_training_prompt_to_the_last_newline_with_the_same_bos(corrected):
     """tests/data/test_template.py holds the two against each other token by token."""
-    evaluated, trained = put_right["evaluate"]["template"], put_right["train"]["datasets"][0]["type"]
+    evaluated, trained = corrected["evaluate"]["template"], corrected["train"]["datasets"][0]["type"]
     assert evaluated["without_input"] == trained["no_input_format"]
     assert evaluated["without_input"].endswith("### Response:\n")
-    assert put_right["evaluate"]["model_args"]["add_bos_token"] is None
+    assert corrected["evaluate"]["model_args"]["add_bos_token"] is None
 
 
 @pytest.mark.stage
-def test_packed_by_axolotl_the_published_run_has_27_steps_and_the_one_put_right_about_1160(published, put_right, shared):
+def test_packed_by_axolotl_the_published_run_has_27_steps_and_the_corrected_one_about_1160(published, corrected, shared):
     """With the lengths of 999 real rows, scaled to their mean in Llama 3's tokens and drawn again to the full number."""
     import numpy
     from axolotl.utils.samplers import MultipackBatchSampler
@@ -146,7 +146,7 @@ def test_packed_by_axolotl_the_published_run_has_27_steps_and_the_one_put_right_
     rows = [json.loads(line) for line in lines]
     texts = [template.prompt(published["template"], row["instruction"], row["input"]) + row["output"] for row in rows]
     toy = numpy.array([len(ids) + 1 for ids in tokenizer(texts).input_ids])  # + EOS
-    assert toy.max() < put_right["train"]["sequence_len"]
+    assert toy.max() < corrected["train"]["sequence_len"]
     lengths = numpy.random.default_rng(0).choice(numpy.round(toy * TOKENS_A_ROW / toy.mean()).astype(int), ROWS)
 
     def steps(train, rows_a_pack):
@@ -164,7 +164,7 @@ def test_packed_by_axolotl_the_published_run_has_27_steps_and_the_one_put_right_
 
     assert steps(published["train"], published["train"]["sample_packing_bin_size"]) == 27
     assert steps(published["train"], 200) == 45
-    assert steps(put_right["train"], put_right["train"]["sample_packing_bin_size"]) == pytest.approx(1160, rel=0.02)
+    assert steps(corrected["train"], corrected["train"]["sample_packing_bin_size"]) == pytest.approx(1160, rel=0.02)
 
 
 @pytest.mark.stage

@@ -33,7 +33,7 @@ def ask_axolotl(composed):
     ],
     ids=" ".join,
 )
-def test_what_conf_composes_is_taken(ask_axolotl, words):
+def test_axolotl_accepts_what_conf_composes(ask_axolotl, words):
     assert ask_axolotl(*words) == {}
 
 
@@ -52,7 +52,9 @@ def test_what_conf_composes_is_taken(ask_axolotl, words):
         ("+train.relora=true", "relora", "jagged_restart_steps must be set"),
     ],
 )
-def test_what_axolotl_refuses_is_in_its_own_words_with_the_key_without_which_it_takes_it(ask_axolotl, override, key, says):
+def test_a_refusal_has_axolotls_own_message_and_the_key_without_which_it_accepts_the_config(
+    ask_axolotl, override, key, says
+):
     (refusal,) = ask_axolotl(override).values()
     assert (refusal["key"], refusal["package"]) == (key, False)
     assert says in refusal["message"]
@@ -60,7 +62,7 @@ def test_what_axolotl_refuses_is_in_its_own_words_with_the_key_without_which_it_
     assert len(refusal["message"]) < 300
 
 
-def test_the_making_of_the_base_model_is_asked_for_too(ask_axolotl):
+def test_the_config_of_the_base_models_training_is_checked_too(ask_axolotl):
     refusals = ask_axolotl("+base.make.train.rl=dpo")
     assert list(refusals) == ["base.make.train"]
     assert list(ask_axolotl("+base.make.train.rl=dpo", "+train.rl=dpo")) == ["train", "base.make.train"]
@@ -79,7 +81,7 @@ def test_a_config_is_judged_for_the_device_that_is_planned(ask_axolotl, device, 
     assert ("fp8 is not supported on this GPU" in str(refusals)) == refused
 
 
-def test_an_adapter_is_not_left_out_for_the_key_that_it_lacks(ask_axolotl):
+def test_an_adapter_is_not_left_out_because_of_a_key_that_it_lacks(ask_axolotl):
     assert ask_axolotl("+train.adapter=qlora")["train"]["key"] is None
 
 
@@ -112,7 +114,7 @@ def questions(composed, monkeypatch):
     return call
 
 
-def test_it_is_asked_once_more_when_a_plugin_of_ones_own_or_deepspeeds_config_changes(questions, tmp_path, monkeypatch):
+def test_axolotl_is_asked_again_after_a_change_of_the_users_plugin_or_of_deepspeeds_config(questions, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "zero.json").write_text("{}")
     words = ["+train.deepspeed=zero.json", "train.plugins=[tunetrail.training.plugin.HistoryPlugin,mine.Plugin]"]
@@ -123,7 +125,7 @@ def test_it_is_asked_once_more_when_a_plugin_of_ones_own_or_deepspeeds_config_ch
     assert before != with_plugin != questions(tmp_path, *words) != before
 
 
-def test_it_is_asked_once_more_when_a_plugin_that_is_a_package_changes(questions, tmp_path, monkeypatch):
+def test_axolotl_is_asked_again_after_a_change_of_a_plugin_that_is_a_package(questions, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     words = ["train.plugins=[tunetrail.training.plugin.HistoryPlugin,mypkg.MyPlugin,outer.inner.Plugin]"]
     seen = [questions(tmp_path, *words)]
@@ -134,7 +136,7 @@ def test_it_is_asked_once_more_when_a_plugin_that_is_a_package_changes(questions
         assert seen[-1] not in seen[:-1]
 
 
-def test_a_refusal_that_may_pass_is_not_kept(ask_axolotl, monkeypatch):
+def test_a_refusal_that_may_be_temporary_is_not_cached(ask_axolotl, monkeypatch):
     keeps = []
     ask = acceptance.answers.ask
     monkeypatch.setattr(acceptance.answers, "ask", lambda *question: keeps.append(question[3]) or ask(*question))
@@ -143,13 +145,13 @@ def test_a_refusal_that_may_pass_is_not_kept(ask_axolotl, monkeypatch):
     assert [keep(answer) for keep, answer in zip(keeps, (missing, refused), strict=True)] == [False, True]
 
 
-def test_jobs_that_differ_in_rate_and_seed_and_checkouts_in_other_places_share_an_answer(questions, tmp_path):
+def test_jobs_that_differ_in_rate_and_seed_and_checkouts_in_other_folders_share_an_answer(questions, tmp_path):
     question = questions(ROOT)
     assert questions(tmp_path, "seed=7", "train.learning_rate=1e-5") == question
     assert questions(ROOT, "train.num_epochs=1") != question
 
 
-def test_neither_a_model_nor_data_are_needed(ask_axolotl, tmp_path):
+def test_axolotls_check_needs_neither_a_model_nor_data(ask_axolotl, tmp_path):
     assert ask_axolotl("model=hub", "base.base_model=nobody/has-this", "base.revision_of_model=null", root=tmp_path) == {}
 
 

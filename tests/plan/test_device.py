@@ -47,7 +47,7 @@ def test_a_gpu_that_is_not_known_has_its_own_memory_and_the_speeds_of_a_slow_one
 @pytest.mark.parametrize(
     ("program", "answer"), [("nvidia-smi", "NVIDIA GB10, [N/A]"), ("rocm-smi", "no json"), ("rocm-smi", "[]")]
 )
-def test_an_answer_without_a_memory_is_as_good_as_none(tool, program, answer):
+def test_a_drivers_answer_without_a_memory_size_is_ignored(tool, program, answer):
     tool(program, f"echo '{answer}'")
     assert planned(cpu=False)[1].startswith("no GPU here")
 
@@ -64,7 +64,7 @@ def test_an_answer_without_a_memory_is_as_good_as_none(tool, program, answer):
         ),
     ],
 )
-def test_the_drivers_own_tool_says_which_gpu_is_here(tool, program, answer, name, memory):
+def test_the_gpu_is_detected_by_the_drivers_own_tool(tool, program, answer, name, memory):
     """The tools are their vendors' and not here; an H200 has answered so, ROCm's answer is after its documentation."""
     tool(program, f"echo '{answer}'")
     here, origin = planned(cpu=False)

@@ -15,7 +15,7 @@ def finding(fix):
     return Finding("X", ERROR, "", "", fix)
 
 
-def test_fixes_are_tried_until_nothing_refuses_the_run():
+def test_fixes_are_applied_until_nothing_refuses_the_run():
     tried = []
 
     def again(words):
@@ -28,13 +28,13 @@ def test_fixes_are_tried_until_nothing_refuses_the_run():
     compose.compose(ROOT, words)
 
 
-def test_what_is_always_refused_has_no_fix():
+def test_an_error_that_no_setting_fixes_has_no_fix():
     assert fixes.find([], [finding("seed=1")], lambda words: [finding("seed=1")]) is None
     assert fixes.find(["seed=1"], [], pytest.fail) == ["seed=1"]
 
 
 @pytest.mark.parametrize("fix", ["leave it out", "tunetrail gc", "a, b"])
-def test_what_only_a_person_can_do_is_no_fix(fix):
+def test_an_action_that_only_the_user_can_take_is_no_fix(fix):
     assert fixes.find([], [finding(fix)], pytest.fail) is None
 
 
@@ -83,12 +83,12 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
         ),
     ],
 )
-def test_no_more_is_changed_than_it_takes(plan, words, added):
+def test_a_fix_changes_no_more_than_necessary(plan, words, added):
     fix = json.loads(plan(*words, "--json").stdout)["fix"]
     assert [override for override in fix if override not in words or override in added] == added
 
 
-def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
+def test_a_fixed_command_uses_the_devices_that_it_was_planned_for(plan):
     words = ("model=llama3_8b", "prepare=alpaca_cleaned", "evaluate=ifeval", "plan.device=mi300x", "plan.num_gpus=8")
     fixed = json.loads(plan(*words, "--json").stdout)["fix"]
     assert {"accelerate.num_processes=8", "++accelerate.multi_gpu=true"} <= set(fixed)
@@ -97,7 +97,7 @@ def test_a_command_is_for_the_devices_that_it_was_planned_for(plan):
     assert "PLANNED_OTHERWISE" not in codes
 
 
-def test_a_model_that_nothing_makes_room_for_has_no_fix(plan):
+def test_a_model_too_large_for_every_fix_has_no_fix(plan):
     printed = json.loads(plan("experiment=llama3_8b_alpaca", "plan.device=t4", "--json").stdout)
     assert printed["fix"] is None
     (fix,) = (finding["fix"] for finding in printed["findings"] if finding["code"] == "OUT_OF_MEMORY")
@@ -116,7 +116,7 @@ def test_a_model_that_nothing_makes_room_for_has_no_fix(plan):
     ],
     ids=" ".join,
 )
-def test_what_is_only_spelled_like_a_key_has_a_hint_and_no_command(plan, words):
+def test_a_misspelled_key_has_a_hint_and_no_command(plan, words):
     done = plan(*words, "--json")
     printed = json.loads(done.stdout)
     assert (done.returncode, done.stderr, printed["fix"]) == (2, "", None)
@@ -124,7 +124,7 @@ def test_what_is_only_spelled_like_a_key_has_a_hint_and_no_command(plan, words):
     assert "hunter2" not in done.stdout
 
 
-def test_every_wrong_key_is_found_where_hydra_stops_at_the_first(plan):
+def test_every_wrong_key_is_reported_although_hydra_stops_at_the_first(plan):
     done = plan("train.lerning_rate=1e-3", "lora_rank=8", "+train.warmup_step=1", "train.learning_rate=1e-3", "--json")
     assert [(finding["what"].partition(":")[0], finding["fix"]) for finding in json.loads(done.stdout)["findings"]] == [
         ("train.lerning_rate", "correct train.lerning_rate, or leave it out"),

@@ -45,7 +45,7 @@ def test_a_refused_run_is_printed_first_and_an_allowed_error_refuses_nothing(com
     assert (plan.errors, plan.allowed) == ([], ["WARMUP_NEVER_ENDS"])
 
 
-def test_what_a_tool_refuses_stands_with_the_other_errors_and_cannot_be_allowed(composed, tmp_path, monkeypatch, predicted):
+def test_a_tools_refusal_is_listed_with_the_other_errors_and_cannot_be_allowed(composed, tmp_path, monkeypatch, predicted):
     predicted(steps={"total": 27}, schedule={"warmup": 100})
     monkeypatch.setattr(gate.instructions, "ask", lambda *_: lambda: "row 2: no such id")
     plan = gate.plan(composed(*RECIPE), tmp_path)
@@ -64,7 +64,7 @@ def test_a_job_is_refused_without_a_printed_plan(composed, tmp_path, capsys, pre
     assert capsys.readouterr().out == ""
 
 
-def test_a_run_of_which_nothing_is_known_starts_without_a_plan_unless_a_tool_refuses_it(
+def test_a_run_that_cannot_be_predicted_starts_without_a_plan_unless_a_tool_refuses_it(
     composed, tmp_path, monkeypatch, capsys, predicted
 ):
     def predict(*_):
@@ -79,7 +79,7 @@ def test_a_run_of_which_nothing_is_known_starts_without_a_plan_unless_a_tool_ref
         gate.check_run(composed(*RECIPE), tmp_path)
 
 
-def test_data_that_are_neither_here_nor_on_record_are_a_run_of_which_nothing_is_known(composed, tmp_path, monkeypatch):
+def test_a_run_on_data_neither_here_nor_on_record_cannot_be_predicted(composed, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(gate.acceptance, "ask", lambda *_: dict)
     words = ("experiment=smollm2_135m_alpaca_lora", "prepare.hub.repo_id=org/other", "plan.device=h100")

@@ -25,7 +25,7 @@ def drawn(monkeypatch):
     return figures
 
 
-def test_a_terminal_sees_the_peak_the_steps_and_a_curve_as_high_as_the_rates():
+def test_the_terminal_plot_shows_the_peak_the_steps_and_a_curve_as_high_as_the_rates():
     rates = schedule.rates(PUBLISHED, 27)
     text = plot.terminal(rates, width=54, height=4)
     assert text.splitlines()[0].startswith("5.2e-06 ┤")
@@ -43,13 +43,13 @@ def test_a_plot_fits_into_eighty_columns_whatever_the_rate_and_the_steps():
         assert len(lines[-1]) == len(lines[-2])
 
 
-def test_a_peak_of_one_step_among_many_is_not_left_out():
+def test_a_peak_of_one_step_among_many_is_shown():
     rates = np.zeros(10_000)
     rates[777] = 1.0
     assert sorted(heights(plot.terminal(rates, 50, 8), 50, 8))[-2:] == [0, 64]
 
 
-def test_a_small_rate_still_shows_and_none_does_not():
+def test_a_small_rate_is_visible_and_a_rate_of_zero_is_not():
     filled = heights(plot.terminal(np.array([1.0, 1e-9, 0.0]), 3, 8), 3, 8)
     assert filled == [64, 1, 0]
 
@@ -59,7 +59,7 @@ def test_a_run_whose_rate_never_leaves_0_and_one_without_steps_have_a_plot():
     assert plot.terminal(np.zeros(0)) == "no steps"
 
 
-def test_the_figure_shows_what_was_asked_for_what_is_reached_and_that_the_warm_up_does_not_end(tmp_path, drawn):
+def test_the_figure_shows_the_configured_rate_the_peak_and_the_unfinished_warm_up(tmp_path, drawn):
     plot.png(schedule.rates(PUBLISHED, 27), 100, 2e-5, tmp_path / "schedule_plot.png")
     (axes,) = drawn[0].axes
     target, curve = axes.lines

@@ -23,7 +23,7 @@ def test_a_training_token_of_llama_3_is_45_gflop_and_its_padded_validation_costs
     assert flops.validation / flops.total == pytest.approx(0.53, abs=0.02)
 
 
-def test_attention_goes_over_rows_or_over_whole_sequences_with_what_a_mask_leaves_out():
+def test_attention_is_counted_over_rows_or_whole_sequences_and_optionally_with_masked_positions():
     def context(masked=False, **train):
         flops = cost.flops(LLAMA_8B, {"sequence_len": 512} | train, 1, 0, 100, masked).training / 3
         return (flops - LLAMA_8B.forward_flops(0)) / (LLAMA_8B.forward_flops(1) - LLAMA_8B.forward_flops(0))
@@ -49,22 +49,22 @@ def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_t
     assert disk.total - 2 * disk.model == pytest.approx(123e9, rel=0.01)
 
 
-def test_a_base_that_is_to_be_fetched_takes_two_bytes_a_weight():
+def test_a_base_that_must_be_fetched_takes_two_bytes_a_weight():
     here, to_fetch = (cost.disk(LLAMA_8B, PACKED, 3, fetched) for fetched in (False, True))
     assert to_fetch.base == to_fetch.total - here.total == 2 * LLAMA_8B.parameters
 
 
-def test_weights_alone_are_saved_where_asked():
+def test_only_weights_are_saved_if_configured():
     disk = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3, False)
     assert disk.checkpoint == disk.model
 
 
-def test_an_adapter_is_small_on_the_disk():
+def test_an_adapter_takes_little_disk_space():
     disk = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0, False)
     assert disk.model == pytest.approx(168e6, rel=0.01)
 
 
-def test_generation_for_ifeval_is_near_what_an_h200_was_measured_to_take():
+def test_predicted_generation_for_ifeval_is_near_the_time_measured_on_an_h200():
     """1,340 tokens/s with static batches of 128, every answer as long as it may be."""
     evaluate = {"batch_size": 128, "model_args": {"dtype": "bfloat16"}}
     evaluate["task"] = {"generation_kwargs": {"max_gen_toks": 1280}}

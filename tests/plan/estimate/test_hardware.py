@@ -18,12 +18,12 @@ from tunetrail.plan.estimate import hardware
         ("NVIDIA GeForce RTX 4090", "rtx_4090"),
     ],
 )
-def test_a_drivers_name_is_recognised_and_its_memory_believed(driver, name):
+def test_a_device_is_recognised_by_its_drivers_name_and_keeps_the_reported_memory(driver, name):
     device = hardware.recognised(driver, 12345, "NVIDIA")
     assert (device.name, device.memory) == (name, 12345)
 
 
-def test_what_no_table_has_keeps_its_name_and_memory_and_says_whose_speeds_it_is_given():
+def test_an_unlisted_device_keeps_its_name_and_memory_and_says_which_devices_speeds_it_gets():
     device = hardware.recognised("Matrox G400", 10**9, "NVIDIA")
     assert (device.name, device.memory, device.flops) == ("Matrox G400", 10**9, hardware.named("rtx_4090").flops)
     assert device.mfu_source.startswith("as rtx_4090, for this device is not known here: ")
@@ -36,7 +36,7 @@ def test_what_no_table_has_keeps_its_name_and_memory_and_says_whose_speeds_it_is
         *(("v100", {"fp16": True}, 1.25e14), ("v100", {"tf32": "auto"}, 1.57e13), ("mi300x", {"tf32": "auto"}, 1.634e14)),
     ],
 )
-def test_the_peak_is_that_of_the_numbers_that_are_computed_in(name, train, peak):
+def test_the_peak_is_that_of_the_dtype_that_is_computed_in(name, train, peak):
     assert hardware.named(name).peak(train) == peak
 
 
@@ -47,7 +47,7 @@ def test_a_misspelled_device_gets_the_nearest_name():
         hardware.named("abacus")
 
 
-def test_a_share_of_the_peak_agrees_with_the_speed_that_it_is_from():
+def test_each_share_of_the_peak_agrees_with_the_published_speed_behind_it():
     """tokens/s x FLOP a token / peak: Llama 3 8B takes 45.2 GFLOP in short rows, 51.4 over 8,192 tokens; Llama 2 7B 39.7."""
     speeds = {"h200": 10_700 * 45.2e9, "mi300x": 5_377 * 51.4e9, "a100_80": 3_000 * 39.7e9}
     for name, flops in speeds.items():
@@ -55,7 +55,7 @@ def test_a_share_of_the_peak_agrees_with_the_speed_that_it_is_from():
     assert 5_762 * 51.4e9 / hardware.named("h100").flops == pytest.approx(hardware.named("l40s").mfu, abs=0.006)
 
 
-def test_every_device_is_called_by_its_key_and_says_where_its_share_is_from():
+def test_every_device_is_named_by_its_key_and_gives_the_source_of_its_share():
     assert len(hardware.DEVICES) == 14
     assert all(name == device.name and device.mfu_source for name, device in hardware.DEVICES.items())
 
@@ -70,14 +70,14 @@ def test_every_device_is_called_by_its_key_and_says_where_its_share_is_from():
         ("mi300x", True, True, False, "sm_94"),
     ],
 )
-def test_axolotl_is_given_what_it_would_find_on_the_device(name, bf16, fp8, tf32, compute):
+def test_axolotl_gets_the_capabilities_that_it_would_detect_on_the_device(name, bf16, fp8, tf32, compute):
     assert hardware.named(name).capabilities() == {
         **{"bf16": bf16, "fp8": fp8, "tf32": tf32},
         "compute_capability": compute,
     }
 
 
-def test_a_cpu_can_do_none_of_it():
+def test_a_cpu_has_none_of_these_capabilities():
     capabilities = hardware.cpu(10**9, 2).capabilities()
     assert capabilities == {"bf16": False, "fp8": False, "tf32": False, "compute_capability": None}
 

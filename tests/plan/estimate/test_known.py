@@ -8,14 +8,14 @@ import yaml
 from tunetrail.plan.estimate import known
 
 
-def test_every_record_ships_with_the_package_and_says_what_it_is_of():
+def test_every_record_of_statistics_ships_with_the_package_and_names_its_dataset():
     for name in ("alpaca_cleaned", "ifeval", "bytes_per_token"):
         file = Path(known.__file__).with_name("recorded") / f"{name}.yaml"
         assert file.read_text().startswith("# "), name
         assert yaml.safe_load(file.read_text()), name
 
 
-def test_lengths_are_spread_as_the_quantiles_are_whatever_their_number():
+def test_any_number_of_lengths_has_the_recorded_quantiles():
     record = {"tokens": [10, 20, 100], "supervised": [4, 8, 40]}
     for rows in (1, 10, 1001):
         prompts, answers = known.lengths(record, rows)

@@ -64,7 +64,7 @@ def test_shards_divide_what_fsdp_and_zero_divide():
     assert "gradient buckets" not in fsdp
 
 
-def test_an_optimiser_in_8_bits_takes_a_quarter_but_for_the_embedding():
+def test_an_8_bit_optimiser_takes_a_quarter_except_for_the_embedding():
     full = memory.training(LLAMA_8B, TRAIN | {"bf16": False}, 1).parts["optimiser"]
     eight = memory.training(LLAMA_8B, TRAIN | {"optimizer": "adamw_bnb_8bit"}, 1).parts["optimiser"]
     rest = LLAMA_8B.parameters - LLAMA_8B.embedding_parameters
@@ -79,7 +79,7 @@ def test_a_paged_optimiser_may_leave_the_gpu():
     assert paged.needed == pytest.approx(resident.needed - paged.paged)
 
 
-def test_a_batch_that_generates_keeps_keys_and_values():
+def test_the_memory_of_a_generated_batch_includes_keys_and_values():
     """131,072 bytes a token: 2 x 32 layers x 8 heads x 128 x 2 bytes."""
     evaluate = {"batch_size": 128, "model_args": {"dtype": "bfloat16"}}
     assert memory.evaluation(LLAMA_8B, evaluate, 1350, 541).parts["keys and values"] == 128 * 1350 * 131_072

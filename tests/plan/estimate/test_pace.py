@@ -31,7 +31,7 @@ def test_an_h100_takes_the_predicted_time_within_a_quarter(case):
 
 @pytest.mark.parametrize("earlier", FULL)
 @pytest.mark.parametrize("case", FULL)
-def test_corrected_by_another_run_it_is_within_a_quarter_too(case, earlier):
+def test_corrected_by_another_run_the_prediction_is_also_within_a_quarter(case, earlier):
     """Also where the launching of kernels took longest in one and not in the other."""
     before, line = MEASURED[earlier], MEASURED[case]
     arguments = trained(before)
@@ -63,12 +63,12 @@ def test_speeds_of_llama_3_8b_on_one_h200_are_planned_within_a_quarter(train, mi
     assert 131_072 / taken == pytest.approx(measured, rel=0.25)
 
 
-def test_a_given_share_of_the_peak_is_taken_as_it_is():
+def test_a_configured_share_of_the_peak_is_used_unchanged():
     speed = pace.default(hardware.named("mi300x"), 8, PUBLISHED, 0.05)
     assert (speed.flops_per_s, speed.source) == (8 * 0.05 * 1.307e15, "plan.mfu")
 
 
-def test_on_a_cpu_arithmetic_is_all_and_what_a_run_took_is_taken_as_it_is():
+def test_on_a_cpu_only_arithmetic_counts_and_a_measured_speed_is_used_unchanged():
     device = hardware.cpu(24 * 2**30, 2)
     training, shape = pace.Training(1e12, 100, 100), LLAMA_8B
     assert pace.aside(training, shape, PUBLISHED, device) == 0.0

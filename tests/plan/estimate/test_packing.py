@@ -201,7 +201,7 @@ class Shuffled:
 
 @pytest.mark.stage
 @pytest.mark.parametrize("kind", ["instructions", "alike", "any"])
-def test_from_the_same_shuffles_the_steps_are_axolotls_to_the_last(kind, axolotl, monkeypatch):
+def test_with_the_same_shuffles_the_steps_equal_axolotls(kind, axolotl, monkeypatch):
     rows = lengths_of(kind, 1003, 512)
     for keys, num_gpus in COUNTED:
         for seed, real in enumerate(axolotl(keys, rows, num_gpus, seeds=2)):
@@ -212,19 +212,19 @@ def test_from_the_same_shuffles_the_steps_are_axolotls_to_the_last(kind, axolotl
 
 
 @pytest.mark.stage
-def test_from_shuffles_of_its_own_the_steps_of_real_rows_are_axolotls_too(real_rows, axolotl, composed):
+def test_with_its_own_shuffles_the_steps_of_real_rows_equal_axolotls_too(real_rows, axolotl, composed):
     """999 rows, and as many as the whole of alpaca-cleaned; 27 steps as published, or 45 in packs of at most 200 rows."""
     many = SHUFFLE(0).choice(np.round(real_rows * 193.1 / real_rows.mean()).astype(int), 49_172)
-    published, put_right = (composed(f"experiment=llama3_8b_alpaca{name}")["train"] for name in ("_published", ""))
+    published, corrected = (composed(f"experiment=llama3_8b_alpaca{name}")["train"] for name in ("_published", ""))
     keys = {*BASE, "sample_packing", "sample_packing_bin_size", "attn_implementation", "pad_to_sequence_len"}
-    published, put_right = ({key: train[key] for key in keys} for train in (published, put_right))
+    published, corrected = ({key: train[key] for key in keys} for train in (published, corrected))
     for train, rows, num_gpus, seeds in (
-        (put_right, real_rows, 1, 5),
-        (put_right, real_rows, 8, 5),
+        (corrected, real_rows, 1, 5),
+        (corrected, real_rows, 8, 5),
         (published | {"sequence_len": 2048, "micro_batch_size": 2}, real_rows, 2, 5),
         (published, many, 8, 1),
         (published | {"sample_packing_bin_size": 200}, many, 8, 1),
-        (put_right, many, 8, 1),
+        (corrected, many, 8, 1),
     ):
         steps = packing.steps(train, rows, num_gpus)
         for real in axolotl(train, rows, num_gpus, seeds):
@@ -232,7 +232,7 @@ def test_from_shuffles_of_its_own_the_steps_of_real_rows_are_axolotls_too(real_r
         assert steps.most - steps.fewest <= 6, steps
     assert packing.steps(published, many, 8).total == packing.steps(published, many, 8).most == 27
     assert packing.steps(published | {"sample_packing_bin_size": 200}, many, 8).total == 45
-    assert packing.steps(put_right, many, 8).total == pytest.approx(1160, rel=0.01)
+    assert packing.steps(corrected, many, 8).total == pytest.approx(1160, rel=0.01)
 
 
 def test_a_micro_batch_is_joined_to_one_pack_or_packed_row_by_row_as_the_kernel_takes_it():
@@ -243,7 +243,7 @@ def test_a_micro_batch_is_joined_to_one_pack_or_packed_row_by_row_as_the_kernel_
     assert (alone.total, joined.total) == (24, 18)  # and Axolotl counts whole steps alone
 
 
-def test_rows_that_keep_their_order_leave_room_behind_them():
+def test_rows_packed_in_order_need_more_packs():
     rows, keys = (
         np.array([6, 4, 6, 4, 5, 6, 5]),
         PACKED | {"sequence_len": 10, "micro_batch_size": 1, "curriculum_sampling": True},
@@ -252,7 +252,7 @@ def test_rows_that_keep_their_order_leave_room_behind_them():
     assert packing.steps(keys | {"sample_packing_sequentially": True}, rows, 1).packs == 5
 
 
-def test_what_a_step_holds_adds_up_to_the_epoch():
+def test_the_rows_and_tokens_of_all_steps_add_up_to_the_epoch():
     rows = lengths_of("instructions", 800, 512)
     for keys, num_gpus in ((PACKED, 1), (JOINED, 1), (BASE, 1), (BASE | {"pad_to_sequence_len": False}, 1)):
         steps = packing.steps(keys | {"gradient_accumulation_steps": 1}, rows, num_gpus)
@@ -290,7 +290,7 @@ def test_gpus_share_the_validation_rows_and_each_has_as_many():
     assert packing.validation(JOINED, np.full(40, 512), 8) == packing.Validation(16, 16 * 1024)  # 20 packs, four left out
 
 
-def test_no_row_or_too_few_for_the_gpus_are_no_steps():
+def test_no_rows_or_too_few_for_the_gpus_make_no_steps():
     for keys in (PACKED, BASE | {"dataloader_drop_last": True}):
         for rows in (np.array([], dtype=int), np.array([5])):
             steps = packing.steps(keys, rows, 8)
@@ -298,7 +298,7 @@ def test_no_row_or_too_few_for_the_gpus_are_no_steps():
             assert packing.validation(keys, rows, 8) == packing.Validation(0, 0)
 
 
-def test_max_steps_ends_training_sooner_or_goes_on_beyond_the_epochs():
+def test_max_steps_ends_training_earlier_or_continues_beyond_the_epochs():
     rows = np.full(40, 512)
     for most in (3, 99):
         steps = packing.steps(BASE | {"max_steps": most}, rows, 1)
@@ -371,7 +371,7 @@ TRAINED = [
 
 @pytest.mark.stage
 @pytest.mark.slow
-def test_a_training_takes_the_steps_the_rates_the_padding_the_evaluations_and_the_checkpoints_predicted(model, tmp_path):
+def test_axolotl_takes_the_predicted_steps_rates_padding_evaluations_and_checkpoints(model, tmp_path):
     """Axolotl itself, on a CPU, from its config to its last checkpoint."""
     rows, validated = lengths_of("instructions", 65, 512), lengths_of("any", 21, 128)
     data = {}

@@ -108,7 +108,7 @@ def test_the_rates_of_a_rare_scheduler_are_asked_of_axolotl(axolotl):
 
 
 @pytest.mark.stage
-def test_the_warm_up_is_as_long_as_axolotls(axolotl):
+def test_the_warm_up_has_as_many_steps_as_axolotls(axolotl):
     settings = [{}, {"warmup_steps": None, "warmup_ratio": None}, {"max_steps": 5}, {"warmup_ratio": 0.1, "max_steps": 500}]
     settings += [{"warmup_steps": steps} for steps in (0, 1, 2, 100)]
     settings += [{"warmup_ratio": ratio} for ratio in (0.0, 0.03, 0.05, 0.1, 0.5)]
@@ -121,7 +121,7 @@ def test_the_warm_up_is_as_long_as_axolotls(axolotl):
 
 
 @pytest.mark.stage
-def test_a_warm_up_is_a_share_of_the_epochs_steps_where_max_steps_goes_on_beyond_them(axolotl):
+def test_a_warm_up_ratio_applies_to_the_epochs_steps_even_if_max_steps_is_larger(axolotl):
     train = config("linear", {"warmup_ratio": 0.1, "max_steps": 50})
     assert (schedule.warmup(train, 50, 30), schedule.warmup(train, 50)) == (3, 5)
     np.testing.assert_allclose(schedule.rates(train, 50, 30), axolotl.rates(train, 30))
@@ -137,7 +137,7 @@ def test_the_published_recipe_never_reaches_the_rate_that_it_asks_for():
     assert len(rates) == 27
 
 
-def test_the_composed_recipe_put_right_peaks_at_its_rate_and_ends_near_0(composed):
+def test_the_corrected_recipe_peaks_at_its_rate_and_ends_near_0(composed):
     train = composed("experiment=llama3_8b_alpaca")["train"]
     rates = schedule.rates(train, 1160)
     assert schedule.warmup(train, 1160) == 34
@@ -146,13 +146,13 @@ def test_the_composed_recipe_put_right_peaks_at_its_rate_and_ends_near_0(compose
     assert rates[-1] < 1e-10
 
 
-def test_a_warm_up_of_one_step_is_made_two_and_one_that_nobody_asked_for_has_at_most_100():
+def test_a_warm_up_of_one_step_becomes_two_and_the_default_warm_up_has_at_most_100():
     settings = [{"warmup_steps": 1}, {"warmup_ratio": 0.05}, {"warmup_ratio": 0.1}, {"warmup_steps": 0}, {}]
     assert [schedule.warmup(config("cosine", keys), 30) for keys in settings] == [2, 2, 3, 0, 0]
     assert [schedule.warmup(config("cosine", {}), total) for total in (34, 1000, 5000)] == [2, 30, 100]
 
 
-def test_a_scheduler_that_goes_by_the_validation_loss_has_no_rates_to_predict():
+def test_a_scheduler_that_depends_on_the_validation_loss_has_no_predictable_rates():
     for name in ("reduce_lr_on_plateau", "greedy", "of a plug-in"):
         assert schedule.rates(config(name, {}), 10) is None
     assert schedule.rates(config("cosine", {"jagged_restart_steps": 5}), 10) is None

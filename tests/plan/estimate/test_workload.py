@@ -92,7 +92,7 @@ def same_as_axolotls(values, cases):
 
 @pytest.mark.stage
 @pytest.mark.slow
-def test_the_demos_rows_and_tokens_are_axolotls_to_the_token(tmp_path, monkeypatch, composed):
+def test_the_demos_rows_and_tokens_equal_axolotls(tmp_path, monkeypatch, composed):
     """Its tokenizer is the one that the stage `base` makes; only the training of its model is left out."""
 
     def trained(command, log, label, offline):
@@ -114,7 +114,7 @@ def test_the_demos_rows_and_tokens_are_axolotls_to_the_token(tmp_path, monkeypat
 
 
 @pytest.mark.stage
-def test_real_rows_and_their_tokens_are_axolotls_to_the_token(checkout, shared):
+def test_real_rows_and_their_tokens_equal_axolotls(checkout, shared):
     """A tokenizer that puts no BOS, and rows of which 14 are another one word for word."""
     model = Path("model")
     model.mkdir()
@@ -167,7 +167,7 @@ def test_rows_are_cut_or_dropped_by_the_keys_of_axolotl(checkout):
     assert workload.read(changed(values, excess_length_strategy="raise", sequence_len=4096), Path()).kept == 39
 
 
-def test_rows_of_which_no_answer_is_left_are_dropped_where_rows_are_packed(checkout):
+def test_truncated_rows_without_an_answer_are_dropped_if_rows_are_packed(checkout):
     values = changed(checkout("base.make.vocab_size=300"), sequence_len=8, excess_length_strategy="truncate")
     packed, unpacked = (workload.read(changed(values, sample_packing=flag), Path()) for flag in (True, False))
     assert (packed.kept, packed.dropped, packed.supervised) == (0, 35, 0)
@@ -177,7 +177,7 @@ def test_rows_of_which_no_answer_is_left_are_dropped_where_rows_are_packed(check
     assert (trained.kept, trained.supervised) == (35, 35 * 8)
 
 
-def test_prompts_that_training_asks_and_validation_rows_that_it_repeats_are_counted(checkout):
+def test_evaluation_prompts_and_validation_rows_that_occur_in_training_are_counted(checkout):
     rows = records.read(Path("rows.jsonl"))
     rows += [{"instruction": "name a  COLOUR.", "input": "", "output": "Red."}] * 2  # twice: never held out
     records.write(Path("rows.jsonl"), rows)
@@ -188,7 +188,7 @@ def test_prompts_that_training_asks_and_validation_rows_that_it_repeats_are_coun
 
 
 @pytest.mark.parametrize(("limit", "count", "contaminated"), [(None, 5, 1), (3, 3, 0), (9, 5, 1), (0.5, 3, 0), (0.9, 5, 1)])
-def test_as_many_prompts_are_asked_as_lm_eval_takes(checkout, limit, count, contaminated):
+def test_as_many_prompts_are_counted_as_lm_eval_evaluates(checkout, limit, count, contaminated):
     """The last of the five prompts is a row too."""
     prompts = [PROMPT | {"prompt": f"No row {n}."} for n in range(4)] + [PROMPT | {"prompt": "Say 1."}]
     records.write(Path("prompts.jsonl"), prompts)
@@ -200,7 +200,7 @@ def test_as_many_prompts_are_asked_as_lm_eval_takes(checkout, limit, count, cont
 
 
 @pytest.mark.usefixtures("checkout")
-def test_the_rows_of_alpaca_cleaned_and_the_prompts_of_ifeval_are_on_record(composed):
+def test_statistics_of_alpaca_cleaned_and_of_ifeval_are_on_record(composed):
     values = composed("experiment=llama3_8b_alpaca_published")
     work, again = (workload.read(values, Path()) for _ in range(2))
     assert work.source == "recorded"
@@ -220,7 +220,7 @@ def test_the_rows_of_alpaca_cleaned_and_the_prompts_of_ifeval_are_on_record(comp
     assert fewer.lengths.mean() == pytest.approx(193.1, rel=0.01)
 
 
-def test_data_that_are_neither_here_nor_on_record_are_asked_for(checkout):
+def test_data_neither_in_the_cache_nor_on_record_are_an_error_with_the_command_that_fetches_them(checkout):
     values = checkout()
     values["prepare"]["hub"] = {"repo_id": "org/other", "filename": "rows.json", "revision": COMMIT}
     command = f"hf download --repo-type dataset org/other rows.json --revision {COMMIT}"
@@ -228,7 +228,7 @@ def test_data_that_are_neither_here_nor_on_record_are_asked_for(checkout):
         workload.read(values, Path())
 
 
-def test_what_the_hubs_cache_has_is_counted(checkout):
+def test_files_in_the_hubs_cache_are_counted(checkout):
     values = checkout("prepare=alpaca_cleaned", "model=smollm2_135m", "prepare.validation_rows=5", "prepare.empty=drop")
     values["evaluate"]["hub"] = {"repo_id": "org/prompts", "filename": "p.jsonl", "revision": COMMIT}
     rows = records.read(Path("rows.jsonl"))
@@ -270,7 +270,7 @@ def test_other_data_sets_of_the_training_are_reported_as_left_out(checkout):
         assert "train.datasets has other rows" in work.why
 
 
-def test_a_template_of_the_trainings_own_is_the_one_that_is_counted(checkout):
+def test_a_template_of_the_section_train_is_the_one_that_is_counted(checkout):
     values = checkout("base.make.vocab_size=300")
     own = [values["train"]["datasets"][0]]
     own = [own[0] | {"type": own[0]["type"] | {"no_input_format": "{instruction}\n"}}]

@@ -47,7 +47,7 @@ def test_no_shipped_experiment_has_such_a_key(composed, experiment):
         ("+base.make.train.chat_template=chatml", "a data set of chats"),
     ],
 )
-def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_out(composed, known, override, without):
+def test_a_key_without_effect_is_reported_with_what_it_needs_and_the_fix_removes_it(composed, known, override, without):
     finding = judged(effects.keys_unused, composed, override)
     assert (finding.code, finding.level) == ("KEYS_UNUSED", ERROR)
     assert f" has no effect without {without}" in finding.what
@@ -56,7 +56,7 @@ def test_a_key_without_effect_is_named_with_what_it_lacks_and_the_fix_takes_it_o
     assert judged(effects.keys_unused, composed, override, f"++{finding.fix}") is None
 
 
-def test_packings_keys_without_packing(composed):
+def test_keys_of_packing_have_no_effect_without_packing(composed):
     words = ("train.sample_packing=null", "train.eval_sample_packing=null", "+train.sample_packing_bin_size=100")
     assert "train.sample_packing_bin_size" in judged(effects.keys_unused, composed, *words).what
     assert judged(effects.keys_unused, composed, words[-1]) is None
@@ -76,11 +76,11 @@ def test_packings_keys_without_packing(composed):
         ("+train.torch_compile=true", "+train.torch_compile_mode=default"),
     ],
 )
-def test_a_key_beside_what_it_needs_is_accepted(composed, words):
+def test_a_key_with_everything_that_it_needs_is_accepted(composed, words):
     assert judged(effects.keys_unused, composed, *words) is None
 
 
-def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
+def test_resume_from_checkpoint_must_name_a_checkpoint(composed, known, tmp_path):
     override = f"+train.resume_from_checkpoint={tmp_path}"
     finding = judged(effects.no_checkpoint, composed, override)
     assert finding.what.startswith(f"train.resume_from_checkpoint={tmp_path} is not a checkpoint")
@@ -96,7 +96,7 @@ def test_a_checkpoint_to_resume_from_must_be_one(composed, known, tmp_path):
         "+base.make.train.resume_from_checkpoint=checkpoint-9",
     ],
 )
-def test_a_checkpoint_to_resume_from_is_reported_as_compared_with_nothing(composed, known, override):
+def test_resuming_from_a_checkpoint_is_reported(composed, known, override):
     finding = judged(effects.resumes, composed, override)
     assert (finding.code, finding.level) == ("RESUMES", WARNING)
     assert override[1:].partition("=")[0] in finding.what
@@ -134,7 +134,7 @@ def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
         (("train.bf16=true", "train.fp16=true"), "train.bf16=True wins over train.fp16=True"),
     ],
 )
-def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
+def test_a_key_that_silently_overrides_another_is_reported(composed, known, words, says):
     finding = judged(effects.key_overridden, composed, *words)
     assert says in finding.what
     fixed(composed, known, finding, *words)
@@ -153,12 +153,12 @@ def test_the_key_that_wins_in_silence_is_named(composed, known, words, says):
         ("+base.make.train.use_wandb=true", "base.make.train.use_wandb sends"),
     ],
 )
-def test_what_leaves_the_machine_is_reported_with_where_it_goes(composed, known, override, says):
+def test_data_that_leave_the_machine_are_reported_with_their_destination(composed, known, override, says):
     finding = judged(effects.sent_elsewhere, composed, override)
     assert (finding.level, says in finding.what) == (WARNING, True)
     fixed(composed, known, finding, override)
 
 
-def test_what_stays_here_is_not_reported(composed):
+def test_trackers_that_send_nothing_are_not_reported(composed):
     assert judged(effects.sent_elsewhere, composed, "+train.use_wandb=true", "+train.wandb_mode=offline") is None
     assert judged(effects.sent_elsewhere, composed, "+train.use_trackio=true") is None

@@ -7,7 +7,7 @@ from tunetrail.plan.rules import finding
 VALUES = {"train": {"warmup_steps": 100, "datasets": [{"path": "a"}]}, "prepare": {"path": "a"}}
 
 
-def test_a_key_that_is_there_is_overridden_and_one_that_is_not_is_added_with_a_plus():
+def test_an_existing_key_is_overridden_and_a_new_one_is_added_with_a_plus():
     line = finding.overrides(VALUES, {"train.warmup_steps": None, "train.warmup_ratio": 0.03})
     assert line == "train.warmup_steps=null +train.warmup_ratio=0.03"
     assert finding.overrides(VALUES, {"train.datasets.0.path": "b"}) == "train.datasets.0.path=b"
@@ -63,7 +63,7 @@ def test_numbers_are_written_short(number, text):
     assert finding.short(number) == text
 
 
-def test_a_dotted_key_that_is_not_there_is_a_key_error():
+def test_a_missing_dotted_key_is_a_key_error():
     assert finding.at(VALUES, "train.datasets.0.path") == "a"
     for key in ("train.nothing", "train.datasets.3", "train.datasets.first", "train.warmup_steps.more"):
         with pytest.raises(KeyError, match=key):

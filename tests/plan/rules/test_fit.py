@@ -10,7 +10,7 @@ from tunetrail.units import GIB
 @pytest.mark.parametrize(
     ("micro", "number", "expected"), [(8, 16, (8, 2)), (8, 12, (8, 1)), (8, 109, (8, 13)), (8, 3, (3, 1)), (1, 5, (1, 5))]
 )
-def test_a_step_of_about_so_many_sequences_holds_as_many_at_once_as_now(micro, number, expected):
+def test_a_step_of_about_this_many_sequences_keeps_the_micro_batch_where_possible(micro, number, expected):
     settings = fit.batch({"micro_batch_size": micro}, number)
     assert tuple(settings.values()) == expected
     assert list(settings) == ["train.micro_batch_size", "train.gradient_accumulation_steps"]
@@ -32,7 +32,7 @@ def test_lengths_are_rounded_up_to_64():
         *((2, 81, "train.save_strategy"), (4, 60, "train.save_strategy"), (4, 59, None), (2, 79, None), (0, 99, None)),
     ],
 )
-def test_checkpoints_are_limited_then_left_out_as_long_as_that_is_enough(composed, number, free, first):
+def test_checkpoints_are_limited_or_else_left_out_if_that_is_enough(composed, number, free, first):
     values = composed("train.save_strategy=epoch")
     figures = {"checkpoints": number, "checkpoint": 10 * GIB, "total": 100 * GIB, "free": free * GIB}
     settings = fit.disk(values, facts(values, disk=figures))
@@ -50,13 +50,13 @@ def test_checkpoints_are_limited_then_left_out_as_long_as_that_is_enough(compose
         (128, "float32", 49, {"evaluate.batch_size": 32}),
     ],
 )
-def test_a_batch_shrinks_to_what_has_room_beside_the_weights(composed, batch, dtype, capacity, expected):
+def test_the_evaluation_batch_shrinks_until_it_fits_beside_the_weights(composed, batch, dtype, capacity, expected):
     values = composed("experiment=llama3_8b_alpaca", f"evaluate.batch_size={batch}", f"evaluate.model_args.dtype={dtype}")
     planned = facts(values, device={"count": 1}, memory={"capacity": capacity * GIB})
     assert fit.evaluation(values, planned) == expected
 
 
-def test_the_settings_are_those_of_conf(composed):
+def test_the_settings_of_a_fix_are_those_of_conf(composed):
     """A fix tries the keys that its option of conf/ sets."""
     lora, qlora = (composed(f"experiment=llama3_8b_alpaca_{name}")["train"] for name in ("lora", "qlora"))
     assert {key: lora[key] for key in fit.LORA} == fit.LORA

@@ -9,7 +9,7 @@ from tunetrail.plan.rules import invalid
 from tunetrail.plan.rules.finding import ERROR
 from tunetrail.training import tiny
 
-PUT_RIGHT = "experiment=llama3_8b_alpaca"
+CORRECTED = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 EXPERIMENTS = ("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_lora", "llama3_8b_alpaca_qlora", "smollm2_135m_alpaca_lora")
 
@@ -96,7 +96,7 @@ def test_axolotls_own_alpaca_is_this_template_and_no_other(composed):
         *(("null", True, False), ("null", False, False), ("false", None, False), ("true", None, False)),
     ],
 )
-def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(composed, known, add_bos, trained, refused):
+def test_a_run_is_refused_if_training_and_evaluation_are_known_to_differ_in_bos(composed, known, add_bos, trained, refused):
     words = (PUBLISHED, f"evaluate.model_args.add_bos_token={add_bos}")
     finding = judged(invalid.bos_differs, composed, *words, data={"bos_trained": trained})
     assert bool(finding) == refused
@@ -104,12 +104,12 @@ def test_bos_is_refused_where_training_and_evaluation_are_known_to_differ(compos
         assert fixed(composed, known, finding, *words)["evaluate"]["model_args"]["add_bos_token"] is None
 
 
-def test_a_section_that_does_not_speak_of_bos_leaves_it_to_the_tokenizer(composed):
+def test_without_a_key_for_bos_the_tokenizer_decides(composed):
     assert judged(invalid.bos_differs, composed, "~evaluate.model_args.add_bos_token", data={"bos_trained": True}) is None
 
 
 @pytest.mark.stage
-def test_lm_eval_itself_puts_bos_as_the_rule_says(tmp_path):
+def test_lm_eval_itself_adds_bos_as_the_rule_says(tmp_path):
     """Three tokenizers: one that adds BOS, one that has it and adds none, one that has none."""
     import json
 
@@ -178,7 +178,7 @@ def test_two_splits_of_one_data_set_are_two(composed):
 
 @pytest.mark.parametrize(("cut", "refused"), [(0, False), (500, False), (501, True)])
 def test_rows_that_are_cut_before_eos_are_refused_when_they_are_most(composed, known, cut, refused):
-    words = (PUT_RIGHT, "train.sequence_len=512", "train.excess_length_strategy=truncate")
+    words = (CORRECTED, "train.sequence_len=512", "train.excess_length_strategy=truncate")
     finding = judged(invalid.eos_masked, composed, *words, data={"kept": 1000, "cut": cut, "longest": 650})
     assert bool(finding) == refused
     if refused:
@@ -188,8 +188,8 @@ def test_rows_that_are_cut_before_eos_are_refused_when_they_are_most(composed, k
 
 def test_a_tokenizer_that_names_no_eos_is_refused_and_is_given_one(composed, known):
     assert judged(invalid.eos_masked, composed, data={"eos_supervised": None}) is None
-    finding = judged(invalid.eos_masked, composed, PUT_RIGHT, data={"eos_supervised": False})
-    special = fixed(composed, known, finding, PUT_RIGHT)["train"]["special_tokens"]
+    finding = judged(invalid.eos_masked, composed, CORRECTED, data={"eos_supervised": False})
+    special = fixed(composed, known, finding, CORRECTED)["train"]["special_tokens"]
     assert special["eos_token"] == special["pad_token"] == "<|end_of_text|>"
 
 
@@ -204,7 +204,7 @@ def test_a_tokenizer_that_names_no_eos_is_refused_and_is_given_one(composed, kno
         (("train.special_tokens.pad_token='</s>'", "+train.special_tokens.eos_token='<e>'"), False),
     ],
 )
-def test_the_one_type_that_masks_by_the_pads_id_is_refused_where_that_is_eos(composed, known, special, refused):
+def test_the_one_type_that_masks_by_the_pad_id_is_refused_if_that_is_eos(composed, known, special, refused):
     words = ("model=llama3_8b", "train.datasets.0.type=llama2_chat", *special)
     finding = judged(invalid.eos_masked, composed, *words)
     assert bool(finding) == refused
@@ -213,7 +213,7 @@ def test_the_one_type_that_masks_by_the_pads_id_is_refused_where_that_is_eos(com
 
 
 @pytest.mark.stage
-def test_a_pad_that_is_eos_takes_no_eos_out_of_axolotls_loss(composed, tmp_path):
+def test_a_pad_token_that_is_eos_removes_no_eos_from_axolotls_loss(composed, tmp_path):
     """The pads of all conf/model, which are their models' EOS: labels as Axolotl tokenises and pads them, packed or not."""
     from axolotl.prompt_strategies import load
     from axolotl.utils.collators.batching import DataCollatorForSeq2Seq, V2BatchSamplerDataCollatorForSeq2Seq
@@ -245,7 +245,7 @@ def test_a_pad_that_is_eos_takes_no_eos_out_of_axolotls_loss(composed, tmp_path)
 
 
 @pytest.mark.stage
-def test_axolotls_llama2_chat_leaves_a_row_out_whose_pad_is_eos():
+def test_axolotls_llama2_chat_masks_a_whole_row_if_the_pad_token_is_eos():
     """With a tokenizer that splits as Llama 2's does where that type counts on it."""
     from axolotl.prompt_strategies import load
     from axolotl.utils.dict import DictDefault
@@ -284,8 +284,8 @@ def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
 
 
 @pytest.mark.parametrize(("longest", "length"), [(650, 704), (8192, 8192), (9000, 8192)])
-def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(composed, known, longest, length):
-    words = (PUT_RIGHT, "train.sequence_len=32")
+def test_if_no_row_is_short_enough_the_fix_raises_sequence_len_up_to_the_models_limit(composed, known, longest, length):
+    words = (CORRECTED, "train.sequence_len=32")
     finding = judged(
         invalid.nothing_supervised, composed, *words, data={"supervised": 0, "kept": 0, "train": 10, "longest": longest}
     )
@@ -297,18 +297,18 @@ def test_where_no_row_is_short_enough_sequences_grow_as_far_as_the_model_goes(co
 
 
 @pytest.mark.parametrize(("number", "refused"), [(None, False), (0, False), (2, True)])
-def test_a_prompt_that_is_trained_on_word_for_word_is_refused(composed, known, number, refused):
+def test_an_evaluation_prompt_that_is_trained_on_verbatim_is_refused(composed, known, number, refused):
     finding = judged(
         invalid.contaminated,
         composed,
-        PUT_RIGHT,
+        CORRECTED,
         data={"contaminated": number and [f"Write {index} " + "words " * 40 for index in range(number)]},
     )
     assert bool(finding) == refused
     if refused:
         start = "2 of 541 evaluation prompts are word for word in the training rows: "
         assert finding.what == start + '"Write 0 words words words words words words words [...]"'
-        prepare = fixed(composed, known, finding, PUT_RIGHT)["prepare"]
+        prepare = fixed(composed, known, finding, CORRECTED)["prepare"]
         assert (prepare["path"], prepare["hub"]) == ("FILE", None)
 
 

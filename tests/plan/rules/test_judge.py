@@ -10,7 +10,7 @@ from tunetrail.plan.rules import judge
 from tunetrail.plan.rules.finding import ERROR, WARNING, Finding
 from tunetrail.units import GIB
 
-PUT_RIGHT = "experiment=llama3_8b_alpaca"
+CORRECTED = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 # The published recipe on eight GPUs, as docs/recipe-notes.md has it.
 AS_PUBLISHED = {
@@ -41,7 +41,7 @@ def test_there_is_a_rule_for_each_code():
     assert len(judge.CODES) == 36
 
 
-def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_reported(composed):
+def test_the_published_recipe_is_refused_first_for_its_warm_up_and_all_other_findings_are_reported(composed):
     values = composed(PUBLISHED)
     findings = judge.judge(values, facts(values, **AS_PUBLISHED), {})
     assert [finding.code for finding in findings] == [
@@ -51,8 +51,8 @@ def test_the_published_recipe_is_refused_for_its_warm_up_first_and_all_else_is_r
     assert [finding.code for finding in judge.refused(findings, [])] == ["WARMUP_NEVER_ENDS", "BOS_DIFFERS"]
 
 
-def test_the_recipe_put_right_is_refused_for_nothing_and_warned_of_its_licence_alone(composed):
-    values = composed(PUT_RIGHT)
+def test_the_corrected_recipe_has_no_error_and_only_the_warning_about_its_licence(composed):
+    values = composed(CORRECTED)
     findings = judge.judge(values, facts(values, disk={"checkpoints": 2}), {})
     assert [finding.code for finding in findings] == ["NON_COMMERCIAL"]
     assert judge.refused(findings, []) == []
@@ -88,7 +88,7 @@ def test_errors_stand_before_warnings(composed):
 # What is allowed.
 
 
-def test_an_allowed_error_refuses_no_more_and_a_warning_never_did():
+def test_neither_an_allowed_error_nor_a_warning_refuses_a_run():
     findings = [error("NO_BF16"), error("OUT_OF_DISK"), Finding("FEW_STEPS", WARNING, "", "", "")]
     assert judge.refused(findings, []) == findings[:2]
     assert judge.refused(findings, ["NO_BF16"]) == findings[1:2]
@@ -146,7 +146,7 @@ def test_what_the_checkers_refuse_is_an_error(composed):
         ("xyzzy", "There are: NO_STEPS, "),
     ],
 )
-def test_a_code_that_does_not_exist_is_not_allowed_in_silence(code, says):
+def test_allowing_an_unknown_code_is_an_error(code, says):
     with pytest.raises(UserError, match=f"^plan.allow: {code}: no such code") as fault:
         judge.refused([], [code])
     assert says in str(fault.value)
@@ -171,7 +171,7 @@ def unknown(composed, known, *words):
         ("+train.target_modules=[q_proj,v_proj]", "lora_target_modules", ["q_proj", "v_proj"]),
     ],
 )
-def test_the_value_of_a_word_from_another_tool_goes_to_the_key_that_means_the_same(composed, known, override, key, value):
+def test_the_value_of_another_tools_key_goes_to_the_key_with_the_same_meaning(composed, known, override, key, value):
     (finding,) = unknown(composed, known, override)
     assert (finding.code, finding.level) == ("UNKNOWN_KEY", ERROR)
     assert finding.what == f"{override[1:].partition('=')[0]}: no such key. Did you mean train.{key}?"
@@ -197,7 +197,7 @@ def test_a_guess_is_a_hint_and_no_override(composed, known, override, near):
     assert finding.fix == f"correct {key}, or leave it out"
 
 
-def test_each_unknown_key_is_a_finding_of_its_own_and_two_for_one_key_are_a_persons_to_decide(composed, known):
+def test_each_unknown_key_is_a_finding_of_its_own_and_the_user_decides_between_two_for_one_key(composed, known):
     findings = unknown(composed, known, "+train.r=8", "+train.lr=1e-3", "+train.lora_rank=16", "+train.xyzzy=1")
     keys = [finding.what.partition(":")[0] for finding in findings]
     assert keys == ["train.lora_rank", "train.lr", "train.r", "train.xyzzy"]
@@ -207,7 +207,7 @@ def test_each_unknown_key_is_a_finding_of_its_own_and_two_for_one_key_are_a_pers
     assert finding.fix == "leave out all but one of the keys that set train.learning_rate"
 
 
-def test_another_fault_of_the_config_stays_what_it_is(composed, known):
+def test_other_faults_of_the_config_are_unchanged(composed, known):
     with pytest.raises(UserError, match="'fast' is not of type 'number'"):
         unknown(composed, known, "train.learning_rate=fast")
     with pytest.raises(UserError, match=r"(?s)'fast' is not of type 'number'.*train\.xyzzy: no such key"):

@@ -7,7 +7,7 @@ from tunetrail.plan.rules import risks
 from tunetrail.plan.rules.finding import WARNING
 from tunetrail.units import GIB
 
-PUT_RIGHT = "experiment=llama3_8b_alpaca"
+CORRECTED = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 TINY = {"parameters": 821_000}
 
@@ -35,7 +35,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
 
 
 @pytest.mark.parametrize(("number", "warned"), [(0, False), (1, False), (2, True), (5, True)])
-def test_one_checkpoint_is_kept_without_a_word(composed, known, number, warned):
+def test_more_than_one_checkpoint_is_reported(composed, known, number, warned):
     finding = judged(risks.checkpoints_kept, composed, PUBLISHED, disk={"checkpoints": number, "checkpoint": 33 * GIB})
     assert bool(finding) == warned
     if warned:
@@ -43,8 +43,8 @@ def test_one_checkpoint_is_kept_without_a_word(composed, known, number, warned):
         assert fixed(composed, known, finding, PUBLISHED)["train"]["save_total_limit"] == 1
 
 
-def test_a_limit_is_what_the_person_wants(composed):
-    assert judged(risks.checkpoints_kept, composed, PUT_RIGHT, disk={"checkpoints": 2}) is None
+def test_a_limit_of_checkpoints_that_the_user_set_is_not_reported(composed):
+    assert judged(risks.checkpoints_kept, composed, CORRECTED, disk={"checkpoints": 2}) is None
 
 
 # Where things come from.
@@ -53,11 +53,11 @@ def test_a_limit_is_what_the_person_wants(composed):
 @pytest.mark.parametrize(
     ("words", "warned"),
     [
-        ((PUT_RIGHT,), False),
-        ((PUT_RIGHT, "base.revision_of_model=main"), True),
-        ((PUT_RIGHT, "base.revision_of_model=null"), True),
-        ((PUT_RIGHT, "base.revision_of_model=8cde5ca"), True),
-        ((PUT_RIGHT, f"base.revision_of_model={'8cde5ca8' * 5}-dirty"), True),
+        ((CORRECTED,), False),
+        ((CORRECTED, "base.revision_of_model=main"), True),
+        ((CORRECTED, "base.revision_of_model=null"), True),
+        ((CORRECTED, "base.revision_of_model=8cde5ca"), True),
+        ((CORRECTED, f"base.revision_of_model={'8cde5ca8' * 5}-dirty"), True),
         (("model=local", "base.base_model=my-model"), False),
         ((), False),  # the demo makes its own
     ],
@@ -85,7 +85,7 @@ def test_a_licence_that_forbids_commercial_use_is_reported(composed, license, wa
 
 
 def test_other_data_and_another_base_fix_it(composed, known):
-    words = (PUT_RIGHT, "base.license=cc-by-nc-4.0")
+    words = (CORRECTED, "base.license=cc-by-nc-4.0")
     finding = judged(risks.non_commercial, composed, *words)
     assert finding.what == "the data's licence is cc-by-nc-4.0 and the base model's licence is cc-by-nc-4.0"
     values = fixed(composed, known, finding, *words)
@@ -96,7 +96,7 @@ def test_other_data_and_another_base_fix_it(composed, known):
 @pytest.mark.parametrize(
     "key", ["train.trust_remote_code", "evaluate.trust_remote_code", "evaluate.model_args.trust_remote_code"]
 )
-def test_code_that_comes_with_a_model_is_reported_wherever_it_is_let_in(composed, known, key):
+def test_trusting_a_models_remote_code_is_reported_in_every_section(composed, known, key):
     assert judged(risks.remote_code, composed, f"+{key}=false") is None
     finding = judged(risks.remote_code, composed, f"+{key}=true")
     assert finding.what == f"{key}: on"

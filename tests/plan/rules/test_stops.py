@@ -9,7 +9,7 @@ from tunetrail.plan.rules import stops, unusual
 from tunetrail.plan.rules.finding import ERROR
 from tunetrail.units import GIB
 
-PUT_RIGHT = "experiment=llama3_8b_alpaca"
+CORRECTED = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 EXPERIMENTS = ("demo", "llama3_8b_alpaca", "llama3_8b_alpaca_lora", "llama3_8b_alpaca_qlora", "smollm2_135m_alpaca_lora")
 H100 = {"name": "h100", "count": 1, "memory": 79 * GIB, "maker": "NVIDIA"}
@@ -41,7 +41,7 @@ def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):
 # Steps, and room for answers.
 
 
-def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_reported(composed, known):
+def test_rows_that_fill_no_micro_batch_are_refused_and_nothing_else_is_reported(composed, known):
     words = ("train.micro_batch_size=1000",)
     values = composed(*words)
     planned = facts(values, steps={"total": 0}, schedule={"warmup": 0}, data={"kept": 10, "tokens": 900})
@@ -57,9 +57,7 @@ def test_rows_that_fill_no_micro_batch_are_no_run_and_nothing_else_is_reported(c
     ("held_out", "packed", "fixes"),
     [(50, True, True), (50, False, True), (5, True, False), (0, True, False), (8, True, False)],
 )
-def test_rows_that_are_held_out_in_such_number_that_none_are_left_for_a_step_are_given_back(
-    composed, known, held_out, packed, fixes
-):
+def test_the_fix_holds_out_fewer_rows_if_too_few_are_left_for_a_step(composed, known, held_out, packed, fixes):
     """Of 60 rows of 50 tokens, for 8 sequences of 256 or 8 rows; but not where fewer held out would not be enough."""
     words = ("accelerate.num_processes=1", f"train.sample_packing={str(packed).lower()}")
     values = composed(*words)
@@ -71,15 +69,15 @@ def test_rows_that_are_held_out_in_such_number_that_none_are_left_for_a_step_are
 
 
 @pytest.mark.parametrize(("limit", "fix"), [(1664, 1279), (386, 1), (385, None)])
-def test_the_longest_prompt_and_its_answer_must_have_a_place(composed, known, limit, fix):
-    values = composed(PUT_RIGHT)
+def test_the_longest_prompt_and_its_answer_must_fit_the_models_positions(composed, known, limit, fix):
+    values = composed(CORRECTED)
     finding = stops.answers_too_long(values, facts(values, model={"max_position_embeddings": limit}))
     assert (
         finding.what == f"the longest prompt has 385 tokens, an answer may have 1,280, and the model has {limit:,} positions"
     )
     assert stops.answers_too_long(values, facts(values, model={"max_position_embeddings": 1665})) is None
     if fix:
-        assert fixed(composed, known, finding, PUT_RIGHT)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == fix
+        assert fixed(composed, known, finding, CORRECTED)["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"] == fix
     else:
         assert finding.fix == "a model with more positions, or shorter prompts"
 
@@ -133,9 +131,9 @@ TOO_MUCH = [
     (("model=llama3_8b", "hardware=cuda"), "h100", 8, "hardware=[cuda,fsdp2]"),
     (("model=llama3_8b", "hardware=rocm"), "mi210", 8, "hardware=[rocm,fsdp2]"),
     (("model=llama3_8b", "hardware=cuda"), "l40s", 1, "train.optimizer=paged_adamw_8bit"),
-    ((PUT_RIGHT,), "l40s", 1, "train.gradient_checkpointing"),
-    ((PUT_RIGHT,), "rtx_4090", 1, "method=lora"),
-    ((PUT_RIGHT,), "v100", 8, "method=lora"),
+    ((CORRECTED,), "l40s", 1, "train.gradient_checkpointing"),
+    ((CORRECTED,), "rtx_4090", 1, "method=lora"),
+    ((CORRECTED,), "v100", 8, "method=lora"),
     (("experiment=llama3_8b_alpaca_lora", "hardware=cuda"), "rtx_4090", 1, "train.gradient_checkpointing"),
     (("experiment=llama3_8b_alpaca_lora", "hardware=cuda", "train.sequence_len=16384"), "rtx_4090", 1, "method=qlora"),
     (("model=llama3_2_1b",), "cpu", 1, "method=lora"),
@@ -143,14 +141,14 @@ TOO_MUCH = [
 
 
 @pytest.mark.parametrize(("words", "device", "count", "first"), TOO_MUCH)
-def test_a_run_that_is_fixed_once_fits(composed, known, words, device, count, first):
+def test_a_run_fits_after_one_fix(composed, known, words, device, count, first):
     finding = out_of_memory(composed, device, count, *words)
     assert finding.fix.replace("'", "").lstrip("+").startswith(first), finding.fix
     values = fixed(composed, known, finding, *words)
     assert on(values, device, count).memory.fits
 
 
-def test_a_step_holds_as_many_sequences_after_it_as_before(composed, known):
+def test_the_fix_keeps_the_number_of_sequences_per_step(composed, known):
     words = (PUBLISHED, "train.micro_batch_size=12", "train.gradient_accumulation_steps=1")
     train = fixed(composed, known, out_of_memory(composed, "h100", 8, *words), *words)["train"]
     assert train["micro_batch_size"] * train["gradient_accumulation_steps"] == 12
@@ -158,20 +156,20 @@ def test_a_step_holds_as_many_sequences_after_it_as_before(composed, known):
     assert train["micro_batch_size"] > 1
 
 
-def test_kernels_of_a_gpu_are_all_of_ligers_and_not_for_a_cpu(composed, known):
+def test_the_fix_enables_all_of_ligers_kernels_on_a_gpu_and_none_on_a_cpu(composed, known):
     words = ("model=llama3_8b", "hardware=cuda")
     train = fixed(composed, known, out_of_memory(composed, "h200", 1, *words), *words)["train"]
-    recipe = composed(PUT_RIGHT)["train"]
+    recipe = composed(CORRECTED)["train"]
     assert train["plugins"] == recipe["plugins"]
     assert all(train[key] == recipe[key] for key in recipe if key.startswith("liger_"))
     assert "liger" not in out_of_memory(composed, "cpu", 1, "model=llama3_2_1b").fix.lower()
 
 
-def test_what_fits_is_accepted(composed):
+def test_a_run_that_fits_is_accepted(composed):
     assert out_of_memory(composed, "mi300x", 8, PUBLISHED) is None
 
 
-def test_what_does_not_fit_is_named_with_its_largest_parts(composed):
+def test_a_run_that_does_not_fit_is_refused_with_its_largest_parts(composed):
     values = composed(PUBLISHED)
     parts = {"weights": 15 * GIB, "activations": 30 * GIB, "logits": 35 * GIB}
     memory = {"parts": parts, "paged": 99 * GIB, "total": 99 * GIB, "capacity": 79 * GIB}
@@ -215,7 +213,7 @@ def test_the_disk_must_have_room_for_all_that_is_written(composed, free, refused
     assert bool(out_of_disk(composed, PUBLISHED, checkpoints=3, total=123 * GIB, free=free)) == refused
 
 
-def test_a_limit_fixes_where_it_is_enough_and_no_checkpoint_where_it_is_not(composed, known):
+def test_the_fix_limits_checkpoints_or_else_saves_none(composed, known):
     figures = {"checkpoints": 4, "checkpoint": 33 * GIB, "total": 180 * GIB}
     finding = out_of_disk(composed, PUBLISHED, **figures, free=114 * GIB)
     assert finding.what == "the run writes 180.0 GiB (4 checkpoints of 33.0 GiB) and the disk has 114.0 GiB free"
@@ -224,7 +222,7 @@ def test_a_limit_fixes_where_it_is_enough_and_no_checkpoint_where_it_is_not(comp
     assert (train["save_strategy"], train["saves_per_epoch"], train.get("save_total_limit")) == ("no", None, None)
 
 
-def test_where_the_finished_models_are_too_much_the_fix_is_to_free_the_disk(composed):
+def test_if_the_finished_models_alone_are_too_large_the_fix_is_to_free_disk_space(composed):
     finding = out_of_disk(composed, PUBLISHED, checkpoints=1, checkpoint=33 * GIB, total=80 * GIB, free=10 * GIB)
     assert finding.fix == "tunetrail gc"
 
@@ -233,7 +231,7 @@ def test_where_the_finished_models_are_too_much_the_fix_is_to_free_the_disk(comp
 
 
 @pytest.mark.parametrize(("length", "refused"), [(8192, False), (8193, True), (16384, True)])
-def test_sequences_end_where_the_models_positions_end(composed, known, length, refused):
+def test_sequences_are_no_longer_than_the_models_positions(composed, known, length, refused):
     words = (PUBLISHED, f"train.sequence_len={length}")
     values = composed(*words)
     finding = stops.sequence_too_long(values, facts(values))
@@ -244,7 +242,7 @@ def test_sequences_end_where_the_models_positions_end(composed, known, length, r
         assert values["train"]["sequence_len"] == values["contract"]["sequence_len"] == 8192
 
 
-def test_positions_that_the_config_itself_extends_are_meant(composed):
+def test_positions_that_the_config_extends_are_accepted(composed):
     values = composed(
         PUBLISHED, "train.sequence_len=16384", "+train.overrides_of_model_config.max_position_embeddings=16384"
     )
@@ -269,7 +267,7 @@ def test_bfloat16_is_refused_on_a_device_without_it_and_auto_does_not_help_on_a_
 
 
 def test_the_fix_leaves_no_bfloat16_anywhere(composed, known):
-    words = (PUT_RIGHT, "hardware=cuda", "+train.bfloat16=true")
+    words = (CORRECTED, "hardware=cuda", "+train.bfloat16=true")
     values = composed(*words)
     finding = stops.no_bf16(values, facts(values, device={"name": "v100", "bf16": False}))
     values = fixed(composed, known, finding, *words)
@@ -313,13 +311,13 @@ def test_an_adapters_keys_without_an_adapter_are_refused_and_kernel_switches_are
 
 @pytest.mark.parametrize(("method", "more"), [("lora", ()), ("qlora", ("+train.load_in_4bit=true",))])
 def test_the_fix_trains_the_adapter_that_conf_method_has(composed, known, method, more):
-    words = (PUT_RIGHT, "+train.lora_r=32", *more)
+    words = (CORRECTED, "+train.lora_r=32", *more)
     values = composed(*words)
     finding = stops.adapter_keys_unused(values, facts(values))
     assert "train.lora_r=32" in finding.what
     assert finding.why.startswith("All 8,030,261,248 weights")
     train = fixed(composed, known, finding, *words)["train"]
-    expected = composed(PUT_RIGHT, f"method={method}", "train.lora_r=32")["train"]
+    expected = composed(CORRECTED, f"method={method}", "train.lora_r=32")["train"]
     own = {"learning_rate", "optimizer"}  # of which LEARNING_RATE_FAR speaks; the states of an adapter are small
     assert {key: value for key, value in train.items() if key not in own} == {
         key: value for key, value in expected.items() if key not in own

@@ -6,7 +6,7 @@ from tests.planned import each_of_its_own, facts, fixed, judged
 from tunetrail.plan.rules import unusual
 from tunetrail.plan.rules.finding import WARNING, at
 
-PUT_RIGHT = "experiment=llama3_8b_alpaca"
+CORRECTED = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
 TINY = {"parameters": 821_000}
 
@@ -40,7 +40,7 @@ def test_padded_validation_is_fixed_by_packing_it(composed, known):
     assert fixed(composed, known, finding, PUBLISHED)["train"]["eval_sample_packing"] is True
 
 
-@pytest.mark.parametrize("words", [(PUT_RIGHT,), ("train.sample_packing=false", "train.eval_sample_packing=false")])
+@pytest.mark.parametrize("words", [(CORRECTED,), ("train.sample_packing=false", "train.eval_sample_packing=false")])
 def test_validation_that_is_packed_already_or_cannot_be_is_fixed_by_fewer_rows(composed, known, words):
     flops = {"validation": 1.0e18, "training": 1.0e18, "recomputed": 0.0}
     changes = {"data": {"validation": 1000}, "validation": {"batches": 20}}
@@ -52,7 +52,7 @@ def test_validation_that_is_packed_already_or_cannot_be_is_fixed_by_fewer_rows(c
 
 
 @pytest.mark.parametrize("words", [(), ("+train.eval_steps=5", "train.evals_per_epoch=null")])
-def test_where_one_batch_is_too_much_nothing_is_validated(composed, known, words):
+def test_if_one_batch_costs_too_much_the_fix_turns_validation_off(composed, known, words):
     flops, validation = {"validation": 1.0e18, "training": 1.0e18}, {"batches": 3}
     finding = judged(unusual.evaluation_costly, composed, *words, flops=flops, validation=validation)
     train = fixed(composed, known, finding, *words)["train"]
@@ -69,11 +69,11 @@ def test_where_one_batch_is_too_much_nothing_is_validated(composed, known, words
 )
 def test_validation_rows_that_fill_no_batch_are_reported(composed, known, raw, times, batches, expected):
     changes = {"data": {"raw": raw, "validation": 50}, "validation": {"times": times, "batches": batches}}
-    finding = judged(unusual.not_validated, composed, PUT_RIGHT, **changes)
+    finding = judged(unusual.not_validated, composed, CORRECTED, **changes)
     assert bool(finding) == bool(expected)
     if expected:
         assert finding.what == "50 validation rows do not fill one batch of 24,576 tokens: there is no validation loss"
-        values = fixed(composed, known, finding, PUT_RIGHT)
+        values = fixed(composed, known, finding, CORRECTED)
         assert {key: at(values, key) for key in expected} == expected
 
 
@@ -90,7 +90,7 @@ def test_more_rows_held_out_than_trained_on_are_reported(composed, known, valida
 
 
 @pytest.mark.parametrize(("total", "warned"), [(49, True), (50, False)])
-def test_fifty_steps_are_enough_to_say_nothing(composed, total, warned):
+def test_fewer_than_fifty_steps_are_reported(composed, total, warned):
     assert bool(judged(unusual.few_steps, composed, steps={"total": total})) == warned
 
 
@@ -102,10 +102,10 @@ def test_fifty_steps_are_enough_to_say_nothing(composed, total, warned):
         ((PUBLISHED,), {"total": 1, "rows_per_step": 5400}, {"micro_batch_size": 1, "num_epochs": 4}),
         # 16 sequences a step on each GPU, of which 8 make 54 steps.
         ((PUBLISHED,), {"total": 27, "rows_per_step": 540}, {"micro_batch_size": 8, "gradient_accumulation_steps": 1}),
-        ((PUT_RIGHT,), {"total": 49, "rows_per_step": 128}, {"num_epochs": 4}),  # one sequence already
+        ((CORRECTED,), {"total": 49, "rows_per_step": 128}, {"num_epochs": 4}),  # one sequence already
         # A smaller step would have too few rows.
         ((PUBLISHED,), {"total": 25, "rows_per_step": 20}, {"num_epochs": 6, "gradient_accumulation_steps": 2}),
-        ((PUT_RIGHT, "+train.max_steps=12"), {"total": 12, "rows_per_step": 128}, {"max_steps": None}),
+        ((CORRECTED, "+train.max_steps=12"), {"total": 12, "rows_per_step": 128}, {"max_steps": None}),
     ],
 )
 def test_few_steps_are_fixed_by_smaller_ones_else_by_more_epochs(composed, known, words, steps, expected):
@@ -115,7 +115,7 @@ def test_few_steps_are_fixed_by_smaller_ones_else_by_more_epochs(composed, known
     assert {key: train.get(key) for key in expected} == expected
 
 
-def test_accumulation_beyond_what_an_epoch_holds_counts_as_what_it_is(composed):
+def test_accumulation_beyond_an_epoch_counts_as_one_epoch(composed):
     steps = {"total": 4, "rows_per_step": 3880, "blocks_per_step": 1364.0}
     finding = judged(unusual.few_steps, composed, "train.gradient_accumulation_steps=10000", steps=steps, model=TINY)
     assert finding.fix == "train.micro_batch_size=8 train.gradient_accumulation_steps=13"
@@ -134,8 +134,8 @@ def test_a_step_may_have_an_eighth_to_eight_times_the_recipes_rows(composed, row
     [
         ((PUBLISHED,), 5400.0, 650),
         ((PUBLISHED,), 1030.0, 650),
-        ((PUT_RIGHT, "train.sequence_len=65536"), 2700.0, 650),
-        ((PUT_RIGHT, "train.sequence_len=65536"), 2700.0, 4000),
+        ((CORRECTED, "train.sequence_len=65536"), 2700.0, 650),
+        ((CORRECTED, "train.sequence_len=65536"), 2700.0, 4000),
         (("experiment=smollm2_135m_alpaca_lora",), 10.6, 500),
     ],
 )
@@ -163,14 +163,14 @@ def test_five_percent_of_the_rows_may_be_lost(composed, dropped, cut, warned):
     assert bool(judged(unusual.rows_cut, composed, data=data)) == warned
 
 
-def test_lost_rows_are_fixed_by_longer_sequences_where_the_model_goes_so_far(composed, known):
-    words = (PUT_RIGHT, "train.sequence_len=512")
+def test_lost_rows_are_fixed_by_longer_sequences_up_to_the_models_limit(composed, known):
+    words = (CORRECTED, "train.sequence_len=512")
     finding = judged(unusual.rows_cut, composed, *words, data={"train": 1000, "dropped": 80, "longest": 650})
     assert finding.what == (
         "8.0% of 1,000 rows are not trained on whole, 80 dropped and 0 cut: the longest has 650 tokens, a sequence 512"
     )
     assert fixed(composed, known, finding, *words)["train"]["sequence_len"] == 704
-    words = (PUT_RIGHT, "train.sequence_len=8192", "train.excess_length_strategy=truncate")
+    words = (CORRECTED, "train.sequence_len=8192", "train.excess_length_strategy=truncate")
     data = {"train": 1000, "cut": 80, "longest": 9000}
     finding = judged(unusual.rows_cut, composed, *words, data=data)
     assert fixed(composed, known, finding, *words)["train"]["excess_length_strategy"] == "drop"
@@ -178,9 +178,9 @@ def test_lost_rows_are_fixed_by_longer_sequences_where_the_model_goes_so_far(com
     assert fixed(composed, known, finding, *words[:2])["prepare"]["path"] == "FILE"
 
 
-def test_rows_longer_than_the_model_goes_need_others(composed, known):
+def test_rows_longer_than_the_models_limit_need_another_file(composed, known):
     data = {"train": 1000, "dropped": 300, "longest": 9000, "p95": 8193}
-    values = composed(PUT_RIGHT)
+    values = composed(CORRECTED)
     finding = unusual.rows_cut(values, facts(values, data=data))
     assert finding.fix == "prepare=file prepare.path=FILE"
     assert unusual.rows_cut(values, facts(values, data=data | {"p95": 8192})).fix == "train.sequence_len=8192"
@@ -211,7 +211,9 @@ def test_rows_longer_than_the_model_goes_need_others(composed, known):
         *((0.8e6, "full", 2e-5, True), (0.8e6, "full", 0.1, True), (99e6, "full", 9e-5, True), (100e6, "full", 9e-5, False)),
     ],
 )
-def test_the_rates_of_known_recipes_pass_and_those_far_beside_them_do_not(composed, known, parameters, method, rate, warned):
+def test_learning_rates_of_known_recipes_pass_and_those_far_from_them_are_reported(
+    composed, known, parameters, method, rate, warned
+):
     words = (f"method={method}", f"train.learning_rate={rate}")
     model = {"parameters": int(parameters)}
     finding = judged(unusual.learning_rate_far, composed, *words, model=model)
