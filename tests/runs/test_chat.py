@@ -73,7 +73,7 @@ def test_an_answer_is_what_generate_gives_greedily_and_comes_in_pieces(models):
     assert written(models[0]) != written(models[1])
 
 
-def test_a_piece_is_shown_before_the_next_token_is_made(models, monkeypatch):
+def test_a_piece_is_shown_before_the_next_token_is_generated(models, monkeypatch):
     """Not gathered and shown at the end."""
     order = []
     forward = models[0].network.forward
@@ -107,7 +107,7 @@ def tokenizer(request, models):
 TEXT = "def f():\n    return 漢字, ภาษา ❄\n"
 
 
-def test_the_pieces_join_to_what_the_tokens_say_and_none_is_half_a_character(tokenizer):
+def test_the_pieces_join_to_the_decoded_tokens_and_none_is_half_a_character(tokenizer):
     import torch
 
     prompt, ids = tokenizer("Do:").input_ids, tokenizer(TEXT, add_special_tokens=False).input_ids
@@ -134,7 +134,7 @@ def test_an_answer_stops_where_the_checkpoint_or_the_tokenizer_names_the_end(mod
     assert written(models[1])[1] == f"end of text after {end + 1} tokens"
 
 
-def test_a_prompt_that_fills_the_model_is_said_and_one_that_nearly_does_is_cut_there(models):
+def test_a_prompt_that_fills_the_context_has_no_answer_and_one_that_nearly_does_has_a_cut_answer(models):
     network = models[0].network
     length = len(chat.encode(models[0].tokenizer, TEMPLATE, "it"))
     network.config.max_position_embeddings = length + 5
@@ -156,7 +156,7 @@ def test_an_adapter_shares_its_base_which_answers_as_it_does_alone(folder, model
     assert written(tuned) != written(base)
 
 
-def test_the_dtype_is_the_evaluations(folder):
+def test_the_models_have_the_dtype_of_the_evaluation(folder):
     import torch
 
     evaluate = {"device": "cpu", "model_args": {"dtype": "bfloat16"}}
@@ -165,14 +165,14 @@ def test_the_dtype_is_the_evaluations(folder):
         assert written(model)[0]
 
 
-def test_a_device_that_is_not_here_is_the_cpu_and_said(capsys):
+def test_a_missing_device_is_replaced_by_the_cpu_with_a_message(capsys):
     assert chat.device("cpu") == "cpu"
     assert capsys.readouterr().err == ""
     assert chat.device("cuda:99") == "cpu"
     assert "cuda:99" in capsys.readouterr().err
 
 
-def test_a_base_that_cannot_be_had_is_said(tmp_path):
+def test_a_base_that_cannot_be_loaded_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"base model .*nowhere cannot be loaded"):
         chat.load(str(tmp_path / "nowhere"), None, tmp_path, EVALUATE)
 
@@ -232,7 +232,7 @@ def tunetrail(checkout, monkeypatch):
     logging.disable(logging.NOTSET)
 
 
-def test_one_question_to_what_the_checkout_holds(tunetrail, checkout, models, capsys):
+def test_one_question_is_answered_by_the_models_of_the_checkout(tunetrail, checkout, models, capsys):
     chat.ask(models, TEMPLATE, "it", "that", 8)
     ended = tunetrail("chat", "--prompt", "it", "--input", "that")
     assert (ended.exit_code, ended.stdout) == (0, capsys.readouterr().out)
@@ -240,7 +240,7 @@ def test_one_question_to_what_the_checkout_holds(tunetrail, checkout, models, ca
     assert str(checkout / "outputs" / "model") in ended.stderr
 
 
-def test_questions_from_a_file_to_an_earlier_run(tunetrail, folder, capsys):
+def test_questions_from_a_file_are_answered_by_an_earlier_run(tunetrail, folder, capsys):
     models = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
     for question in ("it", "that"):
         print(f"> {question}")
@@ -250,13 +250,13 @@ def test_questions_from_a_file_to_an_earlier_run(tunetrail, folder, capsys):
     assert "asked alone" in ended.stderr
 
 
-def test_what_a_person_can_mend_ends_with_code_2(tunetrail):
+def test_an_error_that_the_user_can_fix_ends_with_code_2(tunetrail):
     ended = tunetrail("chat", "third")
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: third: no run has this id or name")
 
 
-def test_help_teaches(tunetrail):
+def test_help_has_examples(tunetrail):
     text = tunetrail("chat", "--help").stdout
     assert "tunetrail chat --prompt" in text
     assert "Ctrl-C ends an answer" in text

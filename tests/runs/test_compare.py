@@ -14,7 +14,7 @@ from tests import recorded_runs
 from tests.checkouts import begin
 from tests.stage_outputs import evaluation
 from tunetrail import UserError
-from tunetrail.cli import compare as word
+from tunetrail.cli import compare as compare_command
 from tunetrail.evaluation import intervals, results
 from tunetrail.report import plots
 from tunetrail.runs import compare
@@ -65,7 +65,7 @@ def fail(root, name, **params):
 
 
 def typed(*arguments):
-    ended = CliRunner().invoke(word.command, arguments, catch_exceptions=False)
+    ended = CliRunner().invoke(compare_command.command, arguments, catch_exceptions=False)
     assert ended.exit_code == 0
     return ended.stdout
 
@@ -74,7 +74,7 @@ def compared(*ids):
     return json.loads(typed(*ids, "--json"))
 
 
-def test_scores_are_held_against_the_first_by_the_paired_tests(checkout):
+def test_scores_are_compared_with_the_first_run_by_paired_tests(checkout):
     first, second = finish(checkout, "first", FIRST), finish(checkout, "second", BETTER)
     reference, other = compared(first, second)["runs"]
     prompts = [[np.array([int(all(met))]) for met in followed] for followed in (FIRST, BETTER)]
@@ -96,7 +96,7 @@ def test_scores_are_held_against_the_first_by_the_paired_tests(checkout):
     assert (back["value"], back["p"]) == (-4 / 8, by_prompt["p"])
 
 
-def test_only_what_differs_is_named_and_keys_of_one_name_share_a_row(checkout):
+def test_only_differences_are_listed_and_keys_of_one_name_share_a_row(checkout):
     first = finish(checkout, "first", FIRST)
     second = finish(checkout, "second", FIRST, seed=2, train__seed=2, train__learning_rate=0.003)
     comparison = compared(first, second)
@@ -127,7 +127,7 @@ def test_code_data_and_environment_differ_by_their_tags():
     assert comparison["data"] == [{"keys": ["data.md5"], "values": [None, "m"]}]
 
 
-def test_runs_that_were_evaluated_otherwise_are_shown_and_not_tested(checkout):
+def test_runs_that_were_evaluated_differently_are_shown_and_not_tested(checkout):
     first, other = finish(checkout, "first", FIRST), finish(checkout, "other", BETTER, batch_size=16)
     run = compared(first, other)["runs"][1]
     assert "delta" not in run
@@ -141,12 +141,12 @@ def test_runs_that_were_evaluated_otherwise_are_shown_and_not_tested(checkout):
     assert "evaluated differently: batch_size 8 and 16" in page
 
 
-def test_runs_that_were_asked_other_prompts_are_not_tested(checkout):
+def test_runs_evaluated_on_other_prompts_are_not_tested(checkout):
     ids = finish(checkout, "first", FIRST), finish(checkout, "fewer", FIRST[:6])
     assert compared(*ids)["runs"][1]["why"] == "evaluated differently: prompts 8 and 6, 6 of them the same"
 
 
-def test_a_run_without_verdicts_has_its_scores_and_says_how_to_have_the_test(checkout):
+def test_a_run_without_verdicts_shows_its_scores_and_how_to_get_the_test(checkout):
     old, new = finish(checkout, "old", FIRST, verdicts=False), finish(checkout, "new", BETTER)
     for ids in ((old, new), (new, old)):
         run = compared(*ids)["runs"][1]
@@ -169,7 +169,7 @@ def test_a_run_that_failed_has_its_config_and_its_curve(checkout):
     assert not (checkout / "work" / "compare" / f"{failed[:8]}-{both[:8]}" / "scores.png").exists()
 
 
-def test_more_than_two_runs_are_said_to_be_tested_without_correction(checkout):
+def test_a_comparison_of_more_than_two_runs_says_that_p_values_are_not_corrected(checkout):
     ids = [finish(checkout, name, BETTER) for name in ("a", "b", "c")]
     assert "The p-values are not corrected for comparing 2 runs." in typed(*ids)
     assert "not corrected" not in typed(*ids[:2])
@@ -212,7 +212,7 @@ def test_the_page_is_self_contained_escapes_names_and_its_pictures_are_not_empty
         assert imread(checkout / "here" / name).std() > 0.03
 
 
-def test_the_page_and_figures_are_kept_with_each_run_and_nothing_else_of_the_folder(checkout):
+def test_the_page_and_figures_are_uploaded_to_each_run_and_nothing_else_of_the_folder(checkout):
     ids = [finish(checkout, name, FIRST) for name in ("a", "b")]
     (checkout / "here").mkdir()
     (checkout / "here" / "secret.txt").write_text("mine")
@@ -224,17 +224,17 @@ def test_the_page_and_figures_are_kept_with_each_run_and_nothing_else_of_the_fol
             assert names == {"compare.html", "scores.png", "scores.svg", "loss.png", "loss.svg"}
 
 
-def test_a_store_that_takes_no_files_costs_a_message_and_not_the_page(checkout):
+def test_if_the_store_takes_no_files_the_page_is_still_written(checkout):
     ids = [finish(checkout, name, FIRST) for name in ("a", "b")]
     for run in ids:
         (checkout / "mlartifacts" / run / "artifacts" / "compare").write_text("in the way")
-    ended = CliRunner().invoke(word.command, [*ids, "--out", "here"], catch_exceptions=False)
+    ended = CliRunner().invoke(compare_command.command, [*ids, "--out", "here"], catch_exceptions=False)
     assert ended.exit_code == 0
     assert "The page is here, but not in the runs' records" in ended.stderr
     assert (checkout / "here" / "compare.html").is_file()
 
 
-def test_what_cannot_be_compared_is_refused_with_the_fix(checkout):
+def test_runs_that_cannot_be_compared_are_refused_with_the_fix(checkout):
     first = finish(checkout, "first", FIRST)
     with mlflow_run.run(checkout, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1", "sweep.overrides": "seed=1,2"})
@@ -257,7 +257,7 @@ def test_what_cannot_be_compared_is_refused_with_the_fix(checkout):
         typed(first, finish(checkout, "second", FIRST), "--out", "file/below")
 
 
-def test_what_an_earlier_version_called_otherwise_is_no_difference():
+def test_a_name_that_an_earlier_version_used_is_no_difference():
     names = (
         ("tunetrail.live.HistoryPlugin", "src/tunetrail/world.py"),
         ("tunetrail.training.plugin.HistoryPlugin", "src/tunetrail/data/world.py"),

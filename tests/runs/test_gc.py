@@ -48,7 +48,7 @@ def experiments(root):
     return {name.rpartition("-")[0] for name in usage.experiments(root)}
 
 
-def test_what_a_run_alone_takes_goes_to_the_byte_and_all_else_can_still_be_checked_out(root, ids):
+def test_freeing_a_run_removes_exactly_its_own_objects_and_all_others_can_still_be_checked_out(root, ids):
     before = objects(root)
     announced, freed = free(root, "one")
     after = objects(root)
@@ -98,7 +98,7 @@ def test_a_run_that_may_not_be_freed_is_refused_by_name_and_nothing_at_all_is_fr
     assert "freed" not in tags(root, ids["one"])
 
 
-def test_a_worktree_that_failed_can_still_go_on_after_another_run_is_freed(root, ids):
+def test_a_failed_worktree_can_continue_after_another_run_is_freed(root, ids):
     checkout = failing(root)
     announced, freed = free(root, "one")
     assert announced == freed
@@ -112,7 +112,7 @@ def test_a_worktree_that_failed_can_still_go_on_after_another_run_is_freed(root,
     assert (checkout / "outputs" / "base" / "weights").read_text() == 7000 * "o"
 
 
-def test_failed_worktrees_go_with_what_they_alone_made(root):
+def test_failed_worktrees_are_removed_with_the_objects_that_only_they_made(root):
     checkout = failing(root)
     before = sum(objects(root).values())
     announced, freed = free(root, failed=True)
@@ -122,7 +122,7 @@ def test_failed_worktrees_go_with_what_they_alone_made(root):
     assert len(command(root, "git", "worktree", "list").splitlines()) == 1
 
 
-def test_a_run_goes_with_its_worktree_and_the_models_brought_back(root, ids):
+def test_a_freed_run_loses_its_worktree_and_its_restored_models(root, ids):
     checkout = failing(root)
     (root / "runs" / "sweep-1" / "job.json").write_text(json.dumps({"run": ids["one"]}))
     (root / "work" / "recorded" / ids["one"]).mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_a_run_goes_with_its_worktree_and_the_models_brought_back(root, ids):
     assert [folder.name for folder in (root / "work" / "recorded").iterdir()] == [ids["two"]]
 
 
-def test_copies_go_and_nothing_of_the_cache(root, ids):
+def test_copies_are_removed_and_the_cache_is_unchanged(root, ids):
     before = objects(root)
     for folder in (root / "work" / "recorded" / ids["three"], root / "work" / "shared" / "tokens" / "ab"):
         folder.mkdir(parents=True)
@@ -142,7 +142,7 @@ def test_copies_go_and_nothing_of_the_cache(root, ids):
     assert experiments(root) == {"one", "two", "three"}
 
 
-def test_a_sweep_goes_but_for_the_run_that_is_promoted(root, ids):
+def test_freeing_a_sweep_keeps_its_promoted_run(root, ids):
     with mlflow_run.run(root, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1"})
     for name in ("one", "bare", "two"):
@@ -162,7 +162,7 @@ def test_a_sweep_goes_but_for_the_run_that_is_promoted(root, ids):
 @pytest.mark.parametrize(
     "lock", ["work/lock", "runs/sweep-1/lock", "runs/reproduce-1.lock", "runs/sweep-1/job/work/job.lock"]
 )
-def test_while_a_run_goes_on_nothing_is_freed(root, lock):
+def test_nothing_is_freed_while_a_run_is_running(root, lock):
     if "job" in lock:
         (failing(root) / "work").mkdir(exist_ok=True)
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def test_while_a_run_goes_on_nothing_is_freed(root, lock):
 @pytest.mark.parametrize(
     ("lock", "folder"), [("work/lock", ""), ("runs/sweep-1/lock", "runs/sweep-1"), ("runs/again.lock", "runs/again")]
 )
-def test_the_run_that_goes_on_is_named(root, lock, folder):
+def test_the_running_run_is_named_in_the_error(root, lock, folder):
     (root / lock).parent.mkdir(parents=True, exist_ok=True)
     running = locks.exclusive_lock((root / lock).parent, (root / lock).name)
     with running, mlflow_run.run(root, "busy", root / folder if folder else None) as run, pytest.raises(UserError) as error:
@@ -208,14 +208,14 @@ def cut(root, monkeypatch):
     return free_until
 
 
-def test_cut_off_before_its_experiment_is_gone_a_run_is_as_it_was(root, cut):
+def test_interrupted_before_its_experiment_is_removed_a_run_is_unchanged(root, cut):
     cut(launch, "output", "update-ref")
     assert experiments(root) == {"one", "two", "three"}
     free(root, "two")
     assert weights(root) == {"base", "1", "3", "4"}
 
 
-def test_cut_off_before_it_is_called_freed_a_run_keeps_its_models(root, cut):
+def test_interrupted_before_it_is_tagged_as_freed_a_run_keeps_its_models(root, cut):
     cut(mlflow_run, "tag")
     assert experiments(root) == {"two", "three"}
     free(root, "two")
@@ -224,7 +224,7 @@ def test_cut_off_before_it_is_called_freed_a_run_keeps_its_models(root, cut):
     assert weights(root) == {"base", "3", "4"}
 
 
-def test_cut_off_before_its_objects_are_gone_they_go_with_the_next(root, cut):
+def test_interrupted_before_its_objects_are_removed_the_next_call_removes_them(root, cut):
     cut(launch, "output", "gc")
     assert weights(root) == {"base", "1", "2", "3", "4"}
     assert usage.survey(root).unused() > 100
@@ -232,7 +232,7 @@ def test_cut_off_before_its_objects_are_gone_they_go_with_the_next(root, cut):
     assert weights(root) == {"base", "2", "3", "4"}
 
 
-def test_without_a_terminal_it_wants_to_be_told_yes(root):
+def test_without_a_terminal_gc_requires_yes(root):
     before = objects(root)
     with pytest.raises(UserError, match=r"To free these 1\d\d B without a question: --yes"):
         typed("one")
@@ -252,7 +252,7 @@ def test_without_a_terminal_it_wants_to_be_told_yes(root):
     assert typed("--failed", "--yes").output == "nothing to free\n"
 
 
-def test_on_a_terminal_it_asks_with_the_amount_and_no_frees_nothing(root, monkeypatch):
+def test_on_a_terminal_gc_asks_with_the_amount_and_answering_no_frees_nothing(root, monkeypatch):
     before = objects(root)
     script = "import sys; from tunetrail.cli.gc import command; command()"
     done = subprocess.run(

@@ -11,7 +11,7 @@ from tunetrail.runs import listing
 from tunetrail.tracking import ranking
 
 
-def test_an_id_is_cut_to_what_tells_it_from_all_others():
+def test_an_id_is_shortened_to_its_shortest_unique_prefix():
     ids = ["0123456789ab0000", "0123456789ac0000", "fedcba9876543210"]
     assert listing.short([run(id) for id in ids]) == {
         ids[0]: "0123456789ab",
@@ -53,7 +53,7 @@ def test_the_score_that_runs_are_sorted_by_is_in_per_cent_as_the_others_are(key,
     assert (headings[-1], row[-1]) == (heading, cell)
 
 
-def test_names_lose_sections_and_digits_and_then_their_beginning_so_that_jobs_stay_apart():
+def test_long_names_lose_sections_digits_and_their_start_so_that_jobs_remain_distinguishable():
     rates = ("0.0005611516415334506", "0.0005611616415334506")
     names = [
         f"train.learning_rate={rate} +base.make.train.seed=1 train.weight_decay=0.{number}"
@@ -80,7 +80,7 @@ def test_only_names_are_cut_where_a_line_would_be_too_long():
     assert "10.0 -> 100.0         +90.0" in narrow
 
 
-def test_durations_are_told_in_two_units():
+def test_durations_have_two_units():
     times = {"2026-01-01T10:05:03.900+00:00": "5 min 3 s", "2026-01-01T12:05:03.000+00:00": "2 h 5 min", None: ""}
     assert {ended: listing.duration(run("a", ended=ended)) for ended in times} == times
 
@@ -89,7 +89,7 @@ def nothing(**also):
     return {"measured": None, "patch": False, "versions": [], "children": []} | also
 
 
-def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
+def test_the_screen_shows_what_a_run_was_made_from():
     tags = {
         "git.commit": "c0ffee",
         "git.dirty": "true",
@@ -129,7 +129,7 @@ def test_the_screen_says_what_a_run_came_from_and_what_to_type_next():
     assert "nothing uncommitted" in listing.screen(run("a", tags={"git.dirty": "false"}), {"a": "a"}, **nothing())
 
 
-def test_the_screen_begins_with_what_a_person_did_and_ends_with_the_hashes():
+def test_the_screen_starts_with_the_settings_and_ends_with_the_hashes():
     params = {
         "train.adapter": "lora",
         "train.lora_r": "16",
@@ -190,7 +190,7 @@ def test_the_screen_says_above_the_scores_that_answers_say_nothing():
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_a_run_that_failed_says_why():
+def test_the_screen_of_a_failed_run_shows_the_error():
     text = listing.screen(run("a", status="FAILED", tags={"error": "loss is NaN"}), {"a": "a"}, **nothing())
     assert "error         loss is NaN" in text.splitlines()
 

@@ -23,7 +23,7 @@ def root(finished, tmp_path, monkeypatch):
     return finished_runs.copied(finished, tmp_path, monkeypatch)
 
 
-def test_raw_data_that_are_damaged_are_not_what_a_run_is_reproduced_from(root):
+def test_a_run_is_not_reproduced_from_damaged_raw_data(root):
     with mlflow_run.run(root, "whole") as recorded:
         code = git.read_code(root, root / "work" / "changes.patch")
         recorded.tags({"git.commit": code.commit, "git.dirty": "false"})
@@ -47,7 +47,7 @@ def test_a_run_that_cannot_be_reproduced_leaves_no_lock_behind(root):
     assert list((root / "runs").iterdir()) == []
 
 
-def test_the_lock_of_a_run_that_is_reproduced_stays_while_another_has_it(root):
+def test_the_lock_file_of_a_reproduced_run_stays_while_another_process_holds_it(root):
     with mlflow_run.run(root, "half") as half:
         pass
     lock = root / "runs" / f"reproduce-{half.id[:8]}.lock"
@@ -112,7 +112,7 @@ def test_runs_agree_bit_for_bit_or_elsewhere_within_their_intervals(tmp_path, ne
     assert verdict(tmp_path, SAME, new, moved, model) == agreement
 
 
-def test_each_number_is_shown_with_what_became_of_it(tmp_path, capsys):
+def test_each_number_is_shown_with_its_old_and_new_value_and_the_verdict(tmp_path, capsys):
     verdict(tmp_path, SAME, {"losses": [2.0, 1.5], "score": 0.55}, OTHER_MACHINE, ("one", "two"))
     output = capsys.readouterr().out
     for name, *words in (

@@ -71,7 +71,7 @@ def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
     assert "the code is not the run's" in capsys.readouterr().out
 
 
-def test_models_that_are_here_no_more_are_pulled(root, capsys):
+def test_missing_models_are_pulled_from_the_remote(root, capsys):
     run(root, "dvc", "remote", "add", "--default", "--local", "store", str(root.parent / "store"))
     shutil.copytree(root / ".dvc" / "cache", root.parent / "store")  # as pushed after each run
     shutil.rmtree(root / ".dvc" / "cache")
@@ -80,7 +80,7 @@ def test_models_that_are_here_no_more_are_pulled(root, capsys):
     assert "pulls them" in capsys.readouterr().err
 
 
-def test_models_that_are_nowhere_are_said(root):
+def test_models_that_cannot_be_found_are_an_error_and_change_nothing(root):
     shutil.rmtree(root / ".dvc" / "cache")
     before = {name: (root / name).read_bytes() for name in ("params.yaml", "dvc.lock", "outputs/model")}
     with pytest.raises(UserError, match=r"(?i)cache"):
@@ -91,7 +91,7 @@ def test_models_that_are_nowhere_are_said(root):
 
 
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "missing"])
-def test_damaged_models_are_said_and_the_checkout_stays_as_it_was(root, fault):
+def test_damaged_models_are_an_error_and_the_checkout_is_unchanged(root, fault):
     (root / "outputs" / "model").chmod(0o644)
     (root / "outputs" / "model").write_text("edited by hand, and in no cache")
     (root / "params.yaml").write_text("prepare: {path: mine}\n")
@@ -160,7 +160,7 @@ def left_aside(root):
     return [*root.rglob("*before-restore*")]
 
 
-def test_a_restore_that_was_killed_is_undone_by_the_next_one_also_where_that_fails(root, capsys):
+def test_a_killed_restore_is_undone_by_the_next_one_even_if_that_fails(root, capsys):
     before = edited(root)
     restore_and_be_killed(root, "bring")
     assert (root / "outputs" / "model").read_text() == "half of it"
@@ -176,7 +176,7 @@ def test_a_restore_that_was_killed_is_undone_by_the_next_one_also_where_that_fai
     assert "was killed" not in capsys.readouterr().out
 
 
-def test_a_restore_that_was_killed_when_all_was_there_is_not_undone(root):
+def test_a_restore_killed_after_it_was_complete_is_not_undone(root):
     edited(root)
     restore_and_be_killed(root, "remove")
     assert left_aside(root)
@@ -188,7 +188,7 @@ def test_a_restore_that_was_killed_when_all_was_there_is_not_undone(root):
     assert not left_aside(root)
 
 
-def test_what_the_checkout_holds_already_is_left_alone(root):
+def test_outputs_that_are_already_in_the_checkout_are_not_replaced(root):
     restore.restore(root, "one")
     inode = (root / "outputs" / "model").stat().st_ino
     shutil.rmtree(root / ".dvc" / "cache")

@@ -60,7 +60,7 @@ def test_runs_that_are_promoted_or_registered_or_in_the_checkout_or_run_elsewher
     }
 
 
-def test_what_a_commit_names_is_nobodys_own(root, ids):
+def test_objects_named_by_a_commit_belong_to_no_run_alone(root, ids):
     assert usage.survey(root).own(of(usage.survey(root), ids["two"])) > 0
     spaces.finish(root, "two again", 2)
     command(root, "git", "add", "--force", "dvc.lock")
@@ -73,7 +73,7 @@ def test_what_a_commit_names_is_nobodys_own(root, ids):
     assert not survey.unused()
 
 
-def test_what_nothing_names_is_said_and_so_is_an_experiment_of_no_run(root, ids):
+def test_objects_that_nothing_names_are_counted_as_unused(root, ids):
     client = MlflowClient(store.uri(root))
     name = client.get_run(ids["two"]).data.tags["dvc.experiment"]
     client.delete_run(ids["two"])
@@ -84,7 +84,7 @@ def test_what_nothing_names_is_said_and_so_is_an_experiment_of_no_run(root, ids)
     assert usage.survey(root).unused() == WEIGHTS["2"] + FOLDER
 
 
-def test_a_worktree_takes_its_files_but_no_links_and_what_it_alone_made(root, ids):
+def test_a_worktree_takes_its_own_files_without_links_and_the_objects_that_only_it_made(root, ids):
     checkout = failing(root)
     (root / "runs" / "sweep-1" / "job.json").write_text(json.dumps({"run": ids["one"]}))
     survey = usage.survey(root)
@@ -100,12 +100,12 @@ def test_a_worktree_takes_its_files_but_no_links_and_what_it_alone_made(root, id
     assert [part.size for part in usage.survey(root).parts if part.kind == "worktree"] == [single]
 
 
-def test_in_a_runs_own_worktree_it_is_refused(root):
+def test_a_survey_inside_a_runs_worktree_is_refused(root):
     with pytest.raises(UserError, match="a run's worktree"):
         usage.survey(failing(root))
 
 
-def test_models_brought_back_and_tokenised_rows_are_copies(root, ids):
+def test_restored_models_and_tokenised_rows_are_copies(root, ids):
     for folder, size in ((root / "work" / "recorded" / ids["one"], 11), (root / "work" / "shared" / "tokens" / "ab", 13)):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x" * size)
@@ -116,7 +116,7 @@ def test_models_brought_back_and_tokenised_rows_are_copies(root, ids):
     ]
 
 
-def test_the_table_has_the_newest_run_last_and_says_what_frees_what_and_frees_nothing(root, ids):
+def test_the_table_lists_the_newest_run_last_with_the_commands_that_free_space_and_frees_nothing(root, ids):
     before = spaces.objects(root)
     mlflow_run.tag(root, ids["one"], {"promoted": "demo/1"})
     shown = CliRunner().invoke(gc.command, [], catch_exceptions=False)
