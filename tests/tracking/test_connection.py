@@ -78,7 +78,7 @@ def opening(folder):
 
 @pytest.mark.stage
 @pytest.mark.slow
-def test_a_new_store_is_whole_or_absent_after_kill_9_and_eight_at_once_make_one(tmp_path):
+def test_a_new_store_is_complete_or_absent_after_kill_9_and_eight_processes_at_once_make_one(tmp_path):
     file, partial = tmp_path / "mlflow.db", tmp_path / "mlflow.db.partial"
     killed = opening(tmp_path)
     while not (partial.is_file() and partial.stat().st_size) and killed.poll() is None:
@@ -98,7 +98,7 @@ def test_an_empty_file_becomes_a_store(root):
     assert store.every(root) == []
 
 
-def test_a_link_to_a_file_that_is_not_there_yet_stays_a_link(root):
+def test_a_link_to_a_file_that_does_not_exist_yet_remains_a_link(root):
     target = root / "elsewhere" / "shared.db"
     (root / "mlflow.db").unlink()
     (root / "mlflow.db").symlink_to(target)
@@ -107,7 +107,7 @@ def test_a_link_to_a_file_that_is_not_there_yet_stays_a_link(root):
     assert target.stat().st_size
 
 
-def test_an_experiment_that_another_first_run_makes_meanwhile_is_taken(root):
+def test_an_experiment_that_another_run_creates_meanwhile_is_used(root):
     client = MlflowClient(connection.uri(root))
 
     class Late(MlflowClient):
@@ -148,13 +148,13 @@ def test_runs_belong_to_the_experiment_that_the_environment_names(root, monkeypa
 
 
 @pytest.mark.parametrize("number", ["99", "x y"])
-def test_an_experiment_that_is_not_there_is_said(root, monkeypatch, number):
+def test_a_missing_experiment_is_an_error(root, monkeypatch, number):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
     with pytest.raises(UserError, match=f"MLFLOW_EXPERIMENT_ID={number}: .* no such experiment.*unset MLFLOW_EXPERIMENT_ID"):
         recorded(root)
 
 
-def test_a_name_and_an_id_of_different_experiments_contradict_each_other(root, monkeypatch):
+def test_a_name_and_an_id_of_different_experiments_are_an_error(root, monkeypatch):
     MlflowClient(connection.uri(root)).create_experiment("other")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
@@ -164,7 +164,7 @@ def test_a_name_and_an_id_of_different_experiments_contradict_each_other(root, m
         recorded(root)
 
 
-def test_a_deleted_experiment_is_said_with_the_command_that_brings_it_back(root, monkeypatch):
+def test_a_deleted_experiment_is_an_error_with_the_command_that_restores_it(root, monkeypatch):
     client = MlflowClient(connection.uri(root))
     number = recorded(root)
     client.delete_experiment(number)

@@ -61,7 +61,7 @@ def below(folder):
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_without_a_name_it_is_what_the_checkout_holds(checkout):
+def test_without_a_name_the_models_are_those_of_the_checkout(checkout):
     models = download.from_checkout(checkout)
     assert (models.base, models.revision) == (str(checkout / "outputs" / "base" / "model"), None)
     assert models.tuned == checkout / "outputs" / "model"
@@ -69,7 +69,7 @@ def test_without_a_name_it_is_what_the_checkout_holds(checkout):
 
 
 @pytest.mark.parametrize("missing", ["params.yaml", "dvc.lock", "outputs/model", "outputs/base"])
-def test_without_a_finished_run_it_says_how_to_have_one(checkout, missing):
+def test_without_a_finished_run_the_error_says_how_to_get_one(checkout, missing):
     shutil.rmtree(checkout / missing) if (checkout / missing).is_dir() else (checkout / missing).unlink()
     with pytest.raises(UserError, match=rf"no finished run here \(no {missing}\).*tunetrail run.*tunetrail chat RUN"):
         download.from_checkout(checkout)
@@ -114,7 +114,7 @@ def test_a_model_of_another_template_than_params_yaml_is_not_taken_for_this_runs
         download.from_checkout(checkout)
 
 
-def test_an_earlier_runs_models_come_out_of_the_cache_into_a_folder_of_their_own(checkout, ids):
+def test_an_earlier_runs_models_are_restored_from_the_cache_into_a_folder_of_their_own(checkout, ids):
     before = below(checkout / "outputs")
     models = download.from_record(checkout, ids["one"][:10])
     folder = checkout / "work" / "recorded" / ids["one"]
@@ -129,7 +129,7 @@ def test_an_earlier_runs_models_come_out_of_the_cache_into_a_folder_of_their_own
     assert download.from_record(checkout, "one") == models
 
 
-def test_a_run_whose_models_the_checkout_holds_takes_them_from_there_and_its_own_params(checkout, ids):
+def test_a_run_whose_models_are_in_the_checkout_uses_them_with_its_own_params(checkout, ids):
     finish_run(checkout, "three", 2, evaluate=PARAMS["evaluate"] | {"device": "cuda"})
     models = download.from_record(checkout, "two")
     assert models.tuned == checkout / "outputs" / "model"
@@ -137,7 +137,7 @@ def test_a_run_whose_models_the_checkout_holds_takes_them_from_there_and_its_own
     assert not (checkout / "work" / "recorded" / ids["two"] / "outputs").exists()
 
 
-def test_outputs_that_were_removed_come_back_though_dvc_lock_still_names_them(checkout):
+def test_removed_outputs_are_restored_although_dvc_lock_still_names_them(checkout):
     shutil.rmtree(checkout / "outputs" / "model")
     assert below(download.from_record(checkout, "two").tuned) == {"weights": "tuned 2"}
 
@@ -154,7 +154,7 @@ def forget(checkout, text):
     cached(checkout, text).unlink()
 
 
-def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(checkout, ids):
+def test_a_flipped_bit_in_the_cache_is_detected_and_the_commands_in_the_error_fix_it(checkout, ids):
     damaged = cached(checkout, "tuned 1")
     flip(damaged)
     with pytest.raises(UserError, match=r"DVC's cache has it damaged") as error:
@@ -177,7 +177,7 @@ def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(che
     assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
 
 
-def test_a_copy_that_chat_brought_back_is_read_again_and_brought_anew_where_it_is_damaged(checkout, ids):
+def test_a_restored_copy_is_used_again_and_restored_once_more_if_it_is_damaged(checkout, ids):
     models = download.from_record(checkout, "one")
     weights = models.tuned / "weights"
     weights.unlink()  # which may be a link into the cache
@@ -188,7 +188,7 @@ def test_a_copy_that_chat_brought_back_is_read_again_and_brought_anew_where_it_i
 
 
 @pytest.mark.parametrize("path", ["outputs/model/weights", "outputs/base/model/weights", "outputs/base/base.json"])
-def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(checkout, ids, path):
+def test_edited_or_damaged_outputs_are_not_taken_for_the_runs(checkout, ids, path):
     before = (checkout / path).read_text()
     flip(checkout / path)
     with pytest.raises(UserError, match=rf"{path}: md5 \w+ is recorded, \w+ is here") as error:
@@ -204,13 +204,13 @@ def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(che
     assert download.from_checkout(checkout).tuned == checkout / "outputs" / "model"
 
 
-def test_a_file_more_in_the_outputs_is_said(checkout):
+def test_an_additional_file_in_the_outputs_is_an_error(checkout):
     (checkout / "outputs" / "model" / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match=r"outputs/model/adapter_config\.json: is not part of it"):
         download.from_checkout(checkout)
 
 
-def test_a_damaged_listing_is_said_by_the_folder(checkout, ids):
+def test_a_damaged_listing_is_reported_with_its_folder(checkout, ids):
     download.from_record(checkout, "one")
     md5 = download._outs(checkout / "work" / "recorded" / ids["one"])["outputs/model"]
     shutil.rmtree(checkout / "work" / "recorded")
@@ -221,7 +221,7 @@ def test_a_damaged_listing_is_said_by_the_folder(checkout, ids):
     assert f"rm -r -f {listing}\nThen: tunetrail reproduce" in str(error.value)
 
 
-def test_models_that_dvc_has_no_more_are_said_with_the_run_and_the_remedy(checkout, ids):
+def test_models_missing_from_dvcs_cache_are_an_error_with_the_run_and_the_fix(checkout, ids):
     forget(checkout, "tuned 1")
     with pytest.raises(UserError, match=r"dvc remote add.*tunetrail reproduce") as error:
         download.from_record(checkout, "one")
@@ -229,7 +229,7 @@ def test_models_that_dvc_has_no_more_are_said_with_the_run_and_the_remedy(checko
     assert "outputs/model\nIs your cache up to date?" in str(error.value)
 
 
-def test_models_that_were_pushed_come_back_from_the_remote_of_the_checkout(checkout, ids, capsys):
+def test_pushed_models_are_restored_from_the_checkouts_remote(checkout, ids, capsys):
     dvc(checkout, "remote", "add", "--default", "Store", "../store")
     dvc(checkout, "remote", "add", "--local", "other", "s3://bucket/a,b #c")
     (checkout / ".dvc" / "cache").rename(checkout.parent / "store")  # as pushed after each run, and gone from here
@@ -242,7 +242,7 @@ def test_models_that_were_pushed_come_back_from_the_remote_of_the_checkout(check
     assert "s3://bucket/a,b #c" in dvc(config.parents[1], "config", "--list")
 
 
-def test_a_word_that_means_several_runs_or_none_is_answered_with_those_there_are(checkout, ids):
+def test_a_name_of_several_runs_or_of_none_is_an_error_that_lists_them(checkout, ids):
     with mlflow_run.run(checkout, "two"):
         pass
     with pytest.raises(UserError, match="2 runs match") as error:
@@ -254,7 +254,7 @@ def test_a_word_that_means_several_runs_or_none_is_answered_with_those_there_are
     assert ids["one"] in str(error.value)
 
 
-def test_a_run_without_an_end_has_no_models(checkout):
+def test_a_run_that_did_not_finish_has_no_models(checkout):
     with contextlib.suppress(ValueError), mlflow_run.run(checkout, "half") as run:
         run.artifacts(checkout, "params.yaml", "dvc.yaml")
         raise ValueError

@@ -23,7 +23,7 @@ def stored(root, run):
     ("error", "status"),
     [(None, "FINISHED"), (ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED")],
 )
-def test_the_status_is_true(root, error, status):
+def test_the_status_says_how_the_run_ended(root, error, status):
     opened = []
 
     def body():
@@ -38,7 +38,7 @@ def test_the_status_is_true(root, error, status):
     assert stored(root, opened[0]).info.status == status
 
 
-def test_params_tags_metrics_data_and_files_are_kept(root):
+def test_params_tags_metrics_data_and_files_are_recorded(root):
     (root / "report").mkdir()
     (root / "report" / "metrics.json").write_text("{}")
     with mlflow_run.run(root, "demo") as run:
@@ -61,7 +61,7 @@ def test_params_tags_metrics_data_and_files_are_kept(root):
     assert (root / "mlartifacts").is_dir()
 
 
-def test_steps_appear_while_training_goes_on(root):
+def test_steps_are_recorded_during_training(root):
     file = root / "history.jsonl"
     history.append(file, 99, 1.0, {"loss": 9})  # of an earlier run: not this one's
     with mlflow_run.run(root, "demo") as run, run.following(file):
@@ -74,7 +74,7 @@ def test_steps_appear_while_training_goes_on(root):
 
 
 @pytest.mark.parametrize(("tags", "name"), [({"mlflow.project.entryPoint": "main"}, "demo"), ({}, "method=lora")])
-def test_a_run_that_was_opened_for_it_is_taken_and_handed_on_no_further(root, monkeypatch, tags, name):
+def test_a_run_opened_by_mlflow_is_used_and_its_id_is_not_passed_on(root, monkeypatch, tags, name):
     """Of `mlflow run` under a name drawn at random; of a sweep under that which tells it from its siblings."""
     client = MlflowClient(store.uri(root))
     opened = client.create_run("0", run_name="method=lora", tags=tags)
@@ -94,7 +94,7 @@ def again(root, monkeypatch, run_id):
     return mlflow_run.run(root, "demo")
 
 
-def test_a_run_is_opened_again_where_an_earlier_try_left_its_parameters_and_not_where_mlflow_projects_did(root, monkeypatch):
+def test_a_run_counts_as_resumed_if_an_earlier_attempt_left_parameters_and_not_if_mlflow_projects_did(root, monkeypatch):
     with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
         assert not run.resumed
         run.client.log_param(run.id, "experiment", "demo")
@@ -129,7 +129,7 @@ def test_a_run_that_is_opened_again_gets_no_point_twice_and_loses_its_error(root
         assert [point.step for point in second.client.get_metric_history(run.id, name)] == [1, 2, 3]
 
 
-def test_what_follows_a_file_that_is_cut_meanwhile_sends_each_step_once(root, monkeypatch):
+def test_each_step_is_sent_once_although_the_followed_file_is_cut(root, monkeypatch):
     monkeypatch.setattr(mlflow_run, "_SECONDS_BETWEEN_READS", 0.05)
     file = root / "history.jsonl"
     with mlflow_run.run(root, "demo") as run, run.following(file):
@@ -167,7 +167,7 @@ with mlflow_run.run(pathlib.Path({str(root)!r}), "demo") as run:
         assert stored(root, run).info.status == "RUNNING"
 
 
-def test_who_trained_a_cached_model_is_found(root):
+def test_the_run_that_trained_a_cached_model_is_found(root):
     with mlflow_run.run(root, "first") as first:
         first.tags({"model.md5": "abc"})
     with mlflow_run.run(root, "second") as second:
@@ -176,7 +176,7 @@ def test_who_trained_a_cached_model_is_found(root):
         assert record.trained_in(second, "other") is None
 
 
-def test_a_server_that_is_not_there_is_said_at_once(root, monkeypatch):
+def test_a_server_that_does_not_answer_is_an_error_within_seconds(root, monkeypatch):
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     started = time.monotonic()
@@ -186,7 +186,7 @@ def test_a_server_that_is_not_there_is_said_at_once(root, monkeypatch):
     assert time.monotonic() - started < 15
 
 
-def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeypatch, capsys):
+def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeypatch, capsys):
     def fail(*args, **kwargs):
         raise MlflowException("connection refused")
 
@@ -203,7 +203,7 @@ def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeyp
     assert "uploads all of it" in output
 
 
-def test_a_run_of_another_place_is_not_taken_for_one_that_was_left_open(root):
+def test_a_run_of_another_folder_is_not_taken_for_one_that_was_left_open(root):
     with mlflow_run.run(root, "parent", place=root / "runs" / "sweep-1") as parent, mlflow_run.run(root, "demo"):
         assert stored(root, parent).info.status == "RUNNING"
 
@@ -250,14 +250,14 @@ def test_overrides_may_have_any_letter_and_length(root, parent, override):
     assert store.find(root, child.id).tags["sweep.overrides"][:40] == override[:40]
 
 
-def test_a_child_that_was_deleted_is_not_gone_on_with(root, parent):
+def test_a_deleted_child_is_not_continued(root, parent):
     child = mlflow_run.child(root, parent, "method=lora", JOB).id
     mlflow_run.delete_run(root, child)
     assert MlflowClient(store.uri(root)).get_run(child).info.lifecycle_stage == "deleted"
     assert mlflow_run.child(root, parent, "method=lora", JOB).id != child
 
 
-def test_a_run_made_for_another_process_is_open_and_among_the_others(root):
+def test_a_run_made_for_another_process_is_open_and_in_the_same_experiment(root):
     with mlflow_run.run(root, "demo") as run:
         pass
     created = mlflow_run.create(root, "demo again", {"reproduces": run.id})
@@ -274,7 +274,7 @@ def test_a_run_that_has_ended_can_be_tagged(root):
     assert stored(root, run).info.status == "FINISHED"
 
 
-def test_a_sweep_is_its_newest_run_that_is_nobodys_child(root, parent):
+def test_a_sweep_is_its_newest_run_without_a_parent(root, parent):
     assert mlflow_run.sweep(root, "sweep-2") is None
     assert mlflow_run.sweep(root, "sweep-1") == parent
     mlflow_run.child(root, parent, "method=lora", JOB)
@@ -286,7 +286,7 @@ def test_a_sweep_is_its_newest_run_that_is_nobodys_child(root, parent):
     assert mlflow_run.sweep(root, "sweep-1") == parent
 
 
-def test_a_sweep_and_its_jobs_that_another_checkout_is_running_are_left_to_it(root, parent):
+def test_a_sweep_and_jobs_that_another_checkout_is_running_are_not_taken_over(root, parent):
     client = MlflowClient(store.uri(root))
     client.set_tag(parent, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
     job = mlflow_run.child(root, parent, "method=lora", JOB).id
@@ -315,7 +315,7 @@ def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps
     assert client.get_run(created).data.tags["error"].startswith("because")
 
 
-def test_text_is_kept_as_a_file_and_a_file_in_a_folder_of_the_record(root):
+def test_text_and_a_file_are_uploaded_into_a_folder_of_the_run(root):
     (root / "scores.png").touch()
     with mlflow_run.run(root, "demo") as run:
         run.text("sweep/jobs.csv", "größe,1\n")

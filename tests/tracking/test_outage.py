@@ -63,7 +63,7 @@ def fault(root, monkeypatch, address, limit=30.0):
         ("sqlite:////dev/null/x.db", "folder that can be written to"),
     ],
 )
-def test_what_cannot_be_reached_is_said_with_the_fix(root, monkeypatch, address, says):
+def test_a_store_that_cannot_be_reached_is_an_error_with_the_fix(root, monkeypatch, address, says):
     message = fault(root, monkeypatch, address)
     assert says in message, message
     assert not (root / "mlruns").exists()
@@ -103,7 +103,7 @@ def server(status, body, seconds=0.0):
         (200, b"[1]", ""),
     ],
 )
-def test_a_server_that_is_none_of_mlflows_is_said(root, monkeypatch, status, body, says):
+def test_a_server_that_is_not_mlflows_is_an_error(root, monkeypatch, status, body, says):
     with server(status, body) as address:
         message = fault(root, monkeypatch, address)
     assert says in message
@@ -111,7 +111,7 @@ def test_a_server_that_is_none_of_mlflows_is_said(root, monkeypatch, status, bod
 
 
 @pytest.mark.parametrize("address", ["http://{}", "postgresql://me:hunter2@{}/db"])
-def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up(root, monkeypatch, address):
+def test_a_server_that_accepts_the_connection_and_never_answers_times_out(root, monkeypatch, address):
     monkeypatch.setattr(connection, "_SECONDS", 2)
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -123,7 +123,7 @@ def broken(root, content):
     return "sqlite:///mlflow.db"
 
 
-def test_a_file_that_is_no_database_or_is_cut_is_said_with_the_command_that_moves_it(root, monkeypatch):
+def test_a_file_that_is_no_database_or_is_truncated_is_an_error_with_the_command_that_moves_it(root, monkeypatch):
     database = (root / "mlflow.db").read_bytes()
     for content in (b"hello", database[:100], database[: len(database) // 2], database[:5000] + b"\0" * 20_000):
         message = fault(root, monkeypatch, broken(root, content))
@@ -133,7 +133,7 @@ def test_a_file_that_is_no_database_or_is_cut_is_said_with_the_command_that_move
     assert store.every(root) == []
 
 
-def test_a_half_made_file_is_said_with_the_command_that_moves_it(root, monkeypatch):
+def test_an_incomplete_store_is_an_error_with_the_command_that_moves_it(root, monkeypatch):
     (root / "mlflow.db").unlink()
     engine = sqlalchemy.create_engine(f"sqlite:///{root}/mlflow.db")
     Base.metadata.create_all(engine)  # MLflow's first step; its second adds columns, and was stopped after the first of them
@@ -155,13 +155,13 @@ def test_a_half_made_file_is_said_with_the_command_that_moves_it(root, monkeypat
         (KeyError("no such table"), "could not be opened (KeyError: 'no such table')"),
     ],
 )
-def test_a_fault_of_the_process_is_not_the_files_and_moves_no_file_away(error, says):
+def test_an_error_of_the_process_does_not_blame_or_move_the_file(error, says):
     message = str(outage.explained("sqlite:////x/mlflow.db", error))
     assert message.startswith(f"tracking store sqlite:////x/mlflow.db: {says}")
     assert "mv " not in message
 
 
-def test_a_file_that_the_body_cannot_open_is_not_the_stores_fault(root):
+def test_a_file_that_the_body_cannot_open_is_not_reported_as_an_error_of_the_store(root):
     missing = root / "config" / "none.yaml"
     with pytest.raises(UserError, match=f"^{missing}: No such file or directory$"), connection.open_client(root):
         missing.read_text()
@@ -169,7 +169,7 @@ def test_a_file_that_the_body_cannot_open_is_not_the_stores_fault(root):
         raise PermissionError(13, "Permission denied", str(root / "mlflow.db-journal"))
 
 
-def test_a_locked_file_and_a_folder_and_a_newer_schema_are_said(root, monkeypatch):
+def test_a_locked_file_a_folder_and_a_newer_schema_are_errors(root, monkeypatch):
     monkeypatch.setattr(connection, "_SECONDS", 1)
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -181,13 +181,13 @@ def test_a_locked_file_and_a_folder_and_a_newer_schema_are_said(root, monkeypatc
     assert f"{root} is a folder. Give a file in it" in fault(root, monkeypatch, f"sqlite:///{root}")
 
 
-def test_a_disk_that_is_full_is_said(root, monkeypatch):
+def test_a_full_disk_is_an_error(root, monkeypatch):
     connection.uri(root)
     with pytest.raises(UserError, match="Free space on its disk"), connection.open_client(root):
         raise OSError(28, "No space left on device")
 
 
-def test_what_a_store_does_not_have_is_said_without_the_advice_to_start_it(root):
+def test_a_missing_entry_of_a_store_is_an_error_without_advice_to_make_a_store(root):
     with pytest.raises(UserError, match="No Experiment with id=99 exists") as error, connection.open_client(root) as client:
         client.get_experiment("99")
     assert "Make" not in str(error.value)

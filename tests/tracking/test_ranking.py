@@ -17,7 +17,7 @@ def first(*jobs):
     return ranking.best(list(jobs)).id
 
 
-def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
+def test_jobs_are_listed_below_their_sweep_in_the_order_of_their_start():
     early, late = (f"2026-01-01T10:00:0{second}.000+00:00" for second in (1, 2))
     runs = [
         run("new"),
@@ -35,19 +35,19 @@ def test_jobs_stand_below_their_sweep_in_the_order_of_their_start():
     ]
 
 
-def test_metrics_go_highest_first_and_runs_without_the_key_or_with_nan_last():
+def test_metrics_are_ordered_highest_first_and_runs_without_the_key_or_with_nan_are_last():
     values = {"a": 0.2, "b": None, "c": 0.9, "d": float("nan"), "e": 0.9}
     runs = [run(id, metrics={} if value is None else {"m": value}) for id, value in values.items()]
     assert [ranked.id for ranked in ranking.ordered(runs, "m")] == ["c", "e", "a", "d", "b"]
 
 
-def test_params_go_by_number_then_by_word():
+def test_params_are_ordered_by_number_then_by_text():
     values = {"a": "0.01", "b": "1e-3", "c": "full", "d": None, "e": "auto"}
     runs = [run(id, params={} if value is None else {"p": value}) for id, value in values.items()]
     assert [ranked.id for ranked in ranking.ordered(runs, "p")] == ["b", "a", "e", "c", "d"]
 
 
-def test_an_unknown_key_is_an_error_that_names_near_ones_or_else_every_metric():
+def test_an_unknown_key_is_an_error_that_names_similar_ones_or_else_every_metric():
     runs = [run("a", metrics=scored(0.1, 0.2), params={"train.learning_rate": "1"})]
     for key, near in (("ifeval/tuned/promt_strict", "ifeval/tuned/prompt_strict"), ("learning_rate", "train.learning_rate")):
         with pytest.raises(UserError, match=rf"--sort {key}: .* Near: {near}"):
@@ -77,7 +77,7 @@ def test_runs_jobs_and_points_are_ranked_alike():
     assert first(*(job(str(number), *results[number], number) for number in (3, 2, 1, 0))) == str(by_place)
 
 
-def test_where_others_are_as_high_the_best_is_called_one_of_them():
+def test_the_best_of_equal_scores_is_described_as_one_of_several():
     assert ranking.best_of([0.5, 0.25, 0.5, 0.5]) == "best of 3 equal"
     assert ranking.best_of([0.0, 0.0]) == "best of 2 equal"
     assert ranking.best_of([0.5, 0.25]) == "best"
@@ -87,7 +87,7 @@ def test_where_others_are_as_high_the_best_is_called_one_of_them():
 SWEEP = run("feedbeef00", "sweep-1", tags={"sweep": "sweep-1"})
 
 
-def test_the_best_of_a_sweeps_jobs_is_named_in_its_place():
+def test_the_hint_about_a_sweep_names_its_best_job():
     jobs = [job("aaaaaaaa00", 0.5, loss=2.0), job("bbbbbbbb00", 0.5, loss=1.0)]
     hint = ranking.sweep_hint(SWEEP, jobs)
     assert hint.startswith("feedbeef (sweep-1) is a sweep, and has no config and no model of its own. ")
@@ -96,7 +96,7 @@ def test_the_best_of_a_sweeps_jobs_is_named_in_its_place():
     assert "None of its jobs has finished" in ranking.sweep_hint(SWEEP, [])
 
 
-def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed():
+def test_a_sweep_is_found_by_its_name_or_a_run_of_it_and_an_error_lists_the_sweeps():
     of_two = run("dddddddd", "seed=1", "x", tags={"sweep": "sweep-2"})
     runs = [SWEEP, run("cccccccc", "seed=1", SWEEP.id, tags={"sweep": "sweep-1"}), of_two, run("eeeeeeee", "demo")]
     assert [ranking.sweep(runs, query) for query in ("sweep-1", "feed", "cccc", "sweep-2")] == ["sweep-1"] * 3 + ["sweep-2"]
@@ -119,5 +119,5 @@ def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed()
     ("score", "base", "text"),
     [(0.006, 0.081, ", below its base (8.1 %)"), (0.081, 0.081, ""), (0.5, 0.081, ""), (0.0, 0.0, ""), (0.1, None, "")],
 )
-def test_a_score_below_its_base_is_said_and_no_other(score, base, text):
+def test_only_a_score_below_its_base_is_reported(score, base, text):
     assert ranking.below(score, base) == text

@@ -37,13 +37,13 @@ def test_scores_of_both_models_and_their_difference_have_short_stable_names(tmp_
     assert delta == pytest.approx(tuned - base)
 
 
-def test_the_line_of_a_stage_that_was_killed_while_it_wrote_it_is_left_out(tmp_path):
+def test_an_incomplete_line_of_a_killed_stage_is_ignored(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "base", "seconds": 1.5}\n{"stage": "tra{"stage": "x"}\n{"st')
     assert record.seconds(tmp_path) == {"time/base_s": 1.5}
 
 
-def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
+def test_the_outputs_of_the_stages_are_uploaded_with_whether_the_model_came_from_the_cache(tmp_path, composed, monkeypatch):
     left_by_a_run(tmp_path)
     monkeypatch.setattr(record, "trained_in", lambda run, md5: "earlier")
     live, cached = RunDouble(), RunDouble()
@@ -68,7 +68,7 @@ def test_all_that_the_stages_left_is_uploaded_and_whether_the_model_came_from_th
     assert (tags["versions.axolotl"], tags["versions.lm-eval"]) == ("0.1", "0.4.11")
 
 
-def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path, composed):
+def test_the_recorded_source_is_the_one_that_was_read_and_not_the_composed_one(tmp_path, composed):
     left_by_a_run(tmp_path)
     run = RunDouble()
     record.upload(run, tmp_path, composed())
@@ -78,7 +78,7 @@ def test_the_recorded_source_is_what_was_read_and_not_what_is_composed(tmp_path,
     assert (name, md5, source) == ("rows", "of the rows", "my/rows.jsonl")
 
 
-def test_the_description_has_the_alerts_the_score_table_and_what_was_trained_on_what(tmp_path, composed):
+def test_the_description_has_the_alerts_the_score_table_the_base_and_the_data(tmp_path, composed):
     left_by_a_run(tmp_path)
     run = RunDouble()
     record.upload(run, tmp_path, composed("method=lora"))
@@ -106,9 +106,7 @@ def about(run):
     }
 
 
-def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_one_that_made_it(
-    tmp_path, composed, monkeypatch
-):
+def test_a_cached_report_gets_the_head_of_the_current_run_and_names_the_run_that_made_it(tmp_path, composed, monkeypatch):
     left_by_a_run(tmp_path)
 
     def recorded(run_id):
@@ -146,7 +144,7 @@ def test_a_report_out_of_the_cache_gets_the_head_of_its_own_run_and_names_the_on
     assert "text" not in without.calls
 
 
-def test_the_logs_of_the_tools_that_ran_are_kept_and_those_of_an_earlier_run_are_not(tmp_path):
+def test_the_logs_of_the_tools_that_ran_are_uploaded_and_those_of_an_earlier_run_are_not(tmp_path):
     names = ("train/axolotl.log", "train/axolotl.yaml", "evaluate_base/lm_eval.log", "old/axolotl.log", "top.log")
     for name in names:
         (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)

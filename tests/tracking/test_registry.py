@@ -49,7 +49,7 @@ def test_a_run_that_beats_its_base_outside_the_interval_may_be_the_first_champio
 DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_on": 0.0}
 
 
-def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_nothing(root):
+def test_a_model_with_empty_answers_may_not_be_champion_although_its_base_may_have_them(root):
     answers = DOTS | {"ended": 1.0, "says_nothing": 0.1}
     run = finish(root, metrics(10, 60) | {"health": {"base": DOTS, "tuned": answers}})
     assert registry.objections(root, "demo", run, registry.scores(root, run)) == []
@@ -63,7 +63,7 @@ def test_a_model_whose_answers_say_nothing_may_not_be_though_its_base_may_say_no
     assert card.index("**Of the answers of tuned 100.0% say nothing") < card.index("| accuracy in %")
 
 
-def test_a_run_whose_interval_reaches_zero_may_not(root):
+def test_a_run_whose_interval_includes_zero_may_not_be_champion(root):
     run = finish(root, metrics(10, 12))
     (reason,) = registry.objections(root, "demo", run, registry.scores(root, run))
     assert reason.startswith("it does not beat its base outside the 95 % interval: Prompt Strict +2.0 [-")
@@ -82,7 +82,7 @@ def test_a_run_whose_interval_reaches_zero_may_not(root):
         (metrics(10, 51), []),
     ],
 )
-def test_a_run_is_held_against_the_champion_of_the_same_evaluation(root, weights, scores, messages):
+def test_a_run_is_compared_with_the_champion_of_the_same_evaluation(root, weights, scores, messages):
     crowned(root, weights, finish(root, metrics(10, 50)))
     run = finish(root, scores)
     reasons = registry.objections(root, "demo", run, registry.scores(root, run))
@@ -90,7 +90,7 @@ def test_a_run_is_held_against_the_champion_of_the_same_evaluation(root, weights
     assert all(map(re.fullmatch, messages, reasons)), reasons
 
 
-def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
+def test_a_champion_without_scores_in_this_store_cannot_be_compared(root, client):
     client.create_registered_model("demo")
     client.create_model_version("demo", str(root), None)
     client.set_registered_model_alias("demo", "champion", "1")
@@ -108,7 +108,7 @@ def test_a_champion_that_is_no_run_of_ours_does_not_compare(root, client):
         ("FINISHED", {}, {"ifeval": {"delta": {"prompt_strict": 0.5}}}, r"has no scores"),
     ],
 )
-def test_what_has_no_model_to_promote_is_said(root, client, status, tags, scores, message):
+def test_a_run_without_a_model_to_promote_is_an_error(root, client, status, tags, scores, message):
     with mlflow_run.run(root, "demo") as made:
         made.tags(tags)
     if scores:
@@ -118,12 +118,12 @@ def test_what_has_no_model_to_promote_is_said(root, client, status, tags, scores
         registry.scores(root, store.find(root, made.id))
 
 
-def test_a_sweeps_run_is_a_run(root):
+def test_a_job_of_a_sweep_can_be_promoted(root):
     run = finish(root, metrics(10, 60), **{"sweep": "sweep-1a2b", tags.PARENT: "abc"})
     assert registry.scores(root, run)["evaluation_digest"] == "e1"
 
 
-def test_a_registered_model_is_called_as_its_experiment_or_as_asked(root):
+def test_a_registered_model_has_the_name_of_its_experiment_or_the_given_one(root):
     run = finish(root, metrics(10, 60))
     assert registry.model_name(run, None) == "demo"
     assert registry.model_name(run, "assistant-1.0") == "assistant-1.0"
@@ -161,7 +161,7 @@ def test_a_version_has_the_model_its_card_and_its_licences_and_the_run_stays_as_
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_the_card_says_what_was_trained_on_what_how_it_scored_and_what_is_forbidden(root):
+def test_the_card_has_the_base_the_data_the_scores_and_the_licences(root):
     run = finish(root, metrics(10, 60), **{"dvc.experiment": "sly-fox", "git.commit": "c0ffee", "base.revision": "abc"})
     card = registry.card("demo", run, VALUES | {"train": {"adapter": "lora"}}, registry.scores(root, run), adapter=True)
     assert "`org/name` at revision `abc`, tuned" in card
@@ -179,7 +179,7 @@ def test_the_card_says_what_was_trained_on_what_how_it_scored_and_what_is_forbid
     assert "No commercial use" not in registry.card("demo", free, VALUES, registry.scores(root, free), adapter=False)
 
 
-def test_a_copy_that_fails_is_no_version_and_called_failed(root, client, weights):
+def test_a_failed_upload_makes_no_version_and_is_marked_as_failed(root, client, weights):
     run = finish(root, metrics(10, 60))
     (root / "mlartifacts" / "models").write_text("a file where MLflow wants a folder")
     with pytest.raises(UserError, match=rf"run {run.id}: the store does not take its model .*It is not registered"):
@@ -190,7 +190,7 @@ def test_a_copy_that_fails_is_no_version_and_called_failed(root, client, weights
     assert "promoted" not in client.get_run(run.id).data.tags
 
 
-def test_an_adapter_takes_its_base_along_where_that_is_a_folder(tmp_path, weights):
+def test_an_adapter_is_registered_with_its_base_if_that_is_a_folder(tmp_path, weights):
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_text("weights")
     on_folder = files(tmp_path, str(weights.tuned))
@@ -230,7 +230,7 @@ def command(finished, monkeypatch):
     logging.disable(logging.NOTSET)
 
 
-def test_promote_registers_refuses_and_is_forced(command, finished):
+def test_promote_registers_a_better_run_and_refuses_a_worse_one_without_force(command, finished):
     root, ids = finished
     client = MlflowClient(store.uri(root))
     lock = locks.exclusive_lock(root)
@@ -272,7 +272,7 @@ def test_promote_registers_refuses_and_is_forced(command, finished):
     assert client.get_model_version_by_alias("other", "champion").run_id == ids["two"]
 
 
-def test_a_champion_that_came_meanwhile_keeps_the_alias(command, finished, monkeypatch):
+def test_a_better_champion_registered_meanwhile_keeps_the_alias(command, finished, monkeypatch):
     root, ids = finished
     client = MlflowClient(store.uri(root))
     register = registry.register

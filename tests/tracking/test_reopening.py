@@ -42,13 +42,13 @@ def opened(root, monkeypatch, run, params=PARAMS, **more):
     [({}, {}), (PARAMS, {}), ({"experiment": "demo", "overrides": ""} | PARAMS, PROJECT)],
     ids=["fresh", "same params", "again in mlflow run"],
 )
-def test_a_fresh_run_or_an_earlier_try_of_the_same_is_gone_on_with(root, client, monkeypatch, status, params, tags):
+def test_a_fresh_run_or_an_earlier_attempt_at_the_same_run_is_continued(root, client, monkeypatch, status, params, tags):
     run = made(client, status, params, tags)
     assert opened(root, monkeypatch, run) == run
     assert client.get_run(run).info.status == "FINISHED"
 
 
-def test_the_fresh_run_of_mlflow_run_is_taken_in_whichever_experiment_it_is(root, client, monkeypatch):
+def test_a_fresh_run_of_mlflow_run_is_used_in_any_experiment(root, client, monkeypatch):
     run = made(client, params={"experiment": "demo", "overrides": "seed=1"}, tags=PROJECT)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     assert opened(root, monkeypatch, run) == run
@@ -82,7 +82,7 @@ JOB = {"mlflow.parentRunId": "a", "sweep": "sweep-1", "job.digest": "0123456789a
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_run_that_has_ended_or_is_anothers_is_refused_and_nothing_of_it_changes(root, client, monkeypatch, run, says):
+def test_a_run_that_ended_or_belongs_to_another_process_is_refused_and_not_changed(root, client, monkeypatch, run, says):
     run_id = made(client, **run)
     before = client.get_run(run_id).to_dictionary()
     with pytest.raises(UserError) as error:
@@ -108,12 +108,12 @@ def test_a_run_of_an_experiment_that_is_not_the_one_asked_for_is_refused(root, c
 
 @pytest.mark.parametrize("run_id", ["0" * 32, "not/an id"])
 @pytest.mark.parametrize("sweep", [False, True])
-def test_a_run_that_is_not_there_is_said(root, monkeypatch, run_id, sweep):
+def test_a_missing_run_is_an_error(root, monkeypatch, run_id, sweep):
     with pytest.raises(UserError, match=rf"MLFLOW_RUN_ID={run_id}: tracking store .*mlflow\.db has no such run\..*unset"):
         opened(root, monkeypatch, run_id, **({"place": root} if sweep else {}))
 
 
-def test_a_deleted_run_is_refused_with_the_command_that_brings_it_back(root, client, monkeypatch):
+def test_a_deleted_run_is_refused_with_the_command_that_restores_it(root, client, monkeypatch):
     experiment = client.create_experiment("other")
     run = made(client, experiment=experiment)
     client.delete_run(run)
@@ -127,7 +127,7 @@ def test_a_deleted_run_is_refused_with_the_command_that_brings_it_back(root, cli
     assert f"{own} experiments restore -x {experiment} brings it back" in str(error.value)
 
 
-def test_a_job_is_gone_on_with_in_its_own_worktree_alone(root, client, monkeypatch):
+def test_a_job_is_continued_only_in_its_own_worktree(root, client, monkeypatch):
     run = made(client, "FAILED", PARAMS, JOB)
     worktree = root / "runs" / "sweep-1" / "0123456789"
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
@@ -148,7 +148,7 @@ def test_a_job_that_runs_in_another_checkout_is_refused_and_one_that_ended_there
     assert opened(worktree, monkeypatch, left) == left
 
 
-def test_a_sweep_that_was_left_open_here_is_gone_on_with(root, client, monkeypatch):
+def test_a_sweep_that_was_left_open_here_is_continued(root, client, monkeypatch):
     tags = {"sweep": "sweep-1", "tunetrail.checkout": f"{socket.gethostname()}:{root}/runs/sweep-1"}
     run = made(client, tags=tags)
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
@@ -156,7 +156,7 @@ def test_a_sweep_that_was_left_open_here_is_gone_on_with(root, client, monkeypat
         assert again.id == run
 
 
-def test_a_key_that_is_null_now_and_absent_in_an_earlier_versions_run_is_no_other_param(root, client, monkeypatch):
+def test_a_null_key_that_an_earlier_versions_run_lacks_is_no_different_param(root, client, monkeypatch):
     run = made(client, "KILLED", PARAMS)
     assert opened(root, monkeypatch, run, PARAMS | {"prepare.field": None}) == run
     with pytest.raises(UserError, match=r"other params, which MLflow does not change: prepare\.field=unset\."):
@@ -196,7 +196,7 @@ def test_a_sweep_is_recorded_in_its_own_run_or_a_fresh_one(root, client, monkeyp
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
-def test_a_password_that_mlflow_run_left_in_a_tag_is_taken_out(root, client, monkeypatch):
+def test_a_password_that_mlflow_run_left_in_a_tag_is_removed(root, client, monkeypatch):
     run = made(client, tags=PROJECT | {"mlflow.source.git.repoURL": "https://me:hunter2@host/a.git"})
     opened(root, monkeypatch, run)
     assert client.get_run(run).data.tags["mlflow.source.git.repoURL"] == "https://host/a.git"

@@ -13,7 +13,7 @@ from tunetrail.report import metrics
 from tunetrail.tracking import mlflow_run, run_file
 
 
-def test_a_run_is_called_by_its_own_name_and_lies_where_the_stage_reads_it_only_while_it_goes_on(root, composed):
+def test_a_run_is_described_under_its_own_name_in_a_file_that_exists_only_during_the_run(root, composed):
     (root / "conf").symlink_to(ROOT / "conf")
     code = git.Code("c0ffee", Path("/dev/null"), "")
     with mlflow_run.run(root, "seed=7") as run:
@@ -29,7 +29,7 @@ def test_a_run_is_called_by_its_own_name_and_lies_where_the_stage_reads_it_only_
     assert metrics.RUN not in os.environ
 
 
-def test_what_a_killed_run_left_is_of_no_later_run(tmp_path, monkeypatch):
+def test_the_file_of_a_killed_run_is_ignored_by_later_runs(tmp_path, monkeypatch):
     """A process that dies there runs no `finally`; a stage that is run by hand in the same checkout is of no run."""
     script = (
         "import os, pathlib, subprocess, sys\n"

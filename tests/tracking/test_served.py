@@ -68,7 +68,7 @@ def rows(*questions):
     return pandas.DataFrame(questions, columns=["instruction", "input"])
 
 
-def test_the_token_ids_are_those_of_the_one_template(loaded_model):
+def test_the_token_ids_are_those_of_the_shared_template(loaded_model):
     served = loaded_model.unwrap_python_model()
     for instruction, input in QUESTIONS:
         (ids,) = template.token_ids(served.tokenizer, [template.prompt(TEMPLATE, instruction, input)])
@@ -82,7 +82,7 @@ def test_each_row_is_answered_as_in_a_chat(loaded_model, models):
     assert loaded_model.predict(rows(("it", "")), {"max_new_tokens": 20}) == [expected(models, "it", cap=20)]
 
 
-def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, models):
+def test_an_answer_stops_before_the_stop_sequences_of_the_evaluation(root, folder, models):
     text = expected(models, "it")
     stop = text[len(text) // 2 :][:2]
     served = loaded(root, folder / "tuned", str(folder / "base"), until=[stop])
@@ -97,25 +97,25 @@ def test_an_answer_stops_before_what_the_evaluation_stops_at(root, folder, model
         ([("it " * 4096, "")], {}, r"row 1 has \d+ tokens, and the model takes 4096"),
     ],
 )
-def test_what_cannot_be_asked_is_said_by_its_row(loaded_model, questions, params, message):
+def test_a_question_that_cannot_be_asked_is_an_error_with_its_row(loaded_model, questions, params, message):
     with pytest.raises(MlflowException, match=message) as error:
         loaded_model.predict(rows(*questions), params)
     assert error.value.get_http_status_code() == 400
 
 
-def test_a_question_that_nearly_fills_the_model_is_answered_with_what_room_there_is(loaded_model):
+def test_a_question_that_nearly_fills_the_context_gets_a_short_answer(loaded_model):
     served = loaded_model.unwrap_python_model()
     served.network.config.max_position_embeddings = len(served.encode(1, "it", "")) + 1
     assert len(served.tokenizer(loaded_model.predict(rows(("it", "")))[0], add_special_tokens=False).input_ids) <= 1
 
 
-def test_an_adapter_brings_its_base_along(root, folder):
+def test_an_adapter_is_loaded_with_its_registered_base(root, folder):
     served = loaded(root, folder / "adapter", str(folder / "base"))
     both = chat.load(str(folder / "base"), None, folder / "adapter", EVALUATE)
     assert served.predict(rows(*QUESTIONS)) == [expected(both, *question) for question in QUESTIONS]
 
 
-def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(root, folder, monkeypatch):
+def test_the_base_of_an_adapter_is_loaded_from_the_hub_at_its_revision(root, folder, monkeypatch):
     """The hub is its own cache's folder here."""
     from huggingface_hub import constants
 
@@ -130,7 +130,7 @@ def test_an_adapter_on_a_base_of_the_hub_takes_it_from_there_at_its_revision(roo
 
 
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "missing", "more", "base"])
-def test_weights_that_are_not_those_that_were_registered_are_not_served(root, folder, fault):
+def test_weights_other_than_the_registered_ones_are_not_served(root, folder, fault):
     loaded(root, folder / "adapter", str(folder / "base"))
     (artifacts,) = (root / "mlartifacts").rglob("artifacts/tuned")
     weights = artifacts / "adapter_model.safetensors"
@@ -242,7 +242,7 @@ def test_over_http_every_form_of_a_request_is_answered_as_in_a_chat(server, mode
     assert post(server[0], short) == (200, {"predictions": [expected(models, "it", cap=2)]})
 
 
-def test_a_bad_request_is_a_400_and_the_server_lives(server, models):
+def test_a_bad_request_is_a_400_and_the_server_keeps_running(server, models):
     for payload, message in (
         (b"{", "JSON"),
         ({"rows": []}, "inputs"),
@@ -258,13 +258,13 @@ def test_a_bad_request_is_a_400_and_the_server_lives(server, models):
     assert post(server[0], {"inputs": [{"instruction": "it"}]}) == (200, {"predictions": [expected(models, "it")]})
 
 
-def test_what_was_printed_asks_it(server, promoted, models):
+def test_the_printed_command_asks_the_server(server, promoted, models):
     port = server[0].rpartition(":")[2]
     ended = subprocess.run(["bash", "-c", promoted[1].replace("5001", port)], capture_output=True, text=True)
     assert json.loads(ended.stdout) == {"predictions": [expected(models, "Name three rivers.")]}
 
 
-def test_mlflow_predicts_from_a_file(promoted, models):
+def test_mlflow_models_predict_answers_a_file_of_questions(promoted, models):
     serve, _, elsewhere, environment = promoted
     (elsewhere / "rows.json").write_text(json.dumps({"inputs": [{"instruction": "it", "input": "that"}]}))
     words = serve.partition(" --port")[0].replace("models serve", "models predict") + " -i rows.json -t json -o answers.json"

@@ -13,7 +13,7 @@ from tunetrail import UserError
 from tunetrail.tracking import mlflow_run, store, tags
 
 
-def test_the_uri_is_made_absolute_once_and_handed_to_children(root, monkeypatch):
+def test_the_uri_is_made_absolute_once_and_passed_to_child_processes(root, monkeypatch):
     assert store.uri(root) == f"sqlite:///{root}/mlflow.db" == os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.chdir("/")
     assert store.uri(root) == f"sqlite:///{root}/mlflow.db"
@@ -21,7 +21,7 @@ def test_the_uri_is_made_absolute_once_and_handed_to_children(root, monkeypatch)
     assert store.uri(root) == "http://server:5000"
 
 
-def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
+def test_a_run_is_found_by_its_id_by_a_prefix_of_it_or_by_its_name(root):
     made = []
     for name in ("demo", "it's 100%", "demo"):
         with mlflow_run.run(root, name) as run:
@@ -37,7 +37,7 @@ def test_a_run_is_found_by_its_id_the_beginning_of_it_or_its_name(root):
     assert ids("%") == ids("_") == ids("DEMO") == ids("no such") == []
 
 
-def test_a_word_that_means_many_runs_lists_ten_and_says_how_many_more_there_are(root):
+def test_a_name_of_many_runs_lists_ten_of_them_and_counts_the_rest(root):
     client = MlflowClient(store.uri(root))
     experiment = client.create_experiment("many")
     for _ in range(12):
@@ -50,7 +50,7 @@ def test_a_word_that_means_many_runs_lists_ten_and_says_how_many_more_there_are(
         assert (len(lines), lines[-1]) == (12, "  and 2 more: tunetrail ls")
 
 
-def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
+def test_an_unknown_alias_is_an_error_that_lists_the_existing_ones(root):
     with mlflow_run.run(root, "demo") as run:
         pass
     with pytest.raises(UserError) as error:
@@ -67,7 +67,7 @@ def test_an_alias_that_no_model_has_is_said_with_those_there_are(root):
             store.find(root, alias)
 
 
-def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
+def test_a_sweep_in_place_of_a_run_is_refused_and_its_best_job_named(root):
     with mlflow_run.run(root, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1"})
     for number, loss in enumerate((2.0, 1.0)):
@@ -82,14 +82,14 @@ def test_where_a_run_is_wanted_a_sweep_is_refused_and_its_best_job_named(root):
 
 
 @pytest.mark.stage
-def test_a_new_store_is_made_without_a_word_of_its_tables(tmp_path):
+def test_creating_a_store_prints_nothing_about_its_tables(tmp_path):
     script = "import pathlib; from tunetrail.tracking import store; print(store.every(pathlib.Path.cwd()))"
     environ = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environ)
     assert (made.stdout, made.stderr) == ("[]\n", "")
 
 
-def test_files_of_a_run_come_back_and_missing_ones_are_named(root, capfd):
+def test_files_of_a_run_are_downloaded_and_missing_ones_are_returned(root, capfd):
     (root / "params.yaml").write_text("seed: 1\n")
     with mlflow_run.run(root, "demo") as run:
         run.artifacts(root, "params.yaml")
@@ -99,7 +99,7 @@ def test_files_of_a_run_come_back_and_missing_ones_are_named(root, capfd):
     assert "Downloading" not in capfd.readouterr().err
 
 
-def test_a_file_in_a_folder_of_the_record_comes_back_at_its_own_path_and_as_text(root):
+def test_a_file_in_a_folder_of_a_run_is_downloaded_to_its_own_path_and_as_text(root):
     (root / "report").mkdir()
     (root / "report" / "metrics.json").write_text("{}")
     with mlflow_run.run(root, "demo") as run:
@@ -112,7 +112,7 @@ def test_a_file_in_a_folder_of_the_record_comes_back_at_its_own_path_and_as_text
     assert not store.has_artifact(root, run.id, "changes.patch")
 
 
-def test_a_run_is_told_without_mlflow(root):
+def test_a_recorded_run_has_its_status_params_metrics_tags_and_times(root):
     with mlflow_run.run(root, "demo") as parent, mlflow_run.run(root, "child") as run:
         run.params({"seed": 1})
         run.metrics({"a": 0.5})
@@ -126,7 +126,7 @@ def test_a_run_is_told_without_mlflow(root):
     assert ended.artifacts.endswith(f"{run.id}/artifacts")
 
 
-def test_a_curve_has_one_value_a_step_also_of_a_run_that_failed(root):
+def test_a_curve_has_one_value_per_step_even_for_a_failed_run(root):
     with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
         run.steps([{"step": 2, "time": 2.0, "train/loss": 1.0}, {"step": 1, "time": 1.0, "train/loss": 2.0}])
         run.client.log_metric(run.id, "train/loss", 0.5, 9000, 2)  # by a run that was resumed
@@ -137,7 +137,7 @@ def test_a_curve_has_one_value_a_step_also_of_a_run_that_failed(root):
     }
 
 
-def test_registered_versions_stand_with_their_run_and_their_aliases(root):
+def test_registered_versions_are_listed_by_run_with_their_aliases(root):
     with mlflow_run.run(root, "demo") as run:
         pass
     assert store.registered(root) == {}
@@ -153,7 +153,7 @@ def test_registered_versions_stand_with_their_run_and_their_aliases(root):
     ]
 
 
-def test_files_are_kept_with_a_run_and_a_store_that_does_not_take_them_says_so(root):
+def test_files_are_uploaded_to_a_run_and_a_store_that_refuses_them_is_an_error(root):
     (root / "page.html").write_text("page")
     with mlflow_run.run(root, "demo") as run:
         pass

@@ -13,7 +13,7 @@ def test_the_docs_have_the_table_of_the_tags():
     assert f"\n{tags.table()}\n" in (ROOT / "docs" / "runs.md").read_text(), fix
 
 
-def test_no_other_file_spells_a_tags_name():
+def test_no_other_file_contains_a_tags_name():
     names = {name for name in tags.MEANINGS if "." in name} - {"base.license"}  # which is a key of params.yaml too
     bare = re.compile(rf"""["']({"|".join(map(re.escape, names))})["']""")
     for file in (*SOURCE.rglob("*.py"), *SOURCE.rglob("*.jinja")):
@@ -21,7 +21,7 @@ def test_no_other_file_spells_a_tags_name():
             assert not bare.search(file.read_text()), file
 
 
-def test_every_tag_has_a_name_and_a_meaning_of_its_own():
+def test_every_tag_has_a_name_and_a_meaning():
     constants = {name: value for name, value in vars(tags).items() if name.isupper() and isinstance(value, str)}
     assert sorted(constants.values()) == sorted(tags.MEANINGS)
     assert all(meaning and "|" not in meaning for meaning in tags.MEANINGS.values())
