@@ -34,7 +34,7 @@ def started(tmp_path, monkeypatch):
     answers.close()
 
 
-def test_an_answer_is_cached_and_another_question_asks_the_same_process(started, capsys):
+def test_an_answer_is_cached_and_another_question_goes_to_the_same_process(started, capsys):
     assert (
         answers.ask("config.schema", {"a": 1}, "asking")()
         == answers.ask("config.schema", {"a": 1}, "asking")()
@@ -96,7 +96,7 @@ def test_a_damaged_answer_is_asked_for_again(started):
     assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]
 
 
-def test_a_user_without_a_home_gets_answers_too(started, monkeypatch):
+def test_a_user_without_a_home_folder_also_gets_answers(started, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert answers.ask("config.schema", 1, "asking")() == ["config.schema", 1]

@@ -40,7 +40,7 @@ def test_every_option_composes_and_every_key_is_known(option, composed, known):
 
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")))
-def test_every_experiment_takes_another_model(experiment, composed, known):
+def test_every_experiment_can_use_another_model(experiment, composed, known):
     values = composed(f"experiment={experiment}", "model=qwen3_0_6b", *GIVEN.get(f"experiment/{experiment}", []))
     assert check.check(values, known) is None
     assert (values["base"]["make"], values["train"]["base_model"]) == (None, values["base"]["base_model"])
@@ -58,7 +58,7 @@ def test_a_model_of_the_hub_is_pinned_by_a_commit_in_its_own_file(composed):
             assert (train["base_model"], train["model_revision"]) == (base["base_model"], base["revision_of_model"])
 
 
-def test_the_command_line_chooses_the_hardware_of_an_experiment_that_chose_its_own(composed):
+def test_the_command_line_overrides_an_experiments_hardware(composed):
     experiment = "experiment=llama3_8b_alpaca"
     assert composed(experiment)["train"]["bf16"] == "auto"
     assert composed(experiment, "hardware=cpu")["train"]["bf16"] is False
@@ -66,7 +66,7 @@ def test_the_command_line_chooses_the_hardware_of_an_experiment_that_chose_its_o
     assert (sharded["bf16"], sharded["fsdp_version"], sharded["optimizer"]) == ("auto", 2, "adamw_torch_fused")
 
 
-def test_cuda_and_rocm_differ_in_what_their_files_name_alone(composed):
+def test_cuda_and_rocm_differ_only_in_the_keys_of_their_files(composed):
     cuda, rocm = (check.flatten(composed("model=smollm2_135m", f"hardware={name}")) for name in ("cuda", "rocm"))
     assert {key for key in cuda | rocm if cuda.get(key) != rocm.get(key)} == {"train.tf32", "plan.default_device"}
 
@@ -86,20 +86,20 @@ def test_axolotl_knows_hundreds_of_keys_and_a_misspelled_one_is_not_among_them(k
     assert "lerning_rate" not in keys
 
 
-def test_conf_holds_no_resolver_that_would_make_every_run_new_or_publish_a_secret():
+def test_conf_has_no_resolver_that_would_change_every_run_or_publish_a_secret():
     for file in (ROOT / "conf").rglob("*.yaml"):
         for forbidden in ("${hydra:", "${now:", "${oc.env:"):
             assert forbidden not in file.read_text(), file
 
 
-def test_every_experiment_opens_with_the_command_that_runs_it():
+def test_every_experiments_file_starts_with_the_command_that_runs_it():
     for file in (ROOT / "conf" / "experiment").glob("*.yaml"):
         first, second = file.read_text().splitlines()[:2]
         assert first == "# @package _global_"
         assert second.startswith(f"# tunetrail run experiment={file.stem}")
 
 
-def test_a_sweep_option_opens_with_its_command_and_says_nothing_about_the_experiment():
+def test_a_sweep_option_starts_with_its_command_and_changes_nothing_of_the_experiment():
     for file in (ROOT / "conf" / "sweep").glob("*.yaml"):
         first, second = file.read_text().splitlines()[:2]
         assert first == "# @package _global_"

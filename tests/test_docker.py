@@ -68,14 +68,14 @@ def resolved(*command):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hadolint_has_nothing_to_say(kind):
+def test_hadolint_reports_nothing(kind):
     command = [TOOLS / "hadolint", "--no-color", ROOT / "docker" / f"Dockerfile.{kind}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_image_is_made_from_a_named_base_its_lock_file_and_the_makefiles_uv(kind):
+def test_an_image_is_built_from_a_pinned_base_its_lock_file_and_the_makefiles_uv(kind):
     (base,) = of(kind, "ARG")
     assert re.fullmatch(r"BASE=[\w/]+:\w*\d[\w.-]*", base)
     assert of(kind, "FROM") == ["${BASE}"]
@@ -87,14 +87,14 @@ def test_an_image_is_made_from_a_named_base_its_lock_file_and_the_makefiles_uv(k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_last_install_of_an_image_is_followed_by_a_look_at_what_is_installed(kind):
+def test_an_image_checks_its_packages_after_the_last_install(kind):
     lines = instructions(kind)
     last = max(number for number, line in enumerate(lines) if "pip install" in line)
     assert [line.partition(" && ")[0] for line in lines[last + 1 :]].count(examined(kind)) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_container_is_not_root_keeps_weights_and_data_in_volumes_and_trains_the_demo(kind):
+def test_a_container_is_not_root_has_volumes_for_weights_and_data_and_trains_the_demo(kind):
     runs = " ".join(of(kind, "RUN"))
     assert of(kind, "USER") == ["10001"]
     assert "useradd --create-home --uid 10001 tunetrail" in runs
@@ -112,7 +112,7 @@ def test_a_container_is_not_root_keeps_weights_and_data_in_volumes_and_trains_th
     assert json.loads(of(kind, "CMD")[0]) == ["run"]
 
 
-def test_the_rocm_image_asks_after_every_install_whether_torch_is_still_amds():
+def test_the_rocm_image_checks_after_every_install_that_torch_is_still_amds():
     lines = instructions("rocm")
     installs = [number for number, line in enumerate(lines) if "pip install" in line]
     assert len(installs) == 3
@@ -126,7 +126,7 @@ def test_the_rocm_image_asks_after_every_install_whether_torch_is_still_amds():
 
 
 @pytest.mark.parametrize(("hip", "starts"), [("7.15.26333", True), (None, False)])
-def test_the_rocm_container_starts_with_amds_torch_and_with_no_other(tmp_path, hip, starts):
+def test_the_rocm_container_starts_only_with_amds_torch(tmp_path, hip, starts):
     """The entry point of the image, run here with a package that stands where torch does."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").touch()
@@ -141,14 +141,14 @@ def test_the_rocm_container_starts_with_amds_torch_and_with_no_other(tmp_path, h
     assert ("fail  torch  2.13.0+of.somebody, built for CUDA 13.0; rocm is expected" in done.stderr) is not starts
 
 
-def test_the_rocm_lock_is_the_other_one_without_what_amds_image_keeps():
+def test_the_rocm_lock_is_the_default_lock_without_the_packages_of_amds_image():
     assert set(LOCKS["rocm"]) < set(LOCKS["default"])
     assert names(set(LOCKS["default"]) - set(LOCKS["rocm"])) == variable("ROCM_LEAVES_OUT")
     assert not [name for name in names(LOCKS["rocm"]) if re.match("torch$|triton|nvidia-|cuda-", name)]
 
 
 @pytest.mark.slow
-def test_make_lock_gives_the_committed_locks_again(tmp_path):
+def test_make_lock_reproduces_the_committed_locks(tmp_path):
     copies = {}
     for name, key in (("default", "LOCK"), ("rocm", "ROCM_LOCK")):
         copies[name] = tmp_path / f"{name}.txt"
@@ -161,7 +161,7 @@ def test_make_lock_gives_the_committed_locks_again(tmp_path):
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
 @pytest.mark.parametrize("lock", ["default", "rocm"])
-def test_a_lock_installs_whole_and_brings_what_torch_brings_and_no_more(tmp_path, lock, python):
+def test_a_lock_can_be_installed_and_adds_only_what_torch_brings(tmp_path, lock, python):
     words = [
         "pip",
         "install",
@@ -183,7 +183,7 @@ def test_a_lock_installs_whole_and_brings_what_torch_brings_and_no_more(tmp_path
     assert installed - names(pinned) == (variable("TORCH_BRINGS") if lock == "default" else set())
 
 
-def test_the_build_gets_all_that_git_has_and_nothing_that_git_ignores():
+def test_the_docker_build_gets_every_file_of_git_and_no_ignored_file():
     ignored = ["git", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore"]
     assert subprocess.run(ignored, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
     sent_not = (ROOT / ".dockerignore").read_text().splitlines()
@@ -194,13 +194,13 @@ def test_the_build_gets_all_that_git_has_and_nothing_that_git_ignores():
     assert "**/.env" in sent_not  # compose's password
 
 
-def test_compose_keeps_to_its_specification():
+def test_the_compose_file_is_valid_by_its_specification():
     command = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yaml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_docker_compose_reads_the_file_and_asks_for_the_password():
+def test_docker_compose_reads_the_file_and_requires_the_password():
     compose = next(
         (words for words in (["docker", "compose"], ["docker-compose"]) if shutil.which(words[0]) and answers(words)), None
     )
@@ -219,7 +219,7 @@ def answers(words):
     return subprocess.run([*words, "version"], capture_output=True).returncode == 0
 
 
-def test_compose_has_no_password_of_its_own_and_is_reached_from_this_machine_alone():
+def test_the_compose_file_has_no_password_and_publishes_ports_only_on_this_machine():
     secrets = [value for service in SERVICES.values() for key, value in service["environment"].items() if "PASSWORD" in key]
     assert len(secrets) == 2
     assert all(re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}", secret) for secret in secrets)
@@ -229,7 +229,7 @@ def test_compose_has_no_password_of_its_own_and_is_reached_from_this_machine_alo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trainer_of_compose_is_its_image_waits_for_the_server_and_is_let_in(kind):
+def test_a_trainer_of_compose_uses_its_image_waits_for_the_server_and_is_an_allowed_host(kind):
     trainer = SERVICES[f"trainer-{kind}"]
     assert trainer["image"] == f"tunetrail:{kind}"
     assert trainer["build"] == {"context": "..", "dockerfile": f"docker/Dockerfile.{kind}"}
@@ -241,14 +241,14 @@ def test_a_trainer_of_compose_is_its_image_waits_for_the_server_and_is_let_in(ki
     assert set(mounted.values()) <= set(COMPOSE["volumes"])
 
 
-def test_the_server_may_write_where_it_keeps_the_artifacts():
+def test_the_server_may_write_to_its_artifact_folder():
     (option,) = (part for part in SERVICES["mlflow"]["command"] if part.startswith("--artifacts-destination="))
     folder = option.split("=")[1]
     assert SERVICES["mlflow"]["volumes"] == [f"mlartifacts:{folder}"]
     assert re.search(rf"install --directory --owner=tunetrail --group=tunetrail [^&]*{folder} ", " ".join(of("cpu", "RUN")))
 
 
-def test_the_gpus_are_handed_in():
+def test_the_trainers_get_the_gpus():
     rocm = SERVICES["trainer-rocm"]
     assert rocm["devices"] == ["/dev/kfd", "/dev/dri"]
     assert rocm["group_add"] == ["${VIDEO_GID:-video}", "${RENDER_GID:-render}"]

@@ -32,7 +32,7 @@ def stages(root):
         return experiment._stages(root, descriptor, {}, force=False)
 
 
-def test_what_an_earlier_try_of_a_resumed_run_left_is_read_and_what_ran_now_is_not(root):
+def test_outputs_of_a_resumed_runs_earlier_attempt_are_verified_and_those_of_this_attempt_are_not(root):
     assert stages(root) == {"fetch", "train"}
     assert stages(root) == set()  # taken up again: the earlier try's times are still there
     experiment._compare(root, set())
@@ -43,7 +43,7 @@ def test_what_an_earlier_try_of_a_resumed_run_left_is_read_and_what_ran_now_is_n
     experiment._compare(root, {"fetch"})
 
 
-def test_a_stage_that_ran_in_either_try_has_run_now(root):
+def test_a_stage_that_ran_in_either_attempt_counts_as_run(root):
     stages(root)
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
     (root / "params.yaml").write_text("prepare: {path: conf/old.yaml}\n")

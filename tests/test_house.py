@@ -48,7 +48,7 @@ def imported_at_once(file):
     return names
 
 
-def test_one_name_for_stage_section_and_file():
+def test_a_stage_its_section_and_its_file_have_one_name():
     files = {file.stem for file in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
     sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - SHARED_SECTIONS
     commands = {stage["cmd"].split("tunetrail.stages.")[1].split()[0] for stage in DVC.values()}
@@ -93,7 +93,7 @@ def test_no_stage_imports_a_stage_and_no_command_waits_for_a_heavy_tool():
             assert not {"torch", "transformers", "mlflow", "datasets"} & imported_at_once(file), file
 
 
-def test_names_say_something_and_files_are_small():
+def test_modules_have_meaningful_names_docstrings_and_few_lines():
     for file in PACKAGE.rglob("*.py"):
         assert file.stem not in {"utils", "helpers", "common", "misc", "core", "manager", "base_class"}
         lines = [line for line in file.read_text().splitlines() if not line.startswith("from tunetrail")]
@@ -112,7 +112,7 @@ def test_every_module_has_its_tests():
             assert (ROOT / "tests" / module.parent / f"test_{module.name}").is_file(), module
 
 
-def test_the_tree_in_the_readme_is_the_tree():
+def test_the_tree_in_the_readme_is_that_of_the_repository():
     tree = re.search(r"```\n(conf/.*?)```", README, re.DOTALL).group(1)
     named = {line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")}
     inside = {f"src/tunetrail/{line.split()[0]}" for line in tree.splitlines() if line.startswith("  ")}
@@ -165,17 +165,17 @@ def test_the_readme_is_short_and_every_link_and_page_of_the_docs_is_reached():
     assert linked == {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")}
 
 
-def test_no_figure_of_the_docs_is_left_to_fill_in():
+def test_the_docs_have_no_placeholder_left():
     assert "@@" not in DOCS
 
 
-def test_every_word_of_the_makefile_says_what_it_does():
+def test_every_target_of_the_makefile_has_a_description():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.search(r"\.PHONY: (.*)", makefile).group(1).split():
         assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE), target
 
 
-def test_telemetry_is_off_in_every_way_in():
+def test_telemetry_is_off_in_the_makefile_and_in_dvcs_config():
     from tunetrail import telemetry
 
     makefile = (ROOT / "Makefile").read_text()
@@ -198,7 +198,7 @@ def test_the_lock_file_pins_every_direct_dependency_and_leaves_cuda_to_torch():
     assert "triton" in names  # Axolotl imports it even on a CPU
 
 
-def test_every_direct_dependency_says_why():
+def test_every_direct_dependency_has_a_reason():
     for line in (
         re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S).group(1).splitlines()
     ):

@@ -44,7 +44,7 @@ print("\\r".join(bars), file=sys.stderr)
 """
 
 
-def test_only_the_stages_own_steps_are_events_whatever_else_a_bar_has(tmp_path, monkeypatch):
+def test_only_the_steps_of_the_stages_own_bar_are_events(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(events, "_SECONDS_BETWEEN_EVENTS", 0)
     launch.run_tool([sys.executable, "-c", STEPS], tmp_path / "log", "train", offline=True)
@@ -63,7 +63,7 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path):
         launch.run_tool([sys.executable, "-c", script], tmp_path / "log", "train", offline=True)
 
 
-def test_telemetry_is_off_unless_the_person_turned_it_on(monkeypatch):
+def test_telemetry_is_off_unless_the_user_turned_it_on(monkeypatch):
     for name in telemetry.OFF:
         monkeypatch.delenv(name, raising=False)
     assert launch.environment().items() >= telemetry.OFF.items()
@@ -80,7 +80,7 @@ def environ():
     os.environ.update(before)
 
 
-def test_a_child_works_on_the_repository_of_its_folder(tmp_path, monkeypatch, environ):
+def test_a_child_process_uses_the_git_repository_of_its_folder(tmp_path, monkeypatch, environ):
     """As in a hook, where git sets these, and in a shell where somebody set GIT_DIR."""
     for name in ("other", "own"):
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
@@ -104,7 +104,7 @@ def test_a_child_works_on_the_repository_of_its_folder(tmp_path, monkeypatch, en
 STANDING_IN = ("datasets", "json", "torch", "random", "mlflow", "yaml", "sitecustomize", "transformers/__init__")
 
 
-def test_no_child_imports_a_module_from_the_current_folder(tmp_path, monkeypatch, environ):
+def test_no_child_process_imports_a_module_from_the_current_folder(tmp_path, monkeypatch, environ):
     for name in STANDING_IN:
         (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')")
@@ -141,7 +141,7 @@ def test_the_current_folder_in_pythonpath_is_removed_from_this_process_too(tmp_p
 
 
 @pytest.mark.parametrize("command", [["-m", "tunetrail"], ["-P", "-m", "tunetrail"]])
-def test_the_command_itself_imports_none_either(tmp_path, command):
+def test_the_command_itself_imports_no_module_from_the_current_folder(tmp_path, command):
     for name in ("click", "json", "shlex", "typing", "torch", "yaml", "datasets"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
@@ -211,13 +211,13 @@ def test_a_command_runs_in_a_folder_with_variables_and_appends_to_a_log(tmp_path
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_log_a_command_writes_to_this_screen(tmp_path, capfd):
+def test_without_a_log_a_command_writes_to_the_screen(tmp_path, capfd):
     with (tmp_path / "held").open("w") as file:
         assert launch.run([sys.executable, "-c", "print('said')"], [file.fileno()]) == 0
     assert capfd.readouterr().out == "said\n"
 
 
-def test_the_code_of_a_killed_command_is_its_signal(tmp_path):
+def test_the_return_code_of_a_killed_command_is_its_negative_signal(tmp_path):
     with (tmp_path / "held").open("w") as file:
         assert launch.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], [file.fileno()]) == -9
 
@@ -270,7 +270,7 @@ WRITES = "import os, pathlib, signal, subprocess, sys, time; pathlib.Path(sys.ar
 DEAF = WRITES + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
 
 
-def test_a_second_signal_leaves_no_process_behind_either(tmp_path):
+def test_a_second_signal_also_leaves_no_process_behind(tmp_path):
     """The first is still waiting for the command when the second comes."""
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DEAF!r}, {str(tmp_path / 'deaf')!r}])"
     runner = f"""
@@ -288,7 +288,7 @@ launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, 
     assert ends(deaf)
 
 
-def test_the_holder_of_a_file_is_terminated_with_its_group_though_its_parent_is_dead(tmp_path):
+def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_is_dead(tmp_path):
     """As a job is whose worker a signal has taken: in a session of its own."""
     leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"
     words = [sys.executable, "-c", leader, str(tmp_path / "leader"), str(tmp_path / "trainer")]
@@ -316,7 +316,7 @@ def test_the_holder_of_a_file_that_ignores_sigterm_is_killed(tmp_path):
         assert process.wait(timeout=5) == -signal.SIGKILL
 
 
-def test_ctrl_c_just_as_the_command_ends_stays_ctrl_c(tmp_path, monkeypatch):
+def test_ctrl_c_just_as_the_command_ends_is_still_a_keyboard_interrupt(tmp_path, monkeypatch):
     """Python waits a quarter of a second for the child before it raises; by then its process group may be gone."""
 
     def interrupted(process, timeout=None):

@@ -186,7 +186,7 @@ def answer(server, host):
     return connection.getresponse().status
 
 
-def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_factory):
+def test_a_run_is_recorded_and_read_back_completely(root, server, composed, tmp_path_factory):
     values = composed()
     with mlflow_run.run(root, "demo") as run:
         run.params(check.flatten(values))
@@ -218,7 +218,7 @@ def test_a_run_is_recorded_and_read_back_whole(root, server, composed, tmp_path_
     assert list(server.artifacts.rglob("dvc.lock"))
 
 
-def test_the_record_is_in_postgresql_and_the_password_in_no_command_line(root, server):
+def test_the_record_is_in_postgresql_and_no_command_line_has_the_password(root, server):
     with mlflow_run.run(root, "kept") as run:
         run.metrics({"a": 0.5})
     with psycopg.connect(host="127.0.0.1", port=server.database, user="mlflow", password=PASSWORD, dbname="mlflow") as store:
@@ -229,21 +229,21 @@ def test_the_record_is_in_postgresql_and_the_password_in_no_command_line(root, s
     assert not [command for command in commands if PASSWORD in command]
 
 
-def test_a_password_that_postgresql_does_not_take_is_one_message_without_it(database, tmp_path, monkeypatch):
+def test_a_wrong_postgresql_password_is_one_message_that_does_not_contain_it(database, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://mlflow:wr%40ng@127.0.0.1:{database}/mlflow")
     with pytest.raises(UserError, match="password authentication failed") as error, connection.open_client(tmp_path):
         pass
     assert "wr" not in str(error.value).replace("correct", "")
 
 
-def test_the_trainers_and_this_machine_are_let_in_and_a_stranger_is_not(server):
+def test_the_server_accepts_the_trainers_and_this_machine_and_no_other_host(server):
     called = re.fullmatch(r"http://(\w+):5000", SERVICES["trainer-cpu"]["environment"]["MLFLOW_TRACKING_URI"])[1]
     for host in (called, "localhost", "127.0.0.1"):
         assert answer(server, f"{host}:{server.port}") == 200
     assert answer(server, f"elsewhere.example:{server.port}") == 403
 
 
-def test_a_server_killed_in_the_middle_costs_the_record_and_not_the_run(root, server, composed, capsys):
+def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, composed, capsys):
     values = composed()
     with mlflow_run.run(root, "unlucky") as run:
         run.params(check.flatten(values))

@@ -192,7 +192,7 @@ def test_train_passes_its_section_to_axolotl_unchanged(checkout, tools, composed
     assert "checkpoint-1" not in {file.name for file in Path("outputs/model").iterdir()}
 
 
-def test_training_starts_afresh_unless_it_resumes_from_a_checkpoint(checkout, tools):
+def test_training_removes_old_checkpoints_unless_it_resumes_from_one(checkout, tools):
     tools.leaves = write_training
     checkpoint = Path("work/train/checkpoint-9")
     for overrides, resumes in (((), False), (("+train.resume_from_checkpoint=work/train/checkpoint-9",), True)):
@@ -203,7 +203,7 @@ def test_training_starts_afresh_unless_it_resumes_from_a_checkpoint(checkout, to
         assert checkpoint.is_dir() == resumes
 
 
-def test_trainings_of_the_same_rows_tokenise_them_once(checkout, tools):
+def test_trainings_on_the_same_rows_share_the_tokenised_rows(checkout, tools):
     folders = []
 
     def leaves():

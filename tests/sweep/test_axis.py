@@ -12,7 +12,7 @@ def test_only_parameters_that_vary_have_an_axis_in_their_order():
     assert axis.varied(jobs[:1]) == []
 
 
-def test_numbers_are_equal_however_they_are_typed():
+def test_numbers_are_equal_whatever_their_notation():
     assert axis.varied([{"a": "1e-3"}, {"a": "0.001"}]) == []
     assert axis_of("1e-3", "0.002").positions == [0.001, 0.002]
     assert [axis.text(value) for value in ("1e-3", "20261122", "0.1234567", "a\nb")] == [

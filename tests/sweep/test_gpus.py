@@ -62,7 +62,7 @@ def test_a_job_that_is_killed_frees_its_gpu(job):
     assert second.stdout.readline().strip() == "1,0"
 
 
-def test_a_job_of_two_takes_none_while_only_one_is_free(job):
+def test_a_job_that_needs_two_gpus_takes_none_while_only_one_is_free(job):
     first = job(among="0")
     assert first.stdout.readline().strip() == "0"
     assert waits(job(2))
@@ -70,7 +70,7 @@ def test_a_job_of_two_takes_none_while_only_one_is_free(job):
     assert third.stdout.readline().strip() == "1"
 
 
-def test_asking_for_more_than_the_machine_has_is_an_error_that_names_both_numbers(tmp_path):
+def test_asking_for_more_gpus_than_the_machine_has_is_an_error_with_both_numbers(tmp_path):
     with (
         pytest.raises(UserError, match=r"num_processes=3 GPUs, and this machine has 2 \(CUDA_VISIBLE_DEVICES\)"),
         gpus.lock(3, "CUDA_VISIBLE_DEVICES", ["0", "1"], tmp_path),
@@ -82,7 +82,7 @@ def test_asking_for_more_than_the_machine_has_is_an_error_that_names_both_number
     ("value", "devices"),
     [("2,3", ["2", "3"]), ("1, 0", ["1", "0"]), ("", []), ("-1", []), ("GPU-8f6c", ["GPU-8f6c"])],
 )
-def test_gpus_are_those_that_this_process_may_use(monkeypatch, value, devices):
+def test_the_gpus_are_those_visible_to_this_process(monkeypatch, value, devices):
     """-1 hides them all."""
     monkeypatch.setattr("torch.version.hip", None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)

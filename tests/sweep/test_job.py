@@ -46,7 +46,7 @@ def test_the_same_parameters_over_the_same_code_and_files_are_the_same_job(sweep
     assert job.digest(VALUES, changed(sweep, commit="another commit with the same code")) == key
 
 
-def test_other_parameters_code_or_files_are_another_job(sweep):
+def test_different_parameters_code_or_files_make_a_different_job(sweep):
     keys = [job.digest(VALUES, sweep)]
     keys.append(job.digest(VALUES | {"train": VALUES["train"] | {"learning_rate": 2e-3}}, sweep))
     keys.append(job.digest(VALUES, changed(sweep, digest="another")))

@@ -53,7 +53,7 @@ def recorded(root):
     return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
 
 
-def test_a_launcher_that_cannot_launch_is_an_error_of_one_line_and_leaves_nothing(checkout, capsys):
+def test_a_launcher_that_cannot_start_is_a_one_line_error_and_leaves_no_run(checkout, capsys):
     def launch(folder, job):
         raise RuntimeError("the queue is closed.")
 
@@ -106,7 +106,7 @@ def test_the_best_job_is_printed_with_its_overrides(checkout, capsys, overrides,
     assert f"\nbest: 79.4 % of the prompts (strict){shown}: tunetrail show 01234567\n" in capsys.readouterr().out
 
 
-def test_a_best_job_below_its_base_is_so_described_on_the_screen_in_the_record_and_in_the_figure(checkout, capsys):
+def test_a_best_job_below_its_base_is_described_as_such_on_the_screen_in_the_record_and_in_the_figure(checkout, capsys):
     base = {"value": 0.081, "low": 0.05, "high": 0.12}
     jobs = [
         job(number, f"seed={number}", "finished", score=share, low=0.0, high=0.1, base=base, run=f"{number}" * 10)

@@ -44,7 +44,7 @@ def test_a_line_says_how_a_job_ended():
 
 
 @pytest.mark.parametrize("width", [1, 20, 60, 80, 120, 300])
-def test_no_line_is_wider_than_asked_and_a_long_reason_leaves_room_for_the_overrides(width):
+def test_no_line_is_wider_than_the_limit_and_a_long_reason_leaves_room_for_the_overrides(width):
     for state in ("running", "failed", "finished", "waiting"):
         assert len(progress.line(job(1, state, why="because " * 60), width)) <= width
     assert ("method=lora" in progress.line(job(1, "failed", why="because " * 60), width)) == (width >= 80)
@@ -175,7 +175,7 @@ def test_without_a_terminal_a_line_is_printed_when_a_state_or_stage_changes_and_
     assert "\x1b" not in watching.text()
 
 
-def test_a_running_job_has_a_line_now_and_then(sweep, printed, monkeypatch):
+def test_a_running_job_has_a_line_at_intervals(sweep, printed, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.1)
     sweep.state(0, "running")
     sweep.state(1, "finished")

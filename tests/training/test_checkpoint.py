@@ -56,7 +56,7 @@ def test_an_adapter_is_copied_and_recognised(tmp_path):
     assert not checkpoint.is_adapter(model(tmp_path / "whole"))
 
 
-def test_hub_ids_and_paths_are_told_apart(tmp_path):
+def test_hub_ids_and_paths_are_distinguished(tmp_path):
     assert checkpoint.is_path(str(tmp_path))
     assert checkpoint.is_path("./model")
     assert checkpoint.is_path("outputs/base/model")

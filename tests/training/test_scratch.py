@@ -24,7 +24,7 @@ def all_unchanged(checkout):
 
 
 @pytest.mark.parametrize("path", ["work/train", "work/deep/er", "work/nothing/yet", "./work/train", "work//train"])
-def test_a_folder_of_its_own_below_work_is_emptied(checkout, path):
+def test_a_training_folder_below_work_is_emptied(checkout, path):
     (checkout / path).mkdir(parents=True)
     (checkout / path / "old").touch()
     assert scratch.empty(path, "train") == scratch.check(path, "train")

@@ -103,7 +103,7 @@ def test_incomplete_rows_of_a_killed_run_are_removed_and_complete_ones_stay(rows
     assert (folder / "datasets_ready.flag").exists()
 
 
-def test_the_lock_of_a_writer_is_waited_for(rows):
+def test_a_reader_waits_for_the_lock_of_a_writer(rows):
     folder = cache_folder(rows)
     (folder / "being-written").mkdir()
     with FileLock(folder / "datasets_prep.lock"):  # as Axolotl holds it meanwhile

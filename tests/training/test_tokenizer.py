@@ -40,14 +40,14 @@ def test_a_prompt_begins_with_bos_and_an_answer_ends_with_eos(folder):
     assert answer == ids(encoder, "Name")[0][1:]
 
 
-def test_a_tokenizer_that_has_bos_but_puts_none_says_so(folder):
+def test_a_tokenizer_that_has_bos_but_adds_none_is_recognised(folder):
     encoder = tokenizer.read(folder({"post_processor": None}), {})
     assert encoder.bos_token_id == 0
     assert not encoder.puts_bos
     assert not tokenizer.read(folder(config={"bos_token": None}), {}).puts_bos
 
 
-def test_axolotls_special_tokens_are_whole_tokens_and_new_ones_make_the_vocabulary_longer(folder):
+def test_axolotls_special_tokens_are_single_tokens_and_new_ones_extend_the_vocabulary(folder):
     plain = tokenizer.read(folder(), {})
     special = {"eos_token": "</s>", "pad_token": "[PAD]", "additional_special_tokens": ["<|extra|>"]}
     encoder = tokenizer.read(folder(), {"special_tokens": special, "tokens": ["[X]"]})
@@ -59,7 +59,7 @@ def test_axolotls_special_tokens_are_whole_tokens_and_new_ones_make_the_vocabula
         assert len(ids(plain, token)[0]) > 2, token
 
 
-def test_the_end_of_text_is_the_padding_where_no_token_is_named_for_it(folder):
+def test_eos_is_the_padding_token_if_none_is_named(folder):
     encoder = tokenizer.read(folder(config={"pad_token": None}), {})
     assert encoder.pad_token_id == encoder.eos_token_id
 
@@ -114,7 +114,7 @@ def test_a_tokenizer_is_found_in_its_folder(folder):
     assert tokenizer.find(base, {"base_model": path.name}, None, path.parent) is None
 
 
-def test_a_tokenizer_is_found_in_the_hubs_cache_at_its_revision_and_whole(folder, hub_cache):
+def test_a_tokenizer_is_found_in_the_hubs_cache_only_if_its_revision_is_complete(folder, hub_cache):
     path = folder()
     commit = "a" * 40
     base = {"base_model": "org/name", "revision_of_model": commit, "make": None}
@@ -139,7 +139,7 @@ def test_the_tokenizer_of_a_model_that_is_made_is_trained_on_its_texts(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_file_that_is_no_tokenizers_is_named(folder, name):
+def test_a_file_that_is_not_a_tokenizers_is_named_in_the_error(folder, name):
     path = folder()
     (path / name).write_text("{")
     with pytest.raises(UserError, match=r"tokenizer\.json.* Save or fetch it anew"):
