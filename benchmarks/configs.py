@@ -36,7 +36,7 @@ Judge = Callable[[dict[str, Any]], str]
 
 
 def ours(known: schema.Schema, always: dict[str, Any]) -> Judge:
-    """Our verdict on a config: what is wrong with it, or "". `known` is the schema of params.yaml, `always` has the keys
+    """Return our verdict on a config: the error, or "". `known` is the schema of params.yaml, `always` has the keys
     that conf/ sets."""
     section = {"properties": {"train": known["properties"]["train"]}, "$defs": known.get("$defs", {})}
 
@@ -51,7 +51,7 @@ def ours(known: schema.Schema, always: dict[str, Any]) -> Judge:
 
 
 def axolotls() -> Judge:
-    """Axolotl's verdict likewise. Importing Axolotl takes half a minute."""
+    """Return Axolotl's verdict in the same way. Importing Axolotl takes half a minute."""
     import torch
     from axolotl.cli.config import prepare_plugins
     from axolotl.integrations.base import PluginManager
@@ -69,7 +69,7 @@ def axolotls() -> Judge:
             cfg = DictDefault(copy.deepcopy(values))
             prepare_plugins(cfg)
             validate_config(cfg, capabilities=GPU, env_capabilities=versions)
-        except Exception as error:  # which kind a validator raises is Axolotl's affair
+        except Exception as error:  # Axolotl's validators raise several kinds of exceptions
             return f"{type(error).__name__}: {error}"
         own = {"capabilities": GPU, "env_capabilities": versions}
         ignored = sorted(_ignored(values, own, merge_input_args()[0]))
@@ -101,7 +101,7 @@ def _ignored(values: dict[str, Any], own: dict[str, Any], config_class: Any) -> 
 
 
 def compare(files: list[Path], ours: Judge, theirs: Judge) -> tuple[dict[str, int], list[str]]:
-    """The number of files by who accepts them, and a line for each that the two judge differently, with the reasons."""
+    """Return the number of files by who accepts them, and a line with the reasons for each that is judged differently."""
     counts, lines = collections.Counter(dict.fromkeys((BOTH, NEITHER, WRONGLY, LATE), 0)), []
     for file in files:
         values = yaml.safe_load(file.read_text())

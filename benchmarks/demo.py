@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def memory(process: psutil.Process) -> int:
-    """Bytes that `process` and its descendants hold."""
+    """Return the bytes that `process` and its descendants use."""
     total = 0
     for member in (process, *process.children(recursive=True)):
         try:

@@ -1,6 +1,6 @@
 """Short Axolotl trainings with random weights -> the peak memory of each GPU, a line of benchmarks/memory.jsonl a case.
 
-tests/plan/estimate/test_memory.py holds what `tunetrail plan` says against that table.
+tests/plan/estimate/test_memory.py compares the predictions of `tunetrail plan` with that table.
 
     python benchmarks/memory.py compose ROWS TOKENIZER FOLDER    where the project is: an Axolotl config for each case
     python benchmarks/memory.py measure FOLDER CASE CASE ...     on a GPU host, without a network: prints a line a case
@@ -164,7 +164,7 @@ def processes(case: str) -> int:
 
 
 def train(folder: Path, case: str) -> str:
-    """Train a case on a model with random weights; what Axolotl says."""
+    """Train a case on a model with random weights and return Axolotl's output."""
     shapes = json.loads((folder / "shapes.json").read_text())
     if not (folder / case[:2] / "config.json").is_file():
         _random(shapes[case[:2]], folder / "tokenizer", folder / case[:2])

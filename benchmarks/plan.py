@@ -29,7 +29,7 @@ def main(rows: list[str]) -> None:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
 
         def tunetrail(*words: str) -> tuple[str, float]:
-            """What the command says, and the seconds that it takes; 2 is a plan that is refused."""
+            """Return the command's output and its seconds; code 2 is a refused plan."""
             started = time.monotonic()
             environment = os.environ | {"PYTHONPATH": str(clone / "src"), "MLFLOW_TRACKING_URI": ""}
             done = subprocess.run(

@@ -1,6 +1,6 @@
 """Axolotl trainings with random weights -> the seconds of each one's loop, a line of benchmarks/speed.jsonl a case.
 
-tests/plan/estimate/test_pace.py holds what `tunetrail plan` says against that table.
+tests/plan/estimate/test_pace.py compares the predictions of `tunetrail plan` with that table.
 
     python benchmarks/speed.py compose ROWS TOKENIZER FOLDER    where the project is: an Axolotl config for each case
     python benchmarks/speed.py measure FOLDER CASE CASE ...     on a GPU host, without a network: prints a line a case
