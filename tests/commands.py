@@ -1,4 +1,4 @@
-"""The command line called in the process of the tests: a process of its own takes seconds to start."""
+"""The command line, called in the process of the tests, since a new process takes seconds to start."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def tunetrail(folder, *words):
-    """How the command ended in the folder, and what it printed; the environment is as before then."""
+    """Run the command in the folder and return its code and output; restore the environment afterwards."""
     from hydra.core.global_hydra import GlobalHydra
 
     from tunetrail import cli
@@ -29,7 +29,7 @@ def tunetrail(folder, *words):
 
 
 def output(command, *words):
-    """What one command prints in this folder and environment; its errors are raised."""
+    """Return the output of one command in this folder and environment; its errors are raised."""
     return CliRunner().invoke(command, words, catch_exceptions=False).output
 
 

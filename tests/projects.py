@@ -57,7 +57,7 @@ def make(root, *init):
 
 
 def flip(file):
-    """Turn one bit; size, time of change and inode stay, by which DVC takes the file for unchanged."""
+    """Flip one bit without changing size, mtime and inode, so that DVC takes the file for unchanged."""
     before, data = file.stat(), bytearray(file.read_bytes())
     data[len(data) // 2] ^= 4
     file.chmod(0o644)

@@ -10,7 +10,7 @@ from tunetrail.checkout import git, worktree
 
 @pytest.fixture
 def root(project, tmp_path, monkeypatch):
-    """A project whose commits are somebody's."""
+    """Make the small project with a git identity."""
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "a")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "a@b")
@@ -18,13 +18,13 @@ def root(project, tmp_path, monkeypatch):
 
 
 def copy(root, name="one"):
-    """A worktree of the checkout as it is."""
+    """Make a worktree of the checkout in its present state."""
     (root / "runs").mkdir(exist_ok=True)
     return worktree.make(root, root / "runs" / name, git.read_code(root, root / "runs" / f"{name}.patch"))
 
 
 def files(folder):
-    """What is in every file that is not git's, DVC's or a run's."""
+    """Return the content of every file that does not belong to git, DVC or a run."""
     paths = (file for file in folder.rglob("*") if file.is_file())
     contents = {str(file.relative_to(folder)): file.read_bytes() for file in paths}
     others = (".git", ".dvc/", "data/", "outputs/", "runs/", "work/")
@@ -33,7 +33,7 @@ def files(folder):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """The outline of a checkout, under git, as the current folder."""
+    """Make the outline of a checkout under git and change to it."""
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").touch()
     (tmp_path / "dvc.yaml").touch()

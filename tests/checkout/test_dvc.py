@@ -1,4 +1,4 @@
-"""What DVC's files say, and the settings of one folder, written for another and read there by DVC itself."""
+"""DVC's files as read here, and the settings of one folder, written for another and read back by DVC itself."""
 
 import subprocess
 
@@ -88,7 +88,7 @@ def without_git(tmp_path_factory):
 
 
 def lent(without_git, tmp_path, **more):
-    """What DVC itself reads of the file that is written for another folder."""
+    """Write the settings for another folder and return what DVC itself reads there."""
     file = tmp_path / "other" / ".dvc" / "config"
     file.parent.parent.mkdir()
     dvc.write_shared_cache_config(without_git, file, {"core.no_scm": "true"} | more)

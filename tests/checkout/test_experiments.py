@@ -1,4 +1,4 @@
-"""Real git and real DVC: what ran in a checkout, saved as a DVC experiment."""
+"""Runs of a checkout saved as DVC experiments, with real git and real DVC."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def test_an_experiment_has_parameters_lock_file_and_code_and_leaves_staged_files
 
 
 def objects(root):
-    """All that git has, whether something names it or not."""
+    """Return all of git's objects, reachable or not."""
     words = ["git", "cat-file", "--batch", "--batch-all-objects"]
     return subprocess.run(words, cwd=root, capture_output=True, check=True).stdout
 
@@ -135,7 +135,7 @@ def test_an_experiment_is_saved_without_a_git_identity(root, monkeypatch, tmp_pa
     run(root, "git", "config", "user.name", "Ada")
     run(root, "git", "config", "user.email", "ada@example.org")
     (root / "conf" / "config.yaml").write_text("a: 2\n")
-    experiment = experiments.commit(root, experiments.save(root, "same"))  # in the place of the first
+    experiment = experiments.commit(root, experiments.save(root, "same"))  # replaces the first
     assert run(root, "git", "show", "--no-patch", "--format=%an %ae", experiment) == "Ada ada@example.org"
     assert run(root, "git", "show", f"{experiment}:conf/config.yaml") == "a: 2"
 

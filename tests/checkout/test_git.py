@@ -25,7 +25,7 @@ def test_without_a_git_repository_the_error_says_how_to_make_one(checkout, monke
 
 
 def code(checkout):
-    """Its code, the patch among what a run leaves."""
+    """Return the checkout's code, with the patch in work/."""
     (checkout / "work").mkdir(exist_ok=True)
     return git.read_code(checkout, checkout / "work" / "changes.patch")
 
@@ -81,7 +81,7 @@ def test_a_staged_new_file_is_in_the_patch(checkout):
 
 
 def refused(checkout):
-    """Why the code cannot be named; nothing is written."""
+    """Return the error for code that cannot be recorded, and assert that nothing was written."""
     (checkout / "work").mkdir(exist_ok=True)
     with pytest.raises(UserError) as error:
         git.read_code(checkout, checkout / "work" / "changes.patch")

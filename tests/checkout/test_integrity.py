@@ -41,14 +41,14 @@ def outs(folder):
 
 
 def wrong_files(folder):
-    """What is wrong, as (path, state of the object)."""
+    """Return the faults as (path, state of the cached object)."""
     others = integrity.changed(folder, outs(folder))
     faults = integrity.faults(outs(folder), others, folder / ".dvc" / "cache" / "files" / "md5")
     return [(fault.path, fault.state) for fault in faults]
 
 
 def cached(folder, path):
-    """The object of an output, or of a file in one."""
+    """Return the cached object of an output, or of a file in one."""
     out, _, name = path.partition("/")
     md5 = outs(folder)[out]
     objects = folder / ".dvc" / "cache" / "files" / "md5"

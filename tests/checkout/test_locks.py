@@ -34,7 +34,7 @@ def test_a_busy_error_has_the_id_of_the_holder(checkout):
 
 
 def test_a_lock_is_taken_again_if_its_file_was_removed_meanwhile(checkout, monkeypatch):
-    """Who held the file removes it between the moment that the next one opens it and the moment that it holds it."""
+    """The holder removes the file after the next process opens it and before that process locks it."""
     real, lock = locks.fcntl.flock, checkout / "work" / "lock"
 
     def removed_first(file, how):

@@ -1,4 +1,4 @@
-"""The command as a person types it. Bad input ends in one message and code 2 before anything is written."""
+"""The command as a user types it. Bad input ends with one message and code 2 before anything is written."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROW = {"instruction": "a", "input": "", "output": "b"}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A checkout with this conf/ and dvc.yaml, and input files that are wrong in many ways."""
+    """Make a checkout with this conf/ and dvc.yaml, and input files with many kinds of errors."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "conf", folder / "conf")
     shutil.copy(ROOT / "dvc.yaml", folder)
@@ -48,7 +48,7 @@ def checkout(tmp_path_factory):
 
 
 def contents(folder):
-    """The content of every file below the folder, without .git/ and the scratch folder work/."""
+    """Return the content of every file below the folder except .git/ and the scratch folder work/."""
     files = (file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts)
     return {file.relative_to(folder): file.read_bytes() for file in files if folder / "work" not in file.parents}
 

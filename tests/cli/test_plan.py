@@ -1,4 +1,4 @@
-"""`tunetrail plan` as a person calls it, and the facts that it makes of every experiment of conf/."""
+"""`tunetrail plan` as a user calls it, and its facts for every experiment of conf/."""
 
 import json
 import subprocess
@@ -69,7 +69,7 @@ def test_a_misspelled_key_ends_with_the_code_of_a_refusal(plan):
     assert done.stdout.startswith("error UNKNOWN_KEY: train.lerning_rate: no such key")
     assert "Did you mean train.learning_rate?" in done.stdout
     assert json.loads(plan("+train.lerning_rate=1", "--json").stdout)["findings"][0]["code"] == "UNKNOWN_KEY"
-    assert "is not of type" in plan("train.learning_rate=abc").stderr  # another fault keeps its own words
+    assert "is not of type" in plan("train.learning_rate=abc").stderr  # another error keeps its own message
 
 
 def test_a_misspelled_code_is_refused_by_name(plan):

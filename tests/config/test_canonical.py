@@ -29,7 +29,7 @@ def read(known):
         ),
         ({"save_total_limit": float("inf")}, {"save_total_limit": float("inf")}),
         ({"save_total_limit": float("-inf"), "lora_r": 8.0}, {"save_total_limit": float("-inf"), "lora_r": 8}),
-        # Text where a text is meant, and what no type takes, is not converted.
+        # Text for a text key, and a value that fits no type, is not converted.
         ({"wandb_run_id": "123", "wandb_name": "2e-5"}, {"wandb_run_id": "123", "wandb_name": "2e-5"}),
         ({"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}, {"learning_rate": "fast", "lora_r": "8.5", "xyzzy": "1"}),
     ],
@@ -79,7 +79,7 @@ def test_the_input_is_not_changed_and_other_tools_values_are_not_converted(known
 
 
 def test_names_of_an_earlier_version_are_replaced(known):
-    """A params.yaml of the time when modules were not in rooms: a restored run uses the current plug-in and generator."""
+    """A run restored from a params.yaml with earlier module paths uses the current plug-in and generator."""
     liger = "axolotl.integrations.liger.LigerPlugin"
     train = {"plugins": ["tunetrail.live.HistoryPlugin", liger]}
     source = {"path": "src/tunetrail/world.py"}

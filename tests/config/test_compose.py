@@ -1,4 +1,4 @@
-"""What Hydra composes of the real conf tree, and its errors as a user reads them."""
+"""Hydra's composition of the real conf tree, and its errors as a user reads them."""
 
 import pytest
 from hydra.errors import ConfigCompositionException

@@ -16,7 +16,7 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 
 @pytest.fixture
 def made(composed, tmp_path, monkeypatch):
-    """The composed values of overrides, with keys changed afterwards, as a user's own file may have them."""
+    """Compose overrides and then change keys, as a user's own file may do."""
     monkeypatch.chdir(tmp_path)
     records.write(tmp_path / "rows.jsonl", ROWS)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
@@ -60,7 +60,7 @@ def test_composed_experiments_do_not_contradict_themselves(made, words):
 @pytest.mark.parametrize(
     ("words", "changes", "says"),
     [
-        # Of two sources of rows one would win in silence.
+        # One of two sources of rows would be ignored silently.
         ((), {"prepare__path": "rows.jsonl"}, "prepare.path=rows.jsonl and prepare.generate name different data"),
         ((), {"prepare__hub": HUB}, "set prepare.hub=null, or set prepare.generate=null"),
         ((), {"prepare__generate": None}, "Set prepare=file prepare.path=FILE"),
@@ -72,7 +72,7 @@ def test_composed_experiments_do_not_contradict_themselves(made, words):
         ((), {"evaluate__hub": HUB}, "set evaluate.hub=null, or set evaluate=ifeval"),
         (OWN[:2], {}, "tunetrail run experiment=alpaca_tiny prepare.path=rows.jsonl evaluate.path=PROMPTS"),
         ((*OWN[:2], "model=llama3_8b"), {}, "Add evaluate=ifeval to take"),
-        # A copy that differs from what it was made from.
+        # A copy that differs from its original.
         ((), {"fetch__generate": None}, "Set prepare.generate alone"),
         (OWN, {"fetch__instructions__path": "other.jsonl"}, "Set prepare.path alone"),
         (OWN, {"fetch__instructions__hub": HUB}, "Set prepare.hub alone"),
@@ -83,7 +83,7 @@ def test_composed_experiments_do_not_contradict_themselves(made, words):
         ((), {"contract__sequence_len": 5}, "Set train.sequence_len alone"),
         ((), {"contract__excess_length_strategy": "raise"}, "Set train.excess_length_strategy alone"),
         ((), {"base__template__without_input": "{instruction}"}, "Set template alone"),
-        # A model of which two keys say different things.
+        # Two keys that contradict each other about the model.
         (("model=llama3_8b", *OWN), {"train__model_revision": "main"}, "Set base.revision_of_model alone"),
         (("model=llama3_8b", *OWN), {"train__revision_of_model": "main"}, "Set base.revision_of_model alone"),
         (("model=llama3_8b", *OWN), {"train__model_revision": None}, "Set train.model_revision="),

@@ -1,4 +1,4 @@
-"""What differs from a run's experiment, on the real conf/."""
+"""Differences between a run and its experiment, on the real conf/."""
 
 import sys
 
@@ -57,7 +57,7 @@ def test_without_recorded_overrides_the_experiment_is_the_one_of_the_runs_name_o
 
 
 def test_every_experiment_of_conf_can_be_compared_with_its_own_defaults(composed):
-    """Each can be composed without the values that it leaves to the person."""
+    """Each can be composed without the values that the user must give."""
     for file in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
         chosen, changes = differences.from_experiment(ROOT, composed(), [f"experiment={file.stem}"])
         assert (chosen, changes is None) == (file.stem, False)
@@ -73,7 +73,7 @@ def test_keys_of_one_name_that_change_together_share_a_row(composed):
 
 
 def test_differences_can_be_computed_inside_a_run_that_hydra_started(monkeypatch):
-    """As `tunetrail run` calls it: Hydra takes no second conf/ while it has one open."""
+    """As `tunetrail run` calls it: Hydra cannot open a second config folder while one is open."""
     words = ["train.num_epochs=2"]
     results = []
     monkeypatch.setattr(sys, "argv", ["run", *words])

@@ -25,18 +25,18 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["experiment=llama3_8b_alpaca", "prepare.path=conf/mine.jsonl"], ["prepare=file"]),
         (["-m", "experiment=alpaca_tiny,demo", "prepare.path=a.jsonl"], ["prepare=file"]),
         (["prepare.path=mine.jsonl", "prepare.generate=null", "prepare.hub=null"], ["prepare=file"]),
-        # What is contradictory is not made to fit: `inputs.check_consistency` refuses it.
+        # Contradictory overrides are not completed: `inputs.check_consistency` refuses them.
         (["prepare=demo", "prepare.path=mine.jsonl"], []),
         (["prepare.path=mine.jsonl", "prepare.generate.rows=50"], []),
         (["prepare=alpaca_cleaned", "prepare.path=mine.jsonl"], []),
-        # Nothing to make fit.
+        # Nothing is implied.
         (["prepare=file", "prepare.path=mine.jsonl"], []),
         (["experiment=alpaca_tiny", "prepare.path=a.jsonl", "evaluate.path=b.jsonl"], []),
         ([f"prepare.path={world.SOURCE}"], []),
         (["prepare=alpaca_cleaned", "prepare.path=conf/prepare/alpaca_cleaned.yaml"], []),
         (["prepare.license=mit"], []),
         ([], []),
-        # The licence of an option is of its own data.
+        # The licence in an option's file applies to that option's data only.
         (["prepare=alpaca_cleaned", "prepare.hub=null", "prepare.path=mine.json"], LICENCE),
         (["prepare=alpaca_cleaned", "prepare.hub=null", "prepare.path=a.json", "prepare.license=mit"], LICENCE[1:]),
         (["prepare=alpaca_cleaned", "prepare.hub.repo_id=org/rows"], LICENCE),
@@ -54,7 +54,7 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["model=llama3_8b", "base.base_model=org/m", "base.license=mit", "base.revision_of_model=v1"], []),
         (["model=llama3_8b", "base.base_model=meta-llama/Meta-Llama-3-8B"], []),
         (["model=hub", "base.base_model=org/m", "base.revision_of_model=v1"], []),
-        # What Hydra has something against stays as it is.
+        # Overrides that Hydra refuses are unchanged.
         (["prepare.path=my (1).jsonl"], []),
         (["prepare=nothing", "prepare.path=mine.jsonl"], []),
     ],

@@ -76,7 +76,7 @@ def test_sentence_counts_need_punkt_and_the_message_says_how_to_get_it(values, t
     records.write(tmp_path / "prompts.jsonl", [prompt])
     with pytest.raises(UserError, match="NLTK_DATA"):
         inputs.check(values)
-    with pytest.raises(UserError, match="NLTK_DATA"):  # of each job of a sweep, before any starts
+    with pytest.raises(UserError, match="NLTK_DATA"):  # for each job of a sweep, before any job starts
         gate.check_job(values, tmp_path)
     (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
     inputs.check(values)

@@ -25,7 +25,7 @@ def keys(known):
         ("train.learning_rate", None),
         ("evaluate.lr", None),
         ("train.lora_rnk", None),
-        ("train.batch_size", None),  # Axolotl's own, of all devices and steps
+        ("train.batch_size", None),  # Axolotl's own key, over all devices and accumulation steps
         ("prepare.cutoff_len", None),
     ],
 )
