@@ -1,4 +1,4 @@
-"""What stages and tools leave in a checkout, written in their real form without running them."""
+"""The outputs of stages and tools in a checkout, written in their real form without running them."""
 
 import json
 

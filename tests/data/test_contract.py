@@ -40,8 +40,8 @@ PROMPT = "write a long letter to my friend about the cold river and the old bake
         (row("Write a letter.", input=PROMPT), 1, 0),
         (row(" ".join(PROMPT.split()[:8])), 0, 0),  # 8 of 18 words: fewer than half
         (row(" ".join(PROMPT.split()[:10])), 1, 0),
-        (row(" ".join(sorted(PROMPT.split()))), 0, 0),  # all of the words, none of the runs
-        (row("say it", output=PROMPT), 0, 0),  # an answer is no question
+        (row(" ".join(sorted(PROMPT.split()))), 0, 0),  # all of the words, but no n-gram
+        (row("say it", output=PROMPT), 0, 0),  # an answer is not a question
     ],
 )
 def test_a_prompt_is_seen_if_more_than_half_of_it_is_in_one_row(training_row, seen, exact):

@@ -1,4 +1,4 @@
-"""Files that are not JSON, as their programs write them; every command that an error names is run."""
+"""Files that are not JSON, as other programs write them; every command in an error message is run."""
 
 import bz2
 import gzip

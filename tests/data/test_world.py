@@ -15,7 +15,7 @@ def pairs_named(text: str) -> set[str]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_pair_of_topic_and_instruction_type_is_in_both_training_and_evaluation(seed):
-    """From the texts themselves: which topics a row names, and which types' phrases it has."""
+    """Read from the texts: the topics that a row names, and the instruction types whose phrases it has."""
 
     def kinds_asked(text: str) -> set[str]:
         return {

@@ -1,4 +1,4 @@
-"""A checkout that `tunetrail doctor` checks, and the command in a process of its own."""
+"""A checkout for `tunetrail doctor`, and the command in a process of its own."""
 
 import os
 import re
@@ -16,7 +16,7 @@ OF_A_PERSON = re.compile(r"(?i)^(HF_|MLFLOW_|AWS_|NLTK_|TRANSFORMERS_)|_proxy$|T
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with this project's conf/, lock files and pyproject.toml, committed, and DVC in it."""
+    """Make a checkout with this project's conf/, lock files and pyproject.toml, committed, and with DVC."""
     folder = tmp_path / "checkout"
     for name in ("conf", "requirements"):
         shutil.copytree(ROOT / name, folder / name)
@@ -30,7 +30,7 @@ def checkout(tmp_path):
 
 
 def environment(folder, **more):
-    """A person's without settings, the hub switched off and its cache empty."""
+    """Return an environment without the user's settings, with the hub offline and its cache empty."""
     inherited = {name: value for name, value in os.environ.items() if not OF_A_PERSON.search(name)}
     own = {"HF_HOME": str(folder.parent / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")}
     return inherited | own | more
@@ -42,6 +42,6 @@ def run(folder, *words, **more):
 
 @pytest.fixture
 def without_settings(monkeypatch):
-    """This process without what a person may have set."""
+    """Remove the user's settings from this process's environment."""
     for name in filter(OF_A_PERSON.search, list(os.environ)):
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The checks of what is installed, in a checkout of their own; torch is this machine's, or a package that stands for it."""
+"""The checks of the installation, in a checkout of their own; torch is the installed one or a stub package."""
 
 import importlib.metadata
 import os
@@ -18,12 +18,12 @@ from tunetrail.doctor.lines import Asked, Line
 
 @pytest.fixture
 def line(checkout):
-    """The line of one check, in this process."""
+    """Return a function that runs one check in this process and returns its line."""
     return lambda name: environment.CHECKS[name](Asked(checkout))
 
 
 def standing_for_torch(folder, **version):
-    """A folder for PYTHONPATH with a package that has torch's version.py and nothing else."""
+    """Return a PYTHONPATH with a stub of torch that has a version.py and nothing else."""
     (folder / "torch").mkdir(parents=True)
     (folder / "torch" / "__init__.py").touch()
     attributes = {"__version__": "2.13.0+of.somebody", "cuda": None, "hip": None} | version

@@ -1,4 +1,4 @@
-"""What torch says of itself: this machine's, or where a GPU would be needed a package that stands for it."""
+"""What the installed torch reports, or a stub package where a GPU would be needed."""
 
 import os
 import time
@@ -88,13 +88,13 @@ def test_kernels_are_really_run_and_a_cpu_runs_no_gpu_kernel(monkeypatch, tmp_pa
     ran = gpus.kernels("cpu")
     assert list(ran) == ["flash", "cuDNN", "efficient", "varlen", "flash-attn"]
     assert ran["flash"]  # PyTorch has one for CPUs
-    assert not any(ran[name] for name in ("cuDNN", "varlen"))  # code of a GPU
+    assert not any(ran[name] for name in ("cuDNN", "varlen"))  # kernels for GPUs only
     if torch.cuda.is_available():
         assert gpus.kernels("cuda")["varlen"]
     else:
         assert gpus.kernels("cuda") == {}
         monkeypatch.setattr(machine, "torch_build", lambda: Build("cuda", "cuda"))
-        line = gpus.check_attention(Asked(tmp_path))  # this torch, asked in a process of its own
+        line = gpus.check_attention(Asked(tmp_path))  # the installed torch, run in a process of its own
         assert (line.mark, line.found.split(";")[0]) == ("ok", "sdpa")
 
 

@@ -1,4 +1,4 @@
-"""The command as a person types it, in a checkout of its own."""
+"""The command as a user types it, in a checkout of its own."""
 
 import importlib.metadata
 import json
@@ -26,7 +26,7 @@ ELSEWHERE = "rocm" if HERE == "cpu" else "cpu"
 
 
 def checked(done):
-    """The JSON of a run, by check."""
+    """Return the lines of the JSON output by check."""
     return {line.pop("check"): line for line in json.loads(done.stdout)}
 
 
@@ -146,7 +146,7 @@ class Refuses(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def refusing():
-    """The host and port of a server that answers 500."""
+    """Return the host and port of a server that answers 500."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
@@ -187,12 +187,12 @@ def test_no_secret_is_ever_printed(checkout, refusing, shape):
     ):
         done = run(checkout, *words, **(variables | more))
         assert all(name in done.stdout for name in words if name != "--json")
-        assert "zyz" not in (done.stdout + done.stderr).lower()  # a host is told in small letters
+        assert "zyz" not in (done.stdout + done.stderr).lower()  # a host is printed in lower case
         assert done.stderr == ""
 
 
 def test_nothing_waits_long_for_a_network_that_does_not_answer(checkout):
-    """Servers that take the connection and say nothing, for the hub and the tracking store at once."""
+    """The hub and the tracking store both accept the connection and never answer."""
 
     def ask(url):
         started = time.monotonic()
@@ -202,7 +202,7 @@ def test_nothing_waits_long_for_a_network_that_does_not_answer(checkout):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         printed, waited = ask(url)
-    refused, at_once = ask(url)  # what the command takes by itself, on this machine as busy as it is
+    refused, at_once = ask(url)  # the time without a network, under the present load of this machine
     assert printed.count("no answer within 3 s") == 2
     assert refused.count("Connection refused") == 2
     assert waited - at_once < 5.5

@@ -1,4 +1,4 @@
-"""The checks against servers, stores and DVC configs that are really there."""
+"""The checks against real servers, stores and DVC configs."""
 
 import base64
 import importlib.metadata
@@ -28,13 +28,13 @@ REVISION = "a" * 40
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch):
-    """No setting of a person's, and an address of this machine without a proxy."""
+    """Remove the user's settings and the proxies from the environment."""
     for name in (*services._TOKENS, "MLFLOW_TRACKING_URI", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
 
 class Server(ThreadingHTTPServer):
-    """Answers as `answers` says, by path: a status and a body, or with 302 an address; keeps the Authorization given."""
+    """Answer by path as `answers` says: a status and a body, or with 302 an address. Record the credentials sent."""
 
     def __init__(self, answers):
         self.answers, self.credentials = dict(answers), []
@@ -74,7 +74,7 @@ def serve():
 
 @pytest.fixture
 def tracked(monkeypatch, tmp_path):
-    """The line of the tracking store at an address, or of the checkout's own."""
+    """Return a function that checks the tracking store at an address, or the checkout's own."""
 
     def line(uri=None):
         if uri:
@@ -143,7 +143,7 @@ def test_a_port_where_nobody_listens_is_red_with_the_systems_reason(tracked):
 
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(tracked, monkeypatch):
-    """A name is looked up by the system, which cannot be told how long; here it takes its time."""
+    """The system resolves a host name without a timeout; here it takes long."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
     monkeypatch.setattr(services, "_PATIENCE", 0.5)
     started = time.monotonic()
@@ -211,7 +211,7 @@ def test_a_store_of_another_mlflow_is_red_with_the_fix(root):
     line = services.check_tracking(Asked(root))
     assert (line.mark, line.found) == ("ok", f"{file}, 0 runs, schema {newest}")
     for version, fix in (
-        ("0584bdc529eb", f"mlflow db upgrade sqlite:///{file}"),  # of 2024
+        ("0584bdc529eb", f"mlflow db upgrade sqlite:///{file}"),  # a schema of 2024
         ("of-a-later-mlflow", "install the packages of the lock: see lock"),
     ):
         with closing(sqlite3.connect(file)) as store, store:
@@ -233,7 +233,7 @@ def test_a_file_that_is_not_a_store_and_a_missing_folder_are_red(tracked, tmp_pa
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path, serve):
-    """The hub's address, here, and its cache, empty; gives the line of a checkout with this conf/."""
+    """Point the hub to a local server with an empty cache; return a function that gives the server and its line."""
     server = serve({"": (200, ""), "/": (200, "")})
     (tmp_path / "conf").symlink_to(ROOT / "conf")
     monkeypatch.setattr(constants, "ENDPOINT", f"http://{server.address}")
@@ -243,7 +243,7 @@ def hub(monkeypatch, tmp_path, serve):
 
 
 def keep(folder, repo_id, revision, files):
-    """Files in the hub's cache, as its client keeps them."""
+    """Put files into the hub's cache, as its client stores them."""
     snapshot = folder / "hub" / repo_id / "snapshots" / revision
     snapshot.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -304,7 +304,7 @@ def test_tokens_are_listed_as_set_or_not_and_a_pair_must_be_complete(monkeypatch
 
 @pytest.fixture
 def remote(tmp_path):
-    """The line of a checkout's remotes, after this text was written into DVC's config."""
+    """Return a function that writes DVC's config and checks the checkout's remotes."""
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
 

@@ -66,7 +66,7 @@ def test_each_fault_is_reported_once():
         ("keywords:frequency", {"keyword": "c*+?(", "frequency": 1, "relation": "at least"}, "does not take"),
         ("keywords:existence", {"keywords": [1]}, "does not take"),
         ("keywords:existence", {"keywords": "tea"}, "another type for 'keywords'"),
-        # What the checker would draw at random is not what the prompt asks for.
+        # A missing argument would be drawn at random, unlike what the prompt asks for.
         (WORDS, {"relation": "at least"}, "has no 'num_words'"),
         (WORDS, {"num_words": 0, "relation": "at least"}, "has no 'num_words'"),
         ("keywords:existence", {}, "has no 'keywords'"),
@@ -85,7 +85,7 @@ def test_a_sign_in_place_of_a_letter_passes_as_in_the_published_prompts():
         instructions.check(prompts([(LETTER, {"letter": sign, "let_frequency": 4, "let_relation": "at least"})]), "")
 
 
-# The file of a composed run.
+# The prompts of a composed run.
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_wilsons_interval_is_the_published_one():
 
 
 def test_the_bootstrap_resamples_whole_prompts():
-    """With one instruction per prompt it is the binomial's interval; ten that agree make it no narrower."""
+    """With one instruction per prompt it is the binomial interval; ten that agree do not make it narrower."""
     rng = np.random.default_rng(1)
     one_each = [np.array([value]) for value in rng.random(200) < 0.4]
     ten_each = [np.repeat(value, 10) for value in one_each]
@@ -62,13 +62,13 @@ def test_a_large_evaluation_is_resampled_in_blocks(monkeypatch):
 
 def test_the_paired_interval_covers_the_true_difference_at_its_nominal_rate(monkeypatch):
     """3,000 pairs of correlated shares with a known difference of 0.25, 60 prompts each."""
-    monkeypatch.setattr(intervals, "_wilson", functools.cache(intervals._wilson))  # 61 different ones
+    monkeypatch.setattr(intervals, "_wilson", functools.cache(intervals._wilson))  # only 61 different arguments occur
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(3000):
         ability = rng.random(60)
         base, tuned = (ability < 0.35).astype(int), (ability + rng.normal(0, 0, 60) < 0.6).astype(int)
-        flipped = rng.random(60) < 0.1  # noise on both alike leaves the expected difference at 0.8 of it
+        flipped = rng.random(60) < 0.1  # equal noise on both scales the expected difference by 0.8
         base, tuned = np.where(flipped, 1 - base, base), np.where(rng.random(60) < 0.1, 1 - tuned, tuned)
         score = intervals.newcombe(prompts(*base), prompts(*tuned))
         covered += score.low <= 0.25 * 0.8 <= score.high

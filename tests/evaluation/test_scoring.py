@@ -32,7 +32,7 @@ def test_only_answers_cut_by_a_stop_sequence_are_scored_again():
 
 
 def test_the_same_answer_gets_the_same_scores_every_time(shared, monkeypatch):
-    """langdetect draws random numbers, and so does the checker that counts a sign other than a letter."""
+    """langdetect uses random numbers, and so does the checker that counts a sign other than a letter."""
     prompts = records.read_prompts(shared("ifeval/input_data.jsonl"))
     monkeypatch.setattr(nltk.data, "path", [str(shared("nltk_data"))])
     answers = ["Here it is! My ANSWER, in short; with a # and some words in it.\n" * 3 for _ in prompts]
@@ -81,7 +81,7 @@ def test_responses_that_do_not_fit_the_prompts_are_refused(tmp_path, rows, messa
 
 
 def test_missed_instructions_are_described_in_the_checkers_words():
-    """In lm-eval's words; null is an argument of another checker."""
+    """In lm-eval's words; null stands for arguments of other checkers."""
     kinds = ["keywords:existence", "length_constraints:number_words", "startend:end_checker", "punctuation:no_comma"]
     arguments = [
         {"keywords": ["river", "stone"], "num_words": None},

@@ -1,4 +1,4 @@
-"""The stage `report` on what the other stages leave, in the tools' real formats."""
+"""The stage `report` on outputs of the other stages in the tools' real formats."""
 
 import json
 import re
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.stage
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-    """The report of a run without an MLflow run; tests only read it."""
+    """Make the report of a run without an MLflow run; tests only read it."""
     folder = tmp_path_factory.mktemp("run")
     left_by_a_run(folder)
     samples = next((folder / "eval_results" / "tuned").glob("*/samples_*"))
@@ -84,7 +84,7 @@ def test_missed_instructions_and_their_requirements_are_listed_below_a_failed_an
     assert lines[below] == f"| `punctuation:no_comma`: {comma} | |"
     assert lines[below + 1] == ""
     page = (reported / "report.html").read_text()
-    assert page.count(f'<p class="missed">punctuation:no_comma: {comma}</p>') == 2  # of either prompt
+    assert page.count(f'<p class="missed">punctuation:no_comma: {comma}</p>') == 2  # of both prompts
     assert page.count('<p class="missed">') == 2  # the second prompt's other instruction is followed
 
 

@@ -73,7 +73,7 @@ def test_the_loss_figure_shows_training_validation_and_learning_rate():
 
 
 def test_the_same_numbers_give_the_same_files(tmp_path):
-    """So that DVC and a diff see only real changes."""
+    """So DVC and a diff show only real changes."""
     plots.save(figure(), tmp_path / "one")
     plots.save(figure(), tmp_path / "two")
     for suffix in (".png", ".svg"):
