@@ -1,4 +1,4 @@
-"""Facts of a plan without a prediction: a run with no problem, but for what a test changes. And a fix, applied."""
+"""Facts of a plan without a prediction: a run without problems except for a test's changes. And applied fixes."""
 
 import dataclasses
 import shlex
@@ -19,13 +19,13 @@ _NO_ROWS = np.zeros(0, dtype=int)
 
 
 def changed(facts, **changes):
-    """The facts with other figures: `steps={"total": 27}`."""
+    """Return the facts with other figures: `steps={"total": 27}`."""
     sections = {name: dataclasses.replace(getattr(facts, name), **figures) for name, figures in changes.items()}
     return dataclasses.replace(facts, **sections)
 
 
 def facts(values, **changes):
-    """Facts of `values` with `changes`: eight MI300X train Llama 3 8B on alpaca-cleaned."""
+    """Return facts of `values` with `changes`: eight MI300X train Llama 3 8B on alpaca-cleaned."""
     defaults = Facts(
         name=values["name"],
         device=Devices("mi300x", memory=192 * GIB, bf16=True, maker="AMD", count=8, origin="plan.device"),
@@ -101,13 +101,13 @@ def facts(values, **changes):
 
 
 def judged(rule, composed, *words, **changes):
-    """The rule's finding about the run of these words, with the `changes` of its facts."""
+    """Return the rule's finding about the run of these overrides, with `changes` to its facts."""
     values = composed(*words)
     return rule(values, facts(values, **changes))
 
 
 def on(values, name, count=1):
-    """The facts of `values` on these devices, with the memory that they need there; a CPU has 24 GiB."""
+    """Return the facts of `values` on these devices, with the memory needed there; a CPU has 24 GiB."""
     device = hardware.cpu(24 * GIB, 2) if name == "cpu" else hardware.named(name)
     shape, _ = architecture.read(values["base"], Path())
     train = values["train"] | hardware.precision(values["train"], device.name, device.bf16)
@@ -128,14 +128,14 @@ def on(values, name, count=1):
 
 
 def fixed(composed, known, finding, *words):
-    """The values of the command `words`, fixed, each key of them known to its tool."""
+    """Return the values of the overrides `words` after the fix; assert that each key is known to its tool."""
     values = composed(*overrides.replace(list(words), shlex.split(finding.fix)))
     check.check(values, known)
     return values
 
 
 def each_of_its_own(rules, level, findings):
-    """Each rule has a finding of this level, with its own name as code and a reason of its own."""
+    """Assert that each rule has a finding of this level, with its own name as code and its own reason."""
     assert [finding.code for finding in findings] == [rule.__name__.upper() for rule in rules]
     assert {finding.level for finding in findings} == {level}
     assert len({finding.why for finding in findings}) == len(findings)

@@ -1,4 +1,4 @@
-"""AMD's published recipe and what puts it right, compared with each other, against Axolotl and against accelerate."""
+"""AMD's published recipe and its correction, compared with each other, with Axolotl and with accelerate."""
 
 import itertools
 import json
@@ -41,7 +41,7 @@ PUBLISHED = {
     "weight_decay": 0.0,
     "special_tokens": {"pad_token": "<|end_of_text|>"},
 }
-# What tunetrail adds: where things are, a revision, a seed, and the limit that lets today's Axolotl pack as that of 2024.
+# tunetrail's additions: paths, a revision, a seed, and the limit that lets today's Axolotl pack as that of 2024.
 ADDED = {"datasets", "test_datasets", "dataset_prepared_path", "output_dir", "plugins", "seed", "model_revision"}
 ADDED |= {"excess_length_strategy", "sample_packing_bin_size"}
 
@@ -67,17 +67,17 @@ def corrected(composed):
 def test_the_published_training_has_exactly_the_published_keys(published):
     train = published["train"]
     assert {key: train[key] for key in PUBLISHED} == PUBLISHED
-    # So no adapter, no shards, nothing loaded in 8 or 4 bits: full fine-tuning.
+    # So no adapter, no sharding, no 8- or 4-bit weights: full fine-tuning.
     assert {key for key, value in train.items() if value not in (None, False)} - set(PUBLISHED) == ADDED
 
 
 def test_the_published_data_are_alpaca_cleaned_in_the_alpaca_format_with_5_percent_held_out(published):
-    """`val_set_size: 0.05` would split inside Axolotl; the stage `prepare` holds out as many, and DVC keeps the split."""
+    """`val_set_size: 0.05` would split inside Axolotl; the stage `prepare` holds out the same share, and DVC tracks it."""
     prepare, dataset = published["prepare"], published["train"]["datasets"][0]
     assert prepare["hub"]["repo_id"] == "yahma/alpaca-cleaned"
     assert prepare["take"] is None
     assert prepare["validation_rows"] == round(0.05 * prepare["expected_rows"]) == 2588
-    # tests/data/test_template.py holds this format against Axolotl's own `alpaca`.
+    # tests/data/test_template.py compares this format with Axolotl's own `alpaca`.
     assert dataset["type"]["format"] == published["template"]["with_input"]
     assert dataset["type"]["no_input_format"] == published["template"]["without_input"]
 
@@ -99,7 +99,7 @@ def test_every_change_of_the_corrected_recipe_is_in_its_file_with_a_reason(publi
     named = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key in ("train", "evaluate")}
     before, after = ({key: check.flatten(values[key]) for key in named} for values in (published, corrected))
     changed = {f"{s}.{k}" for s in named for k in before[s] | after[s] if before[s].get(k) != after[s].get(k)}
-    listed = re.compile(r"\.\d+$")  # of a list the name alone
+    listed = re.compile(r"\.\d+$")  # only the name of a list
     assert {listed.sub("", key) for key in changed} == {listed.sub("", key) for key in check.flatten(named)}
     for line in file.read_text().partition("\ntrain:\n")[2].splitlines():
         assert not line or line.strip().endswith(":") or re.search(r" # \S", line), line
@@ -126,7 +126,7 @@ def test_a_step_of_the_adapter_recipes_on_one_gpu_has_as_many_tokens(composed, c
 
 
 def test_the_evaluation_prompt_is_the_training_prompt_to_the_last_newline_with_the_same_bos(corrected):
-    """tests/data/test_template.py holds the two against each other token by token."""
+    """tests/data/test_template.py compares the two token by token."""
     evaluated, trained = corrected["evaluate"]["template"], corrected["train"]["datasets"][0]["type"]
     assert evaluated["without_input"] == trained["no_input_format"]
     assert evaluated["without_input"].endswith("### Response:\n")
@@ -150,7 +150,7 @@ def test_packed_by_axolotl_the_published_run_has_27_steps_and_the_corrected_one_
     lengths = numpy.random.default_rng(0).choice(numpy.round(toy * TOKENS_A_ROW / toy.mean()).astype(int), ROWS)
 
     def steps(train, rows_a_pack):
-        # Where the attention takes packed rows as flash_attention_2 does, Axolotl packs a whole micro-batch as one.
+        # For attention kernels like flash_attention_2, Axolotl packs a whole micro-batch as one sequence.
         packs = MultipackBatchSampler(
             RandomSampler(lengths),
             batch_size=1,
@@ -174,7 +174,7 @@ def test_axolotl_itself_accepts_every_experiment_and_every_method_on_every_hardw
     from axolotl.utils.dict import DictDefault
 
     def read(*overrides):
-        """The section `train` as Axolotl reads it on a host with eight Hopper GPUs."""
+        """Return the section `train` as Axolotl reads it on a host with eight Hopper GPUs."""
         train = DictDefault(composed(*overrides)["train"])
         prepare_plugins(train)
         gpu = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 8, "compute_capability": "sm_90"}
@@ -186,7 +186,7 @@ def test_axolotl_itself_accepts_every_experiment_and_every_method_on_every_hardw
         read(f"experiment=llama3_8b_alpaca{experiment}", f"method={method}", f"hardware={hardware}")
     recipe = composed("experiment=llama3_8b_alpaca")
     assert read("experiment=llama3_8b_alpaca").revision_of_model == recipe["base"]["revision_of_model"]
-    # It does look: what it would refuse.
+    # Axolotl really validates: it refuses these.
     for fault in ("train.warmup_steps=100", "+train.save_steps=10"):
         with pytest.raises(ValueError, match=r"mutually exclusive|mismatch"):
             read("experiment=llama3_8b_alpaca", fault)

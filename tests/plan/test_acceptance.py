@@ -1,4 +1,4 @@
-"""Axolotl itself, asked for configs before anything runs: every test here asks the real one, in one process."""
+"""Axolotl's own validation of configs before a run: every test asks the real Axolotl, in one process."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tunetrail.plan.estimate import hardware
 
 @pytest.fixture
 def ask_axolotl(composed):
-    """What Axolotl says of the run of these words, on the device that they name."""
+    """Return a function that validates the run of some overrides on their device and returns Axolotl's refusals."""
 
     def call(*words, root=ROOT):
         values = composed(*words)
@@ -76,7 +76,7 @@ def test_a_fault_that_pydantic_finds_names_its_key_and_not_the_alternatives_of_i
 
 @pytest.mark.parametrize(("device", "refused"), [("h100", False), ("mi300x", False), ("a100_40", True), ("cpu", True)])
 def test_a_config_is_judged_for_the_device_that_is_planned(ask_axolotl, device, refused):
-    """Eight bits take a GPU of 2022 or later; whether a package for them is installed here is another question."""
+    """FP8 needs a GPU of 2022 or later; whether its package is installed here does not matter."""
     refusals = ask_axolotl("+train.fp8=true", "hardware=cuda", f"plan.device={device}")
     assert ("fp8 is not supported on this GPU" in str(refusals)) == refused
 
@@ -102,7 +102,7 @@ def test_a_plugin_of_one_config_does_not_stay_for_the_next(ask_axolotl):
 
 @pytest.fixture
 def questions(composed, monkeypatch):
-    """What Axolotl would be asked of the run of these words in a checkout."""
+    """Return a function that gives the question to Axolotl for the run of some overrides in a checkout."""
     recorded = []
     monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: recorded.append(question))
 

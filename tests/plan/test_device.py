@@ -65,7 +65,7 @@ def test_a_drivers_answer_without_a_memory_size_is_ignored(tool, program, answer
     ],
 )
 def test_the_gpu_is_detected_by_the_drivers_own_tool(tool, program, answer, name, memory):
-    """The tools are their vendors' and not here; an H200 has answered so, ROCm's answer is after its documentation."""
+    """The vendors' tools are not here: NVIDIA's answer was recorded on an H200, ROCm's follows its documentation."""
     tool(program, f"echo '{answer}'")
     here, origin = planned(cpu=False)
     assert (here.name, here.memory, origin) == (name, memory, "this machine")

@@ -1,4 +1,4 @@
-"""Fixes of what refuses a run, typed and planned once more, over the real conf tree and the recorded statistics."""
+"""Fixes of refused runs, applied and planned again, on the real conf tree and the recorded statistics."""
 
 import json
 
@@ -70,10 +70,10 @@ def test_the_command_that_plan_ends_with_is_not_refused(plan, words):
 @pytest.mark.parametrize(
     ("words", "added"),
     [
-        # Nothing more than it takes, ...
+        # Nothing more than necessary, ...
         (("experiment=llama3_8b_alpaca", "plan.device=h200", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
         (("experiment=llama3_8b_alpaca", "train.sequence_len=131072"), ["train.sequence_len=8192"]),
-        # ... a person's number as it was typed, and not in place of another that is right.
+        # ... the user's number as it was typed, and without replacing another valid one.
         (("+train.lr=1.23456e-3",), ["train.learning_rate=0.00123456"]),
         (("train.lr=1.23456e-3",), ["train.learning_rate=1.23456e-3"]),
         (("++train.warmup_steps=9000",), ["++train.warmup_steps=null", "train.warmup_ratio=0.03"]),

@@ -1,4 +1,4 @@
-"""What runs took, for the next plan."""
+"""Measured speeds of earlier runs, for the next plan."""
 
 import json
 

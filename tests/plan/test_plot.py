@@ -10,14 +10,14 @@ PUBLISHED = {"learning_rate": 2e-5, "lr_scheduler": "cosine", "warmup_steps": 10
 
 
 def heights(text, width, height):
-    """Eighths of a line that each column is filled to."""
+    """Return the filled height of each column, in eighths of a line."""
     cells = [line.split("┤")[-1].split("│")[-1].ljust(width) for line in text.splitlines()[:height]]
     return [sum(" ▁▂▃▄▅▆▇█".index(line[column]) for line in cells) for column in range(width)]
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that are saved, as matplotlib has them."""
+    """Return the list of figures that matplotlib saves."""
     figures, save = [], Figure.savefig
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *args, **more: (figures.append(figure), save(figure, *args, **more))

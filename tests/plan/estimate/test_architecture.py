@@ -1,4 +1,4 @@
-"""A model's shape, against transformers' own count of a model of that shape."""
+"""A model's shape, compared with transformers' own count of such a model."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""FLOP, seconds and bytes on the disk, against what was measured and what the tools write."""
+"""FLOP, seconds and bytes on disk, compared with measurements and with what the tools write."""
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_an_adapter_takes_little_disk_space():
 
 
 def test_predicted_generation_for_ifeval_is_near_the_time_measured_on_an_h200():
-    """1,340 tokens/s with static batches of 128, every answer as long as it may be."""
+    """1,340 tokens/s with static batches of 128, each answer of the maximum length."""
     evaluate = {"batch_size": 128, "model_args": {"dtype": "bfloat16"}}
     evaluate["task"] = {"generation_kwargs": {"max_gen_toks": 1280}}
     tokens, seconds = cost.evaluation(LLAMA_8B, evaluate, 512, hardware.named("h200"), 1)

@@ -1,4 +1,4 @@
-"""What is counted once for all jobs of a sweep; the counts themselves are test_workload's."""
+"""Which jobs of a sweep share their counts; test_workload tests the counts themselves."""
 
 from pathlib import Path
 

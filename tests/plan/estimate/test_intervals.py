@@ -1,4 +1,4 @@
-"""Evaluations and checkpoints; a real training of Axolotl's makes as many (test_packing)."""
+"""Evaluations and checkpoints; test_packing compares them with a real training of Axolotl."""
 
 import pytest
 
@@ -12,12 +12,12 @@ VALIDATED = {"num_epochs": 3, "test_datasets": [{}]}
     [
         ({}, 0),
         ({"evals_per_epoch": 2}, 7),
-        ({"evals_per_epoch": 1, "num_epochs": 1}, 0),  # Axolotl skips it: its eval_steps would be 1.0
+        ({"evals_per_epoch": 1, "num_epochs": 1}, 0),  # Axolotl skips it, since its eval_steps would be 1.0
         ({"eval_steps": 7}, 6),  # of 30 steps, and after the last
         ({"eval_steps": 10}, 4),
         ({"eval_steps": 0.5}, 3),
         ({"eval_strategy": "epoch"}, 4),
-        ({"eval_strategy": "no"}, 1),  # before the first step anyway
+        ({"eval_strategy": "no"}, 1),  # before the first step in any case
         ({"eval_strategy": "steps"}, 31),
         ({"eval_strategy": "steps", "logging_steps": 20}, 3),
         ({"eval_steps": 10, "test_datasets": None, "val_set_size": 0.0}, 0),

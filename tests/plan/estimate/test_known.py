@@ -1,4 +1,4 @@
-"""What is on record of data that are not here; how it is used is test_workload's."""
+"""Recorded statistics of datasets that are not here; test_workload tests their use."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a plan says of memory, against what Axolotl was measured to take on GPUs (benchmarks/memory.jsonl)."""
+"""Predicted memory, compared with Axolotl's measured peaks on GPUs (benchmarks/memory.jsonl)."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_most_of_the_table_fits_the_constants_and_some_of_it_was_predicted():
 
 
 def test_the_four_peaks_of_the_published_recipe_are_planned():
-    """99, 57, 86 and 133 GiB on one H200, the last of them measured for the design and not again."""
+    """99, 57, 86 and 133 GiB on one H200; the last was measured only once, for the design."""
     named = {line["case"]: line for line in MEASURED}
     assert allocated(planned(named["8b-full-published"])) == pytest.approx(99, rel=0.15)
     assert allocated(planned(named["8b-full-liger"])) == pytest.approx(57, rel=0.15)

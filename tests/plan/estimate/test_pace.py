@@ -1,4 +1,4 @@
-"""Seconds of a training, against those that were measured on a GPU (benchmarks/speed.jsonl)."""
+"""Predicted seconds of a training, compared with those measured on a GPU (benchmarks/speed.jsonl)."""
 
 import json
 
@@ -13,7 +13,7 @@ FULL = [case for case in MEASURED if "full" in case]
 
 
 def trained(line):
-    """What the case computes, on a model of its shape, by its config."""
+    """Return the work, the shape, the config and the device of a measured case."""
     shape, train = architecture.from_config(line["shape"]), line["train"]
     batches = line["steps"] * train["gradient_accumulation_steps"]
     slots = batches * train["micro_batch_size"] * train["sequence_len"]
@@ -32,7 +32,7 @@ def test_an_h100_takes_the_predicted_time_within_a_quarter(case):
 @pytest.mark.parametrize("earlier", FULL)
 @pytest.mark.parametrize("case", FULL)
 def test_corrected_by_another_run_the_prediction_is_also_within_a_quarter(case, earlier):
-    """Also where the launching of kernels took longest in one and not in the other."""
+    """Also if kernel launches took longest in one of the runs and not in the other."""
     before, line = MEASURED[earlier], MEASURED[case]
     arguments = trained(before)
     measured = pace.measured(arguments[0], arguments[1].num_hidden_layers, pace.aside(*arguments), before["loop_s"], 40.0)

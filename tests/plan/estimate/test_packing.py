@@ -17,7 +17,7 @@ SHUFFLE = np.random.default_rng
 
 
 def lengths_of(kind, rows, most):
-    """Tokens of each row, as instruction data have them, all alike, or as they come."""
+    """Return the tokens of each row: distributed as in instruction data, all alike, or uniform."""
     rng = SHUFFLE(7)
     drawn = {
         "instructions": lambda: rng.lognormal(np.log(most / 12), 0.6, rows),
@@ -92,7 +92,7 @@ def test_the_defaults_are_axolotls():
 BASE = {"sequence_len": 512, "micro_batch_size": 2, "gradient_accumulation_steps": 2, "num_epochs": 3, "learning_rate": 1e-3}
 PACKED = BASE | {"sample_packing": True, "attn_implementation": "sdpa"}
 JOINED = PACKED | {"attn_implementation": "flash_attention_2"}
-# Keys of the config, GPUs. Axolotl's own count is compared with ours for each, on each kind of lengths.
+# Keys of the config, GPUs. For each, and each kind of lengths, Axolotl's count is compared with ours.
 COUNTED = [
     (PACKED, 1),
     (JOINED, 1),
@@ -121,7 +121,7 @@ COUNTED = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder with a tiny Llama and its tokenizer."""
+    """Return a folder with a tiny Llama and its tokenizer."""
     folder = tmp_path_factory.mktemp("model")
     vocabulary = tiny.save_tokenizer(["The river is wide."] * 20, 300, folder)
     llama = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -143,10 +143,10 @@ def axolotl(model, tmp_path, monkeypatch):
     from axolotl.utils.samplers import multipack
     from datasets import Dataset
 
-    init_distributed_state()  # one process: below each GPU draws by itself, and the fewest of them is taken
+    init_distributed_state()  # one process; the caller draws for each GPU and takes the fewest
     rows = {"base_model": str(model), "datasets": [{"path": "rows.jsonl", "type": None}], "output_dir": str(tmp_path)}
 
-    monkeypatch.setattr(multipack.gc, "collect", lambda: 0)  # half a second at each draw
+    monkeypatch.setattr(multipack.gc, "collect", lambda: 0)  # saves half a second per draw
 
     def counted(train, lengths, num_gpus, seeds):
         ids = pyarrow.ListArray.from_arrays(np.append(0, lengths.cumsum()).astype(np.int32), np.full(lengths.sum(), 5))
@@ -170,7 +170,7 @@ def axolotl(model, tmp_path, monkeypatch):
 
 @pytest.fixture
 def real_rows(shared, composed):
-    """Tokens of each of 999 rows of alpaca, with prompt, BOS and EOS."""
+    """Return the tokens of each of 999 rows of alpaca, with prompt, BOS and EOS."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(shared("toy_tokenizer/tokenizer.json").parent)
@@ -183,7 +183,7 @@ def real_rows(shared, composed):
 
 
 class Shuffled:
-    """A generator whose permutations are those that Axolotl's samplers draw on each GPU and count, in their order."""
+    """Draw the same permutations as Axolotl's samplers on each GPU, in their order."""
 
     def __init__(self, num_gpus, seed):
         self.orders, self.draws = [], 1 if num_gpus >= 4 else 4
@@ -213,7 +213,7 @@ def test_with_the_same_shuffles_the_steps_equal_axolotls(kind, axolotl, monkeypa
 
 @pytest.mark.stage
 def test_with_its_own_shuffles_the_steps_of_real_rows_equal_axolotls_too(real_rows, axolotl, composed):
-    """999 rows, and as many as the whole of alpaca-cleaned; 27 steps as published, or 45 in packs of at most 200 rows."""
+    """999 rows, and as many as alpaca-cleaned has; 27 steps as published, or 45 in packs of at most 200 rows."""
     many = SHUFFLE(0).choice(np.round(real_rows * 193.1 / real_rows.mean()).astype(int), 49_172)
     published, corrected = (composed(f"experiment=llama3_8b_alpaca{name}")["train"] for name in ("_published", ""))
     keys = {*BASE, "sample_packing", "sample_packing_bin_size", "attn_implementation", "pad_to_sequence_len"}
@@ -239,8 +239,8 @@ def test_a_micro_batch_is_joined_to_one_pack_or_packed_row_by_row_as_the_kernel_
     rows = np.full(64, 100)
     alone, joined = (packing.steps(keys | {"sequence_len": 256}, rows, 1) for keys in (PACKED, JOINED))
     assert (alone.packs, joined.packs) == (32, 13)  # packs of 256 hold 2 rows, of 512 they hold 5
-    assert (alone.per_epoch, joined.per_epoch) == (8, 7)  # the last of them with one micro-batch of two
-    assert (alone.total, joined.total) == (24, 18)  # and Axolotl counts whole steps alone
+    assert (alone.per_epoch, joined.per_epoch) == (8, 7)  # the last step has one of its two micro-batches
+    assert (alone.total, joined.total) == (24, 18)  # and Axolotl counts complete steps only
 
 
 def test_rows_packed_in_order_need_more_packs():
@@ -260,9 +260,9 @@ def test_the_rows_and_tokens_of_all_steps_add_up_to_the_epoch():
         assert steps.tokens_per_step * steps.per_epoch == pytest.approx(rows.sum(), rel=0.01)
         assert steps.tokens_per_step / steps.slots_per_step == pytest.approx(steps.efficiency, rel=0.01)
     eight, single = (packing.steps(PACKED | {"gradient_accumulation_steps": 8 // n}, rows, n) for n in (8, 1))
-    assert eight.total == single.total  # what eight GPUs take in one step, one takes in eight micro-batches
+    assert eight.total == single.total  # one GPU takes eight micro-batches for a step of eight GPUs
     assert eight.slots_per_step == 8 * 2 * 512
-    assert eight.per_epoch == single.per_epoch - 1  # one GPU also trains on what is no whole step
+    assert eight.per_epoch == single.per_epoch - 1  # one GPU also trains on an incomplete last step
 
 
 def test_padding_is_counted_as_the_collator_pads():
@@ -277,7 +277,7 @@ def test_padding_is_counted_as_the_collator_pads():
     assert slots(pad_to_sequence_len=False) == 2 * 100 + 2 * 64 + 65
     assert slots(pad_to_multiple_of=50) == 2 * 100 + 2 * 100 + 100
     assert slots(eval_batch_size=5) == 5 * 128
-    assert slots(sample_packing=True, eval_sample_packing=False) == 4 * 256  # padded to the end, the last one left out
+    assert slots(sample_packing=True, eval_sample_packing=False) == 4 * 256  # padded to full length, the last dropped
     assert slots(sample_packing=True) == 2 * 256  # 194, 129: two packs, one micro-batch
     assert slots(sample_packing=True, attn_implementation="flash_attention_2") == 512  # 323 tokens in a row of twice 256
 
@@ -309,7 +309,7 @@ def test_max_steps_ends_training_earlier_or_continues_beyond_the_epochs():
 
 
 def axolotl_trains(configs, results):
-    """Run in a process of its own: train as each Axolotl config says, and write down what was done."""
+    """Train by each Axolotl config and write what was observed to `results`. Runs in a process of its own."""
     import transformers
     from axolotl.cli.args import TrainerCliArgs
     from axolotl.cli.config import load_cfg
@@ -337,7 +337,7 @@ def axolotl_trains(configs, results):
             self.seen["kept"] = max(self.seen["kept"], len(list(Path(output_dir).glob("checkpoint-*"))))
             rotate(output_dir=output_dir, **more)
 
-    gc.freeze()  # Axolotl collects at each draw and evaluation, and what was imported alone takes half a second
+    gc.freeze()  # Axolotl collects garbage at each draw and evaluation; the imported modules alone take half a second
     rotate, done = transformers.trainer.rotate_checkpoints, []
     for config in json.loads(Path(configs).read_text()):
         cfg, witness = load_cfg(DictDefault(config)), Witness()
@@ -352,7 +352,7 @@ def axolotl_trains(configs, results):
 
 
 TRAINED = [
-    # Fewer whole steps than the epochs hold; the best checkpoint stays beside the newest.
+    # Epochs that end with an incomplete step; the best checkpoint stays beside the newest.
     PACKED
     | {"evals_per_epoch": 2, "saves_per_epoch": 1, "load_best_model_at_end": True, "save_total_limit": 1}
     | {"gradient_accumulation_steps": 3, "warmup_ratio": 0.2},
@@ -372,7 +372,7 @@ TRAINED = [
 @pytest.mark.stage
 @pytest.mark.slow
 def test_axolotl_takes_the_predicted_steps_rates_padding_evaluations_and_checkpoints(model, tmp_path):
-    """Axolotl itself, on a CPU, from its config to its last checkpoint."""
+    """Compared with a real training of Axolotl on a CPU, from its config to its last checkpoint."""
     rows, validated = lengths_of("instructions", 65, 512), lengths_of("any", 21, 128)
     data = {}
     for name, lengths in (("train", rows), ("validation", validated)):

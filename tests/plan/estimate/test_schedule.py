@@ -8,7 +8,7 @@ from tunetrail import UserError
 from tunetrail.plan.estimate import schedule
 
 PEAK = 2e-5
-# Scheduler, its further keys. Every one is compared with the schedulers that Axolotl's own trainer makes.
+# Scheduler and its other keys; each is compared with the scheduler that Axolotl's own trainer makes.
 SCHEDULERS = [
     ("linear", {}),
     ("cosine", {}),
@@ -23,7 +23,7 @@ SCHEDULERS = [
     ("constant", {"lr_scheduler_kwargs": {"num_cycles": 3}}),
     ("constant_with_warmup", {}),
 ]
-# Asked of Axolotl.
+# Axolotl computes these.
 ASKED = [
     ("cosine", {"lr_scheduler_kwargs": {"num_cycles": 1.5}}),
     ("cosine_with_restarts", {"lr_scheduler_kwargs": {"num_cycles": 3}}),
@@ -36,7 +36,7 @@ ASKED = [
     ("one_cycle", {"lr_scheduler_kwargs": {"pct_start": 0.4, "div_factor": 10.0, "anneal_strategy": "linear"}}),
 ]
 LENGTHS = [(0, 30), (2, 30), (12, 31), (3, 200), (20, 20)]  # steps of warm-up, steps
-BEYOND = (100, 27)  # a warm-up that does not end
+BEYOND = (100, 27)  # a warm-up longer than the run
 
 
 def config(name, more, **keys):
@@ -45,7 +45,7 @@ def config(name, more, **keys):
 
 @pytest.fixture(autouse=True)
 def asked_here(monkeypatch):
-    """Axolotl is asked in this process, which has it imported for the comparison; test_acceptance asks the other one."""
+    """Ask Axolotl in this process, which imports it for the comparison; test_acceptance uses the separate process."""
 
     def ask(module, question, subject):
         answer = schedule.answer(json.loads(json.dumps(question)))
@@ -56,7 +56,7 @@ def asked_here(monkeypatch):
 
 @pytest.fixture(scope="module")
 def axolotl(tmp_path_factory):
-    """The arguments that Axolotl's own builder gives its trainer, and the rates of that trainer's scheduler."""
+    """Return the arguments that Axolotl's own builder gives its trainer, and the rates of that trainer's scheduler."""
     import torch
     from axolotl.core.builders import HFCausalTrainerBuilder
     from axolotl.core.trainers.mixins.scheduler import SchedulerMixin
@@ -115,8 +115,8 @@ def test_the_warm_up_has_as_many_steps_as_axolotls(axolotl):
     for keys in settings:
         for epochs in (0, 1, 10, 27, 33, 34, 67, 5000):
             train = config("cosine", keys)
-            total = keys.get("max_steps") or epochs or 7  # where Axolotl counts none, the trainer counts its own
-            counted = min(epochs, total)  # as Axolotl's prepare_datasets hands it on
+            total = keys.get("max_steps") or epochs or 7  # if Axolotl counts none, the trainer uses its own count
+            counted = min(epochs, total)  # as Axolotl's prepare_datasets passes it on
             assert schedule.warmup(train, total, counted) == axolotl.arguments(train, counted).get_warmup_steps(total)
 
 
@@ -128,7 +128,7 @@ def test_a_warm_up_ratio_applies_to_the_epochs_steps_even_if_max_steps_is_larger
 
 
 def test_the_published_recipe_never_reaches_the_rate_that_it_asks_for():
-    """27 steps, 100 of warm-up: the last of them is taken at 26/100 of 2e-5."""
+    """27 steps, 100 of warm-up: the last step has 26/100 of 2e-5."""
     train = config("cosine", {}, warmup_steps=100, warmup_ratio=None)
     rates = schedule.rates(train, 27)
     assert schedule.warmup(train, 27) == 100

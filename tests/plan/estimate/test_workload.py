@@ -1,4 +1,4 @@
-"""What `plan` counts, against Axolotl's own tokenised rows; and what stands in the place of what is not at hand."""
+"""The counts of `plan`, compared with Axolotl's own tokenised rows; and the estimates for missing data."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ for config in sys.argv[1:]:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch, composed):
-    """An empty folder, with 40 rows and a prompt in it, and the hub's cache empty; call it for composed values."""
+    """Change to a folder with 40 rows, a prompt and an empty hub cache; return the function that composes values."""
     rows = [{"instruction": f"Say {n}.", "input": "", "output": "word " * n} for n in range(1, 41)]
     records.write(tmp_path / "rows.jsonl", rows)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
@@ -52,7 +52,7 @@ def checkout(tmp_path, monkeypatch, composed):
 
 
 def cache(repo_id, filename, commit, content):
-    """Put a file into the hub's cache, which is the folder hub."""
+    """Put a file into the hub's cache, the folder hub/."""
     file = Path("hub") / repo_id / "snapshots" / commit / filename
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content)
@@ -63,9 +63,9 @@ def changed(values, **keys):
 
 
 def same_as_axolotls(values, cases):
-    """Hold `workload.read` against Axolotl's rows for the config `train` of `values`, changed by each of `cases`.
+    """Compare `workload.read` with Axolotl's rows for the config `train` of `values`, changed by each of `cases`.
 
-    The data are those that the stages have left. BOS is token 0 and EOS token 1.
+    The data are those that the stages wrote. BOS is token 0 and EOS token 1.
     """
     files = [Path(f"axolotl{number}.yaml") for number in range(len(cases))]
     for file, case in zip(files, cases, strict=True):
@@ -93,7 +93,7 @@ def same_as_axolotls(values, cases):
 @pytest.mark.stage
 @pytest.mark.slow
 def test_the_demos_rows_and_tokens_equal_axolotls(tmp_path, monkeypatch, composed):
-    """Its tokenizer is the one that the stage `base` makes; only the training of its model is left out."""
+    """The stage `base` makes the tokenizer; only the training of its model is skipped."""
 
     def trained(command, log, label, offline):
         checkpoint.copy(Path("work/base/untrained"), Path("work/base/trained"))
@@ -115,7 +115,7 @@ def test_the_demos_rows_and_tokens_equal_axolotls(tmp_path, monkeypatch, compose
 
 @pytest.mark.stage
 def test_real_rows_and_their_tokens_equal_axolotls(checkout, shared):
-    """A tokenizer that puts no BOS, and rows of which 14 are another one word for word."""
+    """The tokenizer adds no BOS, and 14 of the rows are exact duplicates."""
     model = Path("model")
     model.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -137,7 +137,7 @@ def test_real_rows_and_their_tokens_equal_axolotls(checkout, shared):
     assert (uncut.source, uncut.raw, uncut.kept, uncut.longest) == ("counted", 999, 949, 872)
     assert dropped.dropped > 100
     assert cut.cut > 100
-    assert cut.dropped > 0  # nothing of their answers was left
+    assert cut.dropped > 0  # nothing is left of their answers
     assert (unpacked.dropped, unpacked.supervised) == (0, cut.supervised)
 
 
@@ -189,7 +189,7 @@ def test_evaluation_prompts_and_validation_rows_that_occur_in_training_are_count
 
 @pytest.mark.parametrize(("limit", "count", "contaminated"), [(None, 5, 1), (3, 3, 0), (9, 5, 1), (0.5, 3, 0), (0.9, 5, 1)])
 def test_as_many_prompts_are_counted_as_lm_eval_evaluates(checkout, limit, count, contaminated):
-    """The last of the five prompts is a row too."""
+    """The last of the five prompts is also a training row."""
     prompts = [PROMPT | {"prompt": f"No row {n}."} for n in range(4)] + [PROMPT | {"prompt": "Say 1."}]
     records.write(Path("prompts.jsonl"), prompts)
     values = checkout("base.make.vocab_size=300", "prepare.validation_rows=1", f"evaluate.limit={limit or 'null'}")
@@ -245,7 +245,7 @@ def test_files_in_the_hubs_cache_are_counted(checkout):
     assert "no tokenizer of HuggingFaceTB/SmolLM2-135M is here" in estimated.why
     assert (work.raw, work.train, work.validation, work.prompts) == (41, 35, 5, 1)
     assert (estimated.raw, estimated.train, estimated.prompts, estimated.contaminated) == (41, 35, 1, [])
-    assert (work.bos_trained, estimated.bos_trained) == (True, False)  # the second is on record
+    assert (work.bos_trained, estimated.bos_trained) == (True, False)  # the second comes from the record
     prompt = template.prompt(values["template"], PROMPT["prompt"])
     assert work.longest_prompt == len(trained.encode(prompt).ids)
 

@@ -1,4 +1,4 @@
-"""Keys that Axolotl takes and that do nothing, lose to another, or send something elsewhere."""
+"""Keys that Axolotl accepts but that have no effect, are overridden, or send data elsewhere."""
 
 import pytest
 

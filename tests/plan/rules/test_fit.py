@@ -1,4 +1,4 @@
-"""The arithmetic of what makes room; which settings come when is test_stops'."""
+"""The arithmetic of fixes that save memory or disk space; test_stops tests their order."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_lengths_are_rounded_up_to_64():
 @pytest.mark.parametrize(
     ("number", "free", "first"),
     [
-        *((4, 80, "train.save_total_limit"), (4, 79, "train.save_strategy")),  # two of four go: one is there beside the next
+        *((4, 80, "train.save_total_limit"), (4, 79, "train.save_strategy")),  # four become two: the kept one and the next
         *((2, 81, "train.save_strategy"), (4, 60, "train.save_strategy"), (4, 59, None), (2, 79, None), (0, 99, None)),
     ],
 )
@@ -42,7 +42,7 @@ def test_checkpoints_are_limited_or_else_left_out_if_that_is_enough(composed, nu
 @pytest.mark.parametrize(
     ("batch", "dtype", "capacity", "expected"),
     [
-        # 15 GiB of weights, 1.5 of what the driver takes, and a fifth of a GiB a row.
+        # 15 GiB of weights, 1.5 GiB for the driver, and 0.2 GiB a row.
         *((128, "bfloat16", 44.5, {"evaluate.batch_size": 64}), (128, "bfloat16", 42.5, {"evaluate.batch_size": 64})),
         *((100, "bfloat16", 32, {"evaluate.batch_size": 64}), (128, "bfloat16", 29, {"evaluate.batch_size": 32})),
         *((128, "bfloat16", 17.6, {"evaluate.batch_size": 1}), (128, "bfloat16", 17.4, None)),

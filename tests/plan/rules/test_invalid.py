@@ -1,4 +1,4 @@
-"""Rules that refuse a run whose loss or score would not mean what they seem to; what they say of Axolotl is tried on it."""
+"""Rules that refuse a run with a misleading loss or score; their claims about Axolotl are tested on Axolotl."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(comp
         ("contract.template={with_input:'{instruction} {input}',without_input:'{instruction}'}", "contract.template"),
         ("train.datasets.0.type.format='{instruction} {input}'", "train.datasets.0.type.format"),
         ("train.datasets.0.type.no_input_format='{instruction}'", "train.datasets.0.type.no_input_format"),
-        ("~train.datasets.0.type.format", "train.datasets.0.type.format"),  # Axolotl has a format of its own then
+        ("~train.datasets.0.type.format", "train.datasets.0.type.format"),  # Axolotl then uses a format of its own
         ("+train.datasets.0.type.system_prompt='Be kind.'", "train.datasets.0.type.system_prompt"),
         ("train.datasets.0.type=alpaca_chat.load_qa", "train.datasets.0.type"),
         ("+evaluate.apply_chat_template=true", "evaluate.apply_chat_template"),
@@ -65,7 +65,7 @@ def test_another_template_anywhere_is_refused_by_its_key_and_fixed(composed, kno
         *(
             "template.without_input='{instruction}: '",
             "evaluate.template.without_input='{instruction}: '",
-        ),  # one and the same
+        ),  # the same in both
         *("+evaluate.apply_chat_template=false", "+evaluate.num_fewshot=0", "+evaluate.system_instruction=null"),
         "train.datasets.0.type=alpaca",
     ],
@@ -110,7 +110,7 @@ def test_without_a_key_for_bos_the_tokenizer_decides(composed):
 
 @pytest.mark.stage
 def test_lm_eval_itself_adds_bos_as_the_rule_says(tmp_path):
-    """Three tokenizers: one that adds BOS, one that has it and adds none, one that has none."""
+    """Three tokenizers: one that adds BOS, one that has BOS but does not add it, one without BOS."""
     import json
 
     from lm_eval.models.huggingface import HFLM
@@ -214,7 +214,7 @@ def test_the_one_type_that_masks_by_the_pad_id_is_refused_if_that_is_eos(compose
 
 @pytest.mark.stage
 def test_a_pad_token_that_is_eos_removes_no_eos_from_axolotls_loss(composed, tmp_path):
-    """The pads of all conf/model, which are their models' EOS: labels as Axolotl tokenises and pads them, packed or not."""
+    """For the pad tokens of all conf/model, which are their models' EOS, in Axolotl's own labels, packed or not."""
     from axolotl.prompt_strategies import load
     from axolotl.utils.collators.batching import DataCollatorForSeq2Seq, V2BatchSamplerDataCollatorForSeq2Seq
     from axolotl.utils.dict import DictDefault
@@ -246,7 +246,7 @@ def test_a_pad_token_that_is_eos_removes_no_eos_from_axolotls_loss(composed, tmp
 
 @pytest.mark.stage
 def test_axolotls_llama2_chat_masks_a_whole_row_if_the_pad_token_is_eos():
-    """With a tokenizer that splits as Llama 2's does where that type counts on it."""
+    """With a tokenizer that splits text like Llama 2's, on which that type relies."""
     from axolotl.prompt_strategies import load
     from axolotl.utils.dict import DictDefault
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -270,7 +270,7 @@ def test_axolotls_llama2_chat_masks_a_whole_row_if_the_pad_token_is_eos():
     assert "</s>" in supervised["<pad>"]
 
 
-# Something to learn.
+# Tokens under the loss.
 
 
 def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
@@ -293,7 +293,7 @@ def test_if_no_row_is_short_enough_the_fix_raises_sequence_len_up_to_the_models_
     assert fixed(composed, known, finding, *words)["train"]["sequence_len"] == length
 
 
-# The evaluation's prompts.
+# Evaluation prompts.
 
 
 @pytest.mark.parametrize(("number", "refused"), [(None, False), (0, False), (2, True)])

@@ -12,7 +12,7 @@ from tunetrail.units import GIB
 
 CORRECTED = "experiment=llama3_8b_alpaca"
 PUBLISHED = "experiment=llama3_8b_alpaca_published"
-# The published recipe on eight GPUs, as docs/recipe-notes.md has it.
+# The published recipe on eight GPUs, as in docs/recipe-notes.md.
 AS_PUBLISHED = {
     "steps": {"total": 27, "rows_per_step": 5400.0},
     "schedule": {"warmup": 100, "peak": 5.2e-6, "asked": 2e-5},
@@ -80,12 +80,12 @@ def test_errors_stand_before_warnings(composed):
     }
     findings = judge.judge(values, facts(values, **changes), {"MLFLOW_DISABLE_TELEMETRY": "false"})
     levels = [finding.level for finding in findings]
-    assert levels == sorted(levels)  # as the alphabet has ERROR before WARNING
+    assert levels == sorted(levels)  # an alphabetical order puts ERROR before WARNING
     assert {ERROR, WARNING} == set(levels)
     assert findings[-1].code == "TELEMETRY_ON"
 
 
-# What is allowed.
+# Allowed findings.
 
 
 def test_neither_an_allowed_error_nor_a_warning_refuses_a_run():
@@ -106,7 +106,7 @@ def test_only_what_can_be_allowed_is_shown_as_allowed(code, level):
     assert table.problems([error(code)], [code]).startswith(f"{level} {code}:")
 
 
-# What the tools themselves refuse.
+# Refusals by the tools themselves.
 
 
 def test_what_axolotl_refuses_names_the_key_and_the_fix_leaves_it_out(composed, known):
@@ -186,7 +186,7 @@ def test_the_value_of_another_tools_key_goes_to_the_key_with_the_same_meaning(co
         ("+train.lerning_rate=0.001", "Did you mean train.learning_rate?"),
         ("+train.warmup_step=null", "Did you mean train.warmup_steps?"),
         ("+train.lora_rnk=8", "Did you mean train.lora_r?"),
-        ("+train.train_batch_size=8", "Did you mean train.micro_batch_size?"),  # one device's, or all devices'
+        ("+train.train_batch_size=8", "Did you mean train.micro_batch_size?"),  # per device or over all devices
         ("+train.xyzzy_plugh=1", "train has: "),
     ],
 )

@@ -1,4 +1,4 @@
-"""Rules that warn; each bound is tried on both sides, and each fix typed and looked at again."""
+"""Rules that warn; each bound is tested on both sides, and each fix is applied and judged again."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_a_limit_of_checkpoints_that_the_user_set_is_not_reported(composed):
     assert judged(risks.checkpoints_kept, composed, CORRECTED, disk={"checkpoints": 2}) is None
 
 
-# Where things come from.
+# Origins of models and data.
 
 
 @pytest.mark.parametrize(

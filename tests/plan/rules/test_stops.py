@@ -1,4 +1,4 @@
-"""Rules that refuse a run which would stop, or train something else; each fix is typed and looked at again."""
+"""Rules that refuse a run that would stop or train something else; each fix is applied and judged again."""
 
 import json
 
@@ -16,7 +16,7 @@ H100 = {"name": "h100", "count": 1, "memory": 79 * GIB, "maker": "NVIDIA"}
 
 
 def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
-    """Facts of which each is wrong: all rules of the file speak."""
+    """With facts that are all wrong, every rule of the file has a finding."""
     values = composed(PUBLISHED, "+train.lora_r=8")
     planned = facts(
         values,
@@ -38,7 +38,7 @@ def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):
         assert [rule(values, facts(values)) for rule in stops.RULES] == [None] * len(stops.RULES), name
 
 
-# Steps, and room for answers.
+# Steps, and positions for answers.
 
 
 def test_rows_that_fill_no_micro_batch_are_refused_and_nothing_else_is_reported(composed, known):
@@ -58,7 +58,7 @@ def test_rows_that_fill_no_micro_batch_are_refused_and_nothing_else_is_reported(
     [(50, True, True), (50, False, True), (5, True, False), (0, True, False), (8, True, False)],
 )
 def test_the_fix_holds_out_fewer_rows_if_too_few_are_left_for_a_step(composed, known, held_out, packed, fixes):
-    """Of 60 rows of 50 tokens, for 8 sequences of 256 or 8 rows; but not where fewer held out would not be enough."""
+    """Of 60 rows of 50 tokens, for 8 sequences of 256 tokens or 8 rows; but not if that would not be enough."""
     words = ("accelerate.num_processes=1", f"train.sample_packing={str(packed).lower()}")
     values = composed(*words)
     rows = 60 - held_out if held_out in (50, 5, 0) else 10
@@ -124,7 +124,7 @@ def out_of_memory(composed, device, count, *words):
     return stops.out_of_memory(values, on(values, device, count))
 
 
-# Each with what is taken first for it: kernels, activations, micro-batches; shards; 8-bit states; adapters; a smaller model.
+# Each with its first fix: kernels, activations, micro-batches; shards; 8-bit states; adapters; a smaller model.
 TOO_MUCH = [
     ((PUBLISHED,), "h100", 8, "train.plugins"),
     (("model=llama3_8b", "hardware=cuda"), "h200", 1, "train.plugins"),
@@ -209,7 +209,7 @@ def out_of_disk(composed, *words, **disk):
 
 @pytest.mark.parametrize(("free", "refused"), [(123.0, False), (122.9, True), (None, False)])
 def test_the_disk_must_have_room_for_all_that_is_written(composed, free, refused):
-    free = free and int(free * GIB)  # None: nobody could say
+    free = free and int(free * GIB)  # None: unknown
     assert bool(out_of_disk(composed, PUBLISHED, checkpoints=3, total=123 * GIB, free=free)) == refused
 
 
@@ -275,7 +275,7 @@ def test_the_fix_leaves_no_bfloat16_anywhere(composed, known):
     assert values["accelerate"]["mixed_precision"] == "no"
     assert values["evaluate"]["model_args"]["dtype"] == "float16"
     values = composed("hardware=cuda", "train.bf16=true")
-    finding = stops.no_bf16(values, facts(values, device={"name": "cpu", "bf16": False}))  # which evaluates in it as it can
+    finding = stops.no_bf16(values, facts(values, device={"name": "cpu", "bf16": False}))  # lm-eval can evaluate in it
     assert finding.fix == "train.bf16=false train.fp16=false accelerate.mixed_precision=no"
 
 
@@ -286,7 +286,7 @@ def test_on_a_cpu_the_trainer_stops_at_bfloat16(monkeypatch, tmp_path):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # what `accelerate launch --cpu` sets
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # as `accelerate launch --cpu` sets it
     with pytest.raises(ValueError, match="doesn't support bf16"):
         TrainingArguments(str(tmp_path), bf16=True)
 
@@ -318,7 +318,7 @@ def test_the_fix_trains_the_adapter_that_conf_method_has(composed, known, method
     assert finding.why.startswith("All 8,030,261,248 weights")
     train = fixed(composed, known, finding, *words)["train"]
     expected = composed(CORRECTED, f"method={method}", "train.lora_r=32")["train"]
-    own = {"learning_rate", "optimizer"}  # of which LEARNING_RATE_FAR speaks; the states of an adapter are small
+    own = {"learning_rate", "optimizer"}  # LEARNING_RATE_FAR covers the rate; an adapter's optimiser states are small
     assert {key: value for key, value in train.items() if key not in own} == {
         key: value for key, value in expected.items() if key not in own
     }

@@ -1,4 +1,4 @@
-"""Figures that do not go together; each bound is tried on both sides, and each fix typed and looked at again."""
+"""Figures that do not fit each other; each bound is tested on both sides, and each fix is applied and judged again."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
     each_of_its_own(unusual.RULES, WARNING, findings)
 
 
-# What validation costs.
+# The cost of validation.
 
 
 @pytest.mark.parametrize(("validation", "warned"), [(0.0, False), (0.25e18, False), (0.26e18, True)])
@@ -46,7 +46,7 @@ def test_validation_that_is_packed_already_or_cannot_be_is_fixed_by_fewer_rows(c
     changes = {"data": {"validation": 1000}, "validation": {"batches": 20}}
     finding = judged(unusual.evaluation_costly, composed, *words, flops=flops, **changes)
     values = fixed(composed, known, finding, *words)
-    assert values["prepare"]["validation_rows"] == 275  # five batches of 50, and a part of one, which is left out
+    assert values["prepare"]["validation_rows"] == 275  # five batches of 50; the incomplete sixth is dropped
     share = flops | {"validation": 1.0e18 * 5 / 20}
     assert judged(unusual.evaluation_costly, composed, *words, flops=share) is None
 
@@ -62,7 +62,7 @@ def test_if_one_batch_costs_too_much_the_fix_turns_validation_off(composed, know
 @pytest.mark.parametrize(
     ("raw", "times", "batches", "expected"),
     [
-        (51_760, 7, 0, {"prepare.validation_rows": 153}),  # of 193.1 tokens, for 24,576, and a fifth more
+        (51_760, 7, 0, {"prepare.validation_rows": 153}),  # 24,576 tokens in rows of 193.1, and a fifth more
         (500, 7, 0, {"train.eval_sample_packing": False}),
         *((51_760, 0, 0, None), (51_760, 7, 1, None)),
     ],
@@ -97,13 +97,13 @@ def test_fewer_than_fifty_steps_are_reported(composed, total, warned):
 @pytest.mark.parametrize(
     ("words", "steps", "expected"),
     [
-        # As far from the recipe as this, a step of the recipe's rows is what makes more of them, too.
+        # This far from the recipe, a step of the recipe's rows also gives more steps.
         ((PUBLISHED,), {"total": 27, "rows_per_step": 5400}, {"micro_batch_size": 1, "num_epochs": 3}),
         ((PUBLISHED,), {"total": 1, "rows_per_step": 5400}, {"micro_batch_size": 1, "num_epochs": 4}),
-        # 16 sequences a step on each GPU, of which 8 make 54 steps.
+        # 16 sequences a step on each GPU; with 8 there are 54 steps.
         ((PUBLISHED,), {"total": 27, "rows_per_step": 540}, {"micro_batch_size": 8, "gradient_accumulation_steps": 1}),
-        ((CORRECTED,), {"total": 49, "rows_per_step": 128}, {"num_epochs": 4}),  # one sequence already
-        # A smaller step would have too few rows.
+        ((CORRECTED,), {"total": 49, "rows_per_step": 128}, {"num_epochs": 4}),  # already one sequence
+        # Smaller steps would have too few rows.
         ((PUBLISHED,), {"total": 25, "rows_per_step": 20}, {"num_epochs": 6, "gradient_accumulation_steps": 2}),
         ((CORRECTED, "+train.max_steps=12"), {"total": 12, "rows_per_step": 128}, {"max_steps": None}),
     ],
@@ -146,7 +146,7 @@ def test_the_fix_of_a_far_batch_is_not_far(composed, known, words, rows, longest
     train, size = fixed(composed, known, finding, *words)["train"], 1.0
     for key in ("micro_batch_size", "gradient_accumulation_steps", "sequence_len"):
         size *= train[key] / before["train"][key]
-    assert train["micro_batch_size"] <= before["train"]["micro_batch_size"]  # no more memory than before
+    assert train["micro_batch_size"] <= before["train"]["micro_batch_size"]  # needs no more memory than before
     assert train["sequence_len"] >= longest
     assert judged(unusual.batch_far, composed, *words, steps={"rows_per_step": rows * size}) is None
 
