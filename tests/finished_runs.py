@@ -1,4 +1,4 @@
-"""A small checkout with real git, DVC and MLflow: run `one` had changes that no commit has, and run `two` came after it."""
+"""A small checkout with real git, DVC and MLflow: run `one` with uncommitted changes, and a later run `two`."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def finish_run(root, name):
 
 
 def made(project, folder, migrated):
-    """Such a checkout below `folder`."""
+    """Make such a checkout below `folder`."""
     root = project(folder / "checkout")
     (root / "mlflow.db").write_bytes(migrated.read_bytes())
     (root / "work").mkdir()
@@ -44,7 +44,7 @@ def made(project, folder, migrated):
 
 
 def copied(finished, folder, monkeypatch):
-    """A copy for one test, in a folder that has DVC in its name; artifacts are read where they were written."""
+    """Copy it for one test into a folder named after DVC; artifacts are read where they were written."""
     shutil.copytree(finished, folder / "dvc-checkout", symlinks=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
@@ -53,7 +53,7 @@ def copied(finished, folder, monkeypatch):
 
 
 def object_of(root, text):
-    """The file of DVC's cache that holds `text`."""
+    """Return the file of DVC's cache whose content is `text`."""
     (path,) = [
         file for file in (root / ".dvc" / "cache" / "files").rglob("*") if file.is_file() and file.read_text() == text
     ]

@@ -1,4 +1,4 @@
-"""Runs as the record has them, for tests that need no store; and a record of a run and a sweep, in a real store."""
+"""Recorded runs for tests that need no store; and a run and a sweep recorded in a real store."""
 
 from mlflow import MlflowClient
 
@@ -8,19 +8,19 @@ from tunetrail.tracking.recorded import RecordedRun
 
 
 def run(id="a", name="demo", parent=None, **also):
-    """A run as `store.every` has it."""
+    """Return a run as `store.every` returns it."""
     fields = {"status": "FINISHED", "started": "2026-01-01T10:00:00.000+00:00", "ended": None, "experiment_id": "1"}
     fields |= {"artifacts": "a", "params": {}, "metrics": {}, "tags": {}}
     return RecordedRun(id=id, name=name, parent=parent, **(fields | also))
 
 
 def scored(base, tuned):
-    """The metrics of a run with these scores."""
+    """Return the metrics of a run with these scores."""
     return {"ifeval/base/prompt_strict": base, "ifeval/tuned/prompt_strict": tuned}
 
 
 def record_run_and_sweep(root, monkeypatch):
-    """A checkout with a run of its own, and a sweep of two jobs, one of them failed; returns the ids by name."""
+    """Record a run and a sweep of two jobs, one of which failed; return the ids by name."""
     begin(root, monkeypatch)
     ids = {}
     with mlflow_run.run(root, "demo") as own:

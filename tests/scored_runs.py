@@ -1,4 +1,4 @@
-"""Runs whose record has scores, in a real store, and the files of their models."""
+"""Recorded runs with scores, in a real store, and the files of their models."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ TAGS = {
 
 
 def metrics(base, tuned, digest="e1"):
-    """What metrics.json would say where so many of 100 prompts were followed."""
+    """Return a metrics.json for base and tuned models that followed this many of 100 prompts."""
     was, now = ([np.array([int(number < count)]) for number in range(100)] for count in (base, tuned))
     delta = dataclasses.asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
     scores = {
@@ -47,7 +47,7 @@ def metrics(base, tuned, digest="e1"):
 
 
 def note(root, id, scores, **tags):
-    """Put scores and tags on the record of a run."""
+    """Add scores and tags to the record of a run."""
     (root / "report").mkdir(exist_ok=True)
     (root / "report" / "metrics.json").write_text(json.dumps(scores))
     with connection.open_client(root) as client:
@@ -58,12 +58,12 @@ def note(root, id, scores, **tags):
 
 
 def finish(root, scores, name="demo", **tags):
-    """A finished run with these scores."""
+    """Record a finished run with these scores."""
     with mlflow_run.run(root, name) as run:
         pass
     return note(root, run.id, scores, **tags)
 
 
 def files(tuned, base="org/name", revision="abc", params=VALUES):
-    """The files of a run with this model and base."""
+    """Return the files of a run with this model and base."""
     return RunFiles("a run", params, base, revision, tuned)

@@ -1,4 +1,4 @@
-"""A small checkout with real git, DVC and MLflow, in which runs were made: for the tests of what they take and free."""
+"""A small checkout with real git, DVC and MLflow, and runs in it: for the tests of disk usage and gc."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ WEIGHTS = {"base": 5000, "other": 7000, "1": 100, "2": 200, "3": 400, "4": 800} 
 
 
 def command(folder, *words):
-    """What a tool prints in `folder`."""
+    """Return what a tool prints in `folder`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": path}
     return subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
@@ -42,7 +42,7 @@ def parameters(folder, seed, base="base"):
 
 
 def finish(root, name, seed, base="base", experiment=True):
-    """A run that finished, recorded as `tunetrail run` does it; returns its id."""
+    """Finish a run and record it as `tunetrail run` does; return its id."""
     parameters(root, seed, base)
     command(root, "dvc", "repro", "--quiet")
     with mlflow_run.run(root, name) as run:
@@ -55,7 +55,7 @@ def finish(root, name, seed, base="base", experiment=True):
 
 
 def make(root):
-    """Runs `one`, `bare` (4, of which no DVC experiment was saved), `two` and `three`, which it holds; returns their ids."""
+    """Make runs `one`, `bare` (seed 4, no DVC experiment), `two` and `three`, which the checkout holds; return the ids."""
     (root / "conf").mkdir()
     (root / "conf" / "config.yaml").touch()
     (root / "dvc.yaml").write_text(STAGES)
@@ -73,7 +73,7 @@ def make(root):
 
 
 def made(folder, migrated):
-    """Such a checkout below `folder`, with a copy of the empty store `migrated`, and the runs' ids."""
+    """Make such a checkout below `folder`, with a copy of the empty store `migrated`; return it with the runs' ids."""
     (folder / "checkout").mkdir()
     shutil.copy(migrated, folder / "checkout" / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
@@ -84,7 +84,7 @@ def made(folder, migrated):
 
 
 def copied(finished, folder, monkeypatch):
-    """A copy of it for one test, as the current folder."""
+    """Copy it for one test and change to the copy."""
     shutil.copytree(finished[0], folder / "checkout", symlinks=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.chdir(folder / "checkout")
@@ -92,7 +92,7 @@ def copied(finished, folder, monkeypatch):
 
 
 def failing(root, seed=9):
-    """A job's worktree in which `base` is made, of its own, and `train` fails; returns its checkout."""
+    """Make a job's worktree with a `base` of its own, in which `train` fails; return its checkout."""
     folder = root / "runs" / "sweep-1" / "job"
     folder.parent.mkdir(parents=True)
     (folder.parent / "lock").touch()
@@ -105,11 +105,11 @@ def failing(root, seed=9):
 
 
 def objects(root):
-    """Every file of DVC's cache, by its path, with its bytes."""
+    """Return the size of every file of DVC's cache by its path."""
     return {file: file.stat().st_size for file in (root / ".dvc" / "cache" / "files").rglob("*") if file.is_file()}
 
 
 def weights(root):
-    """Which weights are in DVC's cache: the first letter and the size of each, as in `WEIGHTS`."""
+    """Return the names of `WEIGHTS` whose content is in DVC's cache."""
     contents = [file.read_text() for file in objects(root) if file.suffix != ".dir"]
     return {name for name, size in WEIGHTS.items() if name[0] * size in contents}

@@ -15,14 +15,14 @@ TEXTS = ["The river is wide, calm and cold. It has many stones.", "Do ünïcode 
 
 
 def save(folder, seed=1):
-    """Save a Llama with its tokenizer in the folder; returns it."""
+    """Save a Llama with its tokenizer in the folder; return the folder."""
     size = tiny.save_tokenizer(TEXTS * 20, 320, folder)
     tiny.save_model(LLAMA, size, seed, folder)
     return folder
 
 
 def save_all(folder):
-    """Save base/ and tuned/, two models that differ, and adapter/, a LoRA on the base; returns the folder."""
+    """Save base/ and tuned/, two different models, and adapter/, a LoRA on the base; return the folder."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

@@ -11,7 +11,7 @@ import yaml
 from tests.conftest import ROOT
 from tunetrail.tracking import mlflow_run
 
-# What a run makes is copied from made/: the base, and the tuned model of the seed.
+# The stages copy their outputs from made/: the base, and the tuned model of the seed.
 STAGES = """
 stages:
   base:
@@ -42,7 +42,7 @@ def dvc(root, *words):
 
 
 def project(root):
-    """The outline of a checkout: git, DVC, and the stages above; `made` is the caller's to fill."""
+    """Make the outline of a checkout with git, DVC and the stages above; the caller fills made/."""
     (root / "conf").mkdir(parents=True)
     (root / "conf" / "config.yaml").touch()
     (root / "dvc.yaml").write_text(STAGES)
@@ -52,7 +52,7 @@ def project(root):
 
 
 def finish_run(root, name, seed, **sections):
-    """Have DVC make the models of `seed`, and record it as `tunetrail run` does; returns the run's id."""
+    """Make the models of `seed` with DVC and record the run as `tunetrail run` does; return the run's id."""
     values = PARAMS | sections | {"train": PARAMS["train"] | {"seed": seed}}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     dvc(root, "repro", "--quiet")

@@ -7,13 +7,13 @@ from tests import finished_runs, spaces
 
 @pytest.fixture(scope="session")
 def finished(project, tmp_path_factory, migrated):
-    """Two runs, of other code and parameters each: to reproduce and restore."""
+    """Make two runs with different code and parameters, for reproduce and restore."""
     return finished_runs.made(project, tmp_path_factory.mktemp("finished"), migrated)
 
 
 @pytest.fixture(scope="session")
 def spacious(tmp_path_factory, migrated):
-    """Four runs that share parts of DVC's cache, and their ids by name: to see and to free what they take."""
+    """Make four runs that share parts of DVC's cache, for usage and gc; yield them with their ids by name."""
     return spaces.made(tmp_path_factory.mktemp("spacious"), migrated)
 
 

@@ -39,14 +39,14 @@ def models(folder):
 
 
 def written(model, cap=12, instruction="it"):
-    """The pieces of the answer, and how it ended."""
+    """Return the pieces of the answer and how it ended."""
     pieces = []
     ending = chat.write(model, chat.encode(model.tokenizer, TEMPLATE, instruction), cap, pieces.append)
     return pieces, ending
 
 
 def generated(network, tokenizer, cap=12):
-    """The ids that generate() itself gives."""
+    """Return the ids that generate() itself returns."""
     import torch
 
     ids = chat.encode(tokenizer, TEMPLATE, "it")
@@ -74,7 +74,7 @@ def test_an_answer_is_what_generate_gives_greedily_and_comes_in_pieces(models):
 
 
 def test_a_piece_is_shown_before_the_next_token_is_generated(models, monkeypatch):
-    """Not gathered and shown at the end."""
+    """So pieces are not collected and shown at the end."""
     order = []
     forward = models[0].network.forward
 
@@ -90,7 +90,7 @@ def test_a_piece_is_shown_before_the_next_token_is_generated(models, monkeypatch
 
 @pytest.fixture(params=["bytes", "words"])
 def tokenizer(request, models):
-    """Of characters' bytes, as Llama 3's; of words that carry the space before them, as SentencePiece's."""
+    """Return a byte-level tokenizer, as Llama 3's, and one with the space in the word, as SentencePiece's."""
     if request.param == "bytes":
         return models[0].tokenizer
     from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -206,7 +206,7 @@ def test_columns_show_their_last_lines_while_they_grow_and_all_of_them_in_the_en
 
 @pytest.fixture(scope="module")
 def checkout(folder, tmp_path_factory):
-    """A DVC project that holds the run `second`, of tuned/; its run `first`, of adapter/, is in DVC's cache."""
+    """Make a DVC project with the run `second`, of tuned/; its run `first`, of adapter/, is in DVC's cache."""
     root = tmp_path_factory.mktemp("chat") / "checkout"
     trained_runs.project(root)
     shutil.copytree(folder / "base", root / "made" / "base" / "model")
@@ -222,7 +222,7 @@ def checkout(folder, tmp_path_factory):
 
 @pytest.fixture
 def tunetrail(checkout, monkeypatch):
-    """The command in this process, in the checkout; what it does to the process is undone."""
+    """Run the command in this process, in the checkout, and restore the process afterwards."""
     before = dict(os.environ)
     monkeypatch.chdir(checkout)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
@@ -263,7 +263,7 @@ def test_help_has_examples(tunetrail):
 
 
 class Terminal:
-    """A command on a pseudo-terminal: what it has shown, colours left out, and what is typed."""
+    """A command on a pseudo-terminal, with its output without colours and a way to type."""
 
     def __init__(self, words, folder):
         self.shown = ""
@@ -274,7 +274,7 @@ class Terminal:
         os.close(inner)
 
     def wait_for(self, text, seconds=120):
-        """Read until `text` is shown, and forget what came before."""
+        """Read until `text` is shown, and discard the output up to it."""
         deadline = time.monotonic() + seconds
         while text not in self.shown:
             assert time.monotonic() < deadline, f"no {text!r} in {self.shown[-2000:]!r}"

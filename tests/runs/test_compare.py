@@ -1,4 +1,4 @@
-"""Records with real verdicts in a real SQLite store: what differs, what is tested, and what is written."""
+"""Recorded runs with real verdicts in a real SQLite store: their differences, the tests, and the page."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def checkout(root, monkeypatch):
 
 
 def finish(root, name, followed, batch_size=8, verdicts=True, **params):
-    """Record a run whose tuned model followed this; gives its id."""
+    """Record a run whose tuned model followed `followed`; return its id."""
     made = root / "made" / f"{len(list((root / 'made').glob('*')))}"
     evaluations = {}
     for model, met in (("base", [[False] * len(prompt) for prompt in followed]), ("tuned", followed)):
@@ -185,7 +185,7 @@ def test_the_text_keeps_within_the_width_and_never_cuts_a_score(checkout):
 
 
 class Page(HTMLParser):
-    """The tags of a page and the addresses in it."""
+    """Collect the tags of a page and the addresses in it."""
 
     def __init__(self, text):
         super().__init__()

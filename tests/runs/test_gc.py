@@ -1,4 +1,4 @@
-"""Space freed in a real checkout: what goes, and that all else can still be had."""
+"""Space freed in a real checkout: what is removed, and that all else is still available."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def root(spacious, tmp_path, monkeypatch):
 
 
 def free(root, *words, sweep=None, **kinds):
-    """Free as the command does; returns the bytes announced and those that it says it freed."""
+    """Free space as the command does; return the bytes announced and the bytes freed."""
     with gc.all_locks(root):
         meant, sweep = gc.resolve(root, words, sweep)
         survey = usage.survey(root)

@@ -1,4 +1,4 @@
-"""The tables and the screen on runs as they are."""
+"""The tables and the screen of recorded runs."""
 
 import dataclasses
 
@@ -183,7 +183,7 @@ def test_the_screen_says_above_the_scores_that_answers_say_nothing():
     score = {"value": 0.5, "low": 0.4, "high": 0.6}
     ifeval = {model: dict.fromkeys(results.SCORES, score) for model in ("base", "tuned", "delta")}
     metrics = {"task": "ifeval", "size": "3 prompts", "ifeval": ifeval}
-    assert "Of the answers" not in listing.screen(run("a"), {"a": "a"}, **nothing(measured=metrics))  # of an older run
+    assert "Of the answers" not in listing.screen(run("a"), {"a": "a"}, **nothing(measured=metrics))  # an older run
     health = {"tuned": {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0}}
     text = listing.screen(run("a"), {"a": "a"}, **nothing(measured=metrics | {"health": health}))
     assert text.index("Of the answers of tuned 100.0% say nothing") < text.index("ifeval: 3 prompts; 95 % intervals")

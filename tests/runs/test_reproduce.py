@@ -1,4 +1,4 @@
-"""A run compared with its record, number by number. Running one again whole is test_end_to_end's."""
+"""A run compared with its record, number by number. test_end_to_end runs a complete reproduction."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def test_the_lock_file_of_a_reproduced_run_stays_while_another_process_holds_it(
 
 
 def record(folder, losses, score=0.5, low=0.4, high=0.6):
-    """A run's metrics and history as they are downloaded, by small figures."""
+    """Write a run's metrics and history as they are downloaded, with few figures."""
     (folder / "report").mkdir(parents=True, exist_ok=True)
     made = {"value": score, "low": low, "high": high}
     counts = {"train": 1, "empty": 0, "duplicate": 0, "repeated_question": 0, "train_validation_overlap": 0}
@@ -80,7 +80,7 @@ def record(folder, losses, score=0.5, low=0.4, high=0.6):
 
 
 def verdict(tmp_path, old, new, moved=None, model=("md5", "md5")):
-    """What is said of two runs that left these figures."""
+    """Return the verdict on two runs with these figures."""
     for folder, figures in (("old", old), ("new", new)):
         record(tmp_path / folder, **figures)
     tags = [{"model.md5": md5, "hardware.cpu": "2 x a", "versions.tunetrail": str(n)} for n, md5 in enumerate(model)]

@@ -1,4 +1,4 @@
-"""A real DVC project and a real MLflow store: a run's state put back."""
+"""A run's state restored in a real DVC project with a real MLflow store."""
 
 import contextlib
 import os
@@ -63,7 +63,7 @@ def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
     change(root, 3)
     (root / "conf" / "later.yaml").touch()
     commit(root, "src", "conf")
-    change(root, 4)  # and what is not committed stays too
+    change(root, 4)  # and uncommitted changes stay too
     restore.restore(root, "one")
     assert has_code_and_model(root, "value = 4\n", MODEL)
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
@@ -123,7 +123,7 @@ def test_a_file_that_dvc_takes_for_unchanged_is_restored_too(root):
     assert not list(root.rglob("*.before-restore"))
 
 
-# Restores `one`, and is killed at the point that is named: while DVC brings the files, or while what was there is removed.
+# Restore `one` and be killed at the named point: while DVC restores files, or while the old ones are removed.
 KILLED = """
 import os, pathlib, sys
 from tunetrail.checkout import integrity
@@ -149,7 +149,7 @@ def restore_and_be_killed(root, point):
 
 
 def edited(root):
-    """The person's own state, which no cache has: its files by name."""
+    """Make a state by hand that is in no cache; return its files by name."""
     (root / "outputs" / "model").unlink()
     (root / "outputs" / "model").write_text("edited by hand, and in no cache")
     (root / "params.yaml").write_text("prepare: {path: mine}\n")

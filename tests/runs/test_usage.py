@@ -1,4 +1,4 @@
-"""What runs take, to the byte, in a real checkout."""
+"""The disk space of runs, to the byte, in a real checkout."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def root(spacious, tmp_path, monkeypatch):
     return spaces.copied(spacious, tmp_path, monkeypatch)
 
 
-# The bytes of a folder's own object in the cache, which lists one file.
+# The bytes of a folder's listing in the cache, with one file.
 FOLDER = len(json.dumps([{"md5": 32 * "0", "relpath": "weights"}]))
 
 
@@ -37,7 +37,7 @@ def test_a_run_takes_its_own_model_and_shares_its_base_counted_once(root, ids):
     assert [part.name for part in survey.parts] == list(ids.values())
     for name, seed in (("one", "1"), ("two", "2"), ("bare", "4")):
         assert survey.own(of(survey, ids[name])) == WEIGHTS[seed] + FOLDER
-    # What the checkout holds is not three's alone.
+    # Objects in the checkout do not belong to `three` alone.
     assert survey.own(of(survey, ids["three"])) == 0
     assert survey.shared() == WEIGHTS["base"] + WEIGHTS["3"] + 2 * FOLDER
     assert survey.unused() == 0
