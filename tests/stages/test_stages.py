@@ -19,7 +19,7 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 
 @pytest.fixture
 def tools(monkeypatch):
-    """The commands that stages would run, in order. `tools.leaves` writes what the tool would leave."""
+    """Capture the commands of stages, in order. `tools.leaves` writes the output of a tool."""
 
     class Tools(list):
         def leaves(self):
@@ -57,20 +57,20 @@ def write_model(folder):
 
 
 def write_base(folder, base_model, revision=None, **more):
-    """Write what the stage `base` leaves in `folder`."""
+    """Write the outputs of the stage `base` into `folder`."""
     (folder / "outputs/base").mkdir(parents=True, exist_ok=True)
     described = {"base_model": base_model, "revision": revision} | more
     (folder / "outputs/base/base.json").write_text(json.dumps(described))
 
 
 def write_rows(folder):
-    """Write what the stage `prepare` leaves in `folder`."""
+    """Write the outputs of the stage `prepare` into `folder`."""
     for name in ("train", "validation"):
         records.write(folder / f"data/prepared/{name}.jsonl", [{"instruction": "a", "input": "", "output": name}])
 
 
 def write_training(folder="work/train"):
-    """Write what Axolotl leaves."""
+    """Write the outputs of Axolotl."""
     write_model(folder)
     Path(folder, "history.jsonl").write_text('{"step": 1}\n')
 

@@ -37,7 +37,7 @@ def job(tmp_path):
 
 
 def waits(process):
-    """Whether the process still has no GPU after several of its tries."""
+    """Return whether the process still has no GPU after several attempts."""
     return not select.select([process.stdout], [], [], 1.0)[0] and process.poll() is None
 
 

@@ -24,7 +24,7 @@ VALUES = {
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
-    """A sweep of a checkout with the files that VALUES names."""
+    """Make a sweep of a checkout with the files that VALUES names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text("rows")
     (tmp_path / "models" / "mine").mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_files_that_stages_make_or_that_the_code_digest_covers_do_not_count(swee
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_a_path_without_a_value_is_no_file(sweep, nothing):
-    """It is not the whole checkout, in which the store of runs changes all the time."""
+    """An empty path must not mean the whole checkout, whose store of runs changes all the time."""
     values = VALUES | {"base": {"path": nothing, "base_model": "org/name"}}
     key = job.digest(values, sweep)
     Path("mlflow.db").write_text("another run")
@@ -92,7 +92,7 @@ def test_a_job_that_cannot_be_resolved_is_identified_by_its_overrides(sweep):
 
 @pytest.fixture
 def orphan(sweep):
-    """The process of the job "aaaaaaaaaa", whose launcher is dead; the process of "bbbbbbbbbb" is dead too."""
+    """Start the process of job "aaaaaaaaaa", whose launcher is dead; the process of "bbbbbbbbbb" is dead too."""
     (sweep.root / "project").mkdir()  # the checkout may be a folder of its repository
     subprocess.run(["git", "init", "-q"], cwd=sweep.root, check=True)
     for name in ("aaaaaaaaaa", "bbbbbbbbbb"):

@@ -15,7 +15,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-# A job writes down what it sees and returns a score; the job numbered NOTHING returns none, the job numbered FAULT raises.
+# A job writes what it sees to a file and returns a score; job number NOTHING returns none, job number FAULT raises.
 APP = f"""
 import json, os
 import hydra
@@ -74,7 +74,7 @@ def assert_finished(done, jobs, count):
 
 
 def processes(jobs):
-    """The processes that ran jobs, without the one that was started."""
+    """Return the processes that ran jobs, without the one that was started."""
     return {job["process"] for job in jobs} - {job["started"] for job in jobs}
 
 
@@ -127,7 +127,7 @@ def test_optunas_study_continues_with_the_same_sweep_and_after_a_failed_job(call
     assert not processes(jobs)
 
     again = ["sweep=[joblib,optuna]" if argument == "sweep=optuna" else argument for argument in command("optuna")]
-    done, jobs = call(*again, "hydra.sweeper.n_trials=2", "seed=43")  # with 42 they would be the first two once more
+    done, jobs = call(*again, "hydra.sweeper.n_trials=2", "seed=43")  # with 42 they would repeat the first two
     assert done.returncode == 0, done.stderr
     assert len(jobs) == 2
     assert processes(jobs)
@@ -147,7 +147,7 @@ def test_ray_gives_each_job_a_process_and_a_gpu_of_its_own(call):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     machine = ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.num_gpus=2"]
     words = [*command("ray"), *machine, "hydra.launcher.ray.remote.num_gpus=1"]
-    done, jobs = call(*words, MARK="passed on", RAY_AUTH_MODE="disabled")  # or it keeps a token in the home folder
+    done, jobs = call(*words, MARK="passed on", RAY_AUTH_MODE="disabled")  # else Ray writes a token to the home folder
     assert_finished(done, jobs, 3)
     assert processes(jobs)
     assert {job["environment"]["CUDA_VISIBLE_DEVICES"] for job in jobs} <= {"0", "1"}

@@ -1,4 +1,4 @@
-"""A sweep as a person runs it, really trained, in a clone of its own: two jobs at a time, one of which cannot learn."""
+"""Sweeps as a user runs them: their start, their end, and what is printed about their best job."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def checkout(root):
 
 
 def recorded(root):
-    """The runs in the store, without deleted ones."""
+    """Return the runs in the store, without deleted ones."""
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
 

@@ -17,7 +17,7 @@ def job(score, state="finished", **params):
 
 
 def on(base, job):
-    """The job with its base's score."""
+    """Return the job with its base's score."""
     return dataclasses.replace(job, base={"value": base, "low": base - 0.02, "high": base + 0.03})
 
 
@@ -27,7 +27,7 @@ def legend(figure):
 
 
 def points(axes):
-    """Value and score of each job that a panel shows."""
+    """Return the value and score of each job that a panel shows."""
     bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
     return [(float(bar.lines[0].get_xdata()[0]), round(float(bar.lines[0].get_ydata()[0]), 6)) for bar in bars]
 

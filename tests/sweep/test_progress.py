@@ -83,7 +83,7 @@ def test_the_time_left_is_shown_if_it_can_be_estimated():
 
 
 class Sweep:
-    """A sweep's folder, as jobs write it."""
+    """The folder of a sweep, as jobs write it."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -166,7 +166,7 @@ def test_without_a_terminal_a_line_is_printed_when_a_state_or_stage_changes_and_
         watching.until("1  failed")
         sweep.state(0, "finished", ended=time.time(), score=0.61)
         watching.until("0  finished  61.0 %  in 1:00")
-        sweep.state(2, "finished", score=0.5)  # read after the watch was stopped
+        sweep.state(2, "finished", score=0.5)  # read after the watch has stopped
     lines = watching.text().splitlines()
     assert sum("running   train" in line for line in lines) == 1
     assert [line.split()[:2] for line in lines[-4:-1]] == [["1", "failed"], ["0", "finished"], ["2", "finished"]]
@@ -211,7 +211,7 @@ def test_broken_and_missing_files_do_not_end_the_watch(sweep, printed):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A real terminal of 100 columns and 12 lines: a file to write to, and a function that returns what was written."""
+    """Open a terminal of 100 columns and 12 lines; yield a file to write to and a function that returns the text."""
     main, end = os.openpty()
     written = bytearray()
 

@@ -1,4 +1,4 @@
-"""The store's address, its file made whole, and the experiment that runs belong to, against real stores."""
+"""The store's address, the creation of its file, and the experiment of runs, with real stores."""
 
 import base64
 import os
@@ -70,7 +70,7 @@ OPEN = "import pathlib; from tunetrail.tracking import store; print(store.every(
 
 
 def opening(folder):
-    """A process that opens the store of the folder as its first user."""
+    """Start a process that opens the folder's store as its first user."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", OPEN], cwd=folder, env=environ, text=True, **streams)
@@ -111,7 +111,7 @@ def test_an_experiment_that_another_run_creates_meanwhile_is_used(root):
     client = MlflowClient(connection.uri(root))
 
     class Late(MlflowClient):
-        """One that asks before the other has made it, and makes it after."""
+        """A client that creates the experiment just after another one did."""
 
         def create_experiment(self, name, **more):
             client.create_experiment(name)
@@ -122,7 +122,7 @@ def test_an_experiment_that_another_run_creates_meanwhile_is_used(root):
 
 
 def recorded(root):
-    """The experiment of a run, of a run made for another process, and of a sweep."""
+    """Return the one experiment of a run, of a run made for another process, and of a sweep."""
     with mlflow_run.run(root, "demo") as run, mlflow_run.run(root, "sweep-1", place=root / "runs") as sweep:
         sweep.tags({"sweep": "sweep-1"})
     made = mlflow_run.create(root, "again", {})
@@ -137,7 +137,7 @@ def test_runs_belong_to_the_experiment_that_the_environment_names(root, monkeypa
     other = client.create_experiment("other")
     assert mlflow_run.sweep(root, "sweep-1")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
-    assert mlflow_run.sweep(root, "sweep-1") is None  # the earlier one is of another experiment
+    assert mlflow_run.sweep(root, "sweep-1") is None  # the earlier one belongs to another experiment
     assert recorded(root) == other
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     assert recorded(root) == other

@@ -1,4 +1,4 @@
-"""A real DVC project and a real MLflow store: models go into DVC's cache, and come back out of it."""
+"""Models stored in DVC's cache and restored from it, in a real DVC project with a real MLflow store."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.stage
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A checkout in which run `one` was followed by run `two`, whose models it holds; and their ids."""
+    """Make a checkout with run `one` and then run `two`, whose models it holds; return it with their ids."""
     root = tmp_path_factory.mktemp("recorded") / "checkout"
     project(root)
     (root / "made" / "base" / "model").mkdir(parents=True)
@@ -44,7 +44,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def checkout(finished, tmp_path, monkeypatch):
-    """A copy of it for each test."""
+    """Copy it for each test."""
     shutil.copytree(finished[0], tmp_path / "checkout", symlinks=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.chdir(tmp_path / "checkout")
@@ -57,7 +57,7 @@ def ids(finished):
 
 
 def below(folder):
-    """What is in every file of the folder."""
+    """Return the text of every file of the folder."""
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
 
@@ -143,14 +143,14 @@ def test_removed_outputs_are_restored_although_dvc_lock_still_names_them(checkou
 
 
 def cached(checkout, text):
-    """The file of DVC's cache that holds `text`."""
+    """Return the file of DVC's cache whose content is `text`."""
     files = (file for file in (checkout / ".dvc" / "cache" / "files").rglob("*") if file.is_file())
     (cached,) = [file for file in files if file.read_text() == text]
     return cached
 
 
 def forget(checkout, text):
-    """Take the file that holds `text` out of DVC's cache."""
+    """Remove the file with the content `text` from DVC's cache."""
     cached(checkout, text).unlink()
 
 
@@ -180,11 +180,11 @@ def test_a_flipped_bit_in_the_cache_is_detected_and_the_commands_in_the_error_fi
 def test_a_restored_copy_is_used_again_and_restored_once_more_if_it_is_damaged(checkout, ids):
     models = download.from_record(checkout, "one")
     weights = models.tuned / "weights"
-    weights.unlink()  # which may be a link into the cache
+    weights.unlink()  # it may be a link into the cache
     weights.write_text("tuned 3")
     assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
     shutil.rmtree(checkout / ".dvc" / "cache")
-    assert download.from_record(checkout, "one") == models  # the copy is whole
+    assert download.from_record(checkout, "one") == models  # the copy is complete
 
 
 @pytest.mark.parametrize("path", ["outputs/model/weights", "outputs/base/model/weights", "outputs/base/base.json"])
@@ -232,7 +232,7 @@ def test_models_missing_from_dvcs_cache_are_an_error_with_the_run_and_the_fix(ch
 def test_pushed_models_are_restored_from_the_checkouts_remote(checkout, ids, capsys):
     dvc(checkout, "remote", "add", "--default", "Store", "../store")
     dvc(checkout, "remote", "add", "--local", "other", "s3://bucket/a,b #c")
-    (checkout / ".dvc" / "cache").rename(checkout.parent / "store")  # as pushed after each run, and gone from here
+    (checkout / ".dvc" / "cache").rename(checkout.parent / "store")  # as pushed after each run, and removed here
     dvc(checkout, "config", "cache.dir", "../cache")
     assert below(download.from_record(checkout, "one").tuned) == {"weights": "tuned 1"}
     assert "pulls them from the remote" in capsys.readouterr().err
@@ -271,7 +271,7 @@ def test_a_sweep_has_no_models_and_its_jobs_are_named(checkout):
 
 
 def note_base(checkout, base):
-    """Have the checkout's run name this base."""
+    """Make the checkout's run refer to this base."""
     before = download._outs(checkout)["outputs/base"]
     (checkout / "outputs" / "base" / "base.json").write_text(json.dumps(base))
     now = integrity.digest(integrity.file_hashes(checkout / "outputs" / "base"))

@@ -1,4 +1,4 @@
-"""Against a real SQLite store; what a person sees of it in the browser is test_end_to_end's."""
+"""Runs in a real SQLite store; test_ui tests what a user sees of them in the browser."""
 
 import contextlib
 import os
@@ -63,7 +63,7 @@ def test_params_tags_metrics_data_and_files_are_recorded(root):
 
 def test_steps_are_recorded_during_training(root):
     file = root / "history.jsonl"
-    history.append(file, 99, 1.0, {"loss": 9})  # of an earlier run: not this one's
+    history.append(file, 99, 1.0, {"loss": 9})  # steps of an earlier run, not of this one
     with mlflow_run.run(root, "demo") as run, run.following(file):
         history.append(file, 1, 1.0, {"loss": 2})
         deadline = time.monotonic() + 20
@@ -75,7 +75,7 @@ def test_steps_are_recorded_during_training(root):
 
 @pytest.mark.parametrize(("tags", "name"), [({"mlflow.project.entryPoint": "main"}, "demo"), ({}, "method=lora")])
 def test_a_run_opened_by_mlflow_is_used_and_its_id_is_not_passed_on(root, monkeypatch, tags, name):
-    """Of `mlflow run` under a name drawn at random; of a sweep under that which tells it from its siblings."""
+    """`mlflow run` gives a random name, which is replaced; a sweep's name for its job is kept."""
     client = MlflowClient(store.uri(root))
     opened = client.create_run("0", run_name="method=lora", tags=tags)
     client.set_terminated(opened.info.run_id, "FAILED")
@@ -89,7 +89,7 @@ def test_a_run_opened_by_mlflow_is_used_and_its_id_is_not_passed_on(root, monkey
 
 
 def again(root, monkeypatch, run_id):
-    """Open the run once more, as the next try of a sweep's job does."""
+    """Open the run again, as the next attempt of a sweep's job does."""
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     return mlflow_run.run(root, "demo")
 
@@ -290,7 +290,7 @@ def test_a_sweep_and_jobs_that_another_checkout_is_running_are_not_taken_over(ro
     client = MlflowClient(store.uri(root))
     client.set_tag(parent, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
     job = mlflow_run.child(root, parent, "method=lora", JOB).id
-    client.set_tag(job, tags.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # of this checkout, on another machine
+    client.set_tag(job, tags.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # this checkout on another machine
     assert mlflow_run.child(root, parent, "method=lora", JOB).id == job
     client.set_tag(job, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1/0123456789")
     assert mlflow_run.sweep(root, "sweep-1") is None

@@ -1,4 +1,4 @@
-"""Stores that fail, each really failing: one message with the store, what is wrong, and the fix, within seconds."""
+"""Stores that really fail: within seconds there is one message with the store, the error and the fix."""
 
 import contextlib
 import shutil
@@ -18,7 +18,7 @@ from tunetrail.tracking import connection, outage, store
 
 
 def fault(root, monkeypatch, address, limit=30.0):
-    """What asking the store at `address` says, on one line, without its password and within `limit` seconds."""
+    """Return the error of opening the store at `address`: one line, no password, within `limit` seconds."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     started = time.monotonic()
     with pytest.raises(UserError) as error:
@@ -71,7 +71,7 @@ def test_a_store_that_cannot_be_reached_is_an_error_with_the_fix(root, monkeypat
 
 @contextlib.contextmanager
 def server(status, body, seconds=0.0):
-    """A server that is none of MLflow's: it gives every request this answer, after `seconds`."""
+    """Start a server that is not MLflow's and answers every request so after `seconds`; yield its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_database_or_is_truncated_is_an_error_with_the_command
 def test_an_incomplete_store_is_an_error_with_the_command_that_moves_it(root, monkeypatch):
     (root / "mlflow.db").unlink()
     engine = sqlalchemy.create_engine(f"sqlite:///{root}/mlflow.db")
-    Base.metadata.create_all(engine)  # MLflow's first step; its second adds columns, and was stopped after the first of them
+    Base.metadata.create_all(engine)  # MLflow's first step; its second, adding columns, was stopped after one
     with engine.begin() as half:
         half.execute(sqlalchemy.text("ALTER TABLE metrics ADD COLUMN step BIGINT DEFAULT 0 NOT NULL"))
     engine.dispose()

@@ -1,4 +1,4 @@
-"""Runs as they are told: their order, whose they are, and which job of a sweep is the best."""
+"""Recorded runs: their order, their sweeps, and the best job of a sweep."""
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_the_best_job_has_the_highest_score_then_the_lowest_validation_loss_then
 
 
 def test_runs_jobs_and_points_are_ranked_alike():
-    """`sweep` and its figure know scores, losses and numbers; `show` and `promote` the record of them."""
+    """`sweep` and its figure rank by scores, losses and numbers; `show` and `promote` by recorded runs."""
     results = [(0.5, 2.0), (0.5, 1.0), (0.4, 0.1), (0.5, 1.0)]
     by_place = min(range(4), key=lambda number: ranking.sort_key(*results[number], number))
     assert by_place == 1

@@ -50,7 +50,7 @@ def test_the_outputs_of_the_stages_are_uploaded_with_whether_the_model_came_from
     record.upload(live, tmp_path, composed())
     (tmp_path / "work" / "seconds.jsonl").write_text('{"stage": "report", "seconds": 1.0}\n')
     record.upload(cached, tmp_path, composed())
-    for run in (live, cached):  # the run itself sends no point twice
+    for run in (live, cached):  # the run itself sends each point once
         assert [len(rows) for (rows,) in run.calls["steps"]] == [3]
     tags = {key: value for (logged,) in cached.calls["tags"] for key, value in logged.items()}
     assert tags["train.trained_in"] == "earlier"
@@ -91,7 +91,7 @@ def test_the_description_has_the_alerts_the_score_table_the_base_and_the_data(tm
 
 
 def about(run):
-    """What work/run.json holds."""
+    """Return the content of work/run.json."""
     return {
         "id": run,
         "name": "demo",
@@ -110,7 +110,7 @@ def test_a_cached_report_gets_the_head_of_the_current_run_and_names_the_run_that
     left_by_a_run(tmp_path)
 
     def recorded(run_id):
-        """What is recorded of the run, and the page that it shows."""
+        """Upload a run; return the recorded calls and the page that it shows."""
         run = RunDouble()
         monkeypatch.setenv(metrics.RUN, run_id)
         (tmp_path / "work" / "run.json").write_text(json.dumps(about(run_id)))
@@ -133,7 +133,7 @@ def test_a_cached_report_gets_the_head_of_the_current_run_and_names_the_run_that
     assert shown == file
     assert not headed.exists()
     assert "text" not in made.calls
-    file.write_text(f"<h1>demo</h1>\n{page.head(None)}<p>scores</p>")  # by the stage alone, before this run
+    file.write_text(f"<h1>demo</h1>\n{page.head(None)}<p>scores</p>")  # written by the stage alone, before this run
     alone, shown = recorded("later")
     ((_, text),) = alone.calls["text"]
     assert "later (demo)" in text
@@ -175,7 +175,7 @@ def test_the_environment_is_the_lock_file_of_this_torch_by_its_digest(tmp_path, 
     assert locked(tmp_path) == {}
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "default.txt").write_bytes(b"abc")
-    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2, appendix B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # the example of FIPS 180-2, appendix B.1
     assert locked(tmp_path) == {"lock.sha256": digest}
     monkeypatch.setattr(machine, "torch_build", lambda: machine.Build("rocm", ""))  # installed from another file
     assert locked(tmp_path) == {}

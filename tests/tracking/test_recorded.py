@@ -1,4 +1,4 @@
-"""What a recorded run says of itself."""
+"""The properties of a recorded run."""
 
 from tests.recorded_runs import run
 

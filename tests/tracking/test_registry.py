@@ -1,4 +1,4 @@
-"""Against a real SQLite store and real tiny models: what becomes a version, what becomes the champion, and what does not."""
+"""Which runs become a version and the champion, with a real SQLite store and real tiny models."""
 
 import dataclasses
 import logging
@@ -35,7 +35,7 @@ def client(root):
 
 
 def crowned(root, weights, run, name="demo"):
-    """The run's model as the champion, without a question asked."""
+    """Register the run's model as the champion without any check."""
     version = registry.register(root, name, run, weights, "# card\n")
     registry.crown(root, name, version, [])
     return version
@@ -202,7 +202,7 @@ def test_an_adapter_is_registered_with_its_base_if_that_is_a_folder(tmp_path, we
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A checkout, a real DVC project, in which run `one` was followed by run `two`; and their ids."""
+    """Make a checkout, a real DVC project, with run `one` and then run `two`; return it with their ids."""
     root = tmp_path_factory.mktemp("registry") / "checkout"
     trained_runs.project(root)
     tiny_models.save(root / "made" / "base" / "model", 0)
@@ -220,7 +220,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def command(finished, monkeypatch):
-    """`tunetrail promote` in this process and in that checkout; what it does to the process is undone."""
+    """Run `tunetrail promote` in this process and that checkout; restore the process afterwards."""
     before = dict(os.environ)
     monkeypatch.chdir(finished[0])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
@@ -262,7 +262,7 @@ def test_promote_registers_a_better_run_and_refuses_a_worse_one_without_force(co
     assert client.get_model_version_by_alias("demo", "champion").run_id == ids["two"]
     assert "is better" in client.get_model_version("demo", "2").tags["promoted.against"]
 
-    ended = command("one")  # the better one comes back without a copy
+    ended = command("one")  # the better one becomes champion again without a copy
     assert ended.exit_code == 0, ended.exception
     assert client.get_model_version_by_alias("demo", "champion").run_id == ids["one"]
     assert len(client.search_model_versions()) == 2

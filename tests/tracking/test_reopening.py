@@ -1,4 +1,4 @@
-"""MLFLOW_RUN_ID against a real SQLite store: which runs may be written, and that a refused one stays as it is."""
+"""MLFLOW_RUN_ID with a real SQLite store: which runs may be written, and that a refused one is unchanged."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ def client(root):
 
 
 def made(client, status="RUNNING", params=None, tags=None, experiment="0"):
-    """A run with this status, these params and tags."""
+    """Create a run with this status, these params and tags; return its id."""
     run = client.create_run(experiment, run_name="earlier", tags=tags).info.run_id
     client.log_batch(run, params=[Param(key, str(value)) for key, value in (params or {}).items()])
     if status != "RUNNING":
@@ -144,7 +144,7 @@ def test_a_job_that_runs_in_another_checkout_is_refused_and_one_that_ended_there
         opened(worktree, monkeypatch, made(client, "RUNNING", PARAMS, tags))
     killed = made(client, "KILLED", PARAMS, tags)
     assert opened(worktree, monkeypatch, killed) == killed
-    left = made(client, "RUNNING", PARAMS, JOB | {"tunetrail.checkout": f"node2:{worktree}"})  # on another machine of ours
+    left = made(client, "RUNNING", PARAMS, JOB | {"tunetrail.checkout": f"node2:{worktree}"})  # on another machine
     assert opened(worktree, monkeypatch, left) == left
 
 

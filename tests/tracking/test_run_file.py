@@ -1,4 +1,4 @@
-"""What the head of a report says of its run."""
+"""The description of a run in the head of a report."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_a_run_is_described_under_its_own_name_in_a_file_that_exists_only_during
 
 
 def test_the_file_of_a_killed_run_is_ignored_by_later_runs(tmp_path, monkeypatch):
-    """A process that dies there runs no `finally`; a stage that is run by hand in the same checkout is of no run."""
+    """A killed process runs no `finally`; a stage run by hand in the same checkout belongs to no run."""
     script = (
         "import os, pathlib, subprocess, sys\n"
         "from tunetrail.tracking import run_file\n"

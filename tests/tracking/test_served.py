@@ -1,4 +1,4 @@
-"""Tiny models that really answer: through MLflow's loader, and over HTTP as `tunetrail promote` says it is done."""
+"""Tiny models that really answer: through MLflow's loader, and over HTTP by the commands of `tunetrail promote`."""
 
 import json
 import os
@@ -38,14 +38,14 @@ def folder(tmp_path_factory):
 
 
 def expected(models, instruction, input="", cap=CAP):
-    """What `chat` shows."""
+    """Return what `chat` shows."""
     pieces = []
     chat.write(models[1], chat.encode(models[1].tokenizer, TEMPLATE, instruction, input), cap, pieces.append)
     return "".join(pieces)
 
 
 def loaded(root, tuned, base, revision=None, until=()):
-    """The model as MLflow loads what was registered."""
+    """Register a model and return it as MLflow loads it."""
     values = scored_runs.VALUES
     task = {"generation_kwargs": {"max_gen_toks": CAP, "until": list(until)}}
     values = values | {"evaluate": values["evaluate"] | {"task": task}}
@@ -116,7 +116,7 @@ def test_an_adapter_is_loaded_with_its_registered_base(root, folder):
 
 
 def test_the_base_of_an_adapter_is_loaded_from_the_hub_at_its_revision(root, folder, monkeypatch):
-    """The hub is its own cache's folder here."""
+    """The hub's cache folder stands in for the hub."""
     from huggingface_hub import constants
 
     revision = "a" * 40
@@ -154,7 +154,7 @@ def test_weights_other_than_the_registered_ones_are_not_served(root, folder, fau
 
 @pytest.fixture(scope="module")
 def promoted(folder, tmp_path_factory):
-    """What `tunetrail promote` printed of a real DVC project's run: serve and ask; and an environment without tunetrail."""
+    """Promote a real DVC project's run; return the printed commands, a folder and an environment without tunetrail."""
     root = tmp_path_factory.mktemp("served") / "checkout"
     trained_runs.project(root)
     shutil.copytree(folder / "base", root / "made" / "base" / "model")
@@ -180,7 +180,7 @@ def promoted(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(promoted):
-    """What was printed, typed in an empty folder, on a free port; yields its address and the file of what it says."""
+    """Run the printed command in an empty folder on a free port; yield the server's address and log file."""
     serve, _, elsewhere, environment = promoted
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -213,7 +213,7 @@ def server(promoted):
 
 
 def post(address, payload):
-    """The status and the decoded answer."""
+    """Return the status and the decoded answer."""
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
     try:

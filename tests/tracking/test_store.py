@@ -1,4 +1,4 @@
-"""Against a real SQLite store: where it is, and how runs are found in it."""
+"""The address of a real SQLite store, and how runs are found in it."""
 
 import contextlib
 import os
@@ -129,7 +129,7 @@ def test_a_recorded_run_has_its_status_params_metrics_tags_and_times(root):
 def test_a_curve_has_one_value_per_step_even_for_a_failed_run(root):
     with contextlib.suppress(ValueError), mlflow_run.run(root, "demo") as run:
         run.steps([{"step": 2, "time": 2.0, "train/loss": 1.0}, {"step": 1, "time": 1.0, "train/loss": 2.0}])
-        run.client.log_metric(run.id, "train/loss", 0.5, 9000, 2)  # by a run that was resumed
+        run.client.log_metric(run.id, "train/loss", 0.5, 9000, 2)  # logged by a resumed run
         raise ValueError
     assert store.curves(root, run.id, ["train/loss", "validation/loss"]) == {
         "train/loss": [(1, 2.0), (2, 0.5)],

@@ -1,4 +1,4 @@
-"""The tags stand in one file, and the docs have them all."""
+"""The tags are defined in one file, and the docs list all of them."""
 
 import re
 
@@ -14,7 +14,7 @@ def test_the_docs_have_the_table_of_the_tags():
 
 
 def test_no_other_file_contains_a_tags_name():
-    names = {name for name in tags.MEANINGS if "." in name} - {"base.license"}  # which is a key of params.yaml too
+    names = {name for name in tags.MEANINGS if "." in name} - {"base.license"}  # also a key of params.yaml
     bare = re.compile(rf"""["']({"|".join(map(re.escape, names))})["']""")
     for file in (*SOURCE.rglob("*.py"), *SOURCE.rglob("*.jinja")):
         if file.name != "tags.py":

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.stage  # Axolotl's import
 
 @pytest.fixture
 def plugin():
-    """The module, imported here: with it come Axolotl and transformers, for which no other test should wait."""
+    """Import the module in a fixture, since it imports Axolotl and transformers, which no other test needs."""
     from tunetrail.training import plugin
 
     return plugin
@@ -58,13 +58,13 @@ def test_nan_gradients_end_training_the_second_time_in_a_row(trainer, norm):
     trainer.log(1, loss=2.5, grad_norm=norm)
     trainer.log(2, loss=2.5, grad_norm=1.0)
     trainer.log(3, loss="2.5", grad_norm=norm)
-    trainer.log(3, eval_loss=2.0)  # between two steps, and says nothing of the gradients
+    trainer.log(3, eval_loss=2.0)  # between two steps; it says nothing about the gradients
     with pytest.raises(FloatingPointError, match="at step 4"):
         trainer.log(4, loss=2.5, grad_norm=norm)
 
 
 def test_an_infinite_scaled_norm_does_not_end_training(trainer):
-    """float16's scaler skips such a step and halves its scale."""
+    """The scaler of float16 skips such a step and halves its scale."""
     for step in range(1, 4):
         trainer.log(step, loss=2.5, grad_norm=math.inf)
     assert trainer.steps() == [1, 2, 3]

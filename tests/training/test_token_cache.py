@@ -106,7 +106,7 @@ def test_incomplete_rows_of_a_killed_run_are_removed_and_complete_ones_stay(rows
 def test_a_reader_waits_for_the_lock_of_a_writer(rows):
     folder = cache_folder(rows)
     (folder / "being-written").mkdir()
-    with FileLock(folder / "datasets_prep.lock"):  # as Axolotl holds it meanwhile
+    with FileLock(folder / "datasets_prep.lock"):  # as Axolotl holds it while it writes
         thread = threading.Thread(target=cache_folder, args=(rows,))
         thread.start()
         thread.join(0.3)
@@ -130,13 +130,13 @@ def test_the_link_replaces_an_earlier_link_or_folder(rows):
     assert cache_folder(rows, seed=2) != first
     assert (first / "kept").exists()
     Path("work/train/prepared").unlink()
-    Path("work/train/prepared").mkdir()  # of a training before rows were shared, which is gone on with
+    Path("work/train/prepared").mkdir()  # from a resumed training of before rows were shared
     Path("work/train/prepared/old").touch()
     assert cache_folder(rows) == first
 
 
 def constants(module):
-    """The constants of one of Axolotl's files, whose import takes ten seconds."""
+    """Return the constants of one of Axolotl's files without its import, which takes ten seconds."""
     axolotl = Path(importlib.util.find_spec("axolotl").origin).parent
     lines = [line for line in ast.parse((axolotl / module).read_text()).body if isinstance(line, ast.Assign)]
     named = {line.targets[0].id: line.value for line in lines if isinstance(line.targets[0], ast.Name)}

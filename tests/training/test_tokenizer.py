@@ -1,4 +1,4 @@
-"""The tokenizer as `plan` reads it, against transformers' own reading of the same folder; Axolotl's is test_workload's."""
+"""The tokenizer as `plan` reads it, compared with transformers' own; test_workload compares it with Axolotl's."""
 
 import json
 
@@ -13,7 +13,7 @@ TEXTS = ["Name 3 rivers in 1999.\n", "### Response:\nYes — ünïcode <|end_of_
 
 @pytest.fixture
 def folder(tmp_path):
-    """A saved tokenizer; call it with keys of its two files to change."""
+    """Return a function that saves a tokenizer with changed keys in its two files."""
 
     def save(file=(), config=(), **others):
         saved = json.loads(tiny.train_tokenizer(TEXTS * 9, 400).to_str()) | dict(file)
@@ -100,7 +100,7 @@ def test_the_ids_are_those_of_transformers(folder, changed):
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """The hub's cache, empty, in a folder of its own."""
+    """Make an empty hub cache in a folder of its own."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
