@@ -1,4 +1,4 @@
-"""Answers of the installed tools: asked for once, kept, and never made up."""
+"""Answers of the installed tools: computed once, cached, and never guessed."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tunetrail import UserError, answers, launch
 
-# Stands for the process that imports the tools: it speaks as that does, in a fraction of a second.
+# Stands in for the process that imports the tools: the same protocol, in a fraction of a second.
 ANSWERING = """
 import json, sys
 for line in sys.stdin:
@@ -20,7 +20,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def started(tmp_path, monkeypatch):
-    """The processes that were started; the cache is empty, and in a folder of the test's own."""
+    """Return the list of started processes, with an empty cache in a folder of the test."""
     start, processes = launch.start_interactive, []
 
     def stand_in(_, errors):

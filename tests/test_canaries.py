@@ -19,7 +19,7 @@ from tests.test_server import free_port, healthy
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
-# Drawn anew, since the checkout has this file in it.
+# Random, since the checkout contains this file.
 WORD = secrets.token_hex(8)
 ADDRESS = {"user": f"user-{WORD}", "password": f"pass%40{WORD}%2Fword", "decoded": f"pass@{WORD}/word"}
 TOKENS = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY")
@@ -30,7 +30,7 @@ CANARIES = [*ADDRESS.values(), *ENVIRONMENT.values(), REMOTE]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A tracking server that anybody may write to, in a folder of its own: (its port, the folder)."""
+    """Start a tracking server without authentication, in a folder of its own; yield (its port, the folder)."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     words = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
     command = ["mlflow", "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -50,7 +50,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def used(store, tmp_path_factory):
-    """The checkout in which everything was done, and what each command printed."""
+    """Run everything in a checkout; return it and what each command printed."""
     port, _ = store
     folder = clone(tmp_path_factory.mktemp("canaries"))
     (folder / ".dvc" / "config.local").write_text(

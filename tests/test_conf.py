@@ -1,4 +1,4 @@
-"""Every file of conf/ is composed and every key in it known to its tool, so no option rots."""
+"""Every file of conf/ composes and every key in it is known to its tool, so no option becomes stale."""
 
 import re
 from pathlib import Path
@@ -11,16 +11,16 @@ from tunetrail.config import check
 
 GROUPS = {"prepare": 3, "template": 1, "model": 11, "method": 4, "hardware": 5, "evaluate": 2, "sweep": 6, "experiment": 7}
 OPTIONS = sorted(file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*/*.yaml"))
-# What a person must give, which a file cannot know.
+# Values that the user must give.
 GIVEN = {
     "prepare/file": ["prepare.path=rows.jsonl"],
     "experiment/alpaca_tiny": ["prepare.path=rows.jsonl", "evaluate.path=prompts.jsonl"],
     "model/hub": ["base.base_model=org/name", "base.revision_of_model=0123abc"],
     "model/local": ["base.base_model=model"],
 }
-# Options that stand beside another of their group.
+# Options that are used together with another of their group.
 BESIDE = {"hardware/fsdp2": "[cuda,fsdp2]", "hardware/zero3": "[cuda,zero3]"}
-# Options whose plug-in the lock files leave out.
+# Options whose plug-in is not in the lock files.
 PLUGINS = {"sweep/ray": "hydra_plugins.hydra_ray_launcher"}
 
 
@@ -72,7 +72,7 @@ def test_cuda_and_rocm_differ_only_in_the_keys_of_their_files(composed):
 
 
 def test_params_yaml_is_the_composed_default(composed):
-    """One truth: conf/ composes it, `tunetrail run` writes it, nobody edits it."""
+    """conf/ is the only source: `tunetrail run` writes params.yaml, nobody edits it."""
     committed = yaml.safe_load((ROOT / "params.yaml").read_text())
     default = composed()
     assert committed == default

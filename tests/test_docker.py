@@ -30,7 +30,7 @@ LOCKS = {name: (ROOT / "requirements" / f"{name}.txt").read_text().splitlines() 
 
 
 def instructions(kind):
-    """The instructions of Dockerfile.KIND, each on one line, without the comments."""
+    """Return the instructions of Dockerfile.KIND, each on one line, without comments."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "docker" / f"Dockerfile.{kind}").read_text(), flags=re.MULTILINE)
     return [line for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines() if line]
 
@@ -41,7 +41,7 @@ def of(kind, instruction):
 
 
 def variable(name):
-    """The words of a variable of the Makefile."""
+    """Return the words of a variable of the Makefile."""
     return set(re.search(rf"^{name} := ((?:\\\n|[^\n])*)", MAKEFILE, re.MULTILINE)[1].replace("\\\n", " ").split())
 
 
@@ -57,8 +57,8 @@ def names(lines):
 
 
 def resolved(*command):
-    """What uv, which `command` calls, says on its error output; the test is skipped where it reaches no package index."""
-    left_out = ("UV_FIND_LINKS", "MAKEFLAGS")  # a folder of wheels, as in `make lock`; and what a make above has to say
+    """Return the error output of uv, which `command` calls; skip the test if it reaches no package index."""
+    left_out = ("UV_FIND_LINKS", "MAKEFLAGS")  # a folder of wheels, as in `make lock`; and flags of an outer make
     environment = {key: value for key, value in launch.environment().items() if key not in left_out}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode and re.search(r"[Ff]ailed to fetch|error sending request|dns error", done.stderr):
@@ -102,7 +102,7 @@ def test_a_container_is_not_root_has_volumes_for_weights_and_data_and_trains_the
     assert [line.split()[0] for line in instructions(kind)[-3:]] == ["VOLUME", "ENTRYPOINT", "CMD"]
     volumes = set(json.loads(of(kind, "VOLUME")[0]))
     made = re.search(r"install --directory --owner=tunetrail --group=tunetrail ([^&]*)", runs)[1].split()
-    assert volumes | {*of(kind, "WORKDIR")} <= set(made)  # else they would be root's
+    assert volumes | {*of(kind, "WORKDIR")} <= set(made)  # else they would belong to root
     environment = dict(pair.split("=", 1) for line in of(kind, "ENV") for pair in line.split())
     assert {environment["HF_HOME"], "/tunetrail/data", "/tunetrail/outputs"} <= volumes
     assert environment.items() >= telemetry.OFF.items()
@@ -119,7 +119,7 @@ def test_the_rocm_image_checks_after_every_install_that_torch_is_still_amds():
     for number in installs:
         assert lines[number].startswith("RUN ")
         assert "--no-deps" in lines[number]
-        # Before the package is there, in a line of Python; after it, in the package's own word.
+        # Before the package is installed by a line of Python, afterwards by the package's own command.
         own = number == installs[-1]
         asks = 'RUN python -c "import torch; assert torch.version.hip, torch.__version__"'
         assert lines[number + 1] == (examined("rocm") if own else asks)
@@ -127,7 +127,7 @@ def test_the_rocm_image_checks_after_every_install_that_torch_is_still_amds():
 
 @pytest.mark.parametrize(("hip", "starts"), [("7.15.26333", True), (None, False)])
 def test_the_rocm_container_starts_only_with_amds_torch(tmp_path, hip, starts):
-    """The entry point of the image, run here with a package that stands where torch does."""
+    """The entry point of the image, run here with a stub of torch."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").touch()
     build = {"__version__": "2.13.0+of.somebody", "hip": hip, "cuda": None if hip else "13.0"}
@@ -191,7 +191,7 @@ def test_the_docker_build_gets_every_file_of_git_and_no_ignored_file():
         for line in (ROOT / folder.strip("/") / ".gitignore").read_text().splitlines():
             if line and not line.startswith("#"):
                 assert (f"{folder}{line}" if line.startswith("/") else f"**/{line}") in sent_not
-    assert "**/.env" in sent_not  # compose's password
+    assert "**/.env" in sent_not  # has the password of compose.yaml
 
 
 def test_the_compose_file_is_valid_by_its_specification():

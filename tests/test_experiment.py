@@ -1,4 +1,4 @@
-"""What a run itself makes and checks, in a small real DVC project; a whole run is test_end_to_end's."""
+"""What a run itself makes and checks, in a small real DVC project; test_end_to_end runs a complete one."""
 
 import json
 
@@ -27,14 +27,14 @@ def root(project, tmp_path, monkeypatch):
 
 
 def stages(root):
-    """Bring the stages up to date as `tunetrail run` does; those that ran."""
+    """Bring the stages up to date as `tunetrail run` does; return those that ran."""
     with locks.exclusive_lock(root) as descriptor:
         return experiment._stages(root, descriptor, {}, force=False)
 
 
 def test_outputs_of_a_resumed_runs_earlier_attempt_are_verified_and_those_of_this_attempt_are_not(root):
     assert stages(root) == {"fetch", "train"}
-    assert stages(root) == set()  # taken up again: the earlier try's times are still there
+    assert stages(root) == set()  # resumed: the times of the earlier attempt are still there
     experiment._compare(root, set())
     flip(root / "data" / "raw" / "rows")
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")

@@ -26,7 +26,7 @@ DOCS = "\n".join([README, *(file.read_text() for file in sorted((ROOT / "docs").
 
 
 def imports(file):
-    """The files of ours that `file` imports, but for launch.py: how a tool is started changes nothing that it makes."""
+    """Return the project's files that `file` imports, except launch.py: starting a tool does not change its outputs."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -38,7 +38,7 @@ def imports(file):
 
 
 def imported_at_once(file):
-    """The outside packages that `import` of the file itself imports, not those that a function of it does."""
+    """Return the third-party packages that importing the file imports, without those imported in functions."""
     names = set()
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Import):
@@ -60,7 +60,7 @@ def test_a_stage_its_section_and_its_file_have_one_name():
 
 @pytest.mark.parametrize("name", DVC)
 def test_a_stage_depends_on_every_module_that_it_imports_but_launch(name):
-    """Else a change of the module would leave the stage cached; and on no more, else a plot would retrain."""
+    """With fewer, a change of a module would leave the stage cached; with more, a change of a plot would retrain."""
     stage = PACKAGE / "stages" / f"{name.split('_')[0]}.py"
     reached, waiting = set(), imports(stage)
     while waiting:
@@ -69,11 +69,11 @@ def test_a_stage_depends_on_every_module_that_it_imports_but_launch(name):
         waiting |= imports(module) - reached
     ours = {ROOT / dep for dep in DVC[name]["deps"] if dep.startswith("src/tunetrail/")}
     folders = {path for path in ours if path.is_dir()}
-    plugin = {"plugin.py", "history.py"} if name in ("base", "train") else set()  # loaded by Axolotl
+    plugin = {"plugin.py", "history.py"} if name in ("base", "train") else set()  # Axolotl loads it
     loaded = {PACKAGE / "training" / file for file in plugin}
     inside = {path for path in reached if folders & {*path.parents}}
     assert ours - folders == (reached | loaded | {stage}) - inside
-    # Of what other programs read, its own folder; never a whole room, where any change would run the stage again.
+    # Of files for other programs, the stage's own folder; never a whole package, whose every change would rerun the stage.
     assert folders <= {PACKAGE / "evaluation" / "ifeval", PACKAGE / "report" / "pages"}
 
 
@@ -122,7 +122,7 @@ def test_the_tree_in_the_readme_is_that_of_the_repository():
     rooms = {f"{file.parent.relative_to(ROOT)}/" for file in PACKAGE.rglob("*/__init__.py")}
     assert modules | rooms == inside
     lines = dict(line.split(maxsplit=1) for line in tree.splitlines() if line.startswith("  "))
-    for room in rooms:  # its line is the same where it is looked for and where it is worked in
+    for room in rooms:  # the README and the package have the same line
         purpose = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())).splitlines()[0]
         assert f"{lines[room.removeprefix('src/tunetrail/')]}." == purpose
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()

@@ -73,7 +73,7 @@ def test_telemetry_is_off_unless_the_user_turned_it_on(monkeypatch):
 
 @pytest.fixture
 def environ():
-    """What a test does to the environment is undone."""
+    """Restore the environment after the test."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -81,7 +81,7 @@ def environ():
 
 
 def test_a_child_process_uses_the_git_repository_of_its_folder(tmp_path, monkeypatch, environ):
-    """As in a hook, where git sets these, and in a shell where somebody set GIT_DIR."""
+    """In a hook, where git sets these variables, and in a shell where somebody set GIT_DIR."""
     for name in ("other", "own"):
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
     listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True).stdout.split()
@@ -96,7 +96,7 @@ def test_a_child_process_uses_the_git_repository_of_its_folder(tmp_path, monkeyp
     assert launch.output([*git, "rev-parse", "--absolute-git-dir"]) == str(tmp_path / "own" / ".git")
     assert launch.output([*git, "config", "a.b"]) == "kept"
     other = {"GIT_DIR": str(tmp_path / "other" / ".git")}
-    assert launch.output([*git, "rev-parse", "--git-dir"], other) == other["GIT_DIR"]  # which is asked for
+    assert launch.output([*git, "rev-parse", "--git-dir"], other) == other["GIT_DIR"]  # set explicitly
     launch.clean_environment()
     assert not set(launch.GIT_VARIABLES) & set(os.environ)
 
@@ -159,7 +159,7 @@ def test_a_local_model_needs_no_hub(monkeypatch):
 
 
 def test_a_stopped_run_leaves_no_process_behind(tmp_path):
-    """SIGTERM to the runner ends the grandchild, as it would end a trainer."""
+    """SIGTERM to the runner ends the grandchild, as it ends a trainer."""
     ignores = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     grandchild = ignores + f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
@@ -223,7 +223,7 @@ def test_the_return_code_of_a_killed_command_is_its_negative_signal(tmp_path):
 
 
 def test_a_stopped_run_with_a_log_leaves_no_process_behind(tmp_path):
-    """Ctrl-C here ends what the command started, though it has a session of its own."""
+    """Ctrl-C here ends the command's children, although it has a session of its own."""
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     runner = f"""
 import pathlib
@@ -245,7 +245,7 @@ with open({str(tmp_path / "held")!r}, "w") as held:
 
 
 def appeared(*files):
-    """Wait until a process has written its number into each of these files; the numbers."""
+    """Wait until a process has written its id into each of these files; return the ids."""
     deadline = time.monotonic() + 30
     while not all(file.exists() and file.read_text() for file in files):
         assert time.monotonic() < deadline
@@ -254,7 +254,7 @@ def appeared(*files):
 
 
 def ends(pid):
-    """Whether the process ends within seconds, be it that nobody asks after it."""
+    """Return whether the process ends within seconds; a zombie counts as ended."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         try:
@@ -271,7 +271,7 @@ DEAF = WRITES + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
 
 
 def test_a_second_signal_also_leaves_no_process_behind(tmp_path):
-    """The first is still waiting for the command when the second comes."""
+    """The second signal arrives while the first still waits for the command."""
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DEAF!r}, {str(tmp_path / 'deaf')!r}])"
     runner = f"""
 import signal, sys
@@ -289,7 +289,7 @@ launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, 
 
 
 def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_is_dead(tmp_path):
-    """As a job is whose worker a signal has taken: in a session of its own."""
+    """As a job whose worker was killed: it has a session of its own."""
     leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"
     words = [sys.executable, "-c", leader, str(tmp_path / "leader"), str(tmp_path / "trainer")]
     parent = f"import subprocess, sys; subprocess.Popen({words!r}, pass_fds=[int(sys.argv[1])], start_new_session=True)"
@@ -299,7 +299,7 @@ def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_i
             [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
         )
         leader, trainer, _ = appeared(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
-        launch.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process holds it too, and lives
+        launch.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process also holds it, and survives
         assert ends(leader)
         assert ends(trainer)
         assert beside.poll() is None

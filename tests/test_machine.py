@@ -38,7 +38,7 @@ def test_an_unlisted_user_gets_a_name_and_a_home(tmp_path, monkeypatch):
     monkeypatch.setenv("USER", "ann")
     assert machine.account_variables() == {"USER": "ann"}
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
-    (tmp_path / name).mkdir()  # made by the one who really runs this, and so another user's
+    (tmp_path / name).mkdir()  # made by the real user, and so not by `nobody`
     variables = machine.account_variables()
     assert variables["USER"] == "ann"
     assert variables["HOME"].startswith(f"{tmp_path / name}-")

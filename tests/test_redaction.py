@@ -1,4 +1,4 @@
-"""What an address may be shown as, whatever stands in it."""
+"""How addresses are shown without their secrets."""
 
 import time
 

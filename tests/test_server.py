@@ -34,12 +34,12 @@ from tunetrail.training import history
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 SERVICES = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
-PASSWORD = "p@ss/w:rd %40"  # nothing that an address could hold unescaped
+PASSWORD = "p@ss/w:rd %40"  # characters that an address must escape
 
 
 @dataclass
 class Server:
-    """A started `mlflow server`: its process leads a session of its own."""
+    """A running `mlflow server`, whose process leads a session of its own."""
 
     process: subprocess.Popen
     port: int
@@ -51,7 +51,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def workers(self):
-        """Every process of the server's session that is alive."""
+        """Return every live process of the server's session."""
         alive = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -74,7 +74,7 @@ def free_port():
 
 
 def program(name):
-    """PostgreSQL's program `name`; Debian keeps those of the server out of PATH."""
+    """Return the path of PostgreSQL's program `name`; Debian's server programs are not on PATH."""
     path = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
     if not path:
         pytest.skip(f"no {name}: install PostgreSQL's server (Debian's package postgresql)")
@@ -82,13 +82,13 @@ def program(name):
 
 
 def filled(service):
-    """The environment that compose.yaml gives `service`, with the password in its place."""
+    """Return the environment of `service` in compose.yaml, with the password filled in."""
     wanted = re.compile(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}")
     return {key: wanted.sub(lambda _: PASSWORD, value) for key, value in SERVICES[service]["environment"].items()}
 
 
 def healthy(command, environment, running, patience):
-    """Ask a service's health check until it passes; False when `running` says no or `patience` (seconds) is used up."""
+    """Repeat a health check until it passes; return False once `running` is false or after `patience` seconds."""
     deadline = time.monotonic() + patience
     while running() and time.monotonic() < deadline:
         if subprocess.run(command, env=environment, capture_output=True).returncode == 0:
@@ -99,7 +99,7 @@ def healthy(command, environment, running, patience):
 
 @pytest.fixture(scope="module")
 def database():
-    """The port of a new PostgreSQL with the account and the database that compose.yaml asks the image for."""
+    """Start PostgreSQL with the account and the database of compose.yaml; yield its port."""
     account = filled("postgres")
     initdb, pg_ctl = program("initdb"), program("pg_ctl")
     # PostgreSQL refuses to run as root, and pytest's own folders are closed to other users.
@@ -120,7 +120,7 @@ def database():
         user = account["POSTGRES_USER"]
         run(initdb, *cluster, "--no-sync", "--username", user, "--auth=scram-sha-256", "--pwfile", str(secret))
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        # Its output goes to the log: the server would hold the pipe open.
+        # Its output goes to the log, since the server would keep a pipe open.
         run(pg_ctl, *cluster, "--wait", "--silent", "--log", str(folder / "log"), "--options", options, "start")
         try:
             at = {"host": "127.0.0.1", "port": port, "user": user, "password": PASSWORD}
@@ -136,7 +136,7 @@ def database():
 
 @pytest.fixture(scope="module")
 def server(database, tmp_path_factory):
-    """The service mlflow of compose.yaml, with this machine's ports and a folder of the test's."""
+    """Start the service mlflow of compose.yaml, with this machine's ports and a folder of the test."""
     service, folder, port = SERVICES["mlflow"], tmp_path_factory.mktemp("server"), free_port()
     here = {
         "postgres:5432": f"127.0.0.1:{database}",
@@ -171,7 +171,7 @@ def server(database, tmp_path_factory):
 
 @pytest.fixture
 def root(tmp_path, server, monkeypatch):
-    """What a run leaves, in a folder whose tracking store is the server."""
+    """Write the outputs of a run into a folder whose tracking store is the server."""
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -180,7 +180,7 @@ def root(tmp_path, server, monkeypatch):
 
 
 def answer(server, host):
-    """The status with which the server answers a request that calls it by the name `host`."""
+    """Return the status of the server's answer to a request with `host` as its name."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     connection.request("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": host})
     return connection.getresponse().status
@@ -253,7 +253,7 @@ def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, 
         record.upload(run, root, values)
     assert run.store_failed
     assert run.sent == set()
-    assert time.monotonic() - began < 60  # MLflow's own patience is minutes
+    assert time.monotonic() - began < 60  # MLflow's own timeout is minutes
     output = capsys.readouterr().out
     assert output.count("does not take the record") == 1
     assert "uploads all of it" in output

@@ -12,7 +12,7 @@ from tunetrail import telemetry
 ON = [
     ({"AXOLOTL_DO_NOT_TRACK": "0", "DO_NOT_TRACK": "0"}, ["Axolotl"]),
     ({"HF_HUB_DISABLE_TELEMETRY": "false", "DO_NOT_TRACK": ""}, ["the Hugging Face hub"]),
-    ({"MLFLOW_DISABLE_TELEMETRY": "false"}, ["MLflow"]),  # for MLflow alone DO_NOT_TRACK=1 is not off
+    ({"MLFLOW_DISABLE_TELEMETRY": "false"}, ["MLflow"]),  # only for MLflow DO_NOT_TRACK=1 does not turn it off
     ({"AXOLOTL_DO_NOT_TRACK": "yes", "HF_HUB_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "yes"}, ["Axolotl"]),
 ]
 OFF = [
@@ -42,7 +42,7 @@ def test_every_switch_is_set_to_off():
     assert named == set(telemetry.OFF) - {"DVC_NO_ANALYTICS"}
 
 
-# Everything is imported while all is off, so that nothing is sent.
+# Everything is imported with telemetry off, so that nothing is sent.
 ASK = """
 import importlib, json, os, sys
 from huggingface_hub import constants
@@ -62,7 +62,7 @@ for given in json.loads(sys.argv[1]):
 
 @pytest.mark.stage
 def test_the_tools_read_the_switches_in_the_same_way():
-    """As `launch` starts them, and away from CI, where MLflow sends nothing whatever is set."""
+    """As `launch` starts them, and outside CI, where MLflow never sends anything."""
     ours = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     environs = [environ for environ, _ in ON] + OFF
     cases = json.dumps([telemetry.OFF | environ for environ in environs])

@@ -40,29 +40,29 @@ JOBS = {  # a job's overrides, which are its run's name: its score
     "method=lora train.learning_rate=0.003": 0.625,
 }
 COMPARED = "method=full train.learning_rate=0.001", "method=lora train.learning_rate=0.003"
-# Plotly keeps what it draws beside its drawing. MLflow draws a line twice: one name, the same points.
+# Plotly stores the data beside the drawing. MLflow draws a line twice, with the same name and points.
 DRAWN = """area => Object.fromEntries([...area.querySelectorAll('.js-plotly-plot')].flatMap(
     plot => plot.data.map(trace => [trace.name ?? 'bars', [[...trace.x], [...trace.y]]])))"""
 # A comparison's table of details, parameters or tags.
 ROWS = """area => Object.fromEntries([...area.querySelectorAll('tr')].map(
     row => [...row.cells].map(cell => cell.innerText.trim())).map(([name, ...values]) => [name, values]))"""
-PATIENCE = 20  # seconds, of a page or a drawing
+PATIENCE = 20  # seconds for a page or a drawing
 expect.set_options(timeout=1000 * PATIENCE)
 
 
 def chromium():
-    """The path of the Chromium that this machine has."""
+    """Return the path of the Chromium on this machine."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((path for path in map(shutil.which, names) if path), None)
 
 
 @contextlib.contextmanager
 def serving(uri, log):
-    """The address of the UI on the record at `uri`, by the very command of the Makefile's word `ui`."""
+    """Start the UI on the store at `uri` with the command of the Makefile's target `ui`; yield its address."""
     line = re.search(r"^ui:.*\n\t@(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     port = str(free_port())
     words = shlex.split(line.replace("$$MLFLOW_TRACKING_URI", uri).replace("5000", port))
-    command = ["env", *words, "--workers", "1"]  # not MLflow's four: one person needs one
+    command = ["env", *words, "--workers", "1"]  # not MLflow's four: one user needs one
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=log.parent, env=launch.environment(), stdout=output, stderr=output, start_new_session=True
@@ -91,7 +91,7 @@ def answers(address):
 
 @contextlib.contextmanager
 def browsing(scale=1):
-    """A function that opens a window of a new Chromium, as a person has it who was never here."""
+    """Yield a function that opens a window of a Chromium without history."""
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium()) as browser:
 
         def window():
@@ -111,12 +111,12 @@ def keep(page, name):
 
 
 def close_assistant(page):
-    """MLflow opens its assistant over a third of the window, once in a browser."""
+    """Close MLflow's assistant, which opens over a third of the window, once per browser."""
     page.get_by_role("button", name="Close", exact=True).click()
 
 
 def choose_training(page):
-    """MLflow 3.17 opens every experiment on its pages for GenAI until a person chooses otherwise, once in a browser."""
+    """Choose the pages for training; MLflow 3.17 opens those for GenAI until the user chooses, once per browser."""
     page.get_by_role("button", name="Got it").click()
     close_assistant(page)
     page.get_by_text("Model training", exact=True).click()
@@ -127,16 +127,16 @@ def row(page, name):
 
 
 def comparison(address, experiment, runs):
-    """The link to the comparison of these runs, by their ids; it chooses for the person who follows it."""
+    """Return the link to the comparison of these runs; it also chooses the pages for training."""
     where = f"runs={json.dumps(runs)}&experiments={json.dumps([experiment])}"
     return f"{address}/#/compare-runs?{where}&workflowType=machine_learning"
 
 
 def open_curve(page, metric):
-    """From a comparison to the curves of `metric`, by its name in the table of metrics, which scrolls."""
+    """Open the curves of `metric` from a comparison, by its name in the scrolling table of metrics."""
     section = page.locator(".du-bois-light-collapse-item").filter(has=page.get_by_role("button", name="Metrics", exact=True))
     link = section.get_by_role("link", name=metric, exact=True)
-    table = section.locator(".ReactVirtualized__Grid").last  # of the values; the names move with it
+    table = section.locator(".ReactVirtualized__Grid").last  # the values; the names scroll with them
     expect(table).to_be_visible()
     deadline = time.monotonic() + PATIENCE
     while not within(link, table) and time.monotonic() < deadline:
@@ -148,7 +148,7 @@ def open_curve(page, metric):
 
 
 def within(link, table):
-    """Whether the link is there, and not above or below what is seen of the table."""
+    """Return whether the link is in the visible part of the table."""
     if not link.count():
         return False
     inner, outer = link.bounding_box(), table.bounding_box()
@@ -156,7 +156,7 @@ def within(link, table):
 
 
 def drawn(area, wanted):
-    """What is drawn there, {name: [x, y]}, once it is what is wanted, or else at the end of our patience."""
+    """Return the drawn points, {name: [x, y]}, once they are those wanted, or after PATIENCE seconds."""
     deadline = time.monotonic() + PATIENCE
     while (points := area.evaluate(DRAWN)) != wanted and time.monotonic() < deadline:
         area.page.wait_for_timeout(200)
@@ -164,20 +164,20 @@ def drawn(area, wanted):
 
 
 def loss(name, step):
-    """A curve that is each job's own."""
+    """Return a loss that differs between jobs."""
     return 2.0 + 3.0 / step + list(JOBS).index(name) / 8
 
 
 @pytest.fixture
 def sweep(root, composed, monkeypatch, tmp_path_factory):
-    """The record of a sweep of three jobs, written as a sweep and its jobs write it; the runs' ids by their names."""
+    """Record a sweep of three jobs as a sweep and its jobs do; return the runs' ids by name."""
     ids = {}
     with mlflow_run.run(root, SWEEP, place=tmp_path_factory.mktemp("sweep")) as parent:
         parent.tags({"sweep": SWEEP, "sweep.overrides": "method=full,lora train.learning_rate=0.001,0.003"})
         for name, score in JOBS.items():
             tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"{len(ids):010x}"}
             ids[name] = mlflow_run.child(root, parent.id, name, tags).id
-            folder = root / "runs" / SWEEP / tags["job.digest"]  # as a sweep has it
+            folder = root / "runs" / SWEEP / tags["job.digest"]  # as in a sweep
             folder.mkdir(parents=True)
             left_by_a_run(folder)
             curve = folder / "outputs" / "train" / "history.jsonl"
@@ -230,7 +230,7 @@ def test_a_sweep_is_opened_and_two_of_its_jobs_are_compared_without_set_up(root,
             row(page, name).locator("input.ag-checkbox-input").click()
         page.get_by_role("button", name="Compare", exact=True).click()
         expect(page.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
-        for number in range(2):  # of the parameters and of the metrics
+        for number in range(2):  # for the parameters and for the metrics
             page.get_by_role("switch").nth(number).click()
         rows = page.locator("main").evaluate(ROWS)
         assert sorted(rows["Run Name:"]) == sorted(COMPARED)
@@ -247,12 +247,12 @@ def test_a_sweep_is_opened_and_two_of_its_jobs_are_compared_without_set_up(root,
         keep(page, "4-curves")
         assert not [url for url in urls if not url.startswith((address, "data:", "blob:"))]
 
-        other = window()  # of another person, who was sent the link
+        other = window()  # of another user, who got the link
         other.goto(comparison(address, experiment, [sweep[name] for name in COMPARED]))
         close_assistant(other)
         expect(other.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
         assert other.locator("main").evaluate(ROWS)["Run Name:"] == list(COMPARED)
-        expect(other.get_by_role("link", name="Model registry")).to_be_visible()  # not among the pages for GenAI
+        expect(other.get_by_role("link", name="Model registry")).to_be_visible()  # not the pages for GenAI
         keep(other, "5-linked")
 
 
