@@ -1,13 +1,13 @@
-"""Whether the check of keys and types agrees with Axolotl on whole configs of Axolotl: a table, and a line for each file
-that the two judge differently.
+"""Compare our check of keys and types with Axolotl's own on complete Axolotl configs: print a table, and a line for each
+file that the two judge differently.
 
     python benchmarks/configs.py FOLDER
 
-Every *.yml and *.yaml below FOLDER is one config; neither its model nor its data need be here. Axolotl's verdict is its
-own `validate_config` for one H100, after the file's plug-ins are registered; a key with a value that Axolotl takes and never
-reads counts as refused by it: pydantic names such keys when it forbids them. Ours is `config.check` against the schema of
-the section `train`, in which the keys that conf/ always sets have the default's values where the file leaves them out. An
-optimizer of null is refused for good: `validate_config` passes it, and transformers stops at it once the data are prepared.
+Every *.yml and *.yaml below FOLDER is one config; its model and data need not be here. Axolotl's verdict is its own
+`validate_config` for one H100, after the file's plug-ins are registered. A key that Axolotl accepts but never reads counts
+as refused: pydantic names such keys when extra keys are forbidden. Our verdict is `config.check` with the schema of the
+section `train`; keys that conf/ always sets get the default's values if the file does not have them. We refuse an optimizer
+of null on purpose: `validate_config` accepts it, but transformers stops at it once the data are prepared.
 """
 
 import collections

@@ -1,10 +1,10 @@
-"""What the README says of the demo: its wall time, peak memory and scores, measured in a fresh clone, and what is asked of
-it: each score 30 points up with disjoint 95 % intervals, in 6 minutes and 4 GiB. It ends with code 1 where that fails.
+"""Measure the README's figures of the demo in a fresh clone: its wall time, peak memory and scores. End with code 1 unless
+each score rises by 30 points with disjoint 95 % intervals, within 6 minutes and 4 GiB.
 
     python benchmarks/demo.py
 
 Memory is the proportional set size (shared pages counted once) of all the demo's processes, read every half second.
-The installed environment is this one's; the clone has no data, no model and no DVC cache.
+It uses the installed environment; the clone has no data, no model and no DVC cache.
 """
 
 import json

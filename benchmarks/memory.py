@@ -2,12 +2,12 @@
 
 tests/plan/estimate/test_memory.py compares the predictions of `tunetrail plan` with that table.
 
-    python benchmarks/memory.py compose ROWS TOKENIZER FOLDER    where the project is: an Axolotl config for each case
+    python benchmarks/memory.py compose ROWS TOKENIZER FOLDER    in the project: writes an Axolotl config for each case
     python benchmarks/memory.py measure FOLDER CASE CASE ...     on a GPU host, without a network: prints a line a case
 
-Memory is PyTorch's own count in GiB, as Axolotl logs it (`max_allocated`: tensors; `reserved`: with the blocks that the
-allocator holds free), so the driver's context, about half a GiB, is not in it. A training that fails while it saves has
-been measured anyway. ROWS is a file of Alpaca rows, TOKENIZER a folder.
+Memory is PyTorch's own count in GiB, as Axolotl logs it (`max_allocated`: tensors; `reserved`: also the allocator's free
+blocks), so it excludes the driver's context, about half a GiB. A training that fails while it saves is still measured. ROWS
+is a file of Alpaca rows, TOKENIZER a folder.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""How long `tunetrail plan` takes, and the seconds that it predicts over those that runs then take, in a fresh clone.
+"""Measure in a fresh clone how long `tunetrail plan` takes, and compare its predicted seconds with those of real runs.
 
     python benchmarks/plan.py [ROWS]    ROWS: a file of Alpaca rows, planned too
 
-The first run is predicted by the device's default, each later one by what the runs before it took on this machine. The
-stages that are not a part of a plan's time (`base`, `contract`, ...) are left out of both. Nothing else may run meanwhile.
+The first run is predicted by the device's default, each later one by the measured speed of earlier runs on this machine.
+Stages that a plan does not predict (`base`, `contract`, ...) are left out of both. Run nothing else at the same time.
 """
 
 import json

@@ -2,11 +2,11 @@
 
 tests/plan/estimate/test_pace.py compares the predictions of `tunetrail plan` with that table.
 
-    python benchmarks/speed.py compose ROWS TOKENIZER FOLDER    where the project is: an Axolotl config for each case
+    python benchmarks/speed.py compose ROWS TOKENIZER FOLDER    in the project: writes an Axolotl config for each case
     python benchmarks/speed.py measure FOLDER CASE CASE ...     on a GPU host, without a network: prints a line a case
 
-A loop is counted from its first logged step to its last, and its first steps are taken to be as fast as the others. ROWS is
-a file of Alpaca rows, TOKENIZER a folder.
+A loop is measured from its first logged step to its last, and its first steps count as equally fast. ROWS is a file of
+Alpaca rows, TOKENIZER a folder.
 """
 
 import json
