@@ -134,7 +134,7 @@ def fixed(composed, known, finding, *words):
     return values
 
 
-def each_of_its_own(rules, level, findings):
+def assert_one_finding_per_rule(rules, level, findings):
     """Assert that each rule has a finding of this level, with its own name as code and its own reason."""
     assert [finding.code for finding in findings] == [rule.__name__.upper() for rule in rules]
     assert {finding.level for finding in findings} == {level}

@@ -1,7 +1,7 @@
-"""Secrets that a person has, each a word found nowhere else: none is in anything that a sweep, `promote`, `doctor` and the
-other commands print or leave, in the checkout, in git, or in the tracking server's store.
+"""A user's secrets, each a unique word: none is in anything that a sweep, `promote`, `doctor` and the other commands print
+or write, in the checkout, in git, or in the tracking server's store.
 
-The demo, shrunken, is really trained as a sweep of one job, against an `mlflow server` whose address holds a password.
+The shrunken demo is really trained as a sweep of one job, with an `mlflow server` whose address contains a password.
 """
 
 import contextlib
@@ -83,9 +83,9 @@ def used(store, tmp_path_factory):
     return folder, printed
 
 
-def holders(folder):
-    """The files below the folder that hold a canary, and which. DVC's own may: the person's config.local, and those of the
-    folders that models are brought back into, which nobody else may read."""
+def files_with_canaries(folder):
+    """Yield (file, canary) for the files below the folder that contain a canary. Some of DVC's may: the user's config.local,
+    and the configs in folders of restored models, which nobody else may read."""
     for file in folder.rglob("*"):
         private = file.match(".dvc/config*") and (file.name == "config.local" or not file.stat().st_mode & 0o077)
         if file.is_file() and not private:
@@ -101,7 +101,7 @@ def test_no_secret_is_printed(used):
 def test_no_secret_is_in_a_file_of_the_checkout(used):
     folder, _ = used
     assert [path.name for path in (folder / "runs").glob("*/*.log")]
-    assert list(holders(folder)) == []
+    assert list(files_with_canaries(folder)) == []
 
 
 def test_no_secret_is_in_gits_objects(used):
@@ -117,4 +117,4 @@ def test_no_secret_is_in_gits_objects(used):
 def test_no_secret_is_in_the_tracking_servers_store(used, store):
     _, folder = store
     assert list((folder / "artifacts").rglob("params.yaml"))
-    assert list(holders(folder)) == []
+    assert list(files_with_canaries(folder)) == []

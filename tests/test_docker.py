@@ -1,7 +1,7 @@
-"""docker/ and the lock files, compared with what they promise, without a Docker engine.
+"""The files of docker/ and the lock files, checked without a Docker engine.
 
-Not shown here, since only an engine and a GPU can: that the images build on their published bases, and what they see of a
-device. `test_server.py` runs the parts of compose.yaml.
+Not tested, since that needs an engine and a GPU: building the images on their published bases, and the devices in them.
+`test_server.py` runs the parts of compose.yaml.
 """
 
 import json
@@ -46,8 +46,8 @@ def variable(name):
 
 
 def examined(kind):
-    """The instruction that fails where torch is another build than the image's, or a package another than the project asks
-    for.
+    """Return the instruction that fails if torch is another build than the image's, or a package has another version than
+    the project requires.
     """
     return f"RUN tunetrail doctor lock tools torch --expect {kind}"
 

@@ -244,7 +244,7 @@ with open({str(tmp_path / "held")!r}, "w") as held:
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def appeared(*files):
+def wait_for_ids(*files):
     """Wait until a process has written its id into each of these files; return the ids."""
     deadline = time.monotonic() + 30
     while not all(file.exists() and file.read_text() for file in files):
@@ -280,7 +280,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + {child!r}], fds=[1])
 """
     process = subprocess.Popen([sys.executable, "-c", runner])
-    (deaf,) = appeared(tmp_path / "deaf")
+    (deaf,) = wait_for_ids(tmp_path / "deaf")
     process.send_signal(signal.SIGTERM)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
@@ -298,7 +298,7 @@ def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_i
         beside = subprocess.Popen(
             [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
         )
-        leader, trainer, _ = appeared(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
+        leader, trainer, _ = wait_for_ids(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
         launch.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process also holds it, and survives
         assert ends(leader)
         assert ends(trainer)
@@ -311,7 +311,7 @@ def test_the_holder_of_a_file_that_ignores_sigterm_is_killed(tmp_path):
     with (tmp_path / "held").open("w") as file:
         words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
         process = subprocess.Popen(words, pass_fds=[file.fileno()], start_new_session=True)
-        appeared(tmp_path / "deaf")
+        wait_for_ids(tmp_path / "deaf")
         launch.terminate_holders([tmp_path / "held"], patience=0.5)
         assert process.wait(timeout=5) == -signal.SIGKILL
 

@@ -1,6 +1,6 @@
 """The stack of compose.yaml, really run without containers: PostgreSQL from the system's packages, and `mlflow server` with
-the command line, the environment and the health checks that the file gives them. What a run leaves is recorded there through
-the package's own code and read back by a client of its own.
+the command line, the environment and the health checks of the file. The package's own code records the outputs of a run
+there, and a separate client reads them back.
 
 The last test kills the server.
 """

@@ -1,7 +1,7 @@
 """A sweep's record -> MLflow's own UI, started as `make ui` starts it and driven in a headless Chromium by clicking.
 
-What each step shows is kept in test-artifacts/ (git ignores it), also where a step fails. The picture in the README
-is made of any store by the same functions: python -m tests.test_ui STORE_URI RUN_ID RUN_ID... PNG
+A screenshot of each step is kept in test-artifacts/ (git ignores it), even if a step fails. The picture in the README is
+made by the same functions from any store: python -m tests.test_ui STORE_URI RUN_ID RUN_ID... PNG
 """
 
 import contextlib

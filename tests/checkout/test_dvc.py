@@ -87,7 +87,7 @@ def without_git(tmp_path_factory):
     return folder
 
 
-def lent(without_git, tmp_path, **more):
+def config_for_another_folder(without_git, tmp_path, **more):
     """Write the settings for another folder and return what DVC itself reads there."""
     file = tmp_path / "other" / ".dvc" / "config"
     file.parent.parent.mkdir()
@@ -97,7 +97,7 @@ def lent(without_git, tmp_path, **more):
 
 
 def test_without_settings_the_shared_cache_is_the_checkouts(without_git, tmp_path):
-    config = lent(without_git, tmp_path)
+    config = config_for_another_folder(without_git, tmp_path)
     assert config["cache.dir"] == str(without_git / ".dvc" / "cache")
     assert config["cache.type"].startswith("reflink,hardlink")
     assert dvc.remotes(without_git) == {}
@@ -118,7 +118,7 @@ def test_the_shared_config_has_cache_and_remotes_with_absolute_paths_and_special
     sections += "['remote \"third\"']\n  url = 'ssh://host/say \"hello\"'\n"
     (without_git / ".dvc" / "config.local").write_text(sections)
     try:
-        config = lent(without_git, tmp_path)
+        config = config_for_another_folder(without_git, tmp_path)
         remotes = dvc.remotes(without_git)
     finally:
         (without_git / ".dvc" / "config.local").unlink()

@@ -106,8 +106,8 @@ def asked_by_lm_eval(folder, values):
 @pytest.mark.stage
 @pytest.mark.slow
 def test_training_lm_eval_chat_and_the_data_card_see_the_same_token_ids(tmp_path, composed):
-    """BOS, the newline after `### Response:` and EOS included, for a tokenizer that adds BOS and one that has it but adds
-    none.
+    """Including BOS, the newline after `### Response:` and EOS, for a tokenizer that adds BOS and one that has BOS but does
+    not add it.
     """
     from transformers import AutoTokenizer
 

@@ -36,7 +36,7 @@ def job(tmp_path):
         process.communicate()
 
 
-def waits(process):
+def still_waits(process):
     """Return whether the process still has no GPU after several attempts."""
     return not select.select([process.stdout], [], [], 1.0)[0] and process.poll() is None
 
@@ -46,7 +46,7 @@ def test_jobs_side_by_side_get_different_gpus_and_the_third_waits_for_one(job):
     devices = [process.stdout.readline().strip() for process in (first, second)]
     assert sorted(devices) == ["0", "1"]
     third = job()
-    assert waits(third)
+    assert still_waits(third)
     first.stdin.write("\n")
     first.stdin.flush()
     assert third.stdout.readline().strip() == devices[0]
@@ -57,7 +57,7 @@ def test_a_job_that_is_killed_frees_its_gpu(job):
     first = job(2)
     assert first.stdout.readline().strip() == "0,1"
     second = job(2, "1,0")
-    assert waits(second)
+    assert still_waits(second)
     first.kill()
     assert second.stdout.readline().strip() == "1,0"
 
@@ -65,7 +65,7 @@ def test_a_job_that_is_killed_frees_its_gpu(job):
 def test_a_job_that_needs_two_gpus_takes_none_while_only_one_is_free(job):
     first = job(among="0")
     assert first.stdout.readline().strip() == "0"
-    assert waits(job(2))
+    assert still_waits(job(2))
     third = job(among="0,1")
     assert third.stdout.readline().strip() == "1"
 

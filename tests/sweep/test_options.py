@@ -1,6 +1,6 @@
 """Each option of conf/sweep runs the jobs of a small Hydra app on the real conf tree, by the command at the top of its file.
 
-Not tested: a Slurm queue, of which only the batch script is seen, and Ray if its plug-in is not installed.
+Not tested: a Slurm queue, except for the batch script, and Ray if its plug-in is not installed.
 """
 
 import json

@@ -34,7 +34,7 @@ def client(root):
     return MlflowClient(store.uri(root))
 
 
-def crowned(root, weights, run, name="demo"):
+def make_champion(root, weights, run, name="demo"):
     """Register the run's model as the champion without any check."""
     version = registry.register(root, name, run, weights, "# card\n")
     registry.crown(root, name, version, [])
@@ -83,7 +83,7 @@ def test_a_run_whose_interval_includes_zero_may_not_be_champion(root):
     ],
 )
 def test_a_run_is_compared_with_the_champion_of_the_same_evaluation(root, weights, scores, messages):
-    crowned(root, weights, finish(root, metrics(10, 50)))
+    make_champion(root, weights, finish(root, metrics(10, 50)))
     run = finish(root, scores)
     reasons = registry.objections(root, "demo", run, registry.scores(root, run))
     assert len(reasons) == len(messages)

@@ -41,8 +41,8 @@ def test_frozen_weights_save_a_third():
 
 
 def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_three_places():
-    """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there,
-    which counts the model once."""
+    """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there, with
+    the model counted once."""
     disk = cost.disk(LLAMA_8B, PACKED, 3, False)
     assert disk.model == pytest.approx(16.1e9, rel=0.005)
     assert disk.checkpoint == pytest.approx(16.1e9 + 19.4e9, rel=0.01)

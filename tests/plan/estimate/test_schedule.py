@@ -44,7 +44,7 @@ def config(name, more, **keys):
 
 
 @pytest.fixture(autouse=True)
-def asked_here(monkeypatch):
+def axolotl_in_this_process(monkeypatch):
     """Ask Axolotl in this process, which imports it for the comparison; test_acceptance uses the separate process."""
 
     def ask(module, question, subject):

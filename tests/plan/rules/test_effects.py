@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, fixed, judged
+from tests.planned import assert_one_finding_per_rule, fixed, judged
 from tunetrail.plan.rules import effects
 from tunetrail.plan.rules.finding import ERROR, WARNING
 
@@ -16,8 +16,8 @@ RULES = (*effects.ERRORS, *effects.WARNINGS)
 def test_every_finding_has_the_code_of_its_rule(composed):
     words = ("+train.rl_beta=0.1", "+train.resume_from_checkpoint=/nowhere", "+train.saves_per_epoch=2")
     words += ("+train.use_wandb=true", "+train.deepspeed=conf/hardware/zero3.yaml")
-    each_of_its_own(effects.ERRORS, ERROR, [judged(rule, composed, *words) for rule in effects.ERRORS])
-    each_of_its_own(effects.WARNINGS, WARNING, [judged(rule, composed, *words) for rule in effects.WARNINGS])
+    assert_one_finding_per_rule(effects.ERRORS, ERROR, [judged(rule, composed, *words) for rule in effects.ERRORS])
+    assert_one_finding_per_rule(effects.WARNINGS, WARNING, [judged(rule, composed, *words) for rule in effects.WARNINGS])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

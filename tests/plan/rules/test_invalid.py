@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import ROOT
-from tests.planned import each_of_its_own, facts, fixed, judged
+from tests.planned import assert_one_finding_per_rule, facts, fixed, judged
 from tunetrail.data import template
 from tunetrail.plan.rules import invalid
 from tunetrail.plan.rules.finding import ERROR
@@ -18,7 +18,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     values = composed(PUBLISHED, "+evaluate.apply_chat_template=true")
     wrong = {"overlap": 3, "eos_supervised": False, "supervised": 0, "contaminated": ["a", "b"]}
     findings = [rule(values, facts(values, data=wrong)) for rule in invalid.RULES]
-    each_of_its_own(invalid.RULES, ERROR, findings)
+    assert_one_finding_per_rule(invalid.RULES, ERROR, findings)
 
 
 def test_no_shipped_experiment_is_refused_but_the_published_one_for_its_bos(composed):

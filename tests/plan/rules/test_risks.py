@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, fixed, judged
+from tests.planned import assert_one_finding_per_rule, facts, fixed, judged
 from tunetrail.plan.rules import risks
 from tunetrail.plan.rules.finding import WARNING
 from tunetrail.units import GIB
@@ -28,7 +28,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
         flops={"validation": 1.92e18},
     )
     findings = [rule(values, planned) for rule in risks.RULES]
-    each_of_its_own(risks.RULES, WARNING, findings)
+    assert_one_finding_per_rule(risks.RULES, WARNING, findings)
 
 
 # Checkpoints.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.planned import changed, each_of_its_own, facts, fixed, on
+from tests.planned import assert_one_finding_per_rule, changed, facts, fixed, on
 from tunetrail.plan.rules import stops, unusual
 from tunetrail.plan.rules.finding import ERROR
 from tunetrail.units import GIB
@@ -29,7 +29,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_an_error(composed):
     )
     nothing = changed(planned, steps={"total": 0})
     findings = [rule(values, nothing if rule is stops.no_steps else planned) for rule in stops.RULES]
-    each_of_its_own(stops.RULES, ERROR, findings)
+    assert_one_finding_per_rule(stops.RULES, ERROR, findings)
 
 
 def test_no_shipped_experiment_is_refused_for_what_its_config_says(composed):

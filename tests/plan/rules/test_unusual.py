@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planned import each_of_its_own, facts, fixed, judged
+from tests.planned import assert_one_finding_per_rule, facts, fixed, judged
 from tunetrail.plan.rules import unusual
 from tunetrail.plan.rules.finding import WARNING, at
 
@@ -21,7 +21,7 @@ def test_every_finding_has_the_code_of_its_rule_and_is_a_warning(composed):
         validation={"batches": 0},
     )
     findings = [rule(values, planned) for rule in unusual.RULES]
-    each_of_its_own(unusual.RULES, WARNING, findings)
+    assert_one_finding_per_rule(unusual.RULES, WARNING, findings)
 
 
 # The cost of validation.
