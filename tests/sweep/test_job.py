@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.held import start_holder
+from tests.sweep.job_holder import start_holder
 from tunetrail.checkout import git, locks
 from tunetrail.sweep import job, state
 from tunetrail.sweep.state import Job

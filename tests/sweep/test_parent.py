@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
-from tests.sweep.held import start_holder
+from tests.sweep.job_holder import start_holder
 from tunetrail import UserError
 from tunetrail.sweep import parent
 from tunetrail.sweep.state import Job
