@@ -13,7 +13,7 @@ PROMPT = {"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma
 
 @pytest.fixture
 def values(tmp_path):
-    """Parameters that name a file of three rows and a file of prompts, both valid."""
+    """Return parameters with a valid file of three rows and a valid file of prompts."""
     records.write(tmp_path / "rows.jsonl", ROWS)
     records.write(tmp_path / "prompts.jsonl", [PROMPT])
     return {

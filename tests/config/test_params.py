@@ -5,7 +5,7 @@ from tunetrail import UserError
 from tunetrail.config import params
 
 
-def test_a_section_comes_back_as_it_was_written(tmp_path, monkeypatch):
+def test_a_section_is_read_back_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = {"train": {"learning_rate": 2e-05, "text": "one\n\ntwo\n", "save_strategy": "no", "none": None}, "seed": 1}
     params.write_yaml(params.FILE, content, "# heading\n")
@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert yaml.safe_load(file.read_text()) == {"a": 1}
 
 
-def test_all_sections_of_a_file_come_back(tmp_path):
+def test_all_sections_of_a_file_are_read_back(tmp_path):
     content = {"name": "größe", "train": {"learning_rate": 2e-05, "text": "one\n"}}
     params.write_yaml(tmp_path / "params.yaml", content, "# heading\n")
     assert params.load(tmp_path / "params.yaml") == content

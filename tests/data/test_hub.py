@@ -46,7 +46,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(monkeypatch, tmp_path):
-    """The local hub, with an empty cache; call it to stop the hub."""
+    """Start the local hub with an empty cache; yield a function that stops it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"

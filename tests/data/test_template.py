@@ -23,7 +23,7 @@ def test_a_row_without_input_has_the_shorter_form():
 
 
 def test_lm_eval_renders_the_same_prompt_as_training():
-    """lm-eval's Jinja changes no quotes, line ends or braces, neither of the template nor of a question."""
+    """Jinja in lm-eval changes no quotes, line ends or braces of the template or of a question."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # as lm_eval/utils.py
     signs = "Say {x} {0!r} {{ y|upper }} {% if z %} {# w #} }} | 'a' \"b\" \\c\nand stop\n"
     for text in (

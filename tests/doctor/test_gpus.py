@@ -22,7 +22,7 @@ class cuda:
 
 @pytest.fixture
 def check_devices(monkeypatch, tmp_path):
-    """The line of the devices where torch is a package with this code, built for `kind`, and these drivers are loaded."""
+    """Return a function that checks the devices with a stub of torch, built for `kind`, and with these drivers loaded."""
 
     def line(kind, code="", expect=None, drivers=()):
         (tmp_path / "torch.py").write_text(code)

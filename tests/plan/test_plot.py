@@ -73,7 +73,7 @@ def test_the_figure_shows_the_configured_rate_the_peak_and_the_unfinished_warm_u
     assert imread(tmp_path / "schedule_plot.png").shape[:2] == (518, 1152)
 
 
-def test_a_warm_up_is_shaded_as_far_as_it_goes_and_not_at_all_where_there_is_none(tmp_path, drawn):
+def test_the_warm_up_is_shaded_and_nothing_is_without_one(tmp_path, drawn):
     for warmup in (34, 0):
         plot.png(np.ones(1160), warmup, 1.0, tmp_path / "plot.png")
     shaded, bare = (figure.axes[0].patches for figure in drawn)

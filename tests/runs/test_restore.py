@@ -31,7 +31,7 @@ def has_code_and_model(root, code, model):
 CODE, MODEL = "value = 1\n", "new: 1\nvalue = 1\n"  # of run one
 
 
-def test_params_models_and_results_come_back_and_the_code_stays(root, capsys):
+def test_params_models_and_results_are_restored_and_the_code_is_unchanged(root, capsys):
     assert has_code_and_model(root, "one = 1\n", "one = 1\none = 1\n")
     change(root, 7)
     (root / "conf" / "mine.yaml").write_text("mine: 1\n")
@@ -59,7 +59,7 @@ def test_files_that_a_person_put_under_dvc_keep_their_changes(root):
     assert (root / "notes" / "mine.txt").read_text() == "second"
 
 
-def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
+def test_on_a_later_commit_the_code_is_unchanged_and_the_rest_is_restored(root, capsys):
     change(root, 3)
     (root / "conf" / "later.yaml").touch()
     commit(root, "src", "conf")

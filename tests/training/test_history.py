@@ -4,7 +4,7 @@ import math
 from tunetrail.training import history
 
 
-def test_logged_steps_come_back_under_our_names(tmp_path):
+def test_logged_steps_are_read_back_under_our_names(tmp_path):
     file = tmp_path / "work" / "history.jsonl"
     history.append(file, 1, 10.0, {"loss": "0.5", "learning_rate": 1e-3, "memory/max_active (GiB)": 0})
     history.append(file, 2, 11.0, {"eval_loss": 0.25, "eval_runtime": 3})

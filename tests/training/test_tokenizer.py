@@ -30,7 +30,7 @@ def ids(encoder, *texts):
     return encoder(list(texts))["input_ids"]
 
 
-def test_a_prompt_begins_with_bos_and_an_answer_ends_with_eos(folder):
+def test_a_prompt_starts_with_bos_and_an_answer_ends_with_eos(folder):
     encoder = tokenizer.read(folder(), {})
     assert (encoder.bos_token_id, encoder.eos_token_id, encoder.pad_token_id) == (0, 1, 1)
     assert encoder.puts_bos

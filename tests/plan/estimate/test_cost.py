@@ -40,7 +40,7 @@ def test_frozen_weights_save_a_third():
     assert adapter / full == pytest.approx(2 / 3)
 
 
-def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_lies_in_three_places():
+def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_is_stored_three_times():
     """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there, with
     the model counted once."""
     disk = cost.disk(LLAMA_8B, PACKED, 3, False)

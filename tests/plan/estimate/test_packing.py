@@ -36,7 +36,7 @@ def test_each_row_goes_into_the_first_pack_that_has_room():
     assert packing.packs(np.array([], dtype=int), 10, 200, 100).tolist() == []
 
 
-def test_a_pack_takes_no_more_rows_than_it_may_and_a_group_no_pack_of_another():
+def test_a_pack_has_a_limit_of_rows_and_each_group_has_its_own_packs():
     assert packing.packs(np.array([1] * 7), 10, 3, 100).tolist() == [3, 3, 1]
     assert packing.packs(np.array([2, 2, 9, 2, 2, 2, 2]), 10, 3, 100).tolist() == [6, 9, 6]
     assert packing.packs(np.array([4] * 6), 10, 200, 3).tolist() == [8, 4, 8, 4]
@@ -131,7 +131,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def axolotl(model, tmp_path, monkeypatch):
-    """Axolotl's own number of steps: config, lengths, GPUs and a seed -> `prepare_datasets`' total_num_steps on them."""
+    """Return a function that counts steps with Axolotl's own `prepare_datasets` for a config, lengths, GPUs and seeds."""
     monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import pyarrow

@@ -101,7 +101,7 @@ def test_the_rates_are_those_of_axolotls_own_scheduler_step_by_step(name, more, 
 
 
 @pytest.mark.stage
-def test_the_rates_of_a_rare_scheduler_are_asked_of_axolotl(axolotl):
+def test_the_rates_of_a_rare_scheduler_come_from_axolotl(axolotl):
     for name, more in ASKED:
         train = config(name, more, warmup_steps=None, warmup_ratio=0.1)
         np.testing.assert_allclose(schedule.rates(train, 30), axolotl.rates(train, 30), rtol=1e-12, err_msg=name)

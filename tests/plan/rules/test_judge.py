@@ -72,7 +72,7 @@ def test_the_demo_has_no_findings(composed):
     assert judge.judge(values, demo, {}) == []
 
 
-def test_errors_stand_before_warnings(composed):
+def test_errors_are_listed_before_warnings(composed):
     values = composed(PUBLISHED)
     changes = AS_PUBLISHED | {
         "memory": {"total": 300 * GIB},
@@ -96,7 +96,7 @@ def test_neither_an_allowed_error_nor_a_warning_refuses_a_run():
 
 
 @pytest.mark.parametrize("code", ["UNKNOWN_KEY", "AXOLOTL_REFUSES", "CHECKERS_REFUSE"])
-def test_what_a_tool_refuses_is_refused_whatever_is_allowed(code):
+def test_a_tools_refusal_cannot_be_allowed(code):
     findings = [error(code), error("NO_BF16")]
     assert judge.refused(findings, [code, "NO_BF16"]) == findings[:1]
 
@@ -118,7 +118,7 @@ def test_what_axolotl_refuses_names_the_key_and_the_fix_leaves_it_out(composed, 
     assert fixed(composed, known, finding, *words)["train"]["rl"] is None
 
 
-def test_where_no_key_alone_is_wrong_there_is_no_command(composed):
+def test_a_refusal_for_no_single_key_has_no_command_as_its_fix(composed):
     refusal = {"message": "deepspeed and fsdp cannot be used together.", "key": None, "package": False}
     (finding,) = judge.tools_refuse(composed(), {"base.make.train": refusal}, "", True)
     assert finding.what == "base.make.train: deepspeed and fsdp cannot be used together."

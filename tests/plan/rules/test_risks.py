@@ -84,7 +84,7 @@ def test_a_licence_that_forbids_commercial_use_is_reported(composed, license, wa
     assert bool(risks.non_commercial(values, facts(values))) == warned
 
 
-def test_other_data_and_another_base_fix_it(composed, known):
+def test_the_licence_warning_is_fixed_by_other_data_and_another_base(composed, known):
     words = (CORRECTED, "base.license=cc-by-nc-4.0")
     finding = judged(risks.non_commercial, composed, *words)
     assert finding.what == "the data's licence is cc-by-nc-4.0 and the base model's licence is cc-by-nc-4.0"
