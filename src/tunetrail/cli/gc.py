@@ -73,7 +73,7 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
 
 
 def _table(disk: "Usage") -> str:
-    """All that takes space, the newest run last, and what to type."""
+    """Return all that takes space, the newest run last, and what to type."""
     from tunetrail.runs import listing
 
     def right(number: int) -> str:

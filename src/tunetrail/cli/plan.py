@@ -59,7 +59,7 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
 
 
 def _plan(words: list[str], root: Path, known: check.Schema) -> "gate.Plan":
-    """The plan of the run that the words compose.
+    """Return the plan of the run that the words compose.
 
     An unknown key is a finding like others, but then nothing more is planned.
 

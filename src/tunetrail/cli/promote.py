@@ -81,7 +81,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
 
 
 def serve(name: str, root: Path) -> str:
-    """The command that serves the champion of `name`; a request may take ten minutes, MLflow's default being one."""
+    """Return the command that serves the champion of `name`; a request may take ten minutes, MLflow's default being one."""
     from tunetrail import redaction
     from tunetrail.tracking import connection, registry
 
@@ -91,7 +91,7 @@ def serve(name: str, root: Path) -> str:
 
 
 def ask() -> str:
-    """The command that asks the served model."""
+    """Return the command that asks the served model."""
     from tunetrail.tracking import registry
 
     rows = json.dumps({"dataframe_records": registry.EXAMPLE})

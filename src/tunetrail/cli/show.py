@@ -53,7 +53,7 @@ def command(run: str, machine: bool) -> None:
 def _next_of_sweep(
     run: "RecordedRun", children: list["RecordedRun"], ids: dict[str, str], registered: dict[str, Any]
 ) -> list[str]:
-    """What to type next for a sweep."""
+    """Return what to type next for a sweep."""
     from tunetrail.tracking import ranking
 
     lines = [_line(f"ls --sweep {run.sweep or ids[run.id]} --sort {ranking.BEST}")]
@@ -67,7 +67,7 @@ def _next_of_sweep(
 
 
 def _next(run: "RecordedRun", ids: dict[str, str], registered: dict[str, Any]) -> list[str]:
-    """What to type next for a run that is no sweep."""
+    """Return what to type next for a run that is no sweep."""
     words = {"compare {} OTHER": "what differs from another run, and whether the scores do"}
     if run.finished:
         words = {"chat {}": "ask its base and its tuned model"} | words
@@ -79,7 +79,7 @@ def _next(run: "RecordedRun", ids: dict[str, str], registered: dict[str, Any]) -
 
 
 def _retry(root: Path, run: "RecordedRun", every: list["RecordedRun"]) -> list[str]:
-    """The command that tries again what did not finish."""
+    """Return the command that tries again what did not finish."""
     from tunetrail.tracking import tags
 
     sweep = next((other for other in every if other.id == run.parent), run)
@@ -99,6 +99,6 @@ def _retry(root: Path, run: "RecordedRun", every: list["RecordedRun"]) -> list[s
 
 
 def _line(command: str, purpose: str = "") -> str:
-    """A command, and beside it, or below a long one, its purpose."""
+    """Return a command, and beside it, or below a long one, its purpose."""
     gap = " " if len(command) <= 28 else "\n      "
     return f"tunetrail {command:<28}{gap}{purpose}".rstrip()

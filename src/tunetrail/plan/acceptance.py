@@ -53,14 +53,16 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
 
 
 def _normalised(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """The config with fixed values of `_CHECKED`, so that jobs of a sweep that differ only in these share an answer."""
+    """Return the config with fixed values of `_CHECKED`, so that jobs of a sweep that differ only in these share an
+    answer."""
     deepspeed = config.get("deepspeed")
     file = {"deepspeed": str(root / deepspeed)} if isinstance(deepspeed, str) else {}
     return config | {key: value for key, value in _CHECKED.items() if key in config} | file
 
 
 def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
-    """What the answer depends on besides the configs: DeepSpeed's config, and the source of the user's own plug-ins."""
+    """Return what the answer depends on besides the configs: DeepSpeed's config, and the source of the user's own
+    plug-ins."""
     files = []
     for config in configs.values():
         if isinstance(config.get("deepspeed"), str):
@@ -75,7 +77,7 @@ def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to `ask`, in a process that may import Axolotl."""
+    """Return the answer to `ask`, in a process that may import Axolotl."""
     refused = {}
     for name, config in question["configs"].items():
         if error := _error(config, question["capabilities"]):
@@ -90,7 +92,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | None:
-    """The error that axolotl.cli.config.load_cfg raises, with the capabilities of the planned device."""
+    """Return the error that axolotl.cli.config.load_cfg raises, with the capabilities of the planned device."""
     from axolotl.cli.config import gpu_capabilities, prepare_plugins
     from axolotl.integrations.base import PluginManager
     from axolotl.utils.config import validate_config
@@ -114,7 +116,7 @@ def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | 
 
 
 def _without(config: dict[str, Any], capabilities: dict[str, Any]) -> str | None:
-    """The key without which Axolotl accepts the config; the last one, if several are."""
+    """Return the key without which Axolotl accepts the config; the last one, if several are."""
     for key in reversed(config):
         if key not in _KEPT and config[key] is not None and not _error(config | {key: None}, capabilities):
             return key
@@ -140,7 +142,7 @@ def _message(error: Exception, config: dict[str, Any]) -> str:
 
 
 def _key(location: tuple[str | int, ...], config: Any) -> str:
-    """The dotted key of a pydantic location, which also names the alternatives of a union."""
+    """Return the dotted key of a pydantic location, which also names the alternatives of a union."""
     parts: list[str] = []
     for part in location:
         inside = part in config if isinstance(config, dict) else isinstance(config, list) and isinstance(part, int)

@@ -17,7 +17,7 @@ FILE = Path("work/shared/measured.jsonl")
 
 
 def kind(device: str, count: int, train: dict[str, Any]) -> list[Any]:
-    """What two runs must have in common for the speed of one to predict that of the other."""
+    """Return what two runs must have in common for the speed of one to predict that of the other."""
     bits = 16 if train.get("bf16") or train.get("fp16") else 32
     recomputes = bool(train.get("gradient_checkpointing"))
     return [device, count, bits, train.get("adapter"), recomputes, LIGER in (train.get("plugins") or [])]
@@ -49,7 +49,7 @@ def add(root: Path, facts: Facts, seconds: dict[str, float], history: list[dict[
 
 
 def nearest(root: Path, wanted: list[Any], parameters: int) -> dict[str, Any] | None:
-    """The run of the `wanted` kind whose model is nearest in size, the last of several; None where there is none."""
+    """Return the run of the `wanted` kind whose model is nearest in size, the last of several; None where there is none."""
     file, runs = root / FILE, []
     for text in reversed(file.read_text().splitlines() if file.is_file() else []):
         with contextlib.suppress(ValueError):  # half a line of a run that was killed

@@ -17,7 +17,8 @@ from tunetrail.training import checkpoint
 
 
 def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> Facts:
-    """The facts of the experiment `values` (what params.yaml would hold) on `device`; `origin` says who chose the device.
+    """Return the facts of the experiment `values` (what params.yaml would hold) on `device`; `origin` says who chose the
+    device.
 
     Raises:
         NotKnown: the data, the tokenizer or the model's shape are neither at hand nor on record (`estimate.known`).
@@ -68,7 +69,8 @@ def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> 
 
 
 def _is_fetched(base: dict[str, Any], root: Path) -> bool:
-    """Whether the run fetches the base model's weights from the hub, into a cache that is taken to be on the same disk."""
+    """Return whether the run fetches the base model's weights from the hub, into a cache that is taken to be on the same
+    disk."""
     if base["make"] or checkpoint.is_path(base["base_model"]) or (root / base["base_model"]).is_dir():
         return False
     return not hub.has_weights(base["base_model"], base["revision_of_model"])

@@ -17,7 +17,7 @@ _WIDTH, _HEADING = 110, 12
 
 
 def table(facts: Facts) -> str:
-    """The facts in groups of lines, each with a heading."""
+    """Return the facts in groups of lines, each with a heading."""
     groups = {
         "model": _model(facts),
         "device": _device(facts),
@@ -35,7 +35,7 @@ def table(facts: Facts) -> str:
 
 
 def problems(findings: list[Finding], allowed: list[str]) -> str:
-    """Each finding with its reason and its fix; errors first."""
+    """Return each finding with its reason and its fix; errors first."""
     blocks = []
     for finding in findings:
         is_allowed = finding.level == ERROR and finding.code in allowed and finding.code not in NEVER_ALLOWED
@@ -47,7 +47,7 @@ def problems(findings: list[Finding], allowed: list[str]) -> str:
 
 
 def verdict(findings: list[Finding], errors: list[Finding], fixed: list[str] | None) -> str:
-    """Whether the run is refused for `errors`, which are among `findings`, and the command with its fixes."""
+    """Return whether the run is refused for `errors`, which are among `findings`, and the command with its fixes."""
     if errors:
         refused = f"refused: {', '.join(dict.fromkeys(error.code for error in errors))}"
         if fixed is None:

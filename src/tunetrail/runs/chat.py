@@ -70,7 +70,7 @@ def load(base: str, revision: str | None, tuned: Path, evaluate: dict[str, Any])
 
 
 def device(wanted: str | None) -> str:
-    """The device `wanted`, or the CPU with a message if this machine has none; None chooses as lm-eval does."""
+    """Return the device `wanted`, or the CPU with a message if this machine has none; None chooses as lm-eval does."""
     import torch
 
     if wanted is None:
@@ -84,7 +84,7 @@ def device(wanted: str | None) -> str:
 
 
 def encode(tokenizer: Any, prompt_template: dict[str, str], instruction: str, input: str = "") -> list[int]:
-    """The token ids of a question: those that precede an answer in training, with special tokens."""
+    """Return the token ids of a question: those that precede an answer in training, with special tokens."""
     return template.token_ids(tokenizer, [template.prompt(prompt_template, instruction, input)])[0]
 
 
@@ -186,7 +186,7 @@ def _side_by_side(console: Console, models: list[Model], answer: Callable[[Model
 
 
 def _table(columns: Iterable[_Column], within: Console | None = None) -> Table:
-    """The columns' texts side by side: whole, or the last lines of each that fit `within` the console."""
+    """Return the columns' texts side by side: whole, or the last lines of each that fit `within` the console."""
     table = Table(box=MINIMAL, show_edge=False, expand=True, show_footer=True)
     texts = []
     for column in columns:

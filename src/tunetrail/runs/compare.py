@@ -75,7 +75,7 @@ def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: in
 
 
 def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[str, str]) -> str:
-    """Why the two tuned models' paired difference cannot be tested; "" if it can."""
+    """Return why the two tuned models' paired difference cannot be tested; "" if it can."""
     for record in (first, other):
         if not record.metrics and not record.run.finished:
             return f"{ids[record.run.id]} has no scores ({record.run.status})"
@@ -89,7 +89,7 @@ def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[
 
 
 def _evaluation_differences(first: Record, other: Record) -> list[str]:
-    """How the two evaluations differ, as "device cpu and cuda"; nothing if they do not, or if a run has no scores."""
+    """Return how the two evaluations differ, as "device cpu and cuda"; nothing if they do not, or if a run has no scores."""
     if not first.metrics or not other.metrics:
         return []
     if not first.verdicts or not other.verdicts:
@@ -110,7 +110,7 @@ def _evaluation_differences(first: Record, other: Record) -> list[str]:
 
 
 def differences(runs: list[RecordedRun]) -> dict[str, Any]:
-    """What is not the same in all runs, by section, and in `same` how many keys of the section are.
+    """Return what is not the same in all runs, by section, and in `same` how many keys of the section are.
 
     A row is {"keys", "values"}: keys that share their last name (`seed`, `train.seed`) and their values are one row. What
     an unfinished run has not recorded is no difference.
@@ -134,13 +134,13 @@ def differences(runs: list[RecordedRun]) -> dict[str, Any]:
 
 
 def _tags(run: RecordedRun) -> dict[str, str]:
-    """The run's tags, among them the counts of its data, which older runs have as metrics."""
+    """Return the run's tags, among them the counts of its data, which older runs have as metrics."""
     counts = {key.replace("/", "."): f"{value:.15g}" for key, value in run.metrics.items() if key.startswith("data/")}
     return canonical.renamed(counts | run.tags)
 
 
 def text(compared: dict[str, Any]) -> str:
-    """All of it as text: tables of at most 120 columns, whose scores are never cut."""
+    """Return all of it as text: tables of at most 120 columns, whose scores are never cut."""
     runs = compared["runs"]
     rows = [["run", "name", "status", "started"]]
     rows += [[run["id"], run["label"].partition(" ")[2], run["status"], run["started"]] for run in runs]
@@ -171,7 +171,7 @@ def _differing(compared: dict[str, Any]) -> str:
 
 
 def _scores(compared: dict[str, Any]) -> str:
-    """A row for each model; a base with the same scores as the one above it is left out."""
+    """Return a row for each model; a base with the same scores as the one above it is left out."""
     labels = [label for _, label in results.SCORES.values()]
     rows = [["accuracy, % [95 %]", *labels]]
     above = None

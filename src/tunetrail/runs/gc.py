@@ -24,7 +24,7 @@ _GC = ("gc", "--quiet", "--force", "--workspace", "--all-commits", "--all-experi
 
 
 def resolve(root: Path, words: Iterable[str], sweep: str | None = None) -> tuple[list[RecordedRun], str]:
-    """The runs that `words` mean (`store.find`), and the name of the sweep that `sweep` means.
+    """Return the runs that `words` mean (`store.find`), and the name of the sweep that `sweep` means.
 
     Raises:
         UserError: one of them means nothing, or several.
@@ -36,7 +36,8 @@ def resolve(root: Path, words: Iterable[str], sweep: str | None = None) -> tuple
 def choose(
     disk: usage.Usage, runs: Iterable[RecordedRun], sweep: str = "", failed: bool = False, copies: bool = False
 ) -> list[usage.Part]:
-    """The parts of these runs, of the runs of `sweep` that may be freed, all worktrees if `failed`, all copies if `copies`.
+    """Return the parts of these runs, of the runs of `sweep` that may be freed, all worktrees if `failed`, all copies if
+    `copies`.
 
     Raises:
         UserError: one of `runs` may not be freed, or takes no space here; the message has each of them.
@@ -80,7 +81,7 @@ def all_locks(root: Path) -> Iterator[None]:
 
 
 def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
-    """The folders in which something may be running, each with its lock file (`locks.exclusive_lock`)."""
+    """Yield the folders in which something may be running, each with its lock file (`locks.exclusive_lock`)."""
     yield root, root / "work" / "lock"
     for lock in (root / "runs").glob("*/lock"):  # of a sweep
         yield lock.parent, lock
@@ -92,7 +93,7 @@ def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _busy(root: Path, folder: Path, process: str) -> str:
-    """The message that a process is running in `folder`, with its run if the store knows one there."""
+    """Return the message that a process is running in `folder`, with its run if the store knows one there."""
     running = store.running(root, f"{socket.gethostname()}:{folder}")
     run = f", run {running.short_id} ({running.name})" if running else ""
     return f"{folder}: process {process}{run} is running here, so nothing is freed. Wait until it has ended, and try again."

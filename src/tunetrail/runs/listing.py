@@ -26,14 +26,14 @@ _SHARES = ("ifeval/", "ifeval_stopped/")  # the beginnings of metrics that are s
 
 
 def short(runs: list[RecordedRun]) -> dict[str, str]:
-    """The beginning of each id: eight characters, or as many as tell it from all others."""
+    """Return the beginning of each id: eight characters, or as many as tell it from all others."""
     ids = sorted(run.id for run in runs)
     needed = [0, *(_common(first, second) + 1 for first, second in itertools.pairwise(ids)), 0]
     return {run_id: run_id[: max(_ID, *needed[place : place + 2])] for place, run_id in enumerate(ids)}
 
 
 def _common(first: str, second: str) -> int:
-    """How many characters both start with."""
+    """Return how many characters both start with."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
@@ -60,7 +60,7 @@ def rows(
 
 
 def _name(run: RecordedRun) -> str:
-    """The run's name; that of a sweep's job ends in what varies in it, even if somebody renamed it."""
+    """Return the run's name; that of a sweep's job ends in what varies in it, even if somebody renamed it."""
     varying = run.tags.get(tags.SWEEP_OVERRIDES) if run.parent else None
     name = f"{run.name}: {varying}" if varying and varying != run.name else run.name
     return " ".join(name.split())
@@ -76,7 +76,7 @@ def _value(run: RecordedRun, key: str) -> str:
 
 
 def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
-    """The rows with shorter names if a line would be longer than `width`; every other cell stays whole.
+    """Return the rows with shorter names if a line would be longer than `width`; every other cell stays whole.
 
     The names of a sweep's jobs start alike: all lose the sections of their keys first (`train.seed=1` becomes `seed=1`) and
     the digits of numbers after the fifth; those that are still too long lose their beginning.
@@ -96,7 +96,7 @@ def when(time: str | None) -> str:
 
 
 def duration(run: RecordedRun) -> str:
-    """How long the run took; "" while it is running."""
+    """Return how long the run took; "" while it is running."""
     if not run.ended or not run.started:
         return ""
     seconds = int((datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds())
@@ -139,7 +139,7 @@ def screen(
 
 
 def _settings(run: RecordedRun) -> dict[str, str]:
-    """The overrides as typed, the method with its main settings, and how many rows were trained on."""
+    """Return the overrides as typed, the method with its main settings, and how many rows were trained on."""
     train = {key.removeprefix("train."): value for key, value in run.params.items() if key.startswith("train.")}
     fields = {"overrides": run.tags.get(tags.OVERRIDES, "not recorded")}
     if train:
@@ -195,7 +195,7 @@ _LINEAGE = {
 
 
 def _lineage(run: RecordedRun, patch: bool) -> dict[str, str]:
-    """The code, data, base, template, evaluation and environment of the run."""
+    """Return the code, data, base, template, evaluation and environment of the run."""
     fields = {}
     for label, words in _LINEAGE.items():
         entries = [f"{word}{run.tags[tag]}" for tag, word in words.items() if run.tags.get(tag)]

@@ -144,7 +144,7 @@ class Number:
 
 
 def _numbers(record_folder: Path, checkout: Path) -> Iterator[Number]:
-    """The scores, counts and losses of both runs; one that a run does not have is NaN."""
+    """Yield the scores, counts and losses of both runs; one that a run does not have is NaN."""
     metrics = [json.loads((folder / "report" / "metrics.json").read_text()) for folder in (record_folder, checkout)]
     old, new = (record.scores(of) | record.data(of) for of in metrics)
     for name in sorted(old.keys() | new.keys()):
@@ -161,7 +161,7 @@ def _numbers(record_folder: Path, checkout: Path) -> Iterator[Number]:
 
 
 def _interval(metrics: dict[str, Any], name: str) -> dict[str, float] | None:
-    """The score `ifeval/MODEL/SCORE` with the ends of its interval, None for any other number."""
+    """Return the score `ifeval/MODEL/SCORE` with the ends of its interval, None for any other number."""
     kind, model, *rest = name.split("/")
     return metrics[kind].get(model, {}).get(rest[0]) if kind.startswith("ifeval") else None
 

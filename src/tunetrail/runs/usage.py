@@ -61,36 +61,36 @@ class Usage:
         return collections.Counter(name for part in self.parts for name in part.objects)
 
     def bytes(self, objects: Iterable[str]) -> int:
-        """The bytes of these objects."""
+        """Return the bytes of these objects."""
         return sum(self.sizes[name] for name in objects)
 
     def own(self, part: Part) -> int:
-        """The bytes that only this part uses."""
+        """Return the bytes that only this part uses."""
         return part.size + self.bytes(name for name in part.objects - self.pinned if self._users[name] == 1)
 
     def shared(self) -> int:
-        """The bytes of the cache that several parts use, or something that is no part, counted once."""
+        """Return the bytes of the cache that several parts use, or something that is no part, counted once."""
         return self.bytes(name for name in self.sizes if name in self.pinned or self._users[name] > 1)
 
     def unused(self) -> int:
-        """The bytes of the cache that nothing uses any more; they are freed with whatever else is freed."""
+        """Return the bytes of the cache that nothing uses any more; they are freed with whatever else is freed."""
         return self.bytes(self.sizes.keys() - self.pinned - self._users.keys())
 
     def total(self) -> int:
-        """The bytes of the cache and of every part."""
+        """Return the bytes of the cache and of every part."""
         return sum(self.sizes.values()) + sum(part.size for part in self.parts)
 
     def remaining(self, freed: list[Part]) -> set[str]:
-        """The objects that are in use after these parts are freed."""
+        """Return the objects that are in use after these parts are freed."""
         return set(self.pinned).union(*(part.objects for part in self.parts if part not in freed))
 
     def amount(self, freed: list[Part]) -> int:
-        """The bytes that freeing these parts frees, with those that nothing uses."""
+        """Return the bytes that freeing these parts frees, with those that nothing uses."""
         return self.bytes(self.sizes.keys() - self.remaining(freed)) + sum(part.size for part in freed)
 
 
 def survey(root: Path) -> Usage:
-    """What takes space, the oldest run first. It asks git, DVC and MLflow, and holds no lock.
+    """Return what takes space, the oldest run first. It asks git, DVC and MLflow, and holds no lock.
 
     Raises:
         UserError: `root` is the worktree of a run, or the store cannot be reached.
@@ -133,12 +133,12 @@ def survey(root: Path) -> Usage:
 
 
 def object_sizes(folder: Path) -> dict[str, int]:
-    """The bytes of each object of DVC's cache, by its md5. Incomplete ones, named with a dot first, are left out."""
+    """Return the bytes of each object of DVC's cache, by its md5. Incomplete ones, named with a dot first, are left out."""
     return {f"{file.parent.name}{file.name}": file.stat().st_size for file in folder.glob("??/[!.]*")}
 
 
 def _objects(folder: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
-    """The objects of the cache that the text of a lock file names, each folder with its files."""
+    """Return the objects of the cache that the text of a lock file names, each folder with its files."""
     names = set(_MD5.findall(text))
     files = [_listed(folder / name[:2] / name[2:]) for name in names if name.endswith(".dir") and name in sizes]
     return frozenset().union(names, *files) & sizes.keys()
@@ -146,7 +146,7 @@ def _objects(folder: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
 
 @functools.cache
 def _listed(listing: Path) -> frozenset[str]:
-    """The objects that the listing of a folder names; the listing is itself an object, named by its content.
+    """Return the objects that the listing of a folder names; the listing is itself an object, named by its content.
 
     Raises:
         UserError: its content has changed, so the objects of the folder are not known.
@@ -164,14 +164,14 @@ def _text(file: Path) -> str:
 
 
 def _saved_lock(root: Path, reference: str) -> str:
-    """The dvc.lock of a DVC experiment."""
+    """Return the dvc.lock of a DVC experiment."""
     with contextlib.suppress(UserError):  # it has none
         return git.run(root, "show", f"{reference}:./dvc.lock")
     return ""
 
 
 def _committed(root: Path) -> str:
-    """All lines that dvc.lock and .dvc files ever had in the commits that `dvc gc --all-commits` keeps.
+    """Return all lines that dvc.lock and .dvc files ever had in the commits that `dvc gc --all-commits` keeps.
 
     Read from git, since DVC would take its own lock, which a running stage holds.
     """
@@ -180,13 +180,13 @@ def _committed(root: Path) -> str:
 
 
 def experiments(root: Path) -> dict[str, str]:
-    """The git reference of each DVC experiment by its name."""
+    """Return the git reference of each DVC experiment by its name."""
     lines = git.run(root, "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split()
     return {line.rpartition("/")[2]: line for line in lines}
 
 
 def _recorded_lock(root: Path, run: RecordedRun, saved: dict[str, str]) -> str:
-    """The dvc.lock of a run that finished and is not freed."""
+    """Return the dvc.lock of a run that finished and is not freed."""
     if reference := saved.get(run.tags.get(tags.DVC_EXPERIMENT)):
         return _saved_lock(root, reference)
     if tags.MODEL_MD5 not in run.tags or tags.FREED in run.tags:
@@ -195,7 +195,7 @@ def _recorded_lock(root: Path, run: RecordedRun, saved: dict[str, str]) -> str:
 
 
 def _reasons_to_keep(root: Path, run: RecordedRun, versions: list[dict[str, Any]], in_checkout: bool) -> list[str]:
-    """Why the run may not be freed."""
+    """Return why the run may not be freed."""
     reasons = []
     names = [f"{version['model']}/{version['version']}" for version in versions]
     if promoted := ", ".join(names) or run.tags.get(tags.PROMOTED):
@@ -209,7 +209,7 @@ def _reasons_to_keep(root: Path, run: RecordedRun, versions: list[dict[str, Any]
 
 
 def worktrees(root: Path) -> list[tuple[Path, Path]]:
-    """The repository's worktrees other than `root`, the main one among them, each with the checkout in it."""
+    """Return the repository's worktrees other than `root`, the main one among them, each with the checkout in it."""
     prefix = git.run(root, "rev-parse", "--show-prefix")
     lines = git.run(root, "worktree", "list", "--porcelain").splitlines()
     folders = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
@@ -217,6 +217,6 @@ def worktrees(root: Path) -> list[tuple[Path, Path]]:
 
 
 def _size(folder: Path) -> int:
-    """The bytes of the folder's own files: not of links, nor of files with a second name, as in the cache."""
+    """Return the bytes of the folder's own files: not of links, nor of files with a second name, as in the cache."""
     stats = (file.lstat() for file in folder.rglob("*"))
     return sum(status.st_size for status in stats if stat.S_ISREG(status.st_mode) and status.st_nlink == 1)

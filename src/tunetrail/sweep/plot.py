@@ -60,7 +60,7 @@ def scores(jobs: list[Job], log: Collection[str] = ()) -> Figure:
 
 
 def _bases(jobs: list[Job]) -> list[dict[str, float]]:
-    """What the bases scored, each once."""
+    """Return what the bases scored, each once."""
     bases: list[dict[str, float]] = []
     for job in jobs:
         if job.scored and job.base and job.base not in bases:
@@ -69,13 +69,13 @@ def _bases(jobs: list[Job]) -> list[dict[str, float]]:
 
 
 def _unscored(jobs: list[Job]) -> Counter[str]:
-    """How many jobs have no score, by their state."""
+    """Return how many jobs have no score, by their state."""
     finished = ("finished", "skipped")
     return Counter("without a score" if job.state in finished else job.state for job in jobs if not job.scored)
 
 
 def _legend(jobs: list[Job]) -> list[Line2D]:
-    """A handle for each kind of sign that the figure has."""
+    """Return a handle for each kind of sign that the figure has."""
     scored = [job for job in jobs if job.scored]
     bases = _bases(jobs)
     signs = []
@@ -94,7 +94,7 @@ def _legend(jobs: list[Job]) -> list[Line2D]:
 
 
 def _title(jobs: list[Job], width: int) -> str:
-    """How many jobs there are, how many have no score and why, and the best, in lines of `width` characters."""
+    """Return how many jobs there are, how many have no score and why, and the best, in lines of `width` characters."""
     count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored(jobs).items())])]
     if best := state.best(jobs):

@@ -33,8 +33,8 @@ _answered: set[str] = set()  # addresses that have answered this process
 
 
 def uri(root: Path) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute; the user and
-    password of a server's address move into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    """Return the tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute; the
+    user and password of a server's address move into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 
     Child processes inherit it. A server gets three tries of 20 seconds; MLflow's own defaults block for minutes.
 
@@ -59,7 +59,7 @@ def uri(root: Path) -> str:
 
 
 def _without_user(address: str) -> str:
-    """A server's address without its user and password, which MLflow then takes from the environment."""
+    """Return a server's address without its user and password, which MLflow then takes from the environment."""
     with contextlib.suppress(ValueError):
         parts = urllib.parse.urlsplit(address)
         login, _, host = parts.netloc.rpartition("@")
@@ -97,7 +97,7 @@ def open_client(root: Path) -> Iterator[MlflowClient]:
 
 
 def _answering_client(address: str) -> MlflowClient:
-    """A client of a store that has answered, without MLflow's own retries, which take minutes."""
+    """Return a client of a store that has answered, without MLflow's own retries, which take minutes."""
     file = outage.file(address)
     if file:
         _create(file)
@@ -168,7 +168,7 @@ def _create(file: Path) -> None:
 
 
 def wanted_experiment(client: MlflowClient) -> str | None:
-    """The id of the experiment that the environment names; "" if it does not exist yet, None if none is named."""
+    """Return the id of the experiment that the environment names; "" if it does not exist yet, None if none is named."""
     name, number = _environment()
     if not name:
         return number or None
@@ -177,7 +177,7 @@ def wanted_experiment(client: MlflowClient) -> str | None:
 
 
 def experiment(client: MlflowClient, root: Path) -> str:
-    """The id of the experiment that new runs belong to, created if its name is new.
+    """Return the id of the experiment that new runs belong to, created if its name is new.
 
     As MLflow takes it: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else "tunetrail".
 

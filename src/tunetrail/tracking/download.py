@@ -29,19 +29,20 @@ class RunFiles:
     tuned: Path
 
     def folders(self) -> dict[str, Path]:
-        """The folders that serving needs: the tuned model's and, for an adapter, its base's unless that is on the hub."""
+        """Return the folders that serving needs: the tuned model's and, for an adapter, its base's unless that is on the
+        hub."""
         folders = {"tuned": self.tuned}
         if checkpoint.is_adapter(self.tuned) and Path(self.base).is_dir():
             folders["base"] = Path(self.base)
         return folders
 
     def size(self) -> int:
-        """The bytes of the files that serving needs."""
+        """Return the bytes of the files that serving needs."""
         return sum(file.stat().st_size for folder in self.folders().values() for file in checkpoint.files(folder))
 
 
 def from_checkout(root: Path) -> RunFiles:
-    """The run that the checkout holds.
+    """Return the run that the checkout holds.
 
     Raises:
         UserError: it holds none, or its model was trained on other data or in another template than params.yaml names, or
@@ -65,7 +66,7 @@ def from_checkout(root: Path) -> RunFiles:
 
 
 def from_record(root: Path, word: str) -> RunFiles:
-    """The run that `word` means (`store.find`), with its models out of DVC's cache.
+    """Return the run that `word` means (`store.find`), with its models out of DVC's cache.
 
     They go into work/recorded/<id> unless the checkout holds them, and are compared with their recorded md5.
 
@@ -105,7 +106,7 @@ def checkout_models(root: Path, folder: Path, name: str = "the run", again: str 
 
 
 def _outs(folder: Path) -> dict[str, str | None]:
-    """The md5 of each of OUTPUTS, as `folder`/dvc.lock records it."""
+    """Return the md5 of each of OUTPUTS, as `folder`/dvc.lock records it."""
     stages = dvc.locked_stages(folder)
     return {path: dvc.md5(folder, stages, stage, path) for stage, path in OUTPUTS.items()}
 
@@ -124,7 +125,8 @@ def _read(name: str, root: Path, record: Path, models: Path) -> RunFiles:
 
 
 def _weights(name: str, root: Path, models: Path, base: dict[str, Any]) -> str:
-    """The base's folder or its id on the hub: one that the run made is among its models, another folder in the checkout."""
+    """Return the base's folder or its id on the hub: one that the run made is among its models, another folder in the
+    checkout."""
     model = base["base_model"]
     if model.startswith(f"{OUTPUTS['base']}/"):
         return str(models / model)

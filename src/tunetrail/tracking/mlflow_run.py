@@ -192,8 +192,8 @@ def _reopen(run: Run, earlier: RecordedRun, name: str, here: dict[str, str]) -> 
 
 
 def child(root: Path, parent: str, name: str, values: dict[str, str]) -> RecordedRun:
-    """The run below `parent` with the tags `values`: one of an earlier attempt that no other checkout is running, or a new
-    one, RUNNING."""
+    """Return the run below `parent` with the tags `values`: one of an earlier attempt that no other checkout is running, or
+    a new one, RUNNING."""
     with connection.open_client(root) as client:
         values = {tags.PARENT: parent} | values
         known = {key: values[key] for key in (tags.PARENT, tags.JOB_DIGEST)}  # overrides may hold quotes
@@ -206,7 +206,7 @@ def child(root: Path, parent: str, name: str, values: dict[str, str]) -> Recorde
 
 
 def create(root: Path, name: str, values: dict[str, str]) -> str:
-    """The id of a new run with the tags `values`, for another process to open."""
+    """Return the id of a new run with the tags `values`, for another process to open."""
     with connection.open_client(root) as client:
         return client.create_run(connection.experiment(client, root), run_name=name, tags=values).info.run_id
 
@@ -218,8 +218,8 @@ def tag(root: Path, run_id: str, values: dict[str, str]) -> None:
 
 
 def sweep(root: Path, name: str) -> str | None:
-    """The id of this sweep's newest run of its own that no other checkout is running, in the experiment that the environment
-    names."""
+    """Return the id of this sweep's newest run of its own that no other checkout is running, in the experiment that the
+    environment names."""
     with connection.open_client(root) as client:
         runs = store.search(client, {tags.SWEEP: name}, order="DESC")
         experiment = connection.wanted_experiment(client)

@@ -26,7 +26,7 @@ _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
 
 def named(address: str) -> str:
-    """The store's name in messages."""
+    """Return the store's name in messages."""
     return f"tracking store {redaction.redact_address(' '.join(address.split()))}"
 
 
@@ -50,13 +50,13 @@ def check_address(address: str) -> None:
 
 
 def file(address: str) -> Path | None:
-    """The file of an SQLite address."""
+    """Return the file of an SQLite address."""
     path = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", address)
     return Path(path[1]) if path and not path[1].startswith("file:") else None
 
 
 def command(address: str, root: Path) -> str:
-    """The prefix by which a `mlflow` command uses this store: nothing if the environment names it already."""
+    """Return the prefix by which a `mlflow` command uses this store: nothing if the environment names it already."""
     own = f"sqlite:///{root / 'mlflow.db'}"
     return f"MLFLOW_TRACKING_URI={shlex.quote(own)} " if address == own else ""
 
@@ -90,7 +90,7 @@ def check(store: Path, patience: float) -> None:
 
 @functools.cache
 def schemas() -> tuple[str, set[str]]:
-    """The newest revision of MLflow's database schema, and all of them, as its own migrations name them."""
+    """Return the newest revision of MLflow's database schema, and all of them, as its own migrations name them."""
     folder = Path(importlib.util.find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
     text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
     known = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
@@ -99,7 +99,7 @@ def schemas() -> tuple[str, set[str]]:
 
 
 def explained(address: str, error: Exception) -> UserError:
-    """The error as a message with the fix."""
+    """Return the error as a message with the fix."""
     title = named(address)
     text = _text(error, address)
     if isinstance(error, ModuleNotFoundError):
@@ -131,7 +131,7 @@ def explained(address: str, error: Exception) -> UserError:
 
 
 def _file_fault(store: Path, text: str, error: Exception) -> str:
-    """What is wrong with an SQLite file, and the fix."""
+    """Return what is wrong with an SQLite file, and the fix."""
     move = f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.broken')}    A new one is made by the next command."
     family, kind = type(error).__module__.partition(".")[0], type(error).__name__
     if family == "builtins" and not isinstance(error, OSError):  # the file is not the reason
@@ -149,7 +149,7 @@ def _file_fault(store: Path, text: str, error: Exception) -> str:
 
 
 def _text(error: Exception, address: str) -> str:
-    """A tool's message on one line, without the address's password, the SQL and the link to more."""
+    """Return a tool's message on one line, without the address's password, the SQL and the link to more."""
     text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
     text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
     text = " ".join(redaction.redact(text).split()).rstrip(". ")

@@ -19,7 +19,8 @@ _LISTED = 10  # sweeps, where a person must choose one
 
 
 def nested(runs: list[RecordedRun]) -> list[tuple[int, RecordedRun]]:
-    """The runs in the order given, each with its depth: a sweep's jobs follow their parent, in the order of their start."""
+    """Return the runs in the order given, each with its depth: a sweep's jobs follow their parent, in the order of their
+    start."""
     ids = {run.id for run in runs}
     jobs = sorted((run for run in runs if run.parent in ids), key=lambda run: run.started or "")
     lines = []
@@ -31,7 +32,7 @@ def nested(runs: list[RecordedRun]) -> list[tuple[int, RecordedRun]]:
 
 
 def ordered(runs: list[RecordedRun], key: str) -> list[RecordedRun]:
-    """The runs by a metric, the highest first, or by a param, numbers before words; runs without it come last.
+    """Return the runs by a metric, the highest first, or by a param, numbers before words; runs without it come last.
 
     Raises:
         UserError: no run has such a metric or param; the message names similar ones, or else all metrics.
@@ -69,7 +70,8 @@ def _unknown(key: str, metrics: set[str], params: set[str]) -> str:
 
 
 def sweep(runs: list[RecordedRun], word: str) -> str:
-    """The name of the sweep that `word` means: its own, or the id, the start of the id or the name of one of its runs.
+    """Return the name of the sweep that `word` means: its own, or the id, the start of the id or the name of one of its
+    runs.
 
     Raises:
         UserError: it means none or several; the message lists the sweeps.
@@ -92,7 +94,7 @@ def sweep(runs: list[RecordedRun], word: str) -> str:
 
 
 def sweep_hint(run: RecordedRun, jobs: list[RecordedRun]) -> str:
-    """Why a command that takes a run does not take this sweep, and which of its `jobs` to name instead."""
+    """Return why a command that takes a run does not take this sweep, and which of its `jobs` to name instead."""
     first = best(jobs)
     hint = "None of its jobs has finished with a score"
     if first:
@@ -106,7 +108,7 @@ def sweep_hint(run: RecordedRun, jobs: list[RecordedRun]) -> str:
 
 
 def sort_key(score: float, loss: float | None, number: float) -> tuple[float, float, float]:
-    """The key by which a sweep's jobs are sorted, the best first.
+    """Return the key by which a sweep's jobs are sorted, the best first.
 
     By Prompt Strict (a share), the highest first; equal ones by the last validation loss (nats a token), the lowest first,
     without one or with NaN last; equal ones by the job's number.
@@ -115,12 +117,12 @@ def sort_key(score: float, loss: float | None, number: float) -> tuple[float, fl
 
 
 def scored(jobs: list[RecordedRun]) -> list[RecordedRun]:
-    """The jobs that finished with a score."""
+    """Return the jobs that finished with a score."""
     return [job for job in jobs if job.finished and BEST in job.metrics]
 
 
 def best(jobs: list[RecordedRun]) -> RecordedRun | None:
-    """The best job of a sweep (`sort_key`); jobs recorded without a number are sorted by their start."""
+    """Return the best job of a sweep (`sort_key`); jobs recorded without a number are sorted by their start."""
 
     def position(job: RecordedRun) -> tuple[Any, ...]:
         number = float(job.tags.get(tags.JOB_NUMBER, math.inf))
@@ -130,7 +132,7 @@ def best(jobs: list[RecordedRun]) -> RecordedRun | None:
 
 
 def below(score: float, base: float | None) -> str:
-    """What follows a tuned model's score that is lower than its base's: ", below its base (8.1 %)"; else ""."""
+    """Return what follows a tuned model's score that is lower than its base's: ", below its base (8.1 %)"; else ""."""
     return f", below its base ({100 * base:.1f} %)" if base is not None and score < base else ""
 
 
@@ -140,7 +142,7 @@ def below_base(job: RecordedRun) -> str:
 
 
 def best_of(scores: Iterable[float]) -> str:
-    """What the best of these scores is called: "best", or "best of 4 equal" if four are that high."""
+    """Return what the best of these scores is called: "best", or "best of 4 equal" if four are that high."""
     scores = list(scores)
     count = scores.count(max(scores, default=0.0))
     return f"best of {count} equal" if count > 1 else "best"

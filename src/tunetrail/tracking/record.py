@@ -47,7 +47,7 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
 
 
 def trained_in(run: Run, model_md5: str) -> str | None:
-    """The id of the earliest other run with the model of this md5, or None."""
+    """Return the id of the earliest other run with the model of this md5, or None."""
     try:
         runs = store.search(run.client, {tags.MODEL_MD5: model_md5})
     except connection.FAULTS:
@@ -56,7 +56,7 @@ def trained_in(run: Run, model_md5: str) -> str | None:
 
 
 def _description(root: Path, values: dict[str, Any], measured: dict[str, Any], source: str) -> str:
-    """The run's description, Markdown: what MLflow shows first."""
+    """Return the run's description, Markdown: what MLflow shows first."""
     from tunetrail.report import metrics, page  # matplotlib takes a second to import
 
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
@@ -65,8 +65,8 @@ def _description(root: Path, values: dict[str, Any], measured: dict[str, Any], s
 
 
 def _upload_report(run: Run, root: Path) -> Path:
-    """Where DVC has the report from another run: write it to `REPORT` with this run's head, and upload that. Returns the
-    file to read."""
+    """Return where DVC has the report from another run: write it to `REPORT` with this run's head, and upload that. Returns
+    the file to read."""
     from tunetrail.report import metrics, page
 
     file, about = root / "report" / "report.html", metrics.about(root)
@@ -90,8 +90,8 @@ def upload_logs(run: Run, root: Path, since: float) -> None:
 
 
 def environment(root: Path, hardware: dict[str, str]) -> dict[str, str]:
-    """The tags of this machine: its `hardware` (`machine.hardware`), Python, and the lock file that the packages should be
-    from. Which packages the results were made with is known at the end."""
+    """Return the tags of this machine: its `hardware` (`machine.hardware`), Python, and the lock file that the packages
+    should be from. Which packages the results were made with is known at the end."""
     values = {f"{tags.HARDWARE}{part}": text for part, text in hardware.items()}
     values[f"{tags.VERSIONS}python"] = platform.python_version()
     lock = root / machine.lock_file()
@@ -119,7 +119,7 @@ def scores(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def data(metrics: dict[str, Any]) -> dict[str, float]:
-    """The counts of the data. They are recorded as tags, `data.tokens`: as metrics, each would be a bar at the top of
+    """Return the counts of the data. They are recorded as tags, `data.tokens`: as metrics, each would be a bar at the top of
     MLflow's page."""
     rows, tokens, overlap = (metrics["data"][name] for name in ("rows", "tokens", "contamination"))
     return {
@@ -142,8 +142,8 @@ def seconds(root: Path) -> dict[str, float]:
 
 
 def timed(root: Path) -> list[dict[str, Any]]:
-    """The stages that ran, in order, each as {"stage", "seconds"}; a resumed run has those of every attempt. The line of a
-    stage that was killed while it wrote it is left out."""
+    """Return the stages that ran, in order, each as {"stage", "seconds"}; a resumed run has those of every attempt. The line
+    of a stage that was killed while it wrote it is left out."""
     file = root / "work" / "seconds.jsonl"
     stages = []
     for line in file.read_text().splitlines() if file.is_file() else []:
@@ -153,7 +153,7 @@ def timed(root: Path) -> list[dict[str, Any]]:
 
 
 def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The tags of the base and of the template."""
+    """Return the tags of the base and of the template."""
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
     return {
         tags.BASE_MODEL: base["base_model"],
@@ -165,7 +165,8 @@ def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions(root: Path) -> dict[str, str]:
-    """The versions that the results were made with, as the stages recorded them, and those of the tools that run stages."""
+    """Return the versions that the results were made with, as the stages recorded them, and those of the tools that run
+    stages."""
     versions = json.loads((root / "outputs" / "train" / "versions.json").read_text())
     results = next((root / "eval_results" / "tuned").glob("*/results_*.json"))
     versions["lm-eval"] = json.loads(results.read_text())["lm_eval_version"]

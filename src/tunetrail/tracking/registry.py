@@ -45,7 +45,7 @@ _MAX_DESCRIPTION = 5000  # characters, of MLflow's database
 
 
 def model_name(run: RecordedRun, name: str | None) -> str:
-    """The registered model's name: `name`, or that of the run's experiment.
+    """Return the registered model's name: `name`, or that of the run's experiment.
 
     Raises:
         UserError: it has characters that MLflow, a URL or a shell would not take as they are.
@@ -59,7 +59,7 @@ def model_name(run: RecordedRun, name: str | None) -> str:
 
 
 def scores(root: Path, run: RecordedRun) -> dict[str, Any]:
-    """The report/metrics.json of a finished run.
+    """Return the report/metrics.json of a finished run.
 
     Raises:
         UserError: it did not finish, or its record has no scores.
@@ -73,7 +73,7 @@ def scores(root: Path, run: RecordedRun) -> dict[str, Any]:
 
 
 def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]) -> list[str]:
-    """Why the run with these metrics should not be the champion of `name`; nothing if it should.
+    """Return why the run with these metrics should not be the champion of `name`; nothing if it should.
 
     It must beat its base outside the 95 % interval of the paired difference and be no worse than the champion in the same
     evaluation, both in Prompt Strict, and its answers must be usable (`health.alerts`).
@@ -107,7 +107,7 @@ def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]
 
 
 def version(root: Path, name: str, run_id: str) -> str | None:
-    """The version under which the run is registered as `name` already, or None."""
+    """Return the version under which the run is registered as `name` already, or None."""
     with connection.open_client(root) as client:
         versions = client.search_model_versions(f"run_id = '{run_id}'")
     return next((str(entry.version) for entry in versions if entry.name == name), None)
@@ -159,7 +159,7 @@ def crown(root: Path, name: str, version: str, reasons: Sequence[str]) -> None:
 
 
 def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str, Any], adapter: bool) -> str:
-    """The model card, Markdown: what was trained on what, how it scored, what it may be used for."""
+    """Return the model card, Markdown: what was trained on what, how it scored, what it may be used for."""
     licenses = ({"license": run.tags.get(tag)} for tag in (tags.DATA_LICENSE, tags.BASE_LICENSE))
     return page.render(
         "model_card.md.jinja",
@@ -226,7 +226,8 @@ def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFile
 
 
 def requirements(run: RecordedRun, adapter: bool) -> list[str]:
-    """The packages that serving needs, in the versions that the run used; MLflow in the version that writes the model.
+    """Return the packages that serving needs, in the versions that the run used; MLflow in the version that writes the
+    model.
 
     A build's suffix (+cpu, +rocm) is left out, since the serving machine may need another build.
     """
@@ -237,7 +238,7 @@ def requirements(run: RecordedRun, adapter: bool) -> list[str]:
 
 
 def _metrics(root: Path, run_id: str | None) -> dict[str, Any] | None:
-    """The run's report/metrics.json, or None if it has none."""
+    """Return the run's report/metrics.json, or None if it has none."""
     texts = store.read_artifacts(root, run_id, [METRICS]) if run_id else {}
     return json.loads(texts[METRICS]) if texts else None
 
@@ -252,6 +253,6 @@ def _registered(client: MlflowClient, name: str) -> Any:
 
 
 def _champion(client: MlflowClient, name: str) -> Any:
-    """The version of the registered model `name` with the alias, or None."""
+    """Return the version of the registered model `name` with the alias, or None."""
     model = _registered(client, name)
     return client.get_model_version(name, model.aliases[CHAMPION]) if model and CHAMPION in model.aliases else None

@@ -20,8 +20,8 @@ _LISTED = 3  # params that differ
 
 
 def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[str, str] | None) -> RecordedRun:
-    """The run of this id, for the experiment with these `params` (None: whatever the run has) in the checkout `root`, or for
-    the sweep of this name.
+    """Return the run of this id, for the experiment with these `params` (None: whatever the run has) in the checkout `root`,
+    or for the sweep of this name.
 
     Raises:
         UserError: there is no such run, or this call may not write it.
@@ -50,7 +50,8 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
 
 
 def running_elsewhere(run: RecordedRun, root: Path) -> str:
-    """Where the run of a sweep or of its job is RUNNING, as host:folder, if that is not in the checkout `root`; else "".
+    """Return where the run of a sweep or of its job is RUNNING, as host:folder, if that is not in the checkout `root`; else
+    "".
 
     A job may run on any machine that shares the checkout's files, so for a job only the folder counts.
     """
@@ -68,7 +69,8 @@ def _refusal(run_id: str, reason: str) -> UserError:
 
 
 def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
-    """Why a sweep of this name may not be recorded in the run; "" if it may: in its own of an earlier call, or a new one."""
+    """Return why a sweep of this name may not be recorded in the run; "" if it may: in its own of an earlier call, or a new
+    one."""
     if run.parent:
         return "this run is the job of another sweep" if tags.JOB_DIGEST in run.tags else "this run is below another one"
     if elsewhere := running_elsewhere(run, root):
@@ -85,7 +87,7 @@ def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
 
 
 def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str] | None) -> str:
-    """Why an experiment with these params may not be recorded in the run; "" if it may."""
+    """Return why an experiment with these params may not be recorded in the run; "" if it may."""
     job = run.tags.get(tags.JOB_DIGEST)
     own = bool(job) and {run.sweep, job[:10]} <= set(root.parts)  # in the worktree that the sweep made
     if job and not own:
@@ -102,7 +104,7 @@ def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str]
 
 
 def _changed_params(run: RecordedRun, params: dict[str, str], own: bool) -> str:
-    """Which of the run's params MLflow would have to change; "" if none."""
+    """Return which of the run's params MLflow would have to change; "" if none."""
     recorded = run.params
     started = "name" in recorded  # by tunetrail
     if tags.PROJECT in run.tags and (started or run.status == "RUNNING"):  # MLflow adds its entry point's params

@@ -23,7 +23,7 @@ from tunetrail.tracking import store
 def describe(
     run: Any, root: Path, values: dict[str, Any], code: git.Code, overrides: list[str] | None, hardware: dict[str, str]
 ) -> dict[str, Any]:
-    """What the file holds: the run, its code, machine, method, and what differs from its experiment.
+    """Return what the file holds: the run, its code, machine, method, and what differs from its experiment.
 
     `overrides` are the person's words, None if they are not known; `hardware` is `machine.hardware`'s.
     """

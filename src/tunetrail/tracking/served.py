@@ -77,7 +77,7 @@ class Served(PythonModel):
             )
 
     def predict(self, model_input: pandas.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
-        """The answers, one for each row; `params` may set `max_new_tokens`.
+        """Return the answers, one for each row; `params` may set `max_new_tokens`.
 
         Raises:
             MlflowException: a row cannot be asked (the server answers with code 400); then none is.
@@ -90,7 +90,7 @@ class Served(PythonModel):
         return [self.answer(ids, cap) for ids in prompts]
 
     def encode(self, number: int, instruction: Any, input: Any) -> list[int]:
-        """The token ids of row `number`'s question; a cell without text is None or NaN."""
+        """Return the token ids of row `number`'s question; a cell without text is None or NaN."""
         if not isinstance(instruction, str):
             raise MlflowException.invalid_parameter_value(f"row {number} has no instruction")
         text = input if isinstance(input, str) else ""
@@ -102,11 +102,12 @@ class Served(PythonModel):
         return ids
 
     def context_length(self, otherwise: int) -> int:
-        """How many tokens the model takes, question and answer together, or `otherwise` if its config does not say."""
+        """Return how many tokens the model takes, question and answer together, or `otherwise` if its config does not
+        say."""
         return getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or otherwise
 
     def answer(self, ids: list[int], cap: int) -> str:
-        """The greedy answer to the question `ids` with at most `cap` tokens, cut before the first text of `until`."""
+        """Return the greedy answer to the question `ids` with at most `cap` tokens, cut before the first text of `until`."""
         import torch
 
         # The checkpoint may name end tokens; the answers in the training data end with the tokenizer's.

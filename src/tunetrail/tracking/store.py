@@ -25,7 +25,8 @@ _LISTED = 10  # runs, where a person must choose one
 
 
 def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", order: str = "ASC") -> list[RecordedRun]:
-    """The runs of every experiment with the tags `wanted` that meet `condition`, the oldest first unless `order` is DESC."""
+    """Return the runs of every experiment with the tags `wanted` that meet `condition`, the oldest first unless `order` is
+    DESC."""
     quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in wanted.items()}
     conditions = [f"tags.`{name}` = {value}" for name, value in quoted.items()] + ([condition] if condition else [])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -39,7 +40,7 @@ def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", or
 
 
 def recorded(run: Any) -> RecordedRun:
-    """An MLflow run without MLflow."""
+    """Return an MLflow run without MLflow."""
 
     def iso(milliseconds: int | None) -> str | None:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if milliseconds else None
@@ -61,7 +62,7 @@ def recorded(run: Any) -> RecordedRun:
 
 
 def matching(root: Path, word: str = "") -> list[RecordedRun]:
-    """The runs whose id starts with `word`, or whose name it is, the newest first."""
+    """Return the runs whose id starts with `word`, or whose name it is, the newest first."""
     pattern = re.sub(r"['\"\\%]", "_", word)
     conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
     with open_client(root) as client:
@@ -70,25 +71,25 @@ def matching(root: Path, word: str = "") -> list[RecordedRun]:
 
 
 def every(root: Path) -> list[RecordedRun]:
-    """All runs of the store, the newest first."""
+    """Return all runs of the store, the newest first."""
     with open_client(root) as client:
         return search(client, {}, order="DESC")
 
 
 def children(root: Path, parent: str) -> list[RecordedRun]:
-    """The jobs of the sweep whose run is `parent`, the oldest first."""
+    """Return the jobs of the sweep whose run is `parent`, the oldest first."""
     with open_client(root) as client:
         return search(client, {tags.PARENT: parent})
 
 
 def running(root: Path, checkout: str) -> RecordedRun | None:
-    """The newest run that is RUNNING in `checkout`, as host:folder, or None."""
+    """Return the newest run that is RUNNING in `checkout`, as host:folder, or None."""
     with open_client(root) as client:
         return next(iter(search(client, {tags.CHECKOUT: checkout}, RUNNING, "DESC")), None)
 
 
 def find(root: Path, word: str) -> RecordedRun:
-    """The one run that `word` means: its id, the start of it, its name, `@alias` or `model@alias` of the registry.
+    """Return the one run that `word` means: its id, the start of it, its name, `@alias` or `model@alias` of the registry.
 
     Raises:
         UserError: it means none or several; the message lists what it may mean.
@@ -104,7 +105,8 @@ def find(root: Path, word: str) -> RecordedRun:
 
 
 def single(root: Path, word: str) -> RecordedRun:
-    """The one run that `word` means (`find`), for a command that needs its config or its model, which a sweep has not.
+    """Return the one run that `word` means (`find`), for a command that needs its config or its model, which a sweep has
+    not.
 
     Raises:
         UserError: as `find`; or it is a sweep, and the message names the best of its jobs.
@@ -116,7 +118,7 @@ def single(root: Path, word: str) -> RecordedRun:
 
 
 def _by_alias(root: Path, model: str, alias: str) -> RecordedRun | None:
-    """The run of the registered model (any if `model` is empty) whose version has this alias."""
+    """Return the run of the registered model (any if `model` is empty) whose version has this alias."""
     with open_client(root) as client:
         registered = client.search_registered_models(max_results=1000)
         names = [entry.name for entry in registered if alias in entry.aliases and model in ("", entry.name)]
@@ -127,7 +129,7 @@ def _by_alias(root: Path, model: str, alias: str) -> RecordedRun | None:
 
 
 def _no_alias(root: Path, model: str, alias: str) -> str:
-    """The message that `model@alias` means nothing, with the aliases that there are."""
+    """Return the message that `model@alias` means nothing, with the aliases that there are."""
     with open_client(root) as client:
         registered = client.search_registered_models(max_results=1000)
     aliases = ", ".join(sorted(f"{entry.name}@{other}" for entry in registered for other in entry.aliases))
@@ -137,7 +139,7 @@ def _no_alias(root: Path, model: str, alias: str) -> str:
 
 
 def _choice(word: str, matches: list[RecordedRun], runs: list[RecordedRun]) -> str:
-    """The message that `word` does not mean one run, with the newest that it may mean."""
+    """Return the message that `word` does not mean one run, with the newest that it may mean."""
     candidates = matches or runs
     lines = [f"  {run.id}  {run.status:<8}  {run.name}" for run in candidates[:_LISTED]]
     if not lines:
@@ -165,7 +167,7 @@ def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> lis
 
 
 def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
-    """The text of these files of the run's record, by their names; those that it does not have are left out."""
+    """Return the text of these files of the run's record, by their names; those that it does not have are left out."""
     with tempfile.TemporaryDirectory() as folder:
         names = list(names)
         missing = download(root, run_id, names, Path(folder))
@@ -173,7 +175,7 @@ def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, s
 
 
 def has_artifact(root: Path, run_id: str, name: str) -> bool:
-    """Whether the run's record has a file or folder of this name at its top."""
+    """Return whether the run's record has a file or folder of this name at its top."""
     with open_client(root) as client:
         return any(file.path == name for file in client.list_artifacts(run_id))
 
@@ -189,7 +191,8 @@ def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tupl
 
 
 def registered(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """The registered versions of each run that has some: {"model", "version", "aliases": ["@champion"]}, by the run's id."""
+    """Return the registered versions of each run that has some: {"model", "version", "aliases": ["@champion"]}, by the run's
+    id."""
     versions: dict[str, list[dict[str, Any]]] = {}
     with open_client(root) as client:
         for model in client.search_registered_models(max_results=1000):

@@ -70,7 +70,7 @@ SECTIONS = {
 
 
 def table() -> str:
-    """The tags as a Markdown table."""
+    """Return the tags as a Markdown table."""
     lines = ["| tag | meaning |", "|---|---|"]
     for name, meaning in MEANINGS.items():
         shown = f"{name}*" if name.endswith(".") else name

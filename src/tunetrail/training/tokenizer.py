@@ -55,7 +55,8 @@ class Tokenizer:
 
 
 def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, root: Path) -> Tokenizer | None:
-    """The tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None where it is in neither.
+    """Return the tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None where it is in
+    neither.
 
     The tokenizer of a model which `base` makes is trained on `texts`.
 
@@ -75,12 +76,12 @@ def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, r
 
 
 def name(train: dict[str, Any]) -> str:
-    """The folder or the hub's id that `train` takes its tokenizer from."""
+    """Return the folder or the hub's id that `train` takes its tokenizer from."""
     return train.get("tokenizer_config") or train["base_model"]
 
 
 def read(folder: Path, train: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that is saved in `folder`.
+    """Return the tokenizer that is saved in `folder`.
 
     Raises:
         UserError: one of its files is invalid.

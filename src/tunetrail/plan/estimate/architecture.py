@@ -88,7 +88,7 @@ class Architecture:
 
 
 def from_config(config: dict[str, Any]) -> Architecture:
-    """The shape that a transformers config states.
+    """Return the shape that a transformers config states.
 
     Raises:
         NotKnown: it is not a decoder like Llama.
@@ -105,12 +105,12 @@ def from_config(config: dict[str, Any]) -> Architecture:
 
 
 def puts_bos(base_model: str) -> bool | None:
-    """Whether a recorded model's tokenizer puts BOS before a text; None: not on record."""
+    """Return whether a recorded model's tokenizer puts BOS before a text; None: not on record."""
     return recorded("models").get(base_model, {}).get("puts_bos")
 
 
 def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
-    """The shape of the model that the section `base` of params.yaml names, and where it comes from.
+    """Return the shape of the model that the section `base` of params.yaml names, and where it comes from.
 
     Raises:
         UserError: the folder has no config.

@@ -81,7 +81,8 @@ def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, devi
 
 
 def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool, free: int | None = None) -> Disk:
-    """What a run writes that has `saves` checkpoints at once, each with its optimiser's states unless `save_only_model`.
+    """Return what a run writes that has `saves` checkpoints at once, each with its optimiser's states unless
+    `save_only_model`.
 
     The base model, if it is `fetched`, has 16 bits a weight. `free`: bytes that the disk has.
     """

@@ -50,7 +50,7 @@ class Counted:
 
 
 def count(values: dict[str, Any], root: Path) -> Counted:
-    """The counts of the composed `values`, whose paths start at `root`.
+    """Return the counts of the composed `values`, whose paths start at `root`.
 
     Raises:
         NotKnown: the data are neither on this machine nor on record.
@@ -61,7 +61,8 @@ def count(values: dict[str, Any], root: Path) -> Counted:
 
 
 def _generated(values: dict[str, Any]) -> dict[str, Any] | None:
-    """The values on which the counts depend, where all data and the tokenizer are generated; None where files are read."""
+    """Return the values on which the counts depend, where all data and the tokenizer are generated; None where files are
+    read."""
     base, train = values["base"], values["train"]
     if not (base["make"] and values["prepare"]["generate"] and values["evaluate"]["path"] == world.SOURCE):
         return None
@@ -114,7 +115,7 @@ def _count(values: dict[str, Any], root: Path) -> Counted:
 
 
 def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
-    """The rows that the stages `fetch` and `prepare` would make; of recorded rows only the numbers are real."""
+    """Return the rows that the stages `fetch` and `prepare` would make; of recorded rows only the numbers are real."""
     left_out = {}
     file = hub.cached(**prepare["hub"], repo_type="dataset") if prepare["hub"] else root / prepare["path"]
     if sizes := prepare["generate"]:
@@ -147,7 +148,8 @@ def _prompts(values: dict[str, Any], root: Path) -> list[str] | None:
 
 
 def _limited(prompts: int, evaluate: dict[str, Any]) -> int:
-    """The number of prompts that lm-eval asks: `limit` is a number, or below 1 a share (lm_eval/evaluator_utils.py)."""
+    """Return the number of prompts that lm-eval asks: `limit` is a number, or below 1 a share
+    (lm_eval/evaluator_utils.py)."""
     limit = evaluate.get("limit")
     if limit is None:
         return prompts
@@ -155,7 +157,7 @@ def _limited(prompts: int, evaluate: dict[str, Any]) -> int:
 
 
 def _texts(values: dict[str, Any], rows: list[Row]) -> list[str]:
-    """The texts on which the stage `base` trains a tokenizer, in its order."""
+    """Return the texts on which the stage `base` trains a tokenizer, in its order."""
     sizes, form = values["prepare"]["generate"], values["base"]["template"]
     prose = world.plain_text(sizes["seed"], sizes["documents"]) if sizes else ({"text": row["output"]} for row in rows)
     prompts = [template.prompt(form, row["instruction"], row["input"]) + row["output"] for row in rows]
@@ -184,7 +186,7 @@ def _notes(values: dict[str, Any], rows: _Rows, prompts: bool, encoder: bool) ->
 
 
 def _form(train: dict[str, Any]) -> dict[str, str] | None:
-    """The template with which `train` reads the rows of `prepare`; None where it reads something else."""
+    """Return the template with which `train` reads the rows of `prepare`; None where it reads something else."""
     sets = train.get("datasets") or []
     kind = sets[0].get("type") if len(sets) == 1 and sets[0].get("path") == _PREPARED else None
     if not isinstance(kind, dict) or kind.keys() != _FORM or None in kind.values():

@@ -36,8 +36,8 @@ class Device:
         return self.flops / 2 if train.get("tf32") and self.bf16 and self.maker == "NVIDIA" else self.float32
 
     def capabilities(self) -> dict[str, Any]:
-        """What Axolotl detects on this device (axolotl/cli/config.py: gpu_capabilities); bfloat16 on each GPU, since PyTorch
-        counts what it emulates."""
+        """Return what Axolotl detects on this device (axolotl/cli/config.py: gpu_capabilities); bfloat16 on each GPU, since
+        PyTorch counts what it emulates."""
         version = self.compute or (0, 0)
         return {
             "bf16": self.compute is not None,
@@ -100,7 +100,7 @@ def cpu(memory: int, cores: int) -> Device:
 
 
 def named(name: str) -> Device:
-    """The device that `plan.device` names.
+    """Return the device that `plan.device` names.
 
     Raises:
         UserError: there is no such device; the message has the nearest name, or all of them.
@@ -113,7 +113,7 @@ def named(name: str) -> Device:
 
 
 def recognised(driver_name: str, memory: int, maker: str) -> Device:
-    """The device with this name of a driver's ("NVIDIA A100-SXM4-80GB"), and the memory that the driver reports.
+    """Return the device with this name of a driver's ("NVIDIA A100-SXM4-80GB"), and the memory that the driver reports.
 
     A device that is not listed here gets the speeds of its maker's slowest one that has bfloat16.
     """

@@ -27,7 +27,7 @@ def saves(train: dict[str, Any], total: int, per_epoch: int | None = None) -> tu
 
 
 def _times(train: dict[str, Any], event: str, total: int, per_epoch: int | None, default: int) -> int:
-    """How often it happens in `total` steps; every `default` steps where the config says `steps` and not how many."""
+    """Return how often it happens in `total` steps; every `default` steps where the config says `steps` and not how many."""
     every, strategy = _every(train, event), train.get(f"{event}_strategy")
     if every or strategy == "steps":
         every = every or default
@@ -44,7 +44,7 @@ def _every(train: dict[str, Any], event: str) -> float | None:
 
 
 def _keeps_best(train: dict[str, Any]) -> bool:
-    """Whether the best checkpoint stays beside the newest (core/builders/causal.py: load_best_model_at_end)."""
+    """Return whether the best checkpoint stays beside the newest (core/builders/causal.py: load_best_model_at_end)."""
     save, evaluate = _every(train, "save"), _every(train, "eval")
     wanted = train.get("load_best_model_at_end", False) is not False or train.get("early_stopping_patience")
     validated = bool(train.get("test_datasets")) != bool(train.get("val_set_size"))

@@ -22,12 +22,12 @@ _RECORDED = Path(__file__).with_name("recorded")
 
 @functools.cache
 def recorded(name: str) -> dict[str, Any]:
-    """The content of a file of recorded/."""
+    """Return the content of a file of recorded/."""
     return yaml.safe_load((_RECORDED / f"{name}.yaml").read_text())
 
 
 def of(source: dict[str, Any]) -> dict[str, Any]:
-    """The record of a file of the hub.
+    """Return the record of a file of the hub.
 
     Raises:
         NotKnown: nothing is on record.

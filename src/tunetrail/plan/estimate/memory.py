@@ -37,7 +37,7 @@ class Peak:
 
 
 def training(shape: Architecture, train: dict[str, Any], num_gpus: int) -> Peak:
-    """The peak of a training step with the Axolotl config `train`, on each of `num_gpus` GPUs."""
+    """Return the peak of a training step with the Axolotl config `train`, on each of `num_gpus` GPUs."""
     zero = _zero_stage(train)
     sharded = num_gpus if train.get("fsdp_config") or zero == 3 else 1
     width = 2 if train.get("bf16") or train.get("fp16") else 4
@@ -103,7 +103,7 @@ def _optimiser(shape: Architecture, train: dict[str, Any], width: int) -> float:
 
 
 def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: int, prompts: int) -> Peak:
-    """The peak of generating answers: weights, and the keys and values of the fullest batch.
+    """Return the peak of generating answers: weights, and the keys and values of the fullest batch.
 
     Its rows are padded to `tokens` tokens, prompt and answer. A batch has no more rows than the `prompts` of each GPU.
     """

@@ -71,14 +71,14 @@ def seconds(training: Training, shape: Architecture, train: dict[str, Any], devi
 
 
 def measured(training: Training, layers: int, aside: float, looped: float, start: float) -> dict[str, float]:
-    """The speed of a run, for `from_earlier`: its loop took `looped` seconds, `aside` of them by that function, and the time
-    before it `start` seconds."""
+    """Return the speed of a run, for `from_earlier`: its loop took `looped` seconds, `aside` of them by that function, and
+    the time before it `start` seconds."""
     grown = max(looped - aside, looped / 4)
     return {"flops_per_s": training.flops / grown, "layer_s": grown / training.batches / layers, "start_s": start}
 
 
 def from_earlier(expected: Pace, earlier: dict[str, float]) -> Pace:
-    """The default pace (`expected`), corrected by what was `measured` of an earlier run on this machine."""
+    """Return the default pace (`expected`), corrected by what was `measured` of an earlier run on this machine."""
     launch_bound = earlier["layer_s"] < _LAUNCH_BOUND * expected.launch
     reached = max(earlier["flops_per_s"], expected.flops_per_s) if launch_bound else earlier["flops_per_s"]
     return Pace(reached, min(expected.launch, earlier["layer_s"]), earlier["start_s"], "measured here")

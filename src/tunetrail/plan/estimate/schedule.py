@@ -38,7 +38,8 @@ def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int
 
 
 def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.ndarray | None:
-    """The learning rate at each optimiser step, (total,); None: a scheduler that is not known. `counted`: see `warmup`.
+    """Return the learning rate at each optimiser step, (total,); None: a scheduler that is not known. `counted`: see
+    `warmup`.
 
     Raises:
         UserError: Axolotl's trainer refuses the scheduler's lr_scheduler_kwargs, or this length of warm-up.
@@ -63,8 +64,8 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
 
 
 def answer(question: dict[str, Any]) -> list[float] | str:
-    """The rates of Axolotl's own trainer with these keys of its config, or its scheduler's error; in a process of its own,
-    which may import Axolotl."""
+    """Return the rates of Axolotl's own trainer with these keys of its config, or its scheduler's error; in a process of its
+    own, which may import Axolotl."""
     import torch
     from axolotl.core.builders import HFCausalTrainerBuilder
     from axolotl.core.trainers.mixins.scheduler import SchedulerMixin

@@ -46,7 +46,7 @@ class Workload:
 
 
 def read(values: dict[str, Any], root: Path) -> Workload:
-    """The workload of the experiment `values` (what params.yaml would hold), whose paths start at `root`.
+    """Return the workload of the experiment `values` (what params.yaml would hold), whose paths start at `root`.
 
     Raises:
         NotKnown: the data are neither on this machine nor on record.

@@ -38,7 +38,7 @@ Rule = Callable[[Values, Facts], Finding | None]
 
 
 def _rule(level: str, problem: Callable[[Values, Facts], Problem | None]) -> Rule:
-    """The rule whose finding has the function's name as its code."""
+    """Return the rule whose finding has the function's name as its code."""
 
     @functools.wraps(problem)
     def rule(values: Values, facts: Facts) -> Finding | None:
@@ -69,7 +69,7 @@ def overrides(values: Values, settings: Settings) -> str:
 
 
 def at(values: Any, key: str) -> Any:
-    """The value of a dotted key.
+    """Return the value of a dotted key.
 
     Raises:
         KeyError: there is none.
@@ -83,7 +83,7 @@ def at(values: Any, key: str) -> Any:
 
 
 def short(number: float) -> str:
-    """A number as people write it: 5.2e-6, 0.003, 1.92e18."""
+    """Return a number as people write it: 5.2e-6, 0.003, 1.92e18."""
     return f"{number:.3g}".replace("e-0", "e-").replace("e+", "e")
 
 

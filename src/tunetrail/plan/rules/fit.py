@@ -62,7 +62,7 @@ def _methods(train: dict[str, Any], device: Devices) -> Iterator[tuple[Settings,
 
 
 def conf_hardware(device: Devices) -> str:
-    """The option of conf/hardware for such a device."""
+    """Return the option of conf/hardware for such a device."""
     return {"AMD": "rocm", "NVIDIA": "cuda"}.get(device.maker, "cpu")
 
 
@@ -135,5 +135,5 @@ def whole_rows(values: Values, facts: Facts) -> Settings:
 
 
 def rounded(length: int) -> int:
-    """The next multiple of 64 tokens, to which Axolotl pads (core/builders/causal.py)."""
+    """Return the next multiple of 64 tokens, to which Axolotl pads (core/builders/causal.py)."""
     return -(-length // 64) * 64

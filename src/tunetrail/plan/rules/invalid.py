@@ -94,7 +94,7 @@ def rows_overlap(values: Values, facts: Facts) -> Problem | None:
 
 
 def _identity(dataset: dict[str, Any]) -> tuple[str, ...]:
-    """The keys that distinguish two data sets of Axolotl's; its default split is `train`."""
+    """Return the keys that distinguish two data sets of Axolotl's; its default split is `train`."""
     return *(str(dataset.get(key)) for key in ("path", "name", "data_files")), dataset.get("split") or "train"
 
 

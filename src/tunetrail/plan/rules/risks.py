@@ -86,7 +86,7 @@ def remote_code(values: Values, facts: Facts) -> Problem | None:
 
 
 def telemetry_on(environ: Mapping[str, str]) -> Finding | None:
-    """The environment makes a tool send telemetry. A variable that is not set is set to off by `launch`."""
+    """Return the environment makes a tool send telemetry. A variable that is not set is set to off by `launch`."""
     tools = telemetry.senders(environ)
     if not tools:
         return None
