@@ -45,7 +45,7 @@ $(READY): $(LOCK) pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --requirement $(LOCK) --editable .
-	@echo "the tools are imported once, and what they say of the demo's config is kept: half a minute"
+	@echo "the tools are imported once, and their answers about the demo's config are cached: half a minute"
 	@$(VENV)/bin/tunetrail plan >/dev/null
 	@touch $@
 

@@ -43,7 +43,7 @@ def test_an_answer_is_cached_and_another_question_asks_the_same_process(started,
     assert answers.ask("config.schema", {"a": 2}, "asking")() == ["config.schema", {"a": 2}]
     assert len(started) == 1
     said = capsys.readouterr()
-    assert said.err == "asking: about half a minute, to import them; the answer is kept\n"
+    assert said.err == "asking: about half a minute, to import them; the answer is cached\n"
     answers.close()
     assert answers.ask("config.schema", {"a": 1}, "asking")() == ["config.schema", {"a": 1}]
     assert len(started) == 1

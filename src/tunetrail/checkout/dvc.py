@@ -78,7 +78,7 @@ def _stages(folder: Path) -> dict[str, Any]:
 
 
 def outputs(folder: Path) -> list[str]:
-    """Return the outputs of all stages. DVC may overwrite these and nothing else: a person may keep more files in DVC."""
+    """Return the outputs of all stages. DVC may overwrite these and nothing else: a user may keep more files in DVC."""
     return [out for stage in _stages(folder).values() for out in stage["outs"]]
 
 

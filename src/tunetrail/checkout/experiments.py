@@ -13,7 +13,7 @@ from tunetrail.config import params
 def save(checkout: Path, name: str) -> str:
     """Save the parameters, the lock file and the code of `checkout` as a DVC experiment on its commit; return its name.
 
-    Not by `dvc exp save`: it takes the person's changes away and puts them back, so that a kill in between loses them,
+    Not by `dvc exp save`: it takes the user's changes away and puts them back, so that a kill in between loses them,
     and it saves a password that is in DVC's config.
 
     Raises:

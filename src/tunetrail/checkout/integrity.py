@@ -32,7 +32,7 @@ class Missing(Changed):
 
 @dataclass(frozen=True)
 class Fault:
-    """A file whose md5 is `here` and not the `recorded` one; None where there is no file, or should be none.
+    """A file whose md5 is `here` and not the `recorded` one; None if there is no file, or should be none.
 
     `object` is where DVC's cache keeps the recorded file, and `state` what is there.
     """

@@ -50,7 +50,7 @@ def share(root: Path, checkout: Path) -> None:
 
 def remove(root: Path, folder: Path) -> None:
     """Remove the worktree `folder`; its outputs stay in DVC's cache."""
-    # Not `git worktree prune`: it would remove the person's worktrees on a disk that is not mounted now.
+    # Not `git worktree prune`: it would remove the user's worktrees on a disk that is not mounted now.
     with contextlib.suppress(UserError):  # it is none, or half made
         git.run(root, "worktree", "remove", "--force", "--force", str(folder))
     shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ _HELP = """Show what runs take on the disk, or free the space of runs that you n
   tunetrail gc 1a84 2b95                free these runs: models and results, DVC experiment, worktree
   tunetrail gc --sweep sweep-1a2b3c4d   all runs of a sweep except those that are promoted or in the checkout
   tunetrail gc --failed --dry-run       only say what would be freed
-  tunetrail gc --failed --copies --yes  ask nothing
+  tunetrail gc --failed --copies --yes  without asking
 
 RUN is a run's id, its beginning, or a name. Its MLflow record stays, with the tag `freed`. A run that is promoted, in
 the checkout or running is refused; what another run, a commit or a worktree uses stays. `tunetrail reproduce` makes a
@@ -37,7 +37,7 @@ freed run again.
     "--copies", is_flag=True, help="Models that chat took out of the cache, and tokenised rows: made again when needed."
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Free it without asking.")
 def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool, dry: bool, yes: bool) -> None:
     from tunetrail.runs import gc, usage  # which import MLflow, for seconds
 
@@ -73,7 +73,7 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
 
 
 def _table(disk: "Usage") -> str:
-    """Return all that takes space, the newest run last, and what to type."""
+    """Return a table of everything that takes space, the newest run last, and the commands that free it."""
     from tunetrail.runs import listing
 
     def right(number: int) -> str:

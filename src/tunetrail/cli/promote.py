@@ -45,14 +45,14 @@ def command(run: str, name: str | None, force: bool) -> None:
         promote(root, run, name, force)
 
 
-def promote(root: Path, word: str, name: str | None, force: bool) -> None:
-    """Register the run that `word` means, unless it is registered already, as the champion; print how to serve it."""
+def promote(root: Path, reference: str, name: str | None, force: bool) -> None:
+    """Register the run that `reference` names, unless it is registered already, as the champion; print how to serve it."""
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
     from tunetrail import redaction
     from tunetrail.tracking import connection, download, registry, store
     from tunetrail.training import checkpoint
 
-    run = store.single(root, word)
+    run = store.single(root, reference)
     name = registry.model_name(run, name)
     scores = registry.scores(root, run)
     reasons = registry.objections(root, name, run, scores)
@@ -71,8 +71,10 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
         address = redaction.redact_address(connection.uri(root))
         click.echo(f"{size(files.size())} are copied from {files.tuned} into the artifact store of {address}")
         version = registry.register(root, name, run, files, card)
-        if not force and (late := registry.objections(root, name, run, scores)):  # another became the champion meanwhile
-            raise UserError(f"{name}/{version} is registered, but is not the champion: {'; '.join(late)}")
+        if not force and (
+            new_reasons := registry.objections(root, name, run, scores)
+        ):  # another became the champion meanwhile
+            raise UserError(f"{name}/{version} is registered, but is not the champion: {'; '.join(new_reasons)}")
     registry.crown(root, name, version, reasons)
     if reasons:
         click.echo(f"{name}/{version} is the champion by --force, although:{listed}")
@@ -81,7 +83,8 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
 
 
 def serve(name: str, root: Path) -> str:
-    """Return the command that serves the champion of `name`; a request may take ten minutes, MLflow's default being one."""
+    """Return the command that serves the champion of `name`, with ten minutes for a request, where MLflow's default is
+    one."""
     from tunetrail import redaction
     from tunetrail.tracking import connection, registry
 

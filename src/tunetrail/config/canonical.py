@@ -1,4 +1,4 @@
-"""Values as a person may write them -> as the tool will read them: current names, numbers instead of text.
+"""Values as a user may write them -> as the tool will read them: current names, numbers instead of text.
 
 Pydantic takes "2e-5" as a number, true as 1, and a field by an older name. This package computes and records what the tool
 will read. The schema says where: `lenient` marks a section that pydantic reads, `same_as` a second name (`axolotl_schema`).

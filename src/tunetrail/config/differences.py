@@ -13,7 +13,7 @@ def from_experiment(root: Path, values: dict[str, Any], overrides: list[str] | N
     """Return the name of the experiment, and [keys, value, default] for each of the composed `values` that it has otherwise.
 
     Keys that share their last name and their values (`seed`, `train.seed`) are one entry; a value that the experiment leaves
-    to the person is "not set". `overrides` are the person's words; if they are not known (None), the experiment is the one
+    to the user is "not set". `overrides` are the user's words; if they are not known (None), the experiment is the one
     that has the run's name, or else the default of conf/config.yaml. The list is None if the experiment cannot be composed.
     """
     if overrides is None:

@@ -1,4 +1,4 @@
-"""Hydra's overrides as a person types them: parsed, replaced, and checked before anything is composed.
+"""Hydra's overrides as a user types them: parsed, replaced, and checked before anything is composed.
 
 Not covered: whether they compose, and what is wrong with them if not (`compose`).
 """

@@ -1,6 +1,6 @@
 """Raw rows, the prepared split, the evaluation's prompts and token counts -> the figures of the data card.
 
-Nothing is refused here: `records` refuses wrong rows; duplicates, lengths and overlap are for a person to judge.
+Nothing is refused here: `records` refuses wrong rows; duplicates, lengths and overlap are for a user to judge.
 """
 
 from collections import defaultdict
@@ -90,7 +90,7 @@ def contamination(prompts: list[str], train: list[Row], ngram: int) -> dict[str,
 
 
 def remarks(contract: dict[str, Any], section: dict[str, Any]) -> list[str]:
-    """Return what a person should know before training, in sentences.
+    """Return what a user should know before training, in sentences.
 
     `contract` is outputs/contract/contract.json, `section` params.yaml's `contract`.
     """

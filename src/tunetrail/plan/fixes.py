@@ -1,7 +1,7 @@
 """The errors of a plan -> overrides that pass the plan: the fix of each error, applied and planned again.
 
-One fix may need another: longer sequences take more memory. Not covered: warnings, which a person must weigh, and fixes
-that only a person can fill in, such as FILE.
+One fix may need another: longer sequences take more memory. Not covered: warnings, which a user must weigh, and fixes
+that only a user can fill in, such as FILE.
 """
 
 import shlex
@@ -22,7 +22,7 @@ def also_to_fix(findings: list[Finding]) -> list[Finding]:
 
 
 def find(words: list[str], findings: list[Finding], replan: Callable[[list[str]], list[Finding]]) -> list[str] | None:
-    """Return the overrides `words` with the fixes of `findings`; None where the fixes are not enough.
+    """Return the overrides `words` with the fixes of `findings`; None if the fixes are not enough.
 
     `replan` plans other overrides and returns their findings to fix, or raises UserError.
     """

@@ -96,7 +96,7 @@ def check_job(values: dict[str, Any], root: Path) -> None:
 
 
 def _refusal(planned: Plan) -> str:
-    """Return the codes of the errors, and what to do about them; "" where there are none."""
+    """Return the codes of the errors, and what to do about them; "" if there are none."""
     codes = [finding.code for finding in planned.errors]
     if not codes:
         return ""

@@ -49,7 +49,7 @@ def add(root: Path, facts: Facts, seconds: dict[str, float], history: list[dict[
 
 
 def nearest(root: Path, wanted: list[Any], parameters: int) -> dict[str, Any] | None:
-    """Return the run of the `wanted` kind whose model is nearest in size, the last of several; None where there is none."""
+    """Return the run of the `wanted` kind whose model is nearest in size, the last of several; None if there is none."""
     file, runs = root / FILE, []
     for text in reversed(file.read_text().splitlines() if file.is_file() else []):
         with contextlib.suppress(ValueError):  # half a line of a run that was killed

@@ -1,4 +1,4 @@
-"""A plan's facts and findings -> the text that a person reads in a terminal.
+"""A plan's facts and findings -> the text that a user reads in a terminal.
 
 Not covered: JSON, for machines (`Plan.to_dict`).
 """

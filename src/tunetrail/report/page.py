@@ -14,7 +14,7 @@ from tunetrail.evaluation.results import Results
 from tunetrail.report import metrics, plots
 
 _TEMPLATES = Path(__file__).parent / "pages"
-# As head.html.jinja writes it; in what a person or a model wrote such comments are escaped.
+# As head.html.jinja writes it; in what a user or a model wrote such comments are escaped.
 _HEAD = re.compile(r'<!-- run -->\n(?:<table class="run" data-run="(?P<run>[^"]*)">)?.*?<!-- /run -->\n', re.DOTALL)
 
 

@@ -121,7 +121,7 @@ def _restore_data(root: Path, checkout: Path, folder: Path, values: dict[str, An
     worktree.link_all_untracked(root, checkout, values)
     for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
         files = list((checkout / "data" / "raw" / kind).glob("*"))
-        if files and not (checkout / values[section]["path"]).exists():  # the person's file is gone, DVC has its content
+        if files and not (checkout / values[section]["path"]).exists():  # the user's file is gone, DVC has its content
             link = checkout / "work" / "raw" / files[0].name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(files[0])

@@ -115,7 +115,7 @@ def _answering_client(address: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def _short_timeout() -> Iterator[None]:
-    """One retry, of ten seconds, unless the person has set less."""
+    """One retry, of ten seconds, unless the user has set less."""
     before = {name: os.environ[name] for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")}
     for name, most in zip(before, (1, _SECONDS), strict=True):
         with contextlib.suppress(ValueError):

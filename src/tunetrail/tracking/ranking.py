@@ -15,7 +15,7 @@ from tunetrail.tracking.recorded import RecordedRun
 
 SCORE = "ifeval/{}/prompt_strict"
 BEST, LOSS = SCORE.format("tuned"), "validation/loss"
-_LISTED = 10  # sweeps, where a person must choose one
+_LISTED = 10  # sweeps, where a user must choose one
 
 
 def nested(runs: list[RecordedRun]) -> list[tuple[int, RecordedRun]]:

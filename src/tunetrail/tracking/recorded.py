@@ -49,6 +49,6 @@ class RecordedRun:
 
     @property
     def checkout(self) -> tuple[str, str]:
-        """The host and the folder that it runs in; "" where they are not recorded."""
+        """The host and the folder that it runs in; "" if they are not recorded."""
         host, _, folder = self.tags.get(tags.CHECKOUT, "").partition(":")
         return host, folder

@@ -25,7 +25,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return what the file holds: the run, its code, machine, method, and what differs from its experiment.
 
-    `overrides` are the person's words, None if they are not known; `hardware` is `machine.hardware`'s.
+    `overrides` are the user's words, None if they are not known; `hardware` is `machine.hardware`'s.
     """
     name = values["name"]
     with contextlib.suppress(UserError):  # a store that fails now costs the record, not the run

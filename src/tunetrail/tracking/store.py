@@ -21,7 +21,7 @@ from tunetrail.tracking.connection import uri as uri
 from tunetrail.tracking.recorded import RecordedRun
 
 RUNNING = "attributes.status = 'RUNNING'"  # a condition of `search`
-_LISTED = 10  # runs, where a person must choose one
+_LISTED = 10  # runs, where a user must choose one
 
 
 def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", order: str = "ASC") -> list[RecordedRun]:

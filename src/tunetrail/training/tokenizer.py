@@ -55,7 +55,7 @@ class Tokenizer:
 
 
 def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, root: Path) -> Tokenizer | None:
-    """Return the tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None where it is in
+    """Return the tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None if it is in
     neither.
 
     The tokenizer of a model which `base` makes is trained on `texts`.

@@ -61,7 +61,7 @@ def count(values: dict[str, Any], root: Path) -> Counted:
 
 
 def _generated(values: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the values on which the counts depend, where all data and the tokenizer are generated; None where files are
+    """Return the values on which the counts depend, where all data and the tokenizer are generated; None if files are
     read."""
     base, train = values["base"], values["train"]
     if not (base["make"] and values["prepare"]["generate"] and values["evaluate"]["path"] == world.SOURCE):
@@ -186,7 +186,7 @@ def _notes(values: dict[str, Any], rows: _Rows, prompts: bool, encoder: bool) ->
 
 
 def _form(train: dict[str, Any]) -> dict[str, str] | None:
-    """Return the template with which `train` reads the rows of `prepare`; None where it reads something else."""
+    """Return the template with which `train` reads the rows of `prepare`; None if it reads something else."""
     sets = train.get("datasets") or []
     kind = sets[0].get("type") if len(sets) == 1 and sets[0].get("path") == _PREPARED else None
     if not isinstance(kind, dict) or kind.keys() != _FORM or None in kind.values():

@@ -33,7 +33,7 @@ class Finding:
     fix: str
 
 
-Problem = tuple[str, str, Settings | str]  # what, why, and settings, or text where a person must decide
+Problem = tuple[str, str, Settings | str]  # what, why, and settings, or text where a user must decide
 Rule = Callable[[Values, Facts], Finding | None]
 
 

@@ -111,7 +111,7 @@ def evaluation(values: Values, facts: Facts) -> Settings | None:
 
 
 def disk(values: Values, facts: Facts) -> Settings | None:
-    """Settings that write less; None where the finished models alone are too much."""
+    """Settings that write less; None if the finished models alone are too much."""
     train, written = values["train"], facts.disk
     excess = written.total - written.free
     _, limited = intervals.saves(train | {"save_total_limit": 1}, facts.steps.total, facts.steps.per_epoch)

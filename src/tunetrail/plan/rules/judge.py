@@ -33,7 +33,7 @@ def unknown_keys(refused: check.Refused, values: Values, words: list[str]) -> li
     """Return a finding for each unknown key that `config.check` has found, or Hydra, which then composed no values.
 
     `values` and `words` are the composed values and the overrides. The fix gives the value of a key to the key of the same
-    meaning; where a key is only spelled similarly, a person must decide.
+    meaning; where a key is only spelled similarly, a user must decide.
 
     Raises:
         Refused: `refused` itself, if it also has other faults.
