@@ -206,7 +206,7 @@ def test_outputs_that_were_edited_or_damaged_here_are_not_taken_for_the_runs(che
 
 def test_a_file_more_in_the_outputs_is_said(checkout):
     (checkout / "outputs" / "model" / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"outputs/model/adapter_config\.json: is not part of it"):
+    with pytest.raises(UserError, match=r"outputs/model/adapter_config\.json: no such file is recorded"):
         download.from_checkout(checkout)
 
 

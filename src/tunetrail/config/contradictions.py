@@ -1,6 +1,6 @@
 """Composed values that contradict each other, where one would silently win -> one message with its fix.
 
-Also files that a stage would read and no stage depends on. Not covered: the content of files (`inputs`).
+Also files that a stage would read although no stage depends on them. `inputs` checks the content of files.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""A sweep's overrides as typed -> what varies in its jobs, how many there are, and which values no job could take.
+"""A sweep's overrides as typed -> what varies in its jobs, how many there are, and a check of every value.
 
-Not covered: which combinations run, and where: Hydra decides that.
+Which combinations run, and where, is decided by Hydra.
 """
 
 import math
@@ -146,8 +146,7 @@ def jobs(overrides: list[Any]) -> Iterator[list[str]]:
 
 
 def _single_values(override: Any) -> list[str]:
-    """Return a sweep's override once for each of its values, of which there must be one: of an interval its ends, of a glob
-    none."""
+    """Return an override once for each of its values, at least one: for an interval once for each end, for a glob never."""
     from hydra.core.override_parser.types import ValueType
 
     if not override.is_sweep_override():

@@ -1,6 +1,6 @@
 """Names that other tools have for a key or a value (synonyms.yaml) -> the key or the value with that meaning here.
 
-Not covered: misspelled keys, which `check.unknown` guesses.
+`check.unknown` guesses at misspelled keys.
 """
 
 from collections.abc import Iterable
@@ -44,7 +44,8 @@ def value(key: str, typed: Any) -> Any:
 
 
 def _all(typed: str, known: Iterable[str]) -> list[str]:
-    """As `_meant`; for a word without a section also the keys that have that name, as train.eval_batch_size."""
+    """Return the keys of `_meant`, and for a word without a section also the keys of that name, such as
+    train.eval_batch_size."""
     keys = _meant(typed, known, SECTIONS)
     if not keys or "." in typed:
         return keys
