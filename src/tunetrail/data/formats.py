@@ -1,6 +1,6 @@
 """A file that should be JSON -> its text, or what the file is instead and the command that converts it to JSON Lines.
 
-The commands fail if the file is not what it seems. Not covered: what the JSON says (`records`).
+The commands fail if the file is not what it seems to be. `records` checks what the JSON says.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """A file of JSON or JSON Lines <-> its rows. An error names the file, the first line at fault and how many there are.
 
-Not covered: files that are not text (`formats`), and what the rows should have (`records`).
+`formats` reports files that are not text; `records` checks what the rows have.
 """
 
 import json
@@ -59,7 +59,7 @@ def _load(text: str) -> Any:
 
 
 def _fault(error: Exception) -> str:
-    """Say what is wrong with a JSON text."""
+    """Return what is wrong with a JSON text."""
     if isinstance(error, json.JSONDecodeError):
         before = error.doc[: error.pos].rstrip()
         after = error.doc[error.pos :].strip()

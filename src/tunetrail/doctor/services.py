@@ -1,7 +1,7 @@
-"""The services of a run -> for `doctor`: whether the hub, the tracking store and DVC's remote are there, and which tokens.
+"""Checks of the hub, of tokens, of the tracking store and of DVC's remotes -> a line of `doctor` each.
 
 No answer is waited for longer than three seconds. Of an address only the host is printed, of a token only that it is set.
-Not checked: whether a token is valid, and whether a DVC remote answers: `dvc status --cloud` does that.
+Tokens are not tried, and DVC's remotes are not asked: `dvc status --cloud` does that.
 """
 
 import base64
@@ -39,7 +39,7 @@ _OWN_STORE = "unset MLFLOW_TRACKING_URI to keep the record in this checkout"
 
 
 def check_hub(asked: Asked) -> Line:
-    """Whether it answers, and which models and files that conf/ pins are in its cache here."""
+    """Check whether the hub answers, and list what conf/ pins of it that is in its cache here."""
     from huggingface_hub import constants
 
     pinned = _pinned_and_cached(asked.root)
@@ -74,7 +74,7 @@ def _pinned_and_cached(root: Path) -> list[str]:
 
 
 def check_tokens(_: Asked) -> Line:
-    """Which are set. Neither their values nor their lengths are printed."""
+    """List which tokens and passwords are set. Neither their values nor their lengths are printed."""
     from huggingface_hub import constants
 
     token_file = Path(constants.HF_TOKEN_PATH)
@@ -92,7 +92,8 @@ def check_tokens(_: Asked) -> Line:
 
 
 def check_tracking(asked: Asked) -> Line:
-    """The store that MLFLOW_TRACKING_URI names, or the checkout's own, as `connection.uri` does. MLflow is not imported."""
+    """Check the store that MLFLOW_TRACKING_URI names, or else the checkout's own (`connection.uri`), without importing
+    MLflow."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
     try:
         outage.check_address(uri)
@@ -147,7 +148,7 @@ def _database(file: Path) -> Line:
 
 
 def check_remote(asked: Asked) -> Line:
-    """DVC's remotes by DVC's own config, without asking them, and whether DVC's package for each is installed."""
+    """Read DVC's remotes from its config, without asking them, and check that DVC's package for each is installed."""
     if not importlib.util.find_spec("dvc"):
         return Line("fail", "not checked: DVC is not installed", "see lock")
     try:
