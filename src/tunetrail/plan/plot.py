@@ -12,7 +12,8 @@ _EIGHTHS = len(_BLOCKS) - 1
 
 
 def terminal(rates: np.ndarray, width: int = 60, height: int = 8) -> str:
-    """`rates`: (steps,). `height` lines of `width` columns, with axes: the peak and 0, the first and the last step."""
+    """Return a chart of `rates`, (steps,), in `height` lines of `width` columns, with axes: the peak and 0, the first and
+    the last step."""
     if not len(rates):
         return "no steps"
     peak, steps = float(rates.max()), len(rates)

@@ -1,7 +1,4 @@
-"""A plan's facts and findings -> the text that a user reads in a terminal.
-
-Not covered: JSON, for machines (`Plan.to_dict`).
-"""
+"""A plan's facts and findings -> text for a terminal."""
 
 import shlex
 import textwrap
@@ -130,7 +127,7 @@ def _disk(facts: Facts) -> list[str]:
 
 def _time(facts: Facts) -> list[str]:
     time, flops, evaluation = facts.time, facts.flops, facts.evaluation
-    making = ", besides the making of the base model" if facts.model.origin == "base.make" else ""
+    making = ", without the making of the base model" if facts.model.origin == "base.make" else ""
     gpu_hours = "" if facts.device.name == "cpu" else f", {time.gpu_hours:.3g} GPU-hours"
     price = "" if time.cost is None else f", {time.cost:,.2f} at {time.price:g} a GPU-hour"
     stages = f"training {duration(time.training_s)}, validation {duration(time.validation_s)}"

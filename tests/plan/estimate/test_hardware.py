@@ -26,7 +26,7 @@ def test_a_drivers_name_is_recognised_and_its_memory_believed(driver, name):
 def test_what_no_table_has_keeps_its_name_and_memory_and_says_whose_speeds_it_is_given():
     device = hardware.recognised("Matrox G400", 10**9, "NVIDIA")
     assert (device.name, device.memory, device.flops) == ("Matrox G400", 10**9, hardware.named("rtx_4090").flops)
-    assert device.mfu_source.startswith("as rtx_4090, for this device is not known here: ")
+    assert device.mfu_source.startswith("as rtx_4090, since this device is not listed: ")
 
 
 @pytest.mark.parametrize(
