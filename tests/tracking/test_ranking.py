@@ -104,7 +104,7 @@ def test_a_sweep_is_meant_by_its_name_or_a_run_of_it_and_the_others_are_listed()
         ("sweep-9", r"no sweep or run has this name\. There are: sweep-1, sweep-2$"),
         ("", r"no sweep or run has this name\. There are"),
         ("demo", r"this run belongs to no sweep\. There are"),
-        ("seed=1", r"it means runs of several sweeps, or of none\. There are"),
+        ("seed=1", r"it matches runs of several sweeps, or of none\. There are"),
     ):
         with pytest.raises(UserError, match=f"--sweep {word}: {says}"):
             ranking.sweep(runs, word)

@@ -1,7 +1,7 @@
 """A checkout -> what its runs take on the disk, in bytes: in DVC's cache, as worktrees, as copies.
 
 Which objects of the cache are used is read from lock files: of runs (in their DVC experiments or MLflow records), of the
-checkout, of all commits, of other worktrees. Not covered: freeing the space, which is `gc`'s; MLflow's own files.
+checkout, of all commits, of other worktrees. `gc` frees the space. MLflow's own files are not counted.
 """
 
 import collections
@@ -28,7 +28,7 @@ _MD5 = re.compile(r"md5: ([0-9a-f]{32}(?:\.dir)?)")  # as dvc.lock and .dvc file
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is freed as a whole: a "run", a "worktree" below runs/, or a "copy" that is made again when needed.
+    """What is freed as a unit: a "run", a "worktree" below runs/, or a "copy" that is made again when needed.
 
     `objects` are the objects of DVC's cache that it uses, by md5; `folder`, of `size` bytes, is its own; `run` is the run
     that it belongs to.
@@ -44,9 +44,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Usage:
-    """`sizes` are the bytes of every object of DVC's cache by md5; `pinned` are the objects that something uses which is no
-    part, such as a commit; `kept` are the reasons why a run may not be freed, by its id.
-    """
+    """`sizes` has the bytes of every object of DVC's cache by md5; `pinned` are the objects that something other than a part
+    uses, such as a commit; `kept` has the reasons why a run may not be freed, by its id."""
 
     root: Path
     cache: Path
@@ -57,7 +56,7 @@ class Usage:
 
     @functools.cached_property
     def _users(self) -> collections.Counter[str]:
-        """How many parts use an object."""
+        """The number of parts that use each object."""
         return collections.Counter(name for part in self.parts for name in part.objects)
 
     def bytes(self, objects: Iterable[str]) -> int:
@@ -69,7 +68,7 @@ class Usage:
         return part.size + self.bytes(name for name in part.objects - self.pinned if self._users[name] == 1)
 
     def shared(self) -> int:
-        """Return the bytes of the cache that several parts use, or something that is no part, counted once."""
+        """Return the bytes of the cache that several parts use, or that something other than a part uses, counted once."""
         return self.bytes(name for name in self.sizes if name in self.pinned or self._users[name] > 1)
 
     def unused(self) -> int:
@@ -90,7 +89,7 @@ class Usage:
 
 
 def survey(root: Path) -> Usage:
-    """Return what takes space, the oldest run first. It asks git, DVC and MLflow, and holds no lock.
+    """Return what takes space, the oldest run first. Asks git, DVC and MLflow, and takes no lock.
 
     Raises:
         UserError: `root` is the worktree of a run, or the store cannot be reached.
@@ -110,13 +109,13 @@ def survey(root: Path) -> Usage:
     pinned = [in_checkout, *(objects(_text(file)) for file in root.glob("*.dvc")), objects(_committed(root))]
     pinned += [objects(_saved_lock(root, reference)) for name, reference in saved.items() if name not in recorded]
     versions = store.registered(root)
-    parts, kept = [], {}
+    parts, reasons_by_id = [], {}
     for run in runs:
         used = objects(_recorded_lock(root, run, saved))
         if used:
             parts.append(Part("run", run.id, run, used))
         if reasons := _reasons_to_keep(root, run, versions.get(run.id, []), bool(used) and used == in_checkout):
-            kept[run.id] = reasons
+            reasons_by_id[run.id] = reasons
     by_id = {run.id: run for run in runs}
     by_folder = {run.checkout[1]: run for run in runs}
     for worktree, checkout in others:
@@ -129,11 +128,12 @@ def survey(root: Path) -> Usage:
             pinned.append(used)
     for copy in (*sorted((root / "work" / "recorded").glob("*/")), *sorted((root / token_cache.PLACE).glob("*/"))):
         parts.append(Part("copy", str(copy.relative_to(root)), by_id.get(copy.name), folder=copy, size=_size(copy)))
-    return Usage(root, folder, sizes, frozenset().union(*pinned), parts, kept)
+    return Usage(root, folder, sizes, frozenset().union(*pinned), parts, reasons_by_id)
 
 
 def object_sizes(folder: Path) -> dict[str, int]:
-    """Return the bytes of each object of DVC's cache, by its md5. Incomplete ones, named with a dot first, are left out."""
+    """Return the bytes of each object of DVC's cache, by its md5. Incomplete ones, whose names start with a dot, are left
+    out."""
     return {f"{file.parent.name}{file.name}": file.stat().st_size for file in folder.glob("??/[!.]*")}
 
 
@@ -146,7 +146,7 @@ def _objects(folder: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
 
 @functools.cache
 def _listed(listing: Path) -> frozenset[str]:
-    """Return the objects that the listing of a folder names; the listing is itself an object, named by its content.
+    """Return the objects that the listing of a folder names. The listing is itself an object, named by its content.
 
     Raises:
         UserError: its content has changed, so the objects of the folder are not known.
@@ -195,21 +195,21 @@ def _recorded_lock(root: Path, run: RecordedRun, saved: dict[str, str]) -> str:
 
 
 def _reasons_to_keep(root: Path, run: RecordedRun, versions: list[dict[str, Any]], in_checkout: bool) -> list[str]:
-    """Return why the run may not be freed."""
+    """Return why the run may not be freed; nothing if it may."""
     reasons = []
     names = [f"{version['model']}/{version['version']}" for version in versions]
     if promoted := ", ".join(names) or run.tags.get(tags.PROMOTED):
         reasons.append(f"promoted as {promoted}")
     if in_checkout:
         reasons.append("in the checkout")
-    place = run.tags.get(tags.CHECKOUT, "elsewhere")
-    if run.status == "RUNNING" and not f"{place}/".startswith(f"{socket.gethostname()}:{root}/"):
-        reasons.append(f"running, {place}")
+    location = run.tags.get(tags.CHECKOUT, "elsewhere")
+    if run.status == "RUNNING" and not f"{location}/".startswith(f"{socket.gethostname()}:{root}/"):
+        reasons.append(f"running, {location}")
     return reasons
 
 
 def worktrees(root: Path) -> list[tuple[Path, Path]]:
-    """Return the repository's worktrees other than `root`, the main one among them, each with the checkout in it."""
+    """Return the repository's worktrees other than `root`, including the main one, each with the checkout in it."""
     prefix = git.run(root, "rev-parse", "--show-prefix")
     lines = git.run(root, "worktree", "list", "--porcelain").splitlines()
     folders = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
@@ -217,6 +217,6 @@ def worktrees(root: Path) -> list[tuple[Path, Path]]:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the folder's own files: not of links, nor of files with a second name, as in the cache."""
+    """Return the bytes of the folder's own files: without links, and without files with a second name, as in the cache."""
     stats = (file.lstat() for file in folder.rglob("*"))
     return sum(status.st_size for status in stats if stat.S_ISREG(status.st_mode) and status.st_nlink == 1)

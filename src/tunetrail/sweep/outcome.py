@@ -14,7 +14,7 @@ from tunetrail.checkout import locks
 from tunetrail.sweep.state import Job
 from tunetrail.tracking.recorded import RecordedRun
 
-# What launchers raise when one of their processes has failed: it says which, not why.
+# Errors that launchers raise when one of their processes has failed: they say which process, not why it failed.
 _LAUNCHER_ERRORS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
 _MOST_CHARACTERS = 500
 

@@ -1,8 +1,4 @@
-"""A sweep's jobs -> one figure: the score over each parameter that varies, with the base's score behind it.
-
-Not covered: which differences are more than chance (the 95 % intervals are drawn for that), and parallel coordinates, which
-MLflow's comparison page has.
-"""
+"""A sweep's jobs -> one figure: the score over each parameter that varies, with the base's score behind it."""
 
 import math
 import textwrap
@@ -60,7 +56,7 @@ def scores(jobs: list[Job], log: Collection[str] = ()) -> Figure:
 
 
 def _bases(jobs: list[Job]) -> list[dict[str, float]]:
-    """Return what the bases scored, each once."""
+    """Return the base's scores of all jobs, equal ones once."""
     bases: list[dict[str, float]] = []
     for job in jobs:
         if job.scored and job.base and job.base not in bases:
@@ -75,7 +71,7 @@ def _unscored(jobs: list[Job]) -> Counter[str]:
 
 
 def _legend(jobs: list[Job]) -> list[Line2D]:
-    """Return a handle for each kind of sign that the figure has."""
+    """Return a handle for each kind of marker in the figure."""
     scored = [job for job in jobs if job.scored]
     bases = _bases(jobs)
     signs = []
@@ -94,7 +90,7 @@ def _legend(jobs: list[Job]) -> list[Line2D]:
 
 
 def _title(jobs: list[Job], width: int) -> str:
-    """Return how many jobs there are, how many have no score and why, and the best, in lines of `width` characters."""
+    """Return the number of jobs, how many have no score and why, and the best job, in lines of `width` characters."""
     count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored(jobs).items())])]
     if best := state.best(jobs):

@@ -2,8 +2,7 @@
 
     python -m tunetrail.tracking.connection   creates the store of the current folder's checkout unless there is one
 
-One of the few files that talk to MLflow. A store that does not answer is reported within seconds, once, with the fix.
-Not covered: finding runs, which is `store`'s, and how a store can fail, which is `outage`'s.
+A store that does not answer is reported within seconds, once, with the fix (`outage`). `store` finds runs.
 """
 
 import contextlib
@@ -97,7 +96,7 @@ def open_client(root: Path) -> Iterator[MlflowClient]:
 
 
 def _answering_client(address: str) -> MlflowClient:
-    """Return a client of a store that has answered, without MLflow's own retries, which take minutes."""
+    """Return a client of a store that has answered. MLflow's own retries, which take minutes, are not used."""
     file = outage.file(address)
     if file:
         _create(file)
@@ -115,7 +114,7 @@ def _answering_client(address: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def _short_timeout() -> Iterator[None]:
-    """One retry, of ten seconds, unless the user has set less."""
+    """Let MLflow retry once, for ten seconds, unless the user has set less."""
     before = {name: os.environ[name] for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")}
     for name, most in zip(before, (1, _SECONDS), strict=True):
         with contextlib.suppress(ValueError):
@@ -133,7 +132,7 @@ def _connect(address: str) -> None:
         Exception: the driver's, or a TimeoutError.
     """
     if sqlalchemy.make_url(address).get_backend_name() not in ("postgresql", "mysql", "mssql"):
-        return  # MLflow's message says which it supports
+        return  # MLflow's own error names the databases that it supports
     answer: Future[None] = Future()
 
     def connect() -> None:
@@ -179,7 +178,7 @@ def wanted_experiment(client: MlflowClient) -> str | None:
 def experiment(client: MlflowClient, root: Path) -> str:
     """Return the id of the experiment that new runs belong to, created if its name is new.
 
-    As MLflow takes it: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else "tunetrail".
+    It is named by MLFLOW_EXPERIMENT_NAME, else by MLFLOW_EXPERIMENT_ID, as in MLflow; else it is "tunetrail".
 
     Raises:
         UserError: the two variables contradict each other, no experiment has the id, or it was deleted.

@@ -1,6 +1,6 @@
 """A finished run -> its parameters (from MLflow) and its models (from DVC's cache) as files here.
 
-Not covered: the weights of a base model from the hub, which transformers fetches at the recorded revision.
+The weights of a base model from the hub are fetched by transformers, at the recorded revision.
 """
 
 import json
@@ -65,8 +65,8 @@ def from_checkout(root: Path) -> RunFiles:
     return files
 
 
-def from_record(root: Path, word: str) -> RunFiles:
-    """Return the run that `word` means (`store.find`), with its models out of DVC's cache.
+def from_record(root: Path, reference: str) -> RunFiles:
+    """Return the run that `reference` names (`store.find`), with its models out of DVC's cache.
 
     They go into work/recorded/<id> unless the checkout holds them, and are compared with their recorded md5.
 
@@ -75,7 +75,7 @@ def from_record(root: Path, word: str) -> RunFiles:
     """
     from tunetrail.tracking import store  # MLflow takes seconds to import: not for the checkout's own run
 
-    run = store.single(root, word)
+    run = store.single(root, reference)
     record = root / "work" / "recorded" / run.id
     record.mkdir(parents=True, exist_ok=True)
     if missing := store.download(root, run.id, RECORD, record):
@@ -92,17 +92,17 @@ def from_record(root: Path, word: str) -> RunFiles:
     return _read(run.title, root, record, models=record)
 
 
-def checkout_models(root: Path, folder: Path, name: str = "the run", again: str = "tunetrail reproduce RUN") -> None:
+def checkout_models(root: Path, folder: Path, name: str = "the run", remake: str = "tunetrail reproduce RUN") -> None:
     """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`;
-    `name` and `again` as in `integrity.verify`.
+    `name` and `remake` as in `integrity.verify`.
 
     Raises:
         UserError: neither has them as recorded.
     """
     # Git ignores work/, and DVC reads no stage from an ignored file.
     dvc.write_shared_cache_config(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
-    print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
-    integrity.restore(root, folder, _outs(folder), name, again)
+    print(f"DVC puts {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
+    integrity.restore(root, folder, _outs(folder), name, remake)
 
 
 def _outs(folder: Path) -> dict[str, str | None]:
@@ -125,7 +125,7 @@ def _read(name: str, root: Path, record: Path, models: Path) -> RunFiles:
 
 
 def _weights(name: str, root: Path, models: Path, base: dict[str, Any]) -> str:
-    """Return the base's folder or its id on the hub: one that the run made is among its models, another folder in the
+    """Return the base's folder or its id on the hub. A base that the run made is among its models, another folder in the
     checkout."""
     model = base["base_model"]
     if model.startswith(f"{OUTPUTS['base']}/"):

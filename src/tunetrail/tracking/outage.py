@@ -1,6 +1,6 @@
 """A tracking store's exception -> one message: which store, what is wrong with it, and the fix.
 
-Pure except for SQLite files, which are read without MLflow.
+Of the stores only SQLite files are read, without MLflow.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def named(address: str) -> str:
 
 
 def check_address(address: str) -> None:
-    """Raise UserError, without the password, if this cannot be a store's address; nothing is asked."""
+    """Raise UserError, without the password, if this cannot be a store's address. No connection is made."""
     if redaction.is_ambiguous(address):
         raise UserError(
             "tracking store MLFLOW_TRACKING_URI: an @ is after a /, ? or #, so where its password ends is not known, "
@@ -50,13 +50,13 @@ def check_address(address: str) -> None:
 
 
 def file(address: str) -> Path | None:
-    """Return the file of an SQLite address."""
+    """Return the file of an SQLite address; None for any other address."""
     path = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", address)
     return Path(path[1]) if path and not path[1].startswith("file:") else None
 
 
 def command(address: str, root: Path) -> str:
-    """Return the prefix by which a `mlflow` command uses this store: nothing if the environment names it already."""
+    """Return the prefix with which a `mlflow` command uses this store; "" if the environment names it already."""
     own = f"sqlite:///{root / 'mlflow.db'}"
     return f"MLFLOW_TRACKING_URI={shlex.quote(own)} " if address == own else ""
 
@@ -149,7 +149,7 @@ def _file_fault(store: Path, text: str, error: Exception) -> str:
 
 
 def _text(error: Exception, address: str) -> str:
-    """Return a tool's message on one line, without the address's password, the SQL and the link to more."""
+    """Return a tool's message on one line, without the address's password, the SQL and links."""
     text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
     text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
     text = " ".join(redaction.redact(text).split()).rstrip(". ")

@@ -1,4 +1,4 @@
-"""What a run's record holds: the tags of its machine, then the scores, curves, times, lineage and figures of its stages.
+"""The content of a run's record: the tags of its machine, then the scores, curves, times, lineage and figures of its stages.
 
 Everything is read from the checkout, so a run whose stages all came from DVC's cache is as complete as any other.
 """
@@ -23,7 +23,7 @@ REPORT = Path("work/report.html")
 
 
 def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
-    """Log all that the stages left in `root` for the composed `values`; returns the file with the run's report."""
+    """Log all that the stages left in `root` for the composed `values`; return the file with the run's report."""
     stages = dvc.locked_stages(root)
     model = dvc.md5(root, stages, "train", "outputs/model")
     times = seconds(root)
@@ -65,8 +65,8 @@ def _description(root: Path, values: dict[str, Any], measured: dict[str, Any], s
 
 
 def _upload_report(run: Run, root: Path) -> Path:
-    """Return where DVC has the report from another run: write it to `REPORT` with this run's head, and upload that. Returns
-    the file to read."""
+    """If DVC has the report from another run, write it to `REPORT` with this run's head, and upload that. Return the file to
+    read."""
     from tunetrail.report import metrics, page
 
     file, about = root / "report" / "report.html", metrics.about(root)
@@ -91,7 +91,7 @@ def upload_logs(run: Run, root: Path, since: float) -> None:
 
 def environment(root: Path, hardware: dict[str, str]) -> dict[str, str]:
     """Return the tags of this machine: its `hardware` (`machine.hardware`), Python, and the lock file that the packages
-    should be from. Which packages the results were made with is known at the end."""
+    should be from. The packages that made the results are recorded by `upload`."""
     values = {f"{tags.HARDWARE}{part}": text for part, text in hardware.items()}
     values[f"{tags.VERSIONS}python"] = platform.python_version()
     lock = root / machine.lock_file()
@@ -101,26 +101,25 @@ def environment(root: Path, hardware: dict[str, str]) -> dict[str, str]:
 
 
 def scores(metrics: dict[str, Any]) -> dict[str, float]:
-    """Scores by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`, `health/tuned/looping`.
-    Scores, differences and shares are between 0 and 1.
-    """
+    """Return the scores by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`,
+    `health/tuned/looping`. Scores, differences and shares are between 0 and 1."""
     values = {
         f"{kind}/{model}/{name}": score["value"]
         for kind in ("ifeval", "ifeval_stopped")
-        for model, of in metrics[kind].items()
-        for name, score in of.items()
+        for model, by_name in metrics[kind].items()
+        for name, score in by_name.items()
     }
     return values | {
         f"health/{model}/{name}": value
-        for model, of in metrics["health"].items()
-        for name, value in of.items()
+        for model, figures in metrics["health"].items()
+        for name, value in figures.items()
         if value is not None
     }
 
 
 def data(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the counts of the data. They are recorded as tags, `data.tokens`: as metrics, each would be a bar at the top of
-    MLflow's page."""
+    """Return the counts of the data. They are recorded as tags, such as `data.tokens`: as metrics, each would be a chart at
+    the top of MLflow's page."""
     rows, tokens, overlap = (metrics["data"][name] for name in ("rows", "tokens", "contamination"))
     return {
         "data/rows": rows["train"],
@@ -137,13 +136,13 @@ def data(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def seconds(root: Path) -> dict[str, float]:
-    """`time/<stage>_s` of the stages that ran, not of those that came from the cache."""
+    """Return `time/<stage>_s` of the stages that ran, not of those that came from the cache."""
     return {f"time/{line['stage']}_s": line["seconds"] for line in timed(root)}
 
 
 def timed(root: Path) -> list[dict[str, Any]]:
-    """Return the stages that ran, in order, each as {"stage", "seconds"}; a resumed run has those of every attempt. The line
-    of a stage that was killed while it wrote it is left out."""
+    """Return the stages that ran, in order, each as {"stage", "seconds"}, in a resumed run those of every attempt. An
+    incomplete line of a stage that was killed is left out."""
     file = root / "work" / "seconds.jsonl"
     stages = []
     for line in file.read_text().splitlines() if file.is_file() else []:

@@ -1,7 +1,7 @@
 """A finished run -> a version of a registered model, which MLflow serves, and the alias `champion` if it is the best.
 
-The weights go into the artifact store beside `served.py`, which generates the answers. Not covered: getting a run's models,
-which is `download`'s, and deleting an alias or a version, which MLflow's own pages do.
+The weights go into the artifact store beside `served.py`, which generates the answers. `download` gets a run's models.
+Aliases and versions are deleted on MLflow's own pages.
 """
 
 import importlib.metadata
@@ -73,12 +73,12 @@ def scores(root: Path, run: RecordedRun) -> dict[str, Any]:
 
 
 def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]) -> list[str]:
-    """Return why the run with these metrics should not be the champion of `name`; nothing if it should.
+    """Return why the run with these metrics should not be the champion of `name`; nothing if it may be.
 
     It must beat its base outside the 95 % interval of the paired difference and be no worse than the champion in the same
     evaluation, both in Prompt Strict, and its answers must be usable (`health.alerts`).
     """
-    health = {model: of for model, of in measured.get("health", {}).items() if model == "tuned"}
+    health = {model: figures for model, figures in measured.get("health", {}).items() if model == "tuned"}
     reasons = [sentence.rstrip(".") for sentence in metrics.alerts({"health": health})]
     delta = measured["ifeval"]["delta"]["prompt_strict"]
     if delta["low"] <= 0:
@@ -99,7 +99,7 @@ def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]
             "model, nothing is trained), and promote that first"
         )
     else:
-        score, highest = (of["ifeval"]["tuned"]["prompt_strict"] for of in (measured, best))
+        score, highest = (run_metrics["ifeval"]["tuned"]["prompt_strict"] for run_metrics in (measured, best))
         if highest["value"] > score["value"]:
             shown = f"{metrics.interval(highest)}, this run {metrics.interval(score)}"
             reasons.append(f"{title}, is better: Prompt Strict {shown}")
@@ -114,9 +114,9 @@ def version(root: Path, name: str, run_id: str) -> str | None:
 
 
 def register(root: Path, name: str, run: RecordedRun, files: RunFiles, card: str) -> str:
-    """Copy the model into the artifact store and register it as the next version of `name`; returns the version.
+    """Copy the model into the artifact store and register it as the next version of `name`; return the version.
 
-    A copy that does not finish stays a logged model that MLflow calls FAILED, without a version.
+    A copy that does not finish is left as a logged model with the status FAILED, without a version.
 
     Raises:
         UserError: the store does not take it.
@@ -177,9 +177,9 @@ def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str
 
 
 def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFiles, card: str) -> None:
-    """Upload MLflow's own files of the model, then the weights straight from where they are, so that they are copied once.
+    """Upload MLflow's own files of the model, then the weights directly from their folder, so that they are copied once.
 
-    MLflow's log_model would copy them by way of a temporary folder, load the model to try it, and add the model_config to
+    MLflow's log_model would copy them into a temporary folder first, load the model to try it, and add the model_config to
     the run's params.
     """
     evaluate, folders = files.params["evaluate"], files.folders()

@@ -1,8 +1,7 @@
 """MLFLOW_RUN_ID -> the run that it names, if this call may write it: a new one, or an earlier attempt at the same.
 
-`mlflow run` passes on a new run, a sweep those of its jobs. A run that has finished, or that belongs to something else, is
-refused before anything of it changes. Not covered: two processes that write one run in one checkout, which
-`locks.exclusive_lock` prevents.
+`mlflow run` passes on a new run, a sweep the runs of its jobs. A run that has finished, or that belongs to something else,
+is refused before anything of it changes. `locks.exclusive_lock` keeps two processes in one checkout from writing one run.
 """
 
 import socket
@@ -50,7 +49,7 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
 
 
 def running_elsewhere(run: RecordedRun, root: Path) -> str:
-    """Return where the run of a sweep or of its job is RUNNING, as host:folder, if that is not in the checkout `root`; else
+    """Return where the run of a sweep or of a job is RUNNING, as host:folder, if that is not in the checkout `root`; else
     "".
 
     A job may run on any machine that shares the checkout's files, so for a job only the folder counts.
@@ -69,8 +68,8 @@ def _refusal(run_id: str, reason: str) -> UserError:
 
 
 def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
-    """Return why a sweep of this name may not be recorded in the run; "" if it may: in its own of an earlier call, or a new
-    one."""
+    """Return why a sweep of this name may not be recorded in the run; "" if it may, in its own run of an earlier call or a
+    new run."""
     if run.parent:
         return "this run is the job of another sweep" if tags.JOB_DIGEST in run.tags else "this run is below another one"
     if elsewhere := running_elsewhere(run, root):
@@ -104,7 +103,7 @@ def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str]
 
 
 def _changed_params(run: RecordedRun, params: dict[str, str], own: bool) -> str:
-    """Return which of the run's params MLflow would have to change; "" if none."""
+    """Return which of the run's params would have to change; "" if none."""
     recorded = run.params
     started = "name" in recorded  # by tunetrail
     if tags.PROJECT in run.tags and (started or run.status == "RUNNING"):  # MLflow adds its entry point's params

@@ -1,8 +1,8 @@
 """Rows of `instruction` and `input` -> the tuned model's greedy answers, asked in its run's own template.
 
 MLflow copies this file beside the weights (models from code) and runs it where the model is served, so it imports nothing of
-this package; a test checks that it asks as `template` and `chat` do. Not covered: batches; each row is asked alone, so that
-no answer depends on other rows. Under the key `inputs` MLflow passes null as the text "None".
+this package; a test checks that it asks as `template` and `chat` do. Each row is asked alone, not in a batch, so that no
+answer depends on other rows. Under the key `inputs` MLflow passes null as the text "None".
 """
 
 import hashlib
@@ -37,11 +37,11 @@ class Served(PythonModel):
         self.verify(context.artifacts)
         tuned = Path(context.artifacts["tuned"])
         adapter = (tuned / "adapter_config.json").is_file()
-        whole, revision = tuned, None
+        full_model, revision = tuned, None
         if adapter:
-            whole = context.artifacts.get("base") or self.config["base"]
+            full_model = context.artifacts.get("base") or self.config["base"]
             revision = self.config["revision"]
-        network = AutoModelForCausalLM.from_pretrained(whole, revision=revision, dtype=self.config["dtype"])
+        network = AutoModelForCausalLM.from_pretrained(full_model, revision=revision, dtype=self.config["dtype"])
         network = network.to("cuda" if torch.cuda.is_available() else "cpu")
         if adapter:
             from peft import PeftModel
@@ -50,7 +50,7 @@ class Served(PythonModel):
         # An adapter saved without a tokenizer uses its base's.
         saved = (tuned / "tokenizer_config.json").is_file()
         self.tokenizer = (
-            AutoTokenizer.from_pretrained(tuned) if saved else AutoTokenizer.from_pretrained(whole, revision=revision)
+            AutoTokenizer.from_pretrained(tuned) if saved else AutoTokenizer.from_pretrained(full_model, revision=revision)
         )
         self.network = network.eval()
 
@@ -80,7 +80,7 @@ class Served(PythonModel):
         """Return the answers, one for each row; `params` may set `max_new_tokens`.
 
         Raises:
-            MlflowException: a row cannot be asked (the server answers with code 400); then none is.
+            MlflowException: a row cannot be asked (the server answers with code 400); then no row is.
         """
         cap = (params or {}).get("max_new_tokens", self.config["max_new_tokens"])
         if cap < 1:

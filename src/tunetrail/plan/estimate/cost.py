@@ -51,9 +51,9 @@ def flops(
 ) -> Flops:
     """Return the FLOP of the whole training.
 
-    `slots` and `validated`: tokens computed in training and in validation, with padding; `length`: mean tokens of a row, over
-    which packed attention goes. Without a kernel for packed rows, as on a CPU, it goes over whole sequences, and what its mask
-    excludes is computed too (`masked`). A backward pass costs two forward passes, or one if the weights are frozen;
+    `slots` and `validated`: tokens computed in training and in validation, with padding; `length`: mean tokens of a row, the
+    range of packed attention. Without a kernel for packed rows, as on a CPU, attention goes over whole sequences, and what
+    its mask excludes is computed too (`masked`). A backward pass costs two forward passes, or one if the weights are frozen;
     recomputing activations costs another.
     """
     fills_sequence = train.get("pad_to_sequence_len") or train.get("sample_packing")
