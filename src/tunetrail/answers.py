@@ -3,7 +3,7 @@
     python -m tunetrail.answers       answers the questions on its standard input, one line of JSON each
 
 Importing Axolotl takes half a minute, so no command does it itself: one process imports the tools once for all questions of
-a command, while the command goes on. A cached answer is used until something changes that it depends on: the question, the
+a command, while the command continues. A cached answer is used until something changes that it depends on: the question, the
 source of the modules that answer it, or the installed packages. Not noticed: a package that is changed in place and keeps
 its version. The questions are those of `config.schema`, `plan.acceptance`, `plan.estimate.schedule` and
 `evaluation.instructions`.

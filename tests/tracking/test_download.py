@@ -157,17 +157,15 @@ def forget(checkout, text):
 def test_one_flipped_bit_in_the_cache_is_seen_and_the_message_has_what_helps(checkout, ids):
     damaged = cached(checkout, "tuned 1")
     flip(damaged)
-    with pytest.raises(UserError, match=r"DVC's cache has it damaged") as error:
+    with pytest.raises(UserError, match=r"In DVC's cache it is damaged") as error:
         download.from_record(checkout, "one")
     said = str(error.value)
-    assert said.startswith(f"run {ids['one']} (one) recorded other files than these 1 in ")
+    assert said.startswith(f"run {ids['one']} (one): 1 file is not as recorded in ")
     wanted, here = (hashlib.md5(text).hexdigest() for text in (b"tuned 1", damaged.read_bytes()))
     assert f"  outputs/model/weights: md5 {wanted} is recorded, {here} is here\n" in said
     assert f"rm -r -f {damaged}\nThen: tunetrail reproduce {ids['one'][:8]}" in said
     dvc(checkout, "remote", "add", "--default", "Store", "../store")
-    with pytest.raises(
-        UserError, match=r"ask once more, which brings it from the remote\. Where that has it damaged too: tune"
-    ):
+    with pytest.raises(UserError, match=r"run this again, which gets it from the remote\. If it is damaged there too: tune"):
         download.from_record(checkout, "one")
     shutil.copytree(checkout / ".dvc" / "cache", checkout.parent / "store")
     (pushed,) = (checkout.parent / "store").rglob(damaged.name)

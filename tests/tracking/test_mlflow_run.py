@@ -199,7 +199,7 @@ def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeyp
     assert run.store_failed
     assert run.sent == set()
     said = capsys.readouterr().out
-    assert said.count("does not take the record") == 1
+    assert said.count("failed to store the record") == 1
     assert "uploads all of it" in said
 
 

@@ -50,7 +50,7 @@ def test_params_go_by_number_then_by_word():
 def test_an_unknown_key_is_an_error_that_names_near_ones_or_else_every_metric():
     runs = [run("a", metrics=scored(0.1, 0.2), params={"train.learning_rate": "1"})]
     for key, near in (("ifeval/tuned/promt_strict", "ifeval/tuned/prompt_strict"), ("learning_rate", "train.learning_rate")):
-        with pytest.raises(UserError, match=rf"--sort {key}: .* Near: {near}"):
+        with pytest.raises(UserError, match=rf"--sort {key}: .* Similar: {near}"):
             ranking.ordered(runs, key)
     with pytest.raises(UserError) as error:
         ranking.ordered(runs, "foo")

@@ -132,7 +132,8 @@ def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, remak
         return
     paths = shlex.join(differing)
     wrong = list(faults(outs, differing, dvc.cache_objects(root)))
-    text = f"{name} recorded other files than these {len(wrong)} in {folder}:\n{summary(wrong)}\n"
+    number = "1 file is" if len(wrong) == 1 else f"{len(wrong)} files are"
+    text = f"{name}: {number} not as recorded in {folder}:\n{summary(wrong)}\n"
     damaged = list(dict.fromkeys(str(fault.object) for fault in wrong if fault.state == "damaged"))
     to_remove = damaged if restoring else [*damaged, *(str(folder / path) for path in differing)]
     remove = f"rm -r -f {shlex.join(to_remove)}\nThen"
@@ -140,10 +141,10 @@ def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, remak
         pull = "run this again" if restoring else f"dvc pull {paths}"
         if dvc.remotes(root):
             remove += f" {pull}, which gets it from the remote. If it is damaged there too"
-        raise Changed(f"{text}DVC's cache has it damaged. Remove it: {remove}: {remake}")
+        raise Changed(f"{text}In DVC's cache it is damaged. Remove it: {remove}: {remake}")
     if any(fault.state == "missing" for fault in wrong):
         raise Missing(
-            f"{text}DVC's cache does not have it any more. If it was pushed, name the remote and run this again: "
+            f"{text}DVC's cache no longer has it. If it was pushed, name the remote and run this again: "
             f"dvc remote add --default NAME URL. Otherwise {'' if restoring else f'{remove}: '}{remake}"
         )
     raise Changed(f"{text}DVC's cache has it as recorded. Put it back: rm -r -f {paths} && dvc checkout {paths}")

@@ -27,7 +27,7 @@ def command(references: tuple[str, ...], out: Path | None, as_json: bool) -> Non
       tunetrail compare 1a84efd9 f0e6694b
       tunetrail compare @champion 889741f0 --out champion
 
-    RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated differently are
+    RUN is an MLflow id or the start of one, a name, or @alias of the registry. Runs that were evaluated differently are
     shown, but not tested. The page and figures go into the record of each run as well, below compare/.
     """
     from tunetrail.evaluation import intervals, results

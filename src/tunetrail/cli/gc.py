@@ -23,7 +23,7 @@ _HELP = """Show what runs take on the disk, or free the space of runs that you n
   tunetrail gc --failed --dry-run       only say what would be freed
   tunetrail gc --failed --copies --yes  without asking
 
-RUN is a run's id, its beginning, or a name. Its MLflow record stays, with the tag `freed`. A run that is promoted, in
+RUN is an MLflow id or the start of one, or a name. Its MLflow record stays, with the tag `freed`. A run that is promoted, in
 the checkout or running is refused; what another run, a commit or a worktree uses stays. `tunetrail reproduce` makes a
 freed run again.
 """
@@ -57,7 +57,7 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
             name = f"{part.run.short_id} ({part.run.name})" if part.kind == "run" else part.name
             click.echo(f"{part.kind} {name}: {size(disk.own(part))} of its own")
         if unused := disk.unused():
-            click.echo(f"used by nothing any more: {size(unused)}")
+            click.echo(f"no longer used: {size(unused)}")
         if not disk.cache.is_relative_to(disk.root):
             click.echo(f"{disk.cache} is not only this checkout's: what only another clone uses is deleted too")
         if dry:
@@ -104,7 +104,7 @@ def _table(disk: "Usage") -> str:
         ("shared by several", right(disk.shared()), "freeing all that use it"),
         ("worktrees", right(own("worktree")), "tunetrail gc --failed"),
         ("copies", right(own("copy")), "tunetrail gc --copies"),
-        ("used by nothing", right(disk.unused()), "any of these"),
+        ("no longer used", right(disk.unused()), "any of these"),
         ("total", right(disk.total()), ""),
         ("free on this disk", right(free), ""),
     ]

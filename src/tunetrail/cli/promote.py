@@ -21,10 +21,10 @@ _PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the
   tunetrail promote demo --name assistant    of the registered model `assistant`, which experiments may share
   tunetrail promote 1a84 --force             even if it should not be the champion
 
-RUN is a run's id, the beginning of it, its name, or @alias. To be the champion, a run must score higher than its base in
-Prompt Strict (the 95 % interval of the difference is above 0) and no lower than the champion in the same evaluation, and at
-most a tenth of its answers may say nothing, loop or never end. Any other run is refused with the reasons, and nothing is
-registered; --force registers it as the champion anyway, and records the reasons.
+RUN is an MLflow id or the start of one, a name, or @alias of the registry. To be the champion, a run must score higher than
+its base in Prompt Strict (the 95 % interval of the difference is above 0) and no lower than the champion in the same
+evaluation, and at most a tenth of its answers may say nothing, loop or never end. Any other run is refused with the reasons,
+and nothing is registered; --force registers it as the champion anyway, and records the reasons.
 
 The weights are copied into the artifact store. The served model is asked in the run's own template, and needs MLflow,
 PyTorch, Transformers and, for an adapter, PEFT, but not this package.

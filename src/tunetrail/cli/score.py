@@ -21,7 +21,7 @@ from tunetrail.config import inputs
     "--stop",
     default="### Instruction:",
     show_default=True,
-    help="For the second scores, responses are cut where this text starts.",
+    help="Responses are also scored cut at this text.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print scores, intervals and n as JSON; write a report only with --report."
@@ -40,7 +40,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, as_j
     from tunetrail.report import metrics, page
 
     if not stop:
-        raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
+        raise UserError("--stop is empty. Give the text with which an answer starts a new instruction block.")
     rows = records.read_prompts(prompts)
     instructions.check(rows, prompts)
     answers = scoring.read_responses(responses, rows)

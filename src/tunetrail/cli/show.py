@@ -21,9 +21,9 @@ _METRICS = "report/metrics.json"
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(run: str, as_json: bool) -> None:
-    """Show what went into a run and what came out of it; of a sweep, its jobs and the best of them.
+    """Show what a run was made from and its scores; of a sweep, its jobs and the best of them.
 
-    RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. The best job has the highest Prompt Strict;
+    RUN is an MLflow id or the start of one, a name, or @alias of the registry. The best job has the highest Prompt Strict;
     of equal ones it is the one with the lowest validation loss, then the first.
     """
     from tunetrail.evaluation import results
@@ -84,7 +84,7 @@ def _retry(root: Path, run: "RecordedRun", every: list["RecordedRun"]) -> list[s
 
     sweep = next((other for other in every if other.id == run.parent), run)
     if sweep.is_sweep:
-        purpose = "the same sweep: jobs that have finished are skipped, the others go on"
+        purpose = "the same sweep: jobs that have finished are skipped, the others continue"
         lines = [_command_line(f"run -m {sweep.tags.get(tags.SWEEP_OVERRIDES, '')}", purpose)]
     elif earlier := run.tags.get(tags.REPRODUCES):
         lines = [_command_line(f"reproduce {earlier[:8]}", "the same again")]

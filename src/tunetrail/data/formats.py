@@ -159,7 +159,9 @@ def guess(path: Path, text: str) -> str | None:
     if head[:1] in ("{", "[", '"', ""):
         return None
     if re.match(r"<(!doctype|html|head|body)", head, re.IGNORECASE):
-        return "an HTML page, not the file itself. Download that: on the Hugging Face hub, /resolve/ in place of /blob/"
+        return (
+            "an HTML page, not the file itself. Download the file: on the Hugging Face hub, use /resolve/ instead of /blob/"
+        )
     if head.startswith("<"):
         return f"XML, not JSON. {_GIVE}"
     for delimiter, kind, option in _TABLES:

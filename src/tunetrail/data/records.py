@@ -65,7 +65,7 @@ def instructions(path: Path, rows: list[Row], empty: str = "refuse") -> list[Row
             raise _Fault(*_HALF_CHARACTER)
         if earlier := [name for name, value in row.items() if _has_turns(name, value)]:
             raise _Fault(
-                f"'{earlier[0]}' has what was said before the question, for which the template has no place",
+                f"'{earlier[0]}' has earlier turns, for which the template has no place",
                 "Give each row as one question, all of it in its instruction, or leave such rows out of the file.",
             )
         return fields

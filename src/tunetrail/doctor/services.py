@@ -50,7 +50,7 @@ def check_hub(asked: Asked) -> Line:
     ((status, answer),) = _get(constants.ENDPOINT)
     if 0 < status < 500 and status not in (403, 407):  # a mirror may have nothing at its root
         return Line("ok", f"{host(constants.ENDPOINT)} answers; {cached}")
-    fix = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without it: model=local base.base_model=FOLDER "
+    fix = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without the hub: model=local base.base_model=FOLDER "
     fix += "prepare=file prepare.path=FILE evaluate=ifeval evaluate.path=FILE evaluate.hub=null"
     why = answer if status == 0 else f"refused ({status})"
     return Line("warn", f"{host(constants.ENDPOINT)}: {why}; {cached}", fix)
@@ -82,7 +82,7 @@ def check_tokens(_: Asked) -> Line:
     is_set["the hub's token file"] = token_file.is_file() and bool(token_file.read_text(encoding="utf-8").strip())
     present = ", ".join(name for name in is_set if is_set[name]) or "none"
     absent = ", ".join(name for name in is_set if not is_set[name]) or "none"
-    found = f"there: {present}; not there: {absent}"
+    found = f"set: {present}; not set: {absent}"
     for first, second in _PAIRS:
         if is_set[first] != is_set[second]:
             return Line("warn", found, f"set {first} and {second}, or neither: one alone is not used")
@@ -103,7 +103,9 @@ def check_tracking(asked: Asked) -> Line:
         return _database(asked.root / uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith(("http://", "https://")):
         return _server(uri.rstrip("/"))
-    return Line("warn", "neither a server nor an SQLite file, so MLFLOW_TRACKING_URI is not asked", "tunetrail ls asks it")
+    return Line(
+        "warn", "neither a server nor an SQLite file, so MLFLOW_TRACKING_URI is not checked", "tunetrail ls tries it"
+    )
 
 
 def _server(uri: str) -> Line:
@@ -119,7 +121,9 @@ def _server(uri: str) -> Line:
         fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN, or start it with "
         return Line("fail", f"{host(uri)} refuses ({status})", f"{fix}--allowed-hosts; or {_OWN_STORE}")
     if answer == _UNTRUSTED:
-        return Line("warn", f"{host(uri)}: {answer}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls asks")
+        return Line(
+            "warn", f"{host(uri)}: {answer}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls tries it"
+        )
     why = answer if status == 0 else f"answers {status}, and not as MLflow does"
     is_running = 0 < status < 500  # another server, or another path of one
     fix = "set MLFLOW_TRACKING_URI to MLflow's address, what its page has before /#" if is_running else "start it"
@@ -188,7 +192,7 @@ def _credentials() -> dict[str, str]:
 
 
 def _get(*urls: str, headers: dict[str, str] | None = None) -> list[tuple[int, str]]:
-    """Return for each address the status and the beginning of the body; 0 and the reason if there is no answer.
+    """Return for each address the status and the start of the body; 0 and the reason if there is no answer.
 
     The time limit is kept from outside, since looking up a name has none.
     """

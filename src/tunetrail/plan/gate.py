@@ -100,6 +100,6 @@ def _refusal(planned: Plan) -> str:
     if not codes:
         return ""
     listed = ",".join(codes)
-    advice = "`tunetrail plan` with the same words says why and, where it knows one, the command that is not refused"
+    advice = "`tunetrail plan` with the same overrides says why and, if it knows a fix, prints the corrected command"
     allow = "" if set(codes) & set(judge.NEVER_ALLOWED) else f". If you mean it: 'plan.allow=[{listed}]'"
     return f"{listed}. {advice}{allow}"

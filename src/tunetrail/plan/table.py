@@ -110,7 +110,7 @@ def _memory(facts: Facts) -> list[str]:
     memory = facts.memory
     parts = sorted(((name, part) for name, part in memory.parts.items() if part), key=lambda part: -part[1])
     listed = ", ".join(f"{name} {size(part)}" for name, part in [*parts, ("driver and allocator", OVERHEAD)])
-    paged = f"; besides, {size(memory.paged)} of paged optimiser, which may go to the host" if memory.paged else ""
+    paged = f"; and {size(memory.paged)} of paged optimiser states, which may move to the host" if memory.paged else ""
     each = "" if facts.device.name == "cpu" else " a GPU"
     fits = "fits" if memory.fits else "does NOT fit"
     peaks = f"{size(memory.total)}{each} in training, {size(memory.evaluation)} in evaluation"

@@ -68,7 +68,9 @@ def reproduce(root: Path, reference: str) -> None:
         if verdict == "no":
             raise NotReproduced(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
         worktree.remove(root, folder)
-        print(f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is gone.")
+        print(
+            f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is removed."
+        )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from tunetrail.checkout import dvc, experiments, git, integrity, locks
 from tunetrail.config import params
 from tunetrail.tracking import store, tags
 
-_FILES = (str(params.FILE), "dvc.lock")  # replaced besides the outputs
+_FILES = (str(params.FILE), "dvc.lock")  # replaced together with the outputs
 _BEFORE = Path("work/before-restore")  # _FILES as they were: it exists only during a restore, or after one was killed
 _PATCH = "changes.patch"
 
@@ -49,7 +49,7 @@ def restore(root: Path, reference: str) -> str:
             print(f"{' and '.join(replaced)} were another run's or your own, and are replaced by this run's")
         code = git.read_code(root, root / "work" / _PATCH)
     if code.digest != run.tags.get(tags.CODE_DIGEST):
-        print("the code is not the run's: `dvc status` shows which stages that concerns")
+        print("the code differs from the run's: `dvc status` shows which stages that affects")
     return f"{run.name} ({run.short_id})"
 
 

@@ -83,4 +83,4 @@ def short(text: str, length: int) -> str:
         start = (length - 1) // 2
         end = length - 1 - start
         text = f"{text[:start]}…{text[len(text) - end :]}"
-    return text.replace("$", r"\$")  # else a formula would begin
+    return text.replace("$", r"\$")  # else matplotlib would read a formula

@@ -42,7 +42,7 @@ class Sweep:
 
 
 def run_job(cfg: Any, sweep: Sweep) -> float | None:
-    """Run the job that Hydra composed. Return its score, or None if it failed: the other jobs go on."""
+    """Run the job that Hydra composed. Return its score, or None if it failed: the other jobs continue."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()

@@ -187,7 +187,7 @@ def experiment(client: MlflowClient, root: Path) -> str:
     existing = _by_id(client, number) if number and not name else client.get_experiment_by_name(name or EXPERIMENT)
     if existing and existing.lifecycle_stage == "deleted":
         raise UserError(
-            f"the experiment {existing.name} was deleted, so it takes no runs. Bring it back: "
+            f"the experiment {existing.name} was deleted, so it takes no runs. Restore it: "
             f"{outage.command(client.tracking_uri, root)}mlflow experiments restore -x {existing.experiment_id}    "
             "or record in another: export MLFLOW_EXPERIMENT_NAME=NAME"
         )

@@ -116,7 +116,7 @@ def _read(name: str, root: Path, record: Path, models: Path) -> RunFiles:
     for section in ("template", "train", "evaluate"):
         if not isinstance(values.get(section), dict):
             raise UserError(
-                f"{record / params.FILE}: has no section {section}. tunetrail run writes the file anew, "
+                f"{record / params.FILE}: has no section {section}. tunetrail run writes the file again, "
                 f"tunetrail restore RUN writes it as the run had it"
             )
     base = json.loads((models / OUTPUTS["base"] / "base.json").read_text())

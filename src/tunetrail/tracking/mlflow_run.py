@@ -52,8 +52,9 @@ class Run:
         except connection.FAULTS as error:
             self.store_failed = True
             print(
-                f"tracking: {self.address} does not take the record ({redact(str(error))[:300]}). The run goes on, and "
-                "its files are kept here. The same command, given again later, trains nothing and uploads all of it.",
+                f"tracking: {self.address} failed to store the record ({redact(str(error))[:300]}). The run "
+                "continues, and its files are kept here. Run the same command again later: it trains nothing and uploads "
+                "the whole record.",
                 flush=True,
             )
 

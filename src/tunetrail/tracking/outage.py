@@ -115,7 +115,7 @@ def explained(address: str, error: Exception) -> UserError:
         )
     if not re.match(r"(https?|postgresql|mysql|mssql|sqlite)[:+]", address):
         return UserError(
-            f"{title}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that begins with http://, "
+            f"{title}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that starts with http://, "
             f"https://, sqlite:///, postgresql://, mysql:// or mssql://; or {_OWN}."
         )
     if getattr(error, "error_code", "") in _REFUSED:

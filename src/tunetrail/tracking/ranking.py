@@ -63,7 +63,7 @@ def _unknown(key: str, metrics: set[str], params: set[str]) -> str:
     similar = list(dict.fromkeys([*difflib.get_close_matches(key, names, 5), *containing]))[:5]
     message = f"--sort {key}: no run listed has this metric or param."
     if similar:
-        return f"{message} Near: {', '.join(similar)}"
+        return f"{message} Similar: {', '.join(similar)}"
     indent = {"initial_indent": "  ", "subsequent_indent": "  ", "break_on_hyphens": False, "break_long_words": False}
     listed = textwrap.fill(", ".join(sorted(metrics)) or "none", 120, **indent)
     return f"{message} Params are the keys of params.yaml. The metrics there are:\n{listed}"

@@ -32,11 +32,11 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
             raise
         raise _refusal(run_id, f"{outage.named(client.tracking_uri)} has no such run") from None
     if stored.info.lifecycle_stage == "deleted":
-        back = f"mlflow runs restore --run-id {run_id}"
+        restore = f"mlflow runs restore --run-id {run_id}"
         experiment = client.get_experiment(stored.info.experiment_id)
         if experiment.lifecycle_stage == "deleted":
-            back = f"mlflow experiments restore -x {experiment.experiment_id}"
-        raise _refusal(run_id, f"this run was deleted ({outage.command(client.tracking_uri, root)}{back} brings it back)")
+            restore = f"mlflow experiments restore -x {experiment.experiment_id}"
+        raise _refusal(run_id, f"this run was deleted ({outage.command(client.tracking_uri, root)}{restore} restores it)")
     run = store.recorded(stored)
     wanted = connection.wanted_experiment(client)
     if not {tags.PROJECT, tags.PARENT} & run.tags.keys() and wanted not in (None, run.experiment_id):

@@ -28,7 +28,7 @@ def describe(
     `overrides` are those typed, None if they are not known; `hardware` is `machine.hardware`'s.
     """
     name = values["name"]
-    with contextlib.suppress(UserError):  # if the store fails, the run goes on
+    with contextlib.suppress(UserError):  # if the store fails, the run continues
         name = store.find(root, run.id).name  # the name of a sweep's job has what varies in it
     experiment, differing = differences.from_experiment(root, values, overrides)
     return {

@@ -1,6 +1,6 @@
 """What a training computes, and its device -> its seconds, by the device's default or by an earlier run on this machine.
 
-A micro-batch takes as long as its arithmetic, or as Python takes to launch its kernels if that is longer, and besides a time
+A micro-batch takes as long as its arithmetic, or as Python takes to launch its kernels if that is longer, plus a time
 that does not grow with its tokens. Figures marked "measured" are fitted to benchmarks/speed.jsonl, with which
 tests/plan/estimate/test_pace.py compares them. Not counted: the time that GPUs wait for each other.
 """

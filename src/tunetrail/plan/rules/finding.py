@@ -57,8 +57,8 @@ warning = functools.partial(_rule, WARNING)
 def overrides(values: Values, settings: Settings) -> str:
     """Return Hydra's overrides that set these dotted keys, quoted for a shell; with a plus if `values` lack the key.
 
-    A key without a dot is a group's (`method`), and its value an option, or a list of them. An option may bring a key that
-    `values` lack, so beside it two pluses set the key whether it is there or not.
+    A key without a dot is a group's (`method`), and its value an option, or a list of them. An option may add a key that
+    `values` lack, so with it two pluses set the key whether it is there or not.
     """
     words, plus_of_new = [], "++" if any("." not in key for key in settings) else "+"
     for key, value in settings.items():

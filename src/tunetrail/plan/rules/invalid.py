@@ -26,7 +26,7 @@ _ADDITIONS |= {"task.num_fewshot": None, "task.description": None, "task.gen_pre
 
 @error
 def template_differs(values: Values, facts: Facts) -> Problem | None:
-    """A section has another template than `template`, or lm-eval is told to add more to the prompt.
+    """A section has another template than `template`, or lm-eval adds more to the prompt.
 
     A named type of Axolotl's has a format of its own; that of `alpaca` is Stanford's template.
     """
