@@ -44,8 +44,7 @@ class Bars:
         self._added_at = -_SECONDS_BETWEEN_EVENTS
 
     def show(self, line: str) -> bool:
-        """Return whether the line of the tool's output is a progress bar; if so, show it: on a terminal at once, elsewhere
-        every 15 seconds."""
+        """Return whether a line is a progress bar, and show it: on a terminal at once, elsewhere every 15 seconds."""
         bar = _BAR.search(line)
         if not bar:
             return False

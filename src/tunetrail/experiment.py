@@ -86,8 +86,8 @@ def run_experiment(
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
                 measured.add(root, plan.facts, record.seconds(root), steps)
-            run.tags({tags.DVC_EXPERIMENT: _save(root, f"{values['name']}-{run.id[:8]}")})
-        _show(root, run, report)
+            run.tags({tags.DVC_EXPERIMENT: _save_experiment(root, f"{values['name']}-{run.id[:8]}")})
+        _print_result(root, run, report)
 
 
 def _stages(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> set[str]:
@@ -133,7 +133,7 @@ def _compare(root: Path, ran: set[str]) -> None:
     integrity.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
 
 
-def _save(root: Path, name: str) -> str | None:
+def _save_experiment(root: Path, name: str) -> str | None:
     """Save the run as a DVC experiment and return its name; None if that fails, since the run is recorded anyway."""
     try:
         return experiments.save(root, name)
@@ -142,7 +142,7 @@ def _save(root: Path, name: str) -> str | None:
         return None
 
 
-def _show(root: Path, run: Any, report: Path) -> None:
+def _print_result(root: Path, run: Any, report: Path) -> None:
     """Print the scores, where the report and the figures are, and how to open the run."""
     from tunetrail.report import metrics
 

@@ -67,8 +67,7 @@ def hashes(stages: dict[str, Any]) -> dict[str, str]:
 
 
 def md5(folder: Path, stages: dict[str, Any], stage: str, path: str) -> str | None:
-    """Return the md5 that dvc.lock records for `path`, an output or dependency of `stage`; equal paths may be spelled
-    differently."""
+    """Return the md5 that dvc.lock records for `path`, an output or dependency of `stage`, however it is spelled."""
     entries = [*stages.get(stage, {}).get("outs", ()), *stages.get(stage, {}).get("deps", ())]
     wanted = (folder / path).resolve()
     return next((entry["md5"] for entry in entries if (folder / entry["path"]).resolve() == wanted), None)
@@ -151,8 +150,7 @@ def write_shared_cache_config(root: Path, file: Path, extra: dict[str, str] | No
 
 
 def secrets(root: Path) -> list[str]:
-    """Return a line for each option of .dvc/config, which git keeps, that looks like a secret, with the commands that move
-    it out."""
+    """Return a line, with the fix, for each option of .dvc/config that looks like a secret: git keeps the file."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
     with contextlib.suppress(OSError, configparser.Error):  # DVC reports what is wrong with the file
         config.read_string((root / ".dvc" / "config").read_text(encoding="utf-8"))

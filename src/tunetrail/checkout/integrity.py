@@ -50,8 +50,7 @@ class Fault:
 
 
 def file_hashes(path: Path) -> dict[str, str] | None:
-    """Return the md5 of every file below the folder `path`, by its path there, or of the file `path` as "."; None if there
-    is nothing."""
+    """Return the md5 of each file below the folder `path` by its path there, or of a file as "."; None for nothing."""
     if not path.exists():
         return None
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -83,8 +83,7 @@ def promote(root: Path, reference: str, name: str | None, force: bool) -> None:
 
 
 def serve(name: str, root: Path) -> str:
-    """Return the command that serves the champion of `name`, with ten minutes for a request, where MLflow's default is
-    one."""
+    """Return the command that serves the champion of `name`, with ten minutes for a request instead of one."""
     from tunetrail import redaction
     from tunetrail.tracking import connection, registry
 

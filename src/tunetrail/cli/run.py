@@ -62,7 +62,6 @@ def command(overrides: tuple[str, ...], more: str, file: Path | None, force: boo
 
 
 def _split(overrides: str) -> list[str]:
-    """Return the overrides in a text, split as a shell would."""
     try:
         return shlex.split(overrides)
     except ValueError as error:

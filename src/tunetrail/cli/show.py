@@ -53,7 +53,6 @@ def command(run: str, as_json: bool) -> None:
 def _next_steps_of_sweep(
     run: "RecordedRun", children: list["RecordedRun"], ids: dict[str, str], registered: dict[str, Any]
 ) -> list[str]:
-    """Return the commands to type next for a sweep."""
     from tunetrail.tracking import ranking
 
     lines = [_command_line(f"ls --sweep {run.sweep or ids[run.id]} --sort {ranking.BEST}")]
@@ -67,7 +66,6 @@ def _next_steps_of_sweep(
 
 
 def _next_steps(run: "RecordedRun", ids: dict[str, str], registered: dict[str, Any]) -> list[str]:
-    """Return the commands to type next for a run that is not a sweep."""
     purposes = {"compare {} OTHER": "what differs from another run, and whether the scores do"}
     if run.finished:
         purposes = {"chat {}": "ask its base and its tuned model"} | purposes
@@ -79,7 +77,6 @@ def _next_steps(run: "RecordedRun", ids: dict[str, str], registered: dict[str, A
 
 
 def _retry(root: Path, run: "RecordedRun", every: list["RecordedRun"]) -> list[str]:
-    """Return the commands that try again what did not finish."""
     from tunetrail.tracking import tags
 
     sweep = next((other for other in every if other.id == run.parent), run)

@@ -108,7 +108,6 @@ def _implied(root: Path, typed: dict[str, Any], groups: list[str]) -> Implied:
 
 
 def _values(override: Any) -> list[Any]:
-    """Return the value of an override, or all values of a choice."""
     return list(override.sweep_iterator()) if override.is_choice_sweep() else [override.value()]
 
 

@@ -116,8 +116,7 @@ def _check_template(key: str, text: str, fields: list[str]) -> None:
 
 
 def punkt(prompts: list[records.Row]) -> None:
-    """Check that NLTK's punkt_tab is installed if an instruction of the prompts needs it, or if `prompts` is empty: not
-    known yet.
+    """Check that NLTK's punkt_tab is installed if one of the prompts needs it, or if there are none to look at.
 
     Raises:
         UserError: NLTK does not find it.

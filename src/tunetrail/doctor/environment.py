@@ -38,8 +38,7 @@ def check_python(asked: Asked) -> Line:
 
 
 def check_git(asked: Asked) -> Line:
-    """Check that git works and the checkout has a commit, by which a run records its code. Git refuses a folder of another
-    user."""
+    """Check that git works here and has a commit: a run records its code by commit."""
     try:
         version = launch.output(["git", "--version"]).removeprefix("git version ")
         return Line("ok", f"{version}, commit {git.run(asked.root, 'rev-parse', '--short', '--verify', 'HEAD')}")
@@ -94,8 +93,7 @@ def check_torch(asked: Asked) -> Line:
 
 
 def check_punkt_tab(_: Asked) -> Line:
-    """Look for punkt_tab where NLTK would. NLTK itself, which refuses a folder that others can write to, takes 5 s to
-    import."""
+    """Look for punkt_tab where NLTK does. NLTK itself takes 5 s to import."""
     for folder in nltk_folders():
         if any((folder / "tokenizers" / name).exists() for name in ("punkt_tab", "punkt_tab.zip")):
             return Line("ok", str(folder))

@@ -51,8 +51,7 @@ def check_devices(asked: Asked) -> Line:
 
 
 def check_attention(_: Asked) -> Line:
-    """List the attention kernels, by the names that `attn_implementation` takes. On a GPU they are run, forward and
-    backward."""
+    """List the attention kernels by their names in `attn_implementation`; on a GPU they are run in both directions."""
     build = machine.torch_build()
     if build is None:
         return Line("fail", "torch is not installed", INSTALL_TORCH["cpu"])

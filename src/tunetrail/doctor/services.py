@@ -92,8 +92,7 @@ def check_tokens(_: Asked) -> Line:
 
 
 def check_tracking(asked: Asked) -> Line:
-    """Check the store that MLFLOW_TRACKING_URI names, or else the checkout's own (`connection.uri`), without importing
-    MLflow."""
+    """Check the store that MLFLOW_TRACKING_URI names, or the checkout's own, without importing MLflow."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
     try:
         outage.check_address(uri)

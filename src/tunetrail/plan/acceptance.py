@@ -53,8 +53,7 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
 
 
 def _normalised(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Return the config with the fixed values of `_CHECKED`, so that jobs of a sweep that differ only there share an
-    answer."""
+    """Return the config with the values of `_CHECKED`, so that jobs which differ only there share an answer."""
     deepspeed = config.get("deepspeed")
     file = {"deepspeed": str(root / deepspeed)} if isinstance(deepspeed, str) else {}
     return config | {key: value for key, value in _CHECKED.items() if key in config} | file

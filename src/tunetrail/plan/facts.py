@@ -29,8 +29,7 @@ class Devices:
 
 @dataclass(frozen=True)
 class Model:
-    """`parameters` and `trained` are numbers of weights, all of them and the trained ones; `max_position_embeddings` is in
-    tokens."""
+    """`parameters` and `trained` are numbers of weights; `max_position_embeddings` is in tokens."""
 
     base_model: str
     parameters: int

@@ -17,8 +17,7 @@ _EFFECTS = ("NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
 
 
 def also_to_fix(findings: list[Finding]) -> list[Finding]:
-    """Return the warnings that must be fixed as well: without that the run would use other devices than it was planned
-    for."""
+    """Return the warnings that must be fixed too: that the run would use other devices than planned."""
     return [finding for finding in findings if finding.code == "PLANNED_OTHERWISE"]
 
 

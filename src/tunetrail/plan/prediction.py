@@ -14,8 +14,7 @@ from tunetrail.training import checkpoint
 
 
 def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> Facts:
-    """Return the facts of the run of `values` (what params.yaml would hold) on `device`; `origin` says what chose the
-    device.
+    """Return the facts of the run of `values`, as params.yaml would hold them; `origin` says what chose `device`.
 
     Raises:
         NotKnown: the data, the tokenizer or the model's shape are neither on this machine nor recorded (`estimate.known`).
@@ -90,8 +89,7 @@ def _time(
     flops: cost.Flops,
     prompts: int,
 ) -> tuple[Evaluation, Time]:
-    """Return the time of the run, by what an earlier run of its kind took on this machine, or else by the device's
-    default."""
+    """Return the times, by what such a run took on this machine before, or else by the device's default."""
     plan = values["plan"]
     count = plan["num_gpus"]
     longest, expected = cost.evaluation(shape, values["evaluate"], prompts, device, count)

@@ -94,8 +94,7 @@ def _line(label: str, cells: list[str]) -> str:
 
 
 def about(root: Path) -> dict[str, Any] | None:
-    """Return the description of the MLflow run that the stages in `root` run for (`run_file.describe`); None outside of a
-    run."""
+    """Return what `run_file.describe` wrote about the MLflow run of the stages in `root`; None outside of a run."""
     run, file = os.environ.get(RUN), root / ABOUT
     if not run or not file.is_file():
         return None

@@ -34,7 +34,6 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _add_title(figure: Figure, name: str) -> None:
-    """Put the run's name above the figure, if it has one."""
     if name:
         figure.suptitle(_wrapped(name), fontsize=11)
 

@@ -69,8 +69,7 @@ def load(base: str, revision: str | None, tuned: Path, evaluate: dict[str, Any])
 
 
 def device(wanted: str | None) -> str:
-    """Return the device `wanted`, or the CPU with a message if this machine does not have it; None chooses as lm-eval
-    does."""
+    """Return the device `wanted`, or the CPU if this machine lacks it, with a message; None chooses as lm-eval does."""
     import torch
 
     if wanted is None:

@@ -89,8 +89,7 @@ def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[
 
 
 def _evaluation_differences(first: Record, other: Record) -> list[str]:
-    """Return how the two evaluations differ, such as "device cpu and cuda"; nothing if they do not, or if a run has no
-    scores."""
+    """Return how the evaluations differ, as "device cpu and cuda"; nothing if they do not, or without scores."""
     if not first.metrics or not other.metrics:
         return []
     if not first.verdicts or not other.verdicts:

@@ -36,8 +36,7 @@ def resolve(root: Path, references: Iterable[str], sweep: str | None = None) -> 
 def choose(
     disk: usage.Usage, runs: Iterable[RecordedRun], sweep: str = "", failed: bool = False, copies: bool = False
 ) -> list[usage.Part]:
-    """Return the parts of `runs`, those of the runs of `sweep` that may be freed, all worktrees if `failed`, and all copies
-    if `copies`.
+    """Return the parts of `runs`, those of `sweep` that may be freed, all worktrees if `failed`, and all `copies`.
 
     Raises:
         UserError: one of `runs` may not be freed, or takes no space here; the message has each of them.
@@ -93,7 +92,6 @@ def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _busy(root: Path, folder: Path, process: str) -> str:
-    """Return the message that a process is running in `folder`, with its run if the store knows it."""
     running = store.running(root, f"{socket.gethostname()}:{folder}")
     run = f", run {running.short_id} ({running.name})" if running else ""
     return f"{folder}: process {process}{run} is running here, so nothing is freed. Wait until it has ended, and try again."

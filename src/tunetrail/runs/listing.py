@@ -25,15 +25,13 @@ _SHARES = ("ifeval/", "ifeval_stopped/")  # the beginnings of metrics that are s
 
 
 def short(runs: list[RecordedRun]) -> dict[str, str]:
-    """Return the short id of each run by its id: the first eight characters, or as many as distinguish it from all
-    others."""
+    """Return a short id of each run by its id: eight characters, or as many as distinguish it from all others."""
     ids = sorted(run.id for run in runs)
-    needed = [0, *(_common(first, second) + 1 for first, second in itertools.pairwise(ids)), 0]
+    needed = [0, *(_common_length(first, second) + 1 for first, second in itertools.pairwise(ids)), 0]
     return {run_id: run_id[: max(_ID, *needed[index : index + 2])] for index, run_id in enumerate(ids)}
 
 
-def _common(first: str, second: str) -> int:
-    """Return the length of the common start of two texts."""
+def _common_length(first: str, second: str) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 

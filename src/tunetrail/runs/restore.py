@@ -78,8 +78,7 @@ def _undone_on_error(root: Path) -> Iterator[None]:
 
 
 def _aside(path: Path) -> Path:
-    """Return where an earlier output is kept until the restore is done: on the same disk, even if part of the path is a
-    link."""
+    """Return where an earlier output is kept until the restore is done: in the same folder, so on the same disk."""
     return path.with_name(f"{path.name}.before-restore")
 
 

@@ -132,8 +132,7 @@ def survey(root: Path) -> Usage:
 
 
 def object_sizes(folder: Path) -> dict[str, int]:
-    """Return the bytes of each object of DVC's cache, by its md5. Incomplete ones, whose names start with a dot, are left
-    out."""
+    """Return the bytes of each object of DVC's cache by its md5, without incomplete ones, which start with a dot."""
     return {f"{file.parent.name}{file.name}": file.stat().st_size for file in folder.glob("??/[!.]*")}
 
 
@@ -164,7 +163,6 @@ def _text(file: Path) -> str:
 
 
 def _saved_lock(root: Path, reference: str) -> str:
-    """Return the dvc.lock of a DVC experiment."""
     with contextlib.suppress(UserError):  # it has none
         return git.run(root, "show", f"{reference}:./dvc.lock")
     return ""
@@ -195,7 +193,6 @@ def _recorded_lock(root: Path, run: RecordedRun, saved: dict[str, str]) -> str:
 
 
 def _reasons_to_keep(root: Path, run: RecordedRun, versions: list[dict[str, Any]], in_checkout: bool) -> list[str]:
-    """Return why the run may not be freed; nothing if it may."""
     reasons = []
     names = [f"{version['model']}/{version['version']}" for version in versions]
     if promoted := ", ".join(names) or run.tags.get(tags.PROMOTED):

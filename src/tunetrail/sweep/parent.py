@@ -80,7 +80,6 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
 
 
 def _run_jobs(sweep: Sweep, multirun: Callable[..., None]) -> None:
-    """Run the jobs, and show their progress meanwhile."""
     from tunetrail.tracking import mlflow_run
 
     started = time.time()

@@ -64,14 +64,12 @@ def _bases(jobs: list[Job]) -> list[dict[str, float]]:
     return bases
 
 
-def _unscored(jobs: list[Job]) -> Counter[str]:
-    """Return how many jobs have no score, by their state."""
+def _unscored_by_state(jobs: list[Job]) -> Counter[str]:
     finished = ("finished", "skipped")
     return Counter("without a score" if job.state in finished else job.state for job in jobs if not job.scored)
 
 
 def _legend(jobs: list[Job]) -> list[Line2D]:
-    """Return a handle for each kind of marker in the figure."""
     scored = [job for job in jobs if job.scored]
     bases = _bases(jobs)
     signs = []
@@ -79,7 +77,7 @@ def _legend(jobs: list[Job]) -> list[Line2D]:
         signs.append(("job", _LOOK))
     if scored:
         signs.append(("best" if len(jobs) > 1 else "job", _LOOK_BEST))
-    if unscored := _unscored(jobs):
+    if unscored := _unscored_by_state(jobs):
         signs.append((", ".join(unscored), _LOOK_UNSCORED))
     if len(bases) > 1:
         signs.append(("its base", _LOOK_BASE))
@@ -92,7 +90,7 @@ def _legend(jobs: list[Job]) -> list[Line2D]:
 def _title(jobs: list[Job], width: int) -> str:
     """Return the number of jobs, how many have no score and why, and the best job, in lines of `width` characters."""
     count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored(jobs).items())])]
+    lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored_by_state(jobs).items())])]
     if best := state.best(jobs):
         text = f"{100 * best.score:.1f} %{ranking.below(best.score, best.base['value'] if best.base else None)}"
         if len(jobs) > 1:

@@ -29,8 +29,7 @@ class RunFiles:
     tuned: Path
 
     def folders(self) -> dict[str, Path]:
-        """Return the folders that serving needs: the tuned model's and, for an adapter, its base's unless that is on the
-        hub."""
+        """Return the folders that serving needs: the tuned model's and, of an adapter, its base's if that is here."""
         folders = {"tuned": self.tuned}
         if checkpoint.is_adapter(self.tuned) and Path(self.base).is_dir():
             folders["base"] = Path(self.base)
@@ -125,8 +124,7 @@ def _read(name: str, root: Path, record: Path, models: Path) -> RunFiles:
 
 
 def _weights(name: str, root: Path, models: Path, base: dict[str, Any]) -> str:
-    """Return the base's folder or its id on the hub. A base that the run made is among its models, another folder in the
-    checkout."""
+    """Return the base's folder, among the run's models if the run made it, or its id on the hub."""
     model = base["base_model"]
     if model.startswith(f"{OUTPUTS['base']}/"):
         return str(models / model)

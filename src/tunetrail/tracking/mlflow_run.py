@@ -218,8 +218,7 @@ def tag(root: Path, run_id: str, values: dict[str, str]) -> None:
 
 
 def sweep(root: Path, name: str) -> str | None:
-    """Return the id of the sweep's own newest run that no other checkout is running, in the experiment that the environment
-    names, or None."""
+    """Return the id of the sweep's newest run, in the environment's experiment, that is not running elsewhere."""
     with connection.open_client(root) as client:
         runs = store.search(client, {tags.SWEEP: name}, order="DESC")
         experiment = connection.wanted_experiment(client)

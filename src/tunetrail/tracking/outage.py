@@ -131,7 +131,6 @@ def explained(address: str, error: Exception) -> UserError:
 
 
 def _file_fault(store: Path, text: str, error: Exception) -> str:
-    """Return what is wrong with an SQLite file, and the fix."""
     move = f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.broken')}    A new one is made by the next command."
     family, kind = type(error).__module__.partition(".")[0], type(error).__name__
     if family == "builtins" and not isinstance(error, OSError):  # the file is not the reason

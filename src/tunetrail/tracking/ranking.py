@@ -19,8 +19,7 @@ _LISTED = 10  # sweeps in a message
 
 
 def nested(runs: list[RecordedRun]) -> list[tuple[int, RecordedRun]]:
-    """Return the runs in the order given, each with its depth: a sweep's jobs follow their parent, by the time of their
-    start."""
+    """Return the runs with their depth: a sweep's jobs follow their parent, by the time of their start."""
     ids = {run.id for run in runs}
     jobs = sorted((run for run in runs if run.parent in ids), key=lambda run: run.started or "")
     lines = []
@@ -70,8 +69,7 @@ def _unknown(key: str, metrics: set[str], params: set[str]) -> str:
 
 
 def sweep(runs: list[RecordedRun], reference: str) -> str:
-    """Return the name of the sweep that `reference` names: its own name, or the id, the start of the id or the name of one
-    of its runs.
+    """Return the name of the sweep that `reference` names, by its own name or by one of its runs.
 
     Raises:
         UserError: it names none or several; the message lists the sweeps.
@@ -95,8 +93,7 @@ def sweep(runs: list[RecordedRun], reference: str) -> str:
 
 
 def sweep_hint(run: RecordedRun, jobs: list[RecordedRun]) -> str:
-    """Return the message that a command which takes a run does not take this sweep, with the one of its `jobs` to name
-    instead."""
+    """Return the message that a command takes a run and not this sweep, with the one of its `jobs` to name."""
     first = best(jobs)
     hint = "None of its jobs has finished with a score"
     if first:

@@ -65,8 +65,7 @@ def _description(root: Path, values: dict[str, Any], measured: dict[str, Any], s
 
 
 def _upload_report(run: Run, root: Path) -> Path:
-    """If DVC has the report from another run, write it to `REPORT` with this run's head, and upload that. Return the file to
-    read."""
+    """If DVC has another run's report, upload it with this run's head, as `REPORT`. Return the file to read."""
     from tunetrail.report import metrics, page
 
     file, about = root / "report" / "report.html", metrics.about(root)
@@ -152,7 +151,6 @@ def timed(root: Path) -> list[dict[str, Any]]:
 
 
 def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the tags of the base and of the template."""
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
     return {
         tags.BASE_MODEL: base["base_model"],
@@ -164,8 +162,7 @@ def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions(root: Path) -> dict[str, str]:
-    """Return the versions that the results were made with, as the stages recorded them, and those of the tools that run
-    stages."""
+    """Return the versions of the tools that made the results, and of those that ran the stages."""
     versions = json.loads((root / "outputs" / "train" / "versions.json").read_text())
     results = next((root / "eval_results" / "tuned").glob("*/results_*.json"))
     versions["lm-eval"] = json.loads(results.read_text())["lm_eval_version"]

@@ -226,8 +226,7 @@ def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFile
 
 
 def requirements(run: RecordedRun, adapter: bool) -> list[str]:
-    """Return the packages that serving needs, in the versions that the run used; MLflow in the version that writes the
-    model.
+    """Return the packages that serving needs, in the run's versions, and MLflow in the version that writes the model.
 
     A build's suffix (+cpu, +rocm) is left out, since the serving machine may need another build.
     """
@@ -238,7 +237,6 @@ def requirements(run: RecordedRun, adapter: bool) -> list[str]:
 
 
 def _metrics(root: Path, run_id: str | None) -> dict[str, Any] | None:
-    """Return the run's report/metrics.json, or None if it has none."""
     texts = store.read_artifacts(root, run_id, [METRICS]) if run_id else {}
     return json.loads(texts[METRICS]) if texts else None
 

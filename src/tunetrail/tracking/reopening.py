@@ -42,15 +42,14 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
     if not {tags.PROJECT, tags.PARENT} & run.tags.keys() and wanted not in (None, run.experiment_id):
         reason = f"this run is of experiment {run.experiment_id}"
         raise _refusal(run_id, f"{reason}, and MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another")
-    reason = _refused_for_sweep(run, root, sweep) if sweep else _refused_for_experiment(run, root, params)
+    reason = _why_not_for_sweep(run, root, sweep) if sweep else _why_not_for_experiment(run, root, params)
     if reason:
         raise _refusal(run_id, reason)
     return run
 
 
 def running_elsewhere(run: RecordedRun, root: Path) -> str:
-    """Return where the run of a sweep or of a job is RUNNING, as host:folder, if that is not in the checkout `root`; else
-    "".
+    """Return where the run of a sweep or job is RUNNING, as host:folder, if outside of the checkout `root`; else "".
 
     A job may run on any machine that shares the checkout's files, so for a job only the folder counts.
     """
@@ -67,9 +66,8 @@ def _refusal(run_id: str, reason: str) -> UserError:
     )
 
 
-def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
-    """Return why a sweep of this name may not be recorded in the run; "" if it may, in its own run of an earlier call or a
-    new run."""
+def _why_not_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
+    """Return why the sweep may not be recorded in the run; "" if it may: the run is its own, or new."""
     if run.parent:
         return "this run is the job of another sweep" if tags.JOB_DIGEST in run.tags else "this run is below another one"
     if elsewhere := running_elsewhere(run, root):
@@ -85,7 +83,7 @@ def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
     return ""
 
 
-def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str] | None) -> str:
+def _why_not_for_experiment(run: RecordedRun, root: Path, params: dict[str, str] | None) -> str:
     """Return why an experiment with these params may not be recorded in the run; "" if it may."""
     job = run.tags.get(tags.JOB_DIGEST)
     own = bool(job) and {run.sweep, job[:10]} <= set(root.parts)  # in the worktree that the sweep made
@@ -99,10 +97,10 @@ def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str]
     here = str(root) == folder and (own or host == socket.gethostname())  # a job may run on any machine
     if run.status == "RUNNING" and folder and not here:
         return f"this run is RUNNING in {host}:{folder}"
-    return "" if params is None else _changed_params(run, params, own)
+    return "" if params is None else _why_params_differ(run, params, own)
 
 
-def _changed_params(run: RecordedRun, params: dict[str, str], own: bool) -> str:
+def _why_params_differ(run: RecordedRun, params: dict[str, str], own: bool) -> str:
     """Return which of the run's params would have to change; "" if none."""
     recorded = run.params
     started = "name" in recorded  # by tunetrail

@@ -102,8 +102,7 @@ class Served(PythonModel):
         return ids
 
     def context_length(self, otherwise: int) -> int:
-        """Return how many tokens the model takes, question and answer together, or `otherwise` if its config does not
-        say."""
+        """Return the tokens that the model takes, question and answer; `otherwise` if its config does not say."""
         return getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or otherwise
 
     def answer(self, ids: list[int], cap: int) -> str:

@@ -25,8 +25,7 @@ _LISTED = 10  # runs in a message
 
 
 def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", order: str = "ASC") -> list[RecordedRun]:
-    """Return the runs of all experiments with the tags `wanted` that meet `condition`, the oldest first unless `order` is
-    DESC."""
+    """Return all runs with the tags `wanted` that meet `condition`, the oldest first unless `order` is DESC."""
     quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in wanted.items()}
     conditions = [f"tags.`{name}` = {value}" for name, value in quoted.items()] + ([condition] if condition else [])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -89,8 +88,7 @@ def running(root: Path, checkout: str) -> RecordedRun | None:
 
 
 def find(root: Path, reference: str) -> RecordedRun:
-    """Return the one run that `reference` names: by its id, the start of it, its name, or `@alias` or `model@alias` of the
-    registry.
+    """Return the one run that `reference` names: an id or its start, a name, `@alias` or `model@alias`.
 
     Raises:
         UserError: it names none or several; the message lists the runs that it may name.
@@ -101,13 +99,12 @@ def find(root: Path, reference: str) -> RecordedRun:
     if not runs and "@" in reference:
         raise UserError(_no_alias(root, *reference.rsplit("@", 1)))
     if len(runs) != 1:
-        raise UserError(_choice(reference, runs, every(root)))
+        raise UserError(_ambiguous(reference, runs, every(root)))
     return runs[0]
 
 
 def single(root: Path, reference: str) -> RecordedRun:
-    """Return the one run that `reference` names (`find`), for a command that needs its config or its model, which a sweep
-    does not have.
+    """Return the one run that `reference` names (`find`), if it has a config and a model: it must not be a sweep.
 
     Raises:
         UserError: as `find`; or it is a sweep, and the message names the best of its jobs.
@@ -139,7 +136,7 @@ def _no_alias(root: Path, model: str, alias: str) -> str:
     return f"{model}@{alias}: {subject} the alias {alias}. {fix}: tunetrail promote RUN"
 
 
-def _choice(reference: str, matches: list[RecordedRun], runs: list[RecordedRun]) -> str:
+def _ambiguous(reference: str, matches: list[RecordedRun], runs: list[RecordedRun]) -> str:
     """Return the message that `reference` does not name one run, with the newest runs that it may name."""
     candidates = matches or runs
     lines = [f"  {run.id}  {run.status:<8}  {run.name}" for run in candidates[:_LISTED]]
@@ -184,8 +181,7 @@ def has_artifact(root: Path, run_id: str, name: str) -> bool:
 
 
 def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
-    """Return logged metrics as (step, value) by name, also of a run that did not finish; of a step logged twice the later
-    value."""
+    """Return logged metrics as (step, value) by name; of a step logged twice the later value."""
     curves = {}
     with open_client(root) as client:
         for name in names:

@@ -55,8 +55,7 @@ class Tokenizer:
 
 
 def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, root: Path) -> Tokenizer | None:
-    """Return the tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None if it is in
-    neither.
+    """Return the tokenizer of `train`, from its folder (below `root`) or the hub's cache; None if it is in neither.
 
     The tokenizer of a model which `base` makes is trained on `texts`.
 
@@ -99,8 +98,7 @@ def read(folder: Path, train: dict[str, Any]) -> Tokenizer:
 
 
 def _named(config: dict[str, Any]) -> dict[str, str | dict[str, Any]]:
-    """Return `bos_token` and the other tokens of a config, each a text or a mapping with flags. Flags such as add_bos_token
-    are not tokens."""
+    """Return the tokens of a config, such as bos_token, each a text or a mapping. add_bos_token is a flag."""
     return {key: value for key, value in config.items() if key.endswith("_token") and isinstance(value, str | dict)}
 
 

@@ -70,8 +70,7 @@ def flops(
 
 
 def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, device: Device, count: int) -> tuple[int, float]:
-    """Return (tokens, seconds) at most, to answer `prompts` prompts on `count` GPUs: a batch ends with its longest
-    answer."""
+    """Return (tokens, seconds) at most for `prompts` answers on `count` GPUs: a batch ends with its longest answer."""
     longest = evaluate["task"]["generation_kwargs"]["max_gen_toks"]
     batch = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1
     width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2

@@ -163,8 +163,7 @@ def _texts(values: dict[str, Any], rows: list[Row]) -> list[str]:
 
 
 def _notes(values: dict[str, Any], rows: _Rows, prompts: bool, encoder: bool) -> list[tuple[str, str]]:
-    """Return for each thing that is not on this machine the `source` that the figures then have, and what is used
-    instead."""
+    """Return, for each thing that is not on this machine, the figures' `source` and what is used instead."""
     notes = []
     if rows.record:
         rows_of = values["prepare"]["hub"]["repo_id"]

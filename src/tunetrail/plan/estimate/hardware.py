@@ -27,8 +27,7 @@ class Device:
     compute: tuple[int, int] | None = None  # compute capability, as PyTorch numbers it
 
     def peak(self, train: dict[str, Any]) -> float:
-        """Return the FLOP/s in the number format that the Axolotl config computes in; NVIDIA's tf32 does half of what 16
-        bits do."""
+        """Return the FLOP/s in the config's number format; NVIDIA's tf32 does half of what 16 bits do."""
         if train.get("bf16") or train.get("fp16"):
             return self.flops
         return self.flops / 2 if train.get("tf32") and self.bf16 and self.maker == "NVIDIA" else self.float32
@@ -111,8 +110,7 @@ def named(name: str) -> Device:
 
 
 def recognised(driver_name: str, memory: int, maker: str) -> Device:
-    """Return the device that a driver calls `driver_name` ("NVIDIA A100-SXM4-80GB"), with the memory that the driver
-    reports.
+    """Return the device that a driver calls "NVIDIA A100-SXM4-80GB", with the memory that the driver reports.
 
     A device that is not listed here gets the speeds of its maker's slowest one that has bfloat16.
     """

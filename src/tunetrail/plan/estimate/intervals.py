@@ -18,8 +18,7 @@ def evaluations(train: dict[str, Any], total: int, per_epoch: int | None = None)
 
 
 def saves(train: dict[str, Any], total: int, per_epoch: int | None = None) -> tuple[int, int]:
-    """Return how many checkpoints are written in `total` steps, and how many exist at once at most, with the one being
-    written."""
+    """Return how many checkpoints are written, and how many exist at once at most, with the one being written."""
     train = train | {"save_strategy": train.get("save_strategy") or "epoch"}
     written = _times(train, "save", total, per_epoch, 500)  # transformers' save_steps
     if train["save_strategy"] == "best" and not written:  # at most, if each evaluation is better than the one before
@@ -29,8 +28,7 @@ def saves(train: dict[str, Any], total: int, per_epoch: int | None = None) -> tu
 
 
 def _times(train: dict[str, Any], event: str, total: int, per_epoch: int | None, default: int) -> int:
-    """Return how often `event` happens in `total` steps: every `default` steps if the config says `steps` and not how
-    many."""
+    """Return how often `event` happens; every `default` steps if the config says `steps` and not how many."""
     every, strategy = _every(train, event), train.get(f"{event}_strategy")
     if every or strategy == "steps":
         every = every or default

@@ -101,8 +101,7 @@ def _first_fit(row_lengths: bytes, capacity: int, rows_at_most: int) -> np.ndarr
 
 
 def _next_fit(lengths: list[int], capacity: int) -> list[int]:
-    """Return the tokens in each pack if rows keep their order (`sample_packing_sequentially`), as
-    `allocate_sequentially`."""
+    """Return the tokens in each pack if rows keep their order: Axolotl's `allocate_sequentially`."""
     tokens = [0]
     for length in lengths:
         tokens[-1:] = [tokens[-1] + length] if tokens[-1] + length <= capacity else [tokens[-1], length]
@@ -147,8 +146,7 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
 
 
 def _counted(train: dict[str, Any], lengths: np.ndarray, whole_steps: int, batch: int) -> int:
-    """Return Axolotl's `calculate_total_num_steps`; `whole_steps` are those that one epoch's packs fill, `batch` its batch
-    size."""
+    """Return Axolotl's `calculate_total_num_steps`; `whole_steps`: those that an epoch's packs fill."""
     epochs = train["num_epochs"]
     if not train.get("sample_packing"):
         return math.ceil(len(lengths) * epochs / batch)
@@ -177,8 +175,7 @@ def validation(train: dict[str, Any], lengths: np.ndarray, num_gpus: int, times:
 
 
 def _sizes(train: dict[str, Any], num_gpus: int) -> tuple[int, int, int, int]:
-    """Return the rows of a micro-batch, the micro-batches of a step, the number of GPUs with rows of their own, and
-    Axolotl's batch size."""
+    """Return rows a micro-batch, micro-batches a step, GPUs with rows of their own, and Axolotl's batch size."""
     micro, batch = train["micro_batch_size"], train.get("batch_size")
     accumulation = train["gradient_accumulation_steps"] or batch // micro
     ranks = num_gpus // (train.get("context_parallel_size") or 1) // (train.get("tensor_parallel_size") or 1)
@@ -201,8 +198,7 @@ def _packed(train: dict[str, Any], lengths: np.ndarray) -> np.ndarray:
 
 
 def _padded(lengths: np.ndarray, rows: int, ranks: int, drop_last: bool) -> np.ndarray:
-    """Return the tokens in each row of each micro-batch without packing: (micro-batches, rows), 0 where the last has no
-    row."""
+    """Return the tokens in each row of each micro-batch without packing: (micro-batches, rows), 0 for no row."""
     size = rows * ranks
     if drop_last:
         lengths = lengths[: len(lengths) // size * size]
@@ -214,8 +210,7 @@ def _padded(lengths: np.ndarray, rows: int, ranks: int, drop_last: bool) -> np.n
 
 
 def _slots(train: dict[str, Any], batches: np.ndarray) -> int:
-    """Return the tokens computed for these micro-batches: each row as long as its micro-batch's longest, rounded up by the
-    collator."""
+    """Return the tokens computed: each row as long as its micro-batch's longest, rounded up by the collator."""
     pad, multiple = train.get("pad_to_sequence_len"), train.get("pad_to_multiple_of") or 64
     if pad or (pad is None and train.get("sample_packing")):
         multiple *= math.ceil(train["sequence_len"] / multiple)

@@ -38,8 +38,7 @@ def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int
 
 
 def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.ndarray | None:
-    """Return the learning rate at each optimiser step, (total,); None for a scheduler that is not known. `counted` as for
-    `warmup`.
+    """Return the rate at each optimiser step, (total,); None for a scheduler not known. `counted` as for `warmup`.
 
     Raises:
         UserError: Axolotl's trainer refuses the scheduler's lr_scheduler_kwargs, or this length of warm-up.
@@ -92,8 +91,7 @@ def answer(question: dict[str, Any]) -> list[float] | str:
 
 
 def _shares(name: str, at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
-    """Return the shares of train.learning_rate, (steps,), at the steps `at` of `total`, of which the first `warmup` warm
-    up."""
+    """Return the shares of train.learning_rate, (steps,), at the steps `at` of `total`; the first `warmup` warm up."""
     climb = at / max(1, warmup)
     progress = (at - warmup) / max(1, total - warmup)  # 0 at the end of the warm-up, 1 at the end
     if name == "constant":

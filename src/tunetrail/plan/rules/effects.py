@@ -64,7 +64,6 @@ _SENT = (
 
 
 def _sections(values: Values) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the Axolotl configs of a run."""
     yield "train", values["train"]
     if values["base"]["make"]:
         yield "base.make.train", values["base"]["make"]["train"]

@@ -40,8 +40,7 @@ def training(values: Values, facts: Facts) -> Settings | None:
 
 
 def _methods(train: dict[str, Any], device: Devices) -> Iterator[tuple[Settings, dict[str, Any]]]:
-    """Yield settings, and the keys of the Axolotl config that they change. Methods that change the result least come
-    first."""
+    """Yield settings, and the Axolotl keys that they change; what changes the result least comes first."""
     gpu, sharded = device.name != "cpu", train.get("fsdp_config") or train.get("deepspeed")
     yield {}, {}
     if gpu and not sharded and device.count > 1:
@@ -97,8 +96,7 @@ def batch(train: dict[str, Any], number: int) -> Settings:
 
 
 def evaluation(values: Values, facts: Facts) -> Settings | None:
-    """Return settings with which the peak of generating answers fits, a smaller batch that is a power of two; None if there
-    are none."""
+    """Return settings with which generating answers fits, a batch that is a smaller power of two, or None."""
     evaluate, prompts = values["evaluate"], -(-facts.data.prompts // facts.device.count)
     size = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1  # "auto" ends at one by itself
     while size > 1:
@@ -124,8 +122,7 @@ def disk(values: Values, facts: Facts) -> Settings | None:
 
 
 def whole_rows(values: Values, facts: Facts) -> Settings:
-    """Return settings that do not cut the longest row. If the model has too few positions, they drop long rows or name other
-    rows."""
+    """Return settings that do not cut the longest row, or drop it, or name other rows if no setting can do that."""
     length = min(rounded(facts.data.longest), facts.model.max_position_embeddings)
     if values["train"]["sequence_len"] < length:
         return {"train.sequence_len": length}

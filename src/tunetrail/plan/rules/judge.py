@@ -47,8 +47,7 @@ def unknown_keys(refused: check.Refused, values: Values, words: list[str]) -> li
 
 
 def _renamed(fault: check.Fault, values: Values, words: list[str], claims: int) -> str:
-    """Return the overrides that give a key's value to the key of the same meaning, which `claims` keys would set, or
-    advice."""
+    """Return the overrides that give a key's value to its synonym, which `claims` keys would set, or advice."""
     if not fault.instead:
         return f"correct {fault.key}, or leave it out"
     if claims > 1:

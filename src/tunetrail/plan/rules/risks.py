@@ -89,8 +89,7 @@ def remote_code(values: Values, facts: Facts) -> Problem | None:
 
 
 def telemetry_on(environ: Mapping[str, str]) -> Finding | None:
-    """Return a finding if the environment makes a tool send telemetry. A variable that is not set is set to off by
-    `launch`."""
+    """Warn if the environment makes a tool send telemetry. `launch` turns off what the environment does not set."""
     tools = telemetry.senders(environ)
     if not tools:
         return None
