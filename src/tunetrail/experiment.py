@@ -94,9 +94,9 @@ def _stages(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> se
     """Bring every stage up to date, and return those that ran now, not in an earlier attempt of a resumed run."""
     from tunetrail.tracking import record
 
-    earlier = len(record.timed(root))
+    earlier = len(record.stage_times(root))
     _reproduce(root, lock_fd, values, force)
-    return {line["stage"] for line in record.timed(root)[earlier:]}
+    return {line["stage"] for line in record.stage_times(root)[earlier:]}
 
 
 def _reproduce(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> None:

@@ -12,7 +12,7 @@ from tunetrail.config import contradictions
 SHARED = Path("work/shared")
 # Keys that may name a file or a folder of the checkout that git does not keep.
 PATHS = (("prepare", "path"), ("evaluate", "path"), ("base", "path"), ("base", "base_model"), ("train", "base_model"))
-MADE = tuple(f"{folder}/" for folder in (*contradictions.OUTPUTS, "work/base"))  # by the stages
+MADE_BY_STAGES = tuple(f"{folder}/" for folder in (*contradictions.OUTPUTS, "work/base"))
 
 
 def make(root: Path, folder: Path, code: git.Code) -> Path:
@@ -78,6 +78,6 @@ def link_untracked(root: Path, checkout: Path, section: dict[str, Any], key: str
         return
     if ".." in Path(path).parts:
         section[key] = str((root / path).resolve())
-    elif not path.startswith(MADE) and not (checkout / path).exists():
+    elif not path.startswith(MADE_BY_STAGES) and not (checkout / path).exists():
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)
         (checkout / path).symlink_to((root / path).resolve())

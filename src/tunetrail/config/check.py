@@ -184,7 +184,7 @@ def known_keys(schema: Schema) -> list[str]:
 
 
 def _declared(schema: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
-    for option in canonical.options(schema, definitions):
+    for option in canonical.alternatives_of(schema, definitions):
         for name, part in option.get("properties", {}).items():
             if not part.get("retired"):
                 yield f"{prefix}{name}"

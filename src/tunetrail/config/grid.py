@@ -116,7 +116,7 @@ def _check_values(overrides: list[Any]) -> None:
             values = [(type(value) is bool, value) for value in scalars]  # True == 1
             for index, job in enumerate(jobs):
                 if values[index] in values[:index]:
-                    raise UserError(f"{override.input_line}: the job {job} is there twice. Give each value once.")
+                    raise UserError(f"{override.input_line}: the job {job} is given twice. Give each value once.")
 
 
 def _check_interval(override: Any) -> None:

@@ -52,7 +52,7 @@ def _load(text: str) -> Any:
         content = dict(pairs)
         if len(content) < len(pairs):
             repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-            raise ValueError(f"the key {repeated!r} is there twice")
+            raise ValueError(f"the key {repeated!r} is given twice")
         return content
 
     return json.loads(text, parse_constant=constant, object_pairs_hook=unique)

@@ -128,7 +128,7 @@ def digest(values: dict[str, Any], sweep: Sweep) -> str:
         for file in [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]:
             if file.is_file():
                 files.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))
-    known = ("conf/", "src/", *worktree.MADE)  # in the code's digest, or made by the stages
+    known = ("conf/", "src/", *worktree.MADE_BY_STAGES)  # in the code's digest, or made by the stages
     files = [file for file in files if not file[0].startswith(known)]
     return hashlib.sha256(json.dumps([values, sweep.code.digest, files], sort_keys=True).encode()).hexdigest()
 

@@ -219,8 +219,8 @@ def _by_id(client: MlflowClient, number: str) -> Any:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise UserError(
-            f"MLFLOW_EXPERIMENT_ID={number}: {outage.named(client.tracking_uri)} has no such experiment. Give the id of one "
-            "that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
+            f"MLFLOW_EXPERIMENT_ID={number}: {outage.store_title(client.tracking_uri)} has no such experiment. Give the id "
+            "of one that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
         ) from None
 
 

@@ -25,7 +25,7 @@ _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PAR
 _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
 
-def named(address: str) -> str:
+def store_title(address: str) -> str:
     """Return the store's name in messages."""
     return f"tracking store {redaction.redact_address(' '.join(address.split()))}"
 
@@ -100,7 +100,7 @@ def schemas() -> tuple[str, set[str]]:
 
 def explained(address: str, error: Exception) -> UserError:
     """Return the error as a message with the fix."""
-    title = named(address)
+    title = store_title(address)
     text = _text(error, address)
     if isinstance(error, ModuleNotFoundError):
         package = _PACKAGES.get(error.name or "", error.name)
@@ -150,6 +150,8 @@ def _file_fault(store: Path, text: str, error: Exception) -> str:
 def _text(error: Exception, address: str) -> str:
     """Return a tool's message on one line, without the address's password, the SQL and links."""
     text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
-    text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
+    text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(
+        address, store_title(address)
+    )
     text = " ".join(redaction.redact(text).split()).rstrip(". ")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -136,10 +136,10 @@ def data(metrics: dict[str, Any]) -> dict[str, float]:
 
 def seconds(root: Path) -> dict[str, float]:
     """Return `time/<stage>_s` of the stages that ran, not of those that came from the cache."""
-    return {f"time/{line['stage']}_s": line["seconds"] for line in timed(root)}
+    return {f"time/{line['stage']}_s": line["seconds"] for line in stage_times(root)}
 
 
-def timed(root: Path) -> list[dict[str, Any]]:
+def stage_times(root: Path) -> list[dict[str, Any]]:
     """Return the stages that ran, in order, each as {"stage", "seconds"}, in a resumed run those of every attempt. An
     incomplete line of a stage that was killed is left out."""
     file = root / "work" / "seconds.jsonl"

@@ -30,7 +30,7 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise _refusal(run_id, f"{outage.named(client.tracking_uri)} has no such run") from None
+        raise _refusal(run_id, f"{outage.store_title(client.tracking_uri)} has no such run") from None
     if stored.info.lifecycle_stage == "deleted":
         restore = f"mlflow runs restore --run-id {run_id}"
         experiment = client.get_experiment(stored.info.experiment_id)

@@ -85,7 +85,7 @@ def _count(values: dict[str, Any], root: Path) -> Counted:
     sizes, validation_sizes = (_sizes(part, rows.record, encoder, values) for part in (rows.train, rows.validation))
     trained = set(() if rows.record else map(records.question, rows.train))  # recorded rows have no text
     if prompts is None:
-        recorded = known.of(evaluate["hub"])
+        recorded = known.find(evaluate["hub"])
         asked, longest_prompt, contaminated = _limited(recorded["prompts"], evaluate), recorded["longest_prompt"], None
     else:
         prompts = prompts[: _limited(len(prompts), evaluate)]
@@ -124,7 +124,7 @@ def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
         read = records.read(file, prepare.get("field"), "prepare.field")
         rows, raw, left_out = records.instructions(file, read, prepare["empty"]), len(read), records.left_out(read)
     else:
-        record = known.of(prepare["hub"])
+        record = known.find(prepare["hub"])
         parts = _recorded_split(record["rows"], prepare["take"], prepare["validation_rows"], prepare["seed"])
         return _Rows(record["rows"], left_out, *parts, record)
     train, validation = records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])

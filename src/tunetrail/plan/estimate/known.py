@@ -23,7 +23,7 @@ def recorded(name: str) -> dict[str, Any]:
     return yaml.safe_load((_RECORDED / f"{name}.yaml").read_text())
 
 
-def of(source: dict[str, Any]) -> dict[str, Any]:
+def find(source: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a file of the hub, whose `source` has hf_hub_download's arguments.
 
     Raises:
