@@ -1,10 +1,10 @@
-# Every word works on a fresh machine with Python 3.11 or 3.12, git and make: what it needs, it sets up first.
+# Every target works on a fresh machine with Python 3.11 or 3.12, git and make: it first sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 LOCK := requirements/default.txt
 ROCM_LOCK := requirements/rocm.txt
 READY := $(VENV)/.ready
-# Left out of the lock: a CUDA build of torch brings its own, and a CPU or ROCm build must not get them.
+# Left out of the lock file: a CUDA build of torch installs its own, and a CPU or ROCm build must not get them.
 TORCH_BRINGS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
@@ -14,7 +14,7 @@ ROCM_LEAVES_OUT := torch triton xformers nvidia-ml-py
 RESOLVE = env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --extra server --universal --python-version 3.11 \
 	--no-annotate --no-header --quiet $(foreach package,$(TORCH_BRINGS),--no-emit-package $(package))
 
-# uv does not read pip's settings; a folder of wheels that pip was given serves it as well.
+# uv does not read pip's settings, so pip's folder of wheels is passed on.
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
@@ -45,15 +45,15 @@ $(READY): $(LOCK) pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --requirement $(LOCK) --editable .
-	@echo "the tools are imported once, and what they say of the demo's config is kept: half a minute"
+	@echo "the tools are imported once, and their answers about the demo's config are cached: half a minute"
 	@$(VENV)/bin/tunetrail plan >/dev/null
 	@touch $@
 
-demo: $(READY) ## run the demo through `mlflow run` and show what came out
+demo: $(READY) ## run the demo through `mlflow run` and show its scores
 	@test -s mlflow.db || python -m tunetrail.tracking.connection
 	mlflow run . --env-manager local --experiment-name tunetrail -P experiment=demo
 
-test: $(READY) ## run the tests, but for the slow ones
+test: $(READY) ## run the tests, except the slow ones
 	python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(READY) ## run every test
@@ -65,9 +65,9 @@ lint: $(READY) ## check style, imports and files
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
 
-lock: $(READY) ## resolve pyproject.toml into the lock files anew
+lock: $(READY) ## resolve pyproject.toml into new lock files
 	$(RESOLVE) --output-file $(LOCK)
 	$(RESOLVE) --constraints $(LOCK) $(foreach package,$(ROCM_LEAVES_OUT),--no-emit-package $(package)) --output-file $(ROCM_LOCK)
 
-clean: ## remove what runs left (data, models, reports, DVC's cache), but not the MLflow record
+clean: ## remove the files of runs (data, models, reports, DVC's cache), but not the MLflow record
 	rm -rf data outputs eval_results report work .dvc/cache .dvc/tmp .pytest_cache .ruff_cache

@@ -43,7 +43,7 @@ def test_an_answer_is_cached_and_another_question_goes_to_the_same_process(start
     assert answers.ask("config.schema", {"a": 2}, "asking")() == ["config.schema", {"a": 2}]
     assert len(started) == 1
     printed = capsys.readouterr()
-    assert printed.err == "asking: about half a minute, to import them; the answer is kept\n"
+    assert printed.err == "asking: about half a minute, to import them; the answer is cached\n"
     answers.close()
     assert answers.ask("config.schema", {"a": 1}, "asking")() == ["config.schema", {"a": 1}]
     assert len(started) == 1

@@ -4,7 +4,7 @@ from tunetrail import redaction
 
 
 class UserError(Exception):
-    """A problem that a person can fix: the message names what is wrong and the fix. Ends the command with its code."""
+    """A problem that the user can fix: the message names what is wrong and the fix. Ends the command with `code`."""
 
     code = 2
 

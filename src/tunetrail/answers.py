@@ -3,7 +3,7 @@
     python -m tunetrail.answers       answers the questions on its standard input, one line of JSON each
 
 Importing Axolotl takes half a minute, so no command does it itself: one process imports the tools once for all questions of
-a command, while the command goes on. A cached answer is used until something changes that it depends on: the question, the
+a command, while the command continues. A cached answer is used until something changes that it depends on: the question, the
 source of the modules that answer it, or the installed packages. Not noticed: a package that is changed in place and keeps
 its version. The questions are those of `config.schema`, `plan.acceptance`, `plan.estimate.schedule` and
 `evaluation.instructions`.
@@ -59,7 +59,7 @@ def ask(module: str, question: Any, subject: str, keep: Callable[[Any], bool] = 
 
 
 def cache_file(module: str, question: Any) -> Path:
-    """Return the file of the cached answer; for a user without a home, in a folder that nobody can make."""
+    """Return the file of the cached answer; for a user without a home below /dev/null, where no file can be written."""
     files = [f"{name.replace('.', '/')}.py" for name in (module, *_DEPENDS_ON.get(module, ()))]
     sources = [(Path(__file__).parent / file).read_text() for file in files]
     key = json.dumps([question, sources, _installed_packages()], sort_keys=True)
@@ -71,7 +71,7 @@ def cache_file(module: str, question: Any) -> Path:
 
 
 def close() -> None:
-    """End the process, to free its memory; the next question starts another."""
+    """End the process that has imported the tools, to free its memory; the next question starts another."""
     if _process.cache_info().currsize:
         _process().close()
 
@@ -98,7 +98,7 @@ class _Tools:
 
     def ask(self, line: str, subject: str) -> Future:
         if not self.announced:
-            print(f"{subject}: about half a minute, to import them; the answer is kept", file=sys.stderr, flush=True)
+            print(f"{subject}: about half a minute, to import them; the answer is cached", file=sys.stderr, flush=True)
         self.announced = True
         future: Future = Future()
         threading.Thread(target=self._exchange, args=(line, future), daemon=True).start()

@@ -1,8 +1,8 @@
 """A run's stages and its tools' progress bars -> the screen, and lines of work/progress.jsonl for other processes.
 
 {"stage"}: the stage has started; {"stage", "waiting": true}: another job is running it; {"stage", "done", "total", "rate"}:
-its steps, and how many it does a second (null: not known). Not covered: the loss and other metrics of a training, which
-`training.history` writes.
+its steps, and how many it does a second (null: not known). The loss and other metrics of a training are in
+`training.history`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_EVENTS = 1.0
 
 
 def add(folder: Path, stage: str, **fields: Any) -> None:
-    """Append an event of the run in the checkout `folder`. If that fails, as on a full disk, the run goes on without it."""
+    """Append an event of the run in the checkout `folder`. If that fails, as on a full disk, the run continues."""
     with contextlib.suppress(OSError):
         (folder / FILE).parent.mkdir(exist_ok=True)
         with (folder / FILE).open("a", encoding="utf-8") as file:
@@ -44,8 +44,7 @@ class Bars:
         self._added_at = -_SECONDS_BETWEEN_EVENTS
 
     def show(self, line: str) -> bool:
-        """Return whether the line of the tool's output is a progress bar; if so, show it: on a terminal at once, elsewhere
-        every 15 seconds."""
+        """Return whether a line is a progress bar, and show it: on a terminal at once, elsewhere every 15 seconds."""
         bar = _BAR.search(line)
         if not bar:
             return False

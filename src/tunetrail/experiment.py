@@ -16,9 +16,9 @@ from tunetrail.data import sources
 from tunetrail.training import history
 
 RAW, PLAN = "data/raw", "work/plan.json"
-# Stages that jobs of a sweep share, and the sections that they and those before them depend on: one job runs such a stage
-# for all whose sections are equal, and the others find it in DVC's run cache.
-TURNS = {
+# Stages that the jobs of a sweep share, with the sections that a stage and those before it depend on. Of the jobs in which
+# these sections are equal, one runs the stage, and the others take its outputs from DVC's run cache.
+SHARED_STAGES = {
     "prepare": ("fetch", "prepare"),
     "base": ("fetch", "prepare", "base", "accelerate"),
     "contract": ("fetch", "prepare", "base", "accelerate", "contract"),
@@ -35,19 +35,19 @@ def run_experiment(
 ) -> None:
     """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, the table.
 
-    `force` runs every stage, also one that has not changed, on the data that are here. `overrides` are those that were
-    typed, None where the values do not come from any; `notes` say what was added to them, and are printed first.
+    `force` runs every stage, changed or not, on the data that are here. `overrides` are those that were typed, None if the
+    values do not come from overrides; `notes` say what was added to them, and are printed first.
     """
-    known = schema.params()
-    values = canonical.read(values, known)
-    check.check(values, known)
+    params_schema = schema.params()
+    values = canonical.read(values, params_schema)
+    check.check(values, params_schema)
     values["prepare"].setdefault("field", None)  # a file of an earlier version has none, and DVC asks for it
     inputs.check(values)
     for note in notes:
         print(note, flush=True)
     with locks.exclusive_lock(root) as lock_fd:
         code = git.read_code(root, root / "work" / "changes.patch")
-        from tunetrail.plan import gate  # numpy, and below MLflow, take seconds to import: not before the checks
+        from tunetrail.plan import gate  # importing NumPy and, below, MLflow takes seconds: after the checks
 
         plan = gate.check_run(values, root)
         answers.close()
@@ -70,7 +70,7 @@ def run_experiment(
                 run.artifacts(root, PLAN)
                 run.tags({tags.PLAN_ALLOWED: " ".join(plan.allowed)})
             (root / events.FILE).unlink(missing_ok=True)
-            if not run.resumed:  # else what an earlier try ran is this run's own
+            if not run.resumed:  # a resumed run keeps the times of its earlier attempts
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
             started = time.time()
             with run_file.written(root, run_file.describe(run, root, values, code, overrides, hardware)):
@@ -86,17 +86,17 @@ def run_experiment(
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
                 measured.add(root, plan.facts, record.seconds(root), steps)
-            run.tags({tags.DVC_EXPERIMENT: _save(root, f"{values['name']}-{run.id[:8]}")})
-        _show(root, run, report)
+            run.tags({tags.DVC_EXPERIMENT: _save_experiment(root, f"{values['name']}-{run.id[:8]}")})
+        _print_result(root, run, report)
 
 
 def _stages(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> set[str]:
-    """Bring every stage up to date; returns those that ran now, without what an earlier try of a resumed run did."""
+    """Bring every stage up to date, and return those that ran now, not in an earlier attempt of a resumed run."""
     from tunetrail.tracking import record
 
-    earlier = len(record.timed(root))
+    earlier = len(record.stage_times(root))
     _reproduce(root, lock_fd, values, force)
-    return {line["stage"] for line in record.timed(root)[earlier:]}
+    return {line["stage"] for line in record.stage_times(root)[earlier:]}
 
 
 def _reproduce(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> None:
@@ -104,14 +104,14 @@ def _reproduce(root: Path, lock_fd: int, values: dict[str, Any], force: bool) ->
     if force:
         if not sources.holds(root / RAW, values["fetch"]):
             dvc.reproduce(root, lock_fd, RAW)
-        # Not the fetch, which would get data that have changed since.
+        # Not `fetch`: the data at the source may have changed since.
         dvc.reproduce(root, lock_fd, "--force", "--single-item", *dvc.stages_without(root, RAW))
         return
     if shared.is_symlink():  # in a worktree beside others
-        for stage, sections in TURNS.items():
+        for stage, sections in SHARED_STAGES.items():
             section_values = json.dumps([values[name] for name in sections], sort_keys=True).encode()
-            turn = shared / "turns" / f"{stage}-{hashlib.sha256(section_values).hexdigest()[:10]}"
-            with locks.wait_for_lock(turn, functools.partial(_waiting, root, stage)):
+            lock = shared / "turns" / f"{stage}-{hashlib.sha256(section_values).hexdigest()[:10]}"
+            with locks.wait_for_lock(lock, functools.partial(_waiting, root, stage)):
                 dvc.reproduce(root, lock_fd, stage)
     dvc.reproduce(root, lock_fd)
 
@@ -122,10 +122,10 @@ def _waiting(root: Path, stage: str) -> None:
 
 
 def _compare(root: Path, ran: set[str]) -> None:
-    """Compare the outputs of stages that did not run now with dvc.lock, since DVC takes them from its cache unread.
+    """Compare the outputs of stages that did not run now with dvc.lock: DVC takes them from its cache without reading them.
 
     Raises:
-        UserError: an output has other content, so what was made of it would be recorded wrongly.
+        UserError: an output has other content, so the record of what was made from it would be wrong.
     """
     cached = {name: stage for name, stage in dvc.locked_stages(root).items() if name not in ran}
     outputs = dvc.outputs(root)
@@ -133,8 +133,8 @@ def _compare(root: Path, ran: set[str]) -> None:
     integrity.verify(root, root, outs, f"{root}/dvc.lock", "the same command, which makes it again")
 
 
-def _save(root: Path, name: str) -> str | None:
-    """Save the run as a DVC experiment and return its name; None where that fails, for the run is recorded anyway."""
+def _save_experiment(root: Path, name: str) -> str | None:
+    """Save the run as a DVC experiment and return its name; None if that fails, since the run is recorded anyway."""
     try:
         return experiments.save(root, name)
     except UserError as error:
@@ -142,14 +142,14 @@ def _save(root: Path, name: str) -> str | None:
         return None
 
 
-def _show(root: Path, run: Any, report: Path) -> None:
+def _print_result(root: Path, run: Any, report: Path) -> None:
     """Print the scores, where the report and the figures are, and how to open the run."""
     from tunetrail.report import metrics
 
     print(f"\n{metrics.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
     figures = [report, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
     print("\n" + "\n".join(str(root / figure) for figure in figures))
-    # Without the word at its end MLflow opens the pages that it has for traces of GenAI applications.
+    # Without `workflowType`, MLflow opens its pages for traces of GenAI applications.
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
     if run.address.startswith("http"):
         print(f"\nMLflow run {run.id}: {run.address.rstrip('/')}/{page}")

@@ -33,8 +33,8 @@ GIT_VARIABLES = (
 def environment(offline: bool = False) -> dict[str, str]:
     """Return the environment of a child: this process's, with telemetry off and this interpreter's tools first on PATH.
 
-    If `offline`, without the model hub. A child is told of no repository, and imports nothing from the current folder, where
-    a datasets.py would be imported instead of the package.
+    If `offline`, the tools do not ask the model hub. Variables that point git at a repository are left out, and so is the
+    current folder as a source of imports: a datasets.py there would be imported instead of the package.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in (*GIT_VARIABLES, "PYTHONPATH")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -46,8 +46,8 @@ def environment(offline: bool = False) -> dict[str, str]:
 def python_path(*folders: Path) -> dict[str, str]:
     """Return PYTHONPATH with `folders` before the entries it has, and without the current folder."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    kept = [*map(str, folders), *(entry for entry in entries if not _is_current_folder(entry))]
-    return {"PYTHONPATH": os.pathsep.join(kept)} if kept else {}
+    entries = [*map(str, folders), *(entry for entry in entries if not _is_current_folder(entry))]
+    return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
 
 
 def _is_current_folder(entry: str) -> bool:
@@ -173,7 +173,7 @@ def terminate_holders(files: Iterable[Path], patience: float = 60) -> None:
 
 
 def _holders(paths: set[str]) -> set[int]:
-    """Return the ids of the other processes that have one of `paths` open, as far as this user may see."""
+    """Return the ids of the other processes of this user that have one of `paths` open."""
     import psutil
 
     processes = psutil.process_iter(["open_files"])  # None for another user's
@@ -192,9 +192,9 @@ def output(command: list[str], variables: dict[str, str] | None = None) -> str:
     """
     try:
         env = environment() | (variables or {})
-        done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace")
+        result = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
         raise UserError(f"{command[0]} is not installed. Install it with the system's packages.") from None
-    if done.returncode:
-        raise UserError(f"{shlex.join(command)} failed: {done.stderr.strip()[-2000:]}")
-    return done.stdout.strip()
+    if result.returncode:
+        raise UserError(f"{shlex.join(command)} failed: {result.stderr.strip()[-2000:]}")
+    return result.stdout.strip()

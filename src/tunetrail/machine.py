@@ -30,11 +30,11 @@ class Build:
 
 
 def torch_build() -> Build | None:
-    """Read torch's version.py alone, since importing torch takes seconds; return None if torch is not installed."""
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
+    """Return the installed build of torch, or None. Only torch's version.py is read: importing torch takes seconds."""
+    package = importlib.util.find_spec("torch")
+    if package is None or package.origin is None:
         return None
-    spec = importlib.util.spec_from_file_location("torch_version", Path(found.origin).with_name("version.py"))
+    spec = importlib.util.spec_from_file_location("torch_version", Path(package.origin).with_name("version.py"))
     version = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(version)
     kind = "rocm" if version.hip else "cuda" if version.cuda else "cpu"

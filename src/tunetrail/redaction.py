@@ -1,14 +1,15 @@
 """Removes passwords from the addresses in a text: for all that is printed, logged or recorded.
 
 If a password cannot be told from what follows it, more is removed rather than less, except after a port:
-`http://host:8080/data@v2/rows`. Takes time linear in the text. Not covered: a password that is not part of an address.
+`http://host:8080/data@v2/rows`. Takes time linear in the text. Passwords outside of addresses
+are not found.
 """
 
 import re
 import urllib.parse
 
 HIDDEN = "..."  # in its place; redacting a text again changes nothing
-_RUN = re.compile(r'[^\s",]+')  # the characters of one address in a text; JSON may write its slashes as \/
+_CHUNK = re.compile(r'[^\s",]+')  # the characters of one address in a text; JSON may write its slashes as \/
 # In a database's address a user precedes each @, so digits and a slash before it are a password, not a port.
 _START = re.compile(
     r"(?P<database>\b(?:postgres|mysql|mariadb|mssql|oracle|redis|mongodb|amqp)[\w+]{0,30})?:(?:\\{0,2}/){2}"
@@ -17,39 +18,39 @@ _PORT = re.compile(r"(?:\[[\da-f:.]+\](?::\d+)?|[^/:@?#\\]*:\d+)(?=\\{0,2}/|$)",
 _PASSWORD = re.compile(r"[^/:@?#]*:")
 _USER = re.compile(r"[^/?#]*@")  # before the path: hf://datasets/NAME@REVISION has no user in it
 _ENCODED = re.compile(r'(?<![a-z+])[a-z+]{0,20}%3a%2f%2f[^\s",&]*', re.IGNORECASE)
-# Already hidden, also if a message continues after it: `?password=...: refused`.
-_ALREADY = r"(?!\.\.\.(?:[\s&;#'\"]|[:;,.)\]}>]+(?:\s|$)|$))"
+# Not a value that is hidden already, even if a message continues after it: `?password=...: refused`.
+_NOT_HIDDEN_YET = r"(?!\.\.\.(?:[\s&;#'\"]|[:;,.)\]}>]+(?:\s|$)|$))"
 _KEY = (
     r"(?:[^\s=&;#?]*[-_.])?(?:access|account|api|auth|bearer|client|id|private|refresh|secret|session|shared|ssl|user)?"
     r"(?:password|passwd|passphrase|pwd|pass|token|sig|signature|secret|key|credentials?|creds?|auth|sas|odbc_connect)"
 )
 
 
-def _query(character: str) -> re.Pattern[str]:
+def _secret_pattern(character: str) -> re.Pattern[str]:
     """Return the pattern of a query's secrets, `?password=`, whose values consist of `character`, escaped or not."""
     return re.compile(
-        rf"([?&#]{_KEY}=){_ALREADY}(?:(?!#{_KEY}=){character})+"
+        rf"([?&#]{_KEY}=){_NOT_HIDDEN_YET}(?:(?!#{_KEY}=){character})+"
         # Of a connection string: `;PWD={a;b};`
         r"|(;[\w -]{0,40}?(?:pwd|password|passwd|secret|accountkey|accesskey|accesssignature)\s{0,3}=)"
-        rf"{_ALREADY}(?:\{{[^}}]{{0,300}}\}}|(?!;){character})+",
+        rf"{_NOT_HIDDEN_YET}(?:\{{[^}}]{{0,300}}\}}|(?!;){character})+",
         re.IGNORECASE,
     )
 
 
-_OF_A_TEXT, _OF_AN_ADDRESS = _query(r"[^\s&\"]"), _query(r"[^&]")
+_SECRET_IN_TEXT, _SECRET_IN_ADDRESS = _secret_pattern(r"[^\s&\"]"), _secret_pattern(r"[^&]")
 
 
 def redact(text: str) -> str:
     """Return the text without the user, password and query secrets (`?password=`, `&X-Amz-Signature=`) of its addresses."""
-    text = _RUN.sub(lambda run: _without_user(run[0]), _ENCODED.sub(_decoded, text))
-    return _OF_A_TEXT.sub(rf"\1\2{HIDDEN}", text)
+    text = _CHUNK.sub(lambda chunk: _without_user(chunk[0]), _ENCODED.sub(_redact_encoded, text))
+    return _SECRET_IN_TEXT.sub(rf"\1\2{HIDDEN}", text)
 
 
 def redact_address(address: str) -> str:
-    """As `redact`, for a text that is one address: white space, quotes and commas belong to it too."""
+    """Redact a text that is one address, to which white space, quotes and commas belong too."""
     if "://" not in address:  # its scheme was left out
         address = re.sub(r"^[^/:@]+:[^/].*@", "", address, flags=re.DOTALL)
-    return _OF_AN_ADDRESS.sub(rf"\1\2{HIDDEN}", _without_user(_ENCODED.sub(_decoded, address)))
+    return _SECRET_IN_ADDRESS.sub(rf"\1\2{HIDDEN}", _without_user(_ENCODED.sub(_redact_encoded, address)))
 
 
 def is_ambiguous(address: str) -> bool:
@@ -58,25 +59,27 @@ def is_ambiguous(address: str) -> bool:
     return bool(re.match(r"https?://[^/?#]*[/?#].*@", address, re.DOTALL)) and ":" in address[6 : address.rindex("@")]
 
 
-def _without_user(run: str) -> str:
-    """Return the text, which has no separators, without what precedes the @ of its addresses."""
-    last = run.rfind("@")
-    kept, at = "", 0
-    for start in _START.finditer(run):
-        if not at <= start.end() <= last:
+def _without_user(chunk: str) -> str:
+    """Return the chunk, a text without separators, without what precedes the @ of its addresses."""
+    last = chunk.rfind("@")
+    result = ""
+    position = 0
+    for start in _START.finditer(chunk):
+        if not position <= start.end() <= last:
             continue
-        port = not start["database"] and _PORT.match(run, start.end())
-        if _PASSWORD.match(run, start.end()) and not port:
+        port = not start["database"] and _PORT.match(chunk, start.end())
+        if _PASSWORD.match(chunk, start.end()) and not port:
             end = last + 1
-        elif user := _USER.match(run, start.end()):
+        elif user := _USER.match(chunk, start.end()):
             end = user.end()
         else:
             continue
-        kept, at = kept + run[at : start.end()], end
-    return kept + run[at:]
+        result += chunk[position : start.end()]
+        position = end
+    return result + chunk[position:]
 
 
-def _decoded(encoded: re.Match[str]) -> str:
+def _redact_encoded(encoded: re.Match[str]) -> str:
     """Redact an address that is written with %3A and %2F, as the value of a query."""
     plain = urllib.parse.unquote(encoded[0])
     hidden = redact_address(plain)

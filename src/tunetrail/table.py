@@ -1,8 +1,8 @@
-"""Rows of cells -> a text table; a long text -> the part of it that fits."""
+"""Rows of cells -> a text table; a long text -> as much of it as fits."""
 
 
 def columns(rows: list[list[str]]) -> str:
-    """Return the rows as lines in which the cells of a column begin below one another, two spaces apart."""
+    """Return the rows as lines of text with aligned columns, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-# Set for every process that is started, unless the person has set it otherwise.
+# Set for every process that is started, unless the user's environment sets it.
 OFF = {
     "AXOLOTL_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",

@@ -1,4 +1,4 @@
-"""Bytes and seconds -> what people read."""
+"""Bytes and seconds -> text."""
 
 GIB = 2**30
 

@@ -69,7 +69,7 @@ def test_show_of_a_failed_run_says_how_to_retry_it_and_offers_no_model(checkout,
     lines = next_lines(output(show.command, job))
     assert (
         lines[0]
-        == "tunetrail run -m seed=1,2              the same sweep: jobs that have finished are skipped, the others go on"
+        == "tunetrail run -m seed=1,2              the same sweep: jobs that have finished are skipped, the others continue"
     )
     assert [line.split()[1] for line in lines] == ["run", "compare"]
     worktree = root / "runs" / "sweep-1" / "job"

@@ -52,10 +52,10 @@ def test_the_number_of_jobs_is_known_except_with_a_sampler_or_a_glob(words, coun
             ["sweep=optuna", "hydra.sweeper.n_trials=0", "seed=1,2"],
             "hydra.sweeper.n_trials=0: no job would run. Give 1 or more.",
         ),
-        (["seed=1,1"], "seed=1,1: the job seed=1 is there twice. Give each value once."),
+        (["seed=1,1"], "seed=1,1: the job seed=1 is given twice. Give each value once."),
         (["train.learning_rate=1e-3,0.001"], "train.learning_rate=1e-3,0.001: the job train.learning_rate=0.001 is there"),
-        (["seed=choice(1,2,1.0)"], "seed=choice(1,2,1.0): the job seed=1.0 is there twice."),
-        (["name=a,'a'"], "name=a,'a': the job name='a' is there twice."),
+        (["seed=choice(1,2,1.0)"], "seed=choice(1,2,1.0): the job seed=1.0 is given twice."),
+        (["name=a,'a'"], "name=a,'a': the job name='a' is given twice."),
         (["seed=1,2", "seed=3"], "seed is given twice, and the last one wins in every job. Give it once."),
         (
             ["sweep=optuna", "train.learning_rate=interval(1e-2,1e-4)"],

@@ -44,7 +44,7 @@ def test_a_line_may_be_long(tmp_path):
         ('{"a": 1},\n{"a": 1},', "line 1: not JSON (a comma after the last value); so are 2 of 2 lines. Give a JSON"),
         ('{"a": 1}\n{"a": NaN}', "line 2: not JSON (JSON has no NaN)"),
         ('[{"a": -Infinity}]', "line 1: not JSON (JSON has no -Infinity)"),
-        ('{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}', "line 2: not JSON (the key 'c' is there twice)"),
+        ('{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}', "line 2: not JSON (the key 'c' is given twice)"),
         ("[" * 100_000, "line 1: not JSON"),
         ('{"a": ' + "1" * 5000 + "}", "line 1: not JSON"),
         ('{\n"a": 1\n}\n{\n"a": 2\n}', "its objects span several lines. Write each on one line"),

@@ -162,7 +162,7 @@ def test_null_is_an_empty_output_and_the_refusal_names_the_count_and_the_option(
 )
 def test_rows_with_earlier_turns_of_a_conversation_are_refused(tmp_path, more):
     (name,) = more
-    with pytest.raises(UserError, match=f"row 2: '{name}' has what was said before the question.*; so is 1 of 3 rows"):
+    with pytest.raises(UserError, match=f"row 2: '{name}' has earlier turns.*; so is 1 of 3 rows"):
         records.read_instructions(of(tmp_path, ROW, ROW | more, ROW | {"history": []}))
 
 

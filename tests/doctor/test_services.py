@@ -196,7 +196,7 @@ def test_an_untrusted_certificate_is_yellow(tracked, serve, tmp_path):
 
 def test_the_line_of_a_database_server_says_that_it_is_not_contacted(tracked):
     line = tracked("postgresql://me:secret@host/mlflow")
-    assert (line.mark, line.fix) == ("warn", "tunetrail ls asks it")
+    assert (line.mark, line.fix) == ("warn", "tunetrail ls tries it")
 
 
 def test_the_checkouts_own_store_is_made_by_the_first_run(tracked, tmp_path):
@@ -288,7 +288,7 @@ def test_tokens_are_listed_as_set_or_not_and_a_pair_must_be_complete(monkeypatch
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     line = services.check_tokens(Asked(tmp_path))
     assert line.mark == "warn"
-    assert line.found.startswith("there: none; not there: HF_TOKEN, ")
+    assert line.found.startswith("set: none; not set: HF_TOKEN, ")
     assert "hf auth login" in line.fix
     (tmp_path / "token").write_text("\n")
     assert services.check_tokens(Asked(tmp_path)).mark == "warn"

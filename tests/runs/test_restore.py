@@ -106,7 +106,7 @@ def test_damaged_models_are_an_error_and_the_checkout_is_unchanged(root, fault):
         damaged.unlink()
     before = {name: (root / name).read_text() for name in ("params.yaml", "dvc.lock", "outputs/model", "data/raw/rows")}
     with pytest.raises(
-        UserError, match=r"\(one\) recorded other files than these 1 .*\n  outputs/model: md5 \w{32} is rec"
+        UserError, match=r"\(one\): 1 file is not as recorded in .*\n  outputs/model: md5 \w{32} is rec"
     ) as error:
         restore.restore(root, "one")
     assert "tunetrail reproduce" in str(error.value)

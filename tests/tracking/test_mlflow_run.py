@@ -199,7 +199,7 @@ def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeyp
     assert run.store_failed
     assert run.sent == set()
     output = capsys.readouterr().out
-    assert output.count("does not take the record") == 1
+    assert output.count("failed to store the record") == 1
     assert "uploads all of it" in output
 
 

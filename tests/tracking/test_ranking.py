@@ -50,7 +50,7 @@ def test_params_are_ordered_by_number_then_by_text():
 def test_an_unknown_key_is_an_error_that_names_similar_ones_or_else_every_metric():
     runs = [run("a", metrics=scored(0.1, 0.2), params={"train.learning_rate": "1"})]
     for key, near in (("ifeval/tuned/promt_strict", "ifeval/tuned/prompt_strict"), ("learning_rate", "train.learning_rate")):
-        with pytest.raises(UserError, match=rf"--sort {key}: .* Near: {near}"):
+        with pytest.raises(UserError, match=rf"--sort {key}: .* Similar: {near}"):
             ranking.ordered(runs, key)
     with pytest.raises(UserError) as error:
         ranking.ordered(runs, "foo")
@@ -104,7 +104,7 @@ def test_a_sweep_is_found_by_its_name_or_a_run_of_it_and_an_error_lists_the_swee
         ("sweep-9", r"no sweep or run has this name\. There are: sweep-1, sweep-2$"),
         ("", r"no sweep or run has this name\. There are"),
         ("demo", r"this run belongs to no sweep\. There are"),
-        ("seed=1", r"it means runs of several sweeps, or of none\. There are"),
+        ("seed=1", r"it matches runs of several sweeps, or of none\. There are"),
     ):
         with pytest.raises(UserError, match=f"--sweep {query}: {says}"):
             ranking.sweep(runs, query)

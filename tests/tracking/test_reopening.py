@@ -120,11 +120,11 @@ def test_a_deleted_run_is_refused_with_the_command_that_restores_it(root, client
     own = f"MLFLOW_TRACKING_URI=sqlite:///{root}/mlflow.db mlflow"
     with pytest.raises(UserError) as error:
         opened(root, monkeypatch, run)
-    assert f"{own} runs restore --run-id {run} brings it back" in str(error.value)
+    assert f"{own} runs restore --run-id {run} restores it" in str(error.value)
     client.delete_experiment(experiment)
     with pytest.raises(UserError) as error:
         opened(root, monkeypatch, run)
-    assert f"{own} experiments restore -x {experiment} brings it back" in str(error.value)
+    assert f"{own} experiments restore -x {experiment} restores it" in str(error.value)
 
 
 def test_a_job_is_continued_only_in_its_own_worktree(root, client, monkeypatch):

@@ -142,5 +142,5 @@ def test_the_tokenizer_of_a_model_that_is_made_is_trained_on_its_texts(tmp_path)
 def test_a_file_that_is_not_a_tokenizers_is_named_in_the_error(folder, name):
     path = folder()
     (path / name).write_text("{")
-    with pytest.raises(UserError, match=r"tokenizer\.json.* Save or fetch it anew"):
+    with pytest.raises(UserError, match=r"tokenizer\.json.* Save or fetch it again"):
         tokenizer.read(path, {})

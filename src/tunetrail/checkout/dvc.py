@@ -1,6 +1,6 @@
 """DVC in this checkout: the stages of dvc.yaml, what dvc.lock records, `dvc repro`, and DVC's own config.
 
-Not covered: whether files are what dvc.lock records, which is `integrity`'s; experiments, which are `experiments`'s.
+`integrity` compares files with dvc.lock; `experiments` saves and finds DVC experiments.
 """
 
 import configparser
@@ -67,7 +67,7 @@ def hashes(stages: dict[str, Any]) -> dict[str, str]:
 
 
 def md5(folder: Path, stages: dict[str, Any], stage: str, path: str) -> str | None:
-    """Return the md5 that dvc.lock records for `path`, an output or dependency of `stage`, however the path is written."""
+    """Return the md5 that dvc.lock records for `path`, an output or dependency of `stage`, however it is spelled."""
     entries = [*stages.get(stage, {}).get("outs", ()), *stages.get(stage, {}).get("deps", ())]
     wanted = (folder / path).resolve()
     return next((entry["md5"] for entry in entries if (folder / entry["path"]).resolve() == wanted), None)
@@ -78,7 +78,7 @@ def _stages(folder: Path) -> dict[str, Any]:
 
 
 def outputs(folder: Path) -> list[str]:
-    """Return the outputs of all stages. DVC may overwrite these and nothing else: a person may keep more files in DVC."""
+    """Return the outputs of all stages. DVC may overwrite these and nothing else: a user may keep more files in DVC."""
     return [out for stage in _stages(folder).values() for out in stage["outs"]]
 
 
@@ -129,8 +129,8 @@ def _settings(root: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def write_shared_cache_config(root: Path, file: Path, more: dict[str, str] | None = None) -> None:
-    """Write `file`, the DVC config of another folder, with the cache and the remotes of `root`, and `more`.
+def write_shared_cache_config(root: Path, file: Path, extra: dict[str, str] | None = None) -> None:
+    """Write `file`, the DVC config of another folder, with the cache and the remotes of `root`, and the settings `extra`.
 
     Files are linked out of the cache where the file system can, which costs no time and no space; they are read-only.
     """
@@ -138,7 +138,7 @@ def write_shared_cache_config(root: Path, file: Path, more: dict[str, str] | Non
     settings = {"cache.dir": own.get("cache.dir", str(root / ".dvc" / "cache"))}
     settings["cache.type"] = "reflink,hardlink,symlink,copy"
     sections: dict[str, list[str]] = {}
-    for key, value in (settings | (more or {}) | _remotes(own)).items():
+    for key, value in (settings | (extra or {}) | _remotes(own)).items():
         section, _, option = key.rpartition(".")
         kind, _, name = section.partition(".")
         header = f"'{kind} \"{name}\"'" if name else kind  # remote.NAME.url is in the section ['remote "NAME"']
@@ -150,7 +150,7 @@ def write_shared_cache_config(root: Path, file: Path, more: dict[str, str] | Non
 
 
 def secrets(root: Path) -> list[str]:
-    """Return a line for each option of .dvc/config, which git keeps, that looks like a secret, with what moves it."""
+    """Return a line, with the fix, for each option of .dvc/config that looks like a secret: git keeps the file."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
     with contextlib.suppress(OSError, configparser.Error):  # DVC reports what is wrong with the file
         config.read_string((root / ".dvc" / "config").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from tunetrail.config import params
 def save(checkout: Path, name: str) -> str:
     """Save the parameters, the lock file and the code of `checkout` as a DVC experiment on its commit; return its name.
 
-    Not by `dvc exp save`: it takes the person's changes away and puts them back, so that a kill in between loses them,
+    Not by `dvc exp save`: it takes the user's changes away and puts them back, so that a kill in between loses them,
     and it saves a password that is in DVC's config.
 
     Raises:
@@ -21,9 +21,7 @@ def save(checkout: Path, name: str) -> str:
     """
     for out in dvc.outputs(checkout):
         if not (checkout / out).exists():
-            raise UserError(
-                f"output '{out}' does not exist. Bring it back, or make it again: dvc checkout, or tunetrail run"
-            )
+            raise UserError(f"output '{out}' does not exist. Restore it, or make it again: dvc checkout, or tunetrail run")
     name = re.sub(r"\W+", "-", name).strip("-")
     head = git.head_commit(checkout)
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +38,7 @@ def save(checkout: Path, name: str) -> str:
 
 
 def _author(checkout: Path) -> dict[str, str]:
-    """Return git's variables for an author where git knows none: that is no reason to lose the experiment."""
+    """Return git's variables for an author if none is configured: the experiment is saved all the same."""
     variables = {}
     for part in ("name", "email"):
         configured = git.run(checkout, "config", "--default", "", f"user.{part}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tunetrail import UserError, launch
 
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")  # DVC's hook would check out the data a second time
-# It may hold a password, and others can read patches and experiments: these keep the commit's own version of the file.
+# It may hold a password, and others can read patches and experiments: these keep the version of the file that is committed.
 _DVC_CONFIG = ".dvc/config"
 _FIRST_COMMIT = "git add --all && git commit -m start"
 
@@ -92,14 +92,14 @@ def head_commit(folder: Path) -> str:
         run(folder, "cat-file", "-e", "HEAD^{tree}")
     except UserError:
         raise UserError(
-            f"{folder}: git does not have its commit {commit}. Get it: git fetch --all. What else is lost: git fsck"
+            f"{folder}: git does not have its commit {commit}. Get it: git fetch --all. git fsck lists what else is lost"
         ) from None
     return commit
 
 
 def stage_all(folder: Path, index: Path) -> dict[str, str]:
-    """Stage the checkout as it is, without DVC's config, in `index`, a file beside git's own index. Return the environment
-    in which git uses that file. The person's files and what they have staged stay as they are.
+    """Stage the checkout as it is, without DVC's config, in `index`, a file beside git's own index, and return the
+    environment in which git uses that file. The user's files and their own staged changes stay as they are.
 
     Raises:
         UserError: git failed, or the checkout is not in the repository around it.

@@ -1,7 +1,7 @@
-"""What dvc.lock records -> whether the files are that, by reading them; and outputs put back from DVC's cache or remotes.
+"""What dvc.lock records -> whether the files have that content; and outputs put back from DVC's cache or remotes.
 
-DVC trusts its cache and does not read a file again whose size, time of change and inode are the same: it does not notice a
-flipped bit.
+DVC trusts its cache and does not read a file again whose size, time of change and inode are the same, so it does not notice
+a flipped bit. Here every file is read.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Missing(Changed):
 
 @dataclass(frozen=True)
 class Fault:
-    """A file whose md5 is `here` and not the `recorded` one; None where there is no file, or should be none.
+    """A file whose md5 is `here` and not the `recorded` one; None if there is no file, or should be none.
 
     `object` is where DVC's cache keeps the recorded file, and `state` what is there.
     """
@@ -45,13 +45,12 @@ class Fault:
 
     def __str__(self) -> str:
         if self.recorded is None:
-            return f"{self.path}: is not part of it"
+            return f"{self.path}: no such file is recorded"
         return f"{self.path}: md5 {self.recorded} is recorded, {self.here or 'no file'} is here"
 
 
 def file_hashes(path: Path) -> dict[str, str] | None:
-    """Return the md5 of every file below the folder `path`, by its path there, or of the file `path` as "."; None if there
-    is nothing."""
+    """Return the md5 of each file below the folder `path` by its path there, or of a file as "."; None for nothing."""
     if not path.exists():
         return None
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -72,12 +71,12 @@ def digest(hashes: Mapping[str, str] | None) -> str | None:
 def changed(folder: Path, outs: Mapping[str, str]) -> dict[str, dict[str, str] | None]:
     """Return the paths of `outs` (path: recorded md5) that are not as recorded in `folder`, each with its `file_hashes`."""
     hashes = {path: file_hashes(folder / path) for path in outs}
-    return {path: found for path, found in hashes.items() if digest(found) != outs[path]}
+    return {path: here for path, here in hashes.items() if digest(here) != outs[path]}
 
 
-def faults(outs: Mapping[str, str], others: Mapping[str, dict[str, str] | None], objects: Path) -> Iterator[Fault]:
-    """Yield what is wrong, file by file, with `others`, the `changed` paths of `outs`; `objects` are `dvc.cache_objects`."""
-    for path, here in others.items():
+def faults(outs: Mapping[str, str], differing: Mapping[str, dict[str, str] | None], objects: Path) -> Iterator[Fault]:
+    """Yield the faults, file by file, of `differing`, the `changed` paths of `outs`; `objects` are `dvc.cache_objects`."""
+    for path, here in differing.items():
         recorded = outs[path]
         fault = _fault(path, recorded, digest(here), objects)
         if not recorded.endswith(".dir") or fault.state != "whole":
@@ -89,10 +88,10 @@ def faults(outs: Mapping[str, str], others: Mapping[str, dict[str, str] | None],
                 yield _fault(f"{path}/{name}", entries.get(name), (here or {}).get(name), objects)
 
 
-def summary(found: list[Fault]) -> str:
+def summary(faults: list[Fault]) -> str:
     """Return the first of the faults, a line each, and how many more there are."""
-    lines = [f"  {fault}" for fault in found[:_FAULTS_IN_MESSAGE]]
-    more = len(found) - len(lines)
+    lines = [f"  {fault}" for fault in faults[:_FAULTS_IN_MESSAGE]]
+    more = len(faults) - len(lines)
     return "\n".join([*lines, *([f"  and {more} more"] if more else [])])
 
 
@@ -114,44 +113,45 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(content, "md5").hexdigest()
 
 
-def verify(root: Path, folder: Path, outs: Mapping[str, str], name: str, again: str) -> None:
+def verify(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake: str) -> None:
     """Compare the paths `outs` of `folder` (path: recorded md5), whose objects are in the cache of `root`, with the record.
 
-    `name` is what recorded them, `again` the command that makes them again.
+    `name` is what recorded them, `remake` the command that makes them again.
 
     Raises:
         Changed: they differ; the message has each file, both hashes, and the fix.
     """
-    _compare(root, folder, outs, name, again, restoring=False)
+    _compare(root, folder, outs, name, remake, restoring=False)
 
 
-def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, again: str, restoring: bool) -> None:
-    """As `verify`; if `restoring`, the fix is to repeat the command, which removes what is in `folder` itself."""
-    others = changed(folder, outs)
-    if not others:
+def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake: str, restoring: bool) -> None:
+    """Raise as `verify`. If `restoring`, the fix is to repeat the command, which itself removes what is in `folder`."""
+    differing = changed(folder, outs)
+    if not differing:
         return
-    paths = shlex.join(others)
-    found = list(faults(outs, others, dvc.cache_objects(root)))
-    text = f"{name} recorded other files than these {len(found)} in {folder}:\n{summary(found)}\n"
-    damaged = list(dict.fromkeys(str(fault.object) for fault in found if fault.state == "damaged"))
-    to_remove = damaged if restoring else [*damaged, *(str(folder / path) for path in others)]
+    paths = shlex.join(differing)
+    wrong = list(faults(outs, differing, dvc.cache_objects(root)))
+    number = "1 file is" if len(wrong) == 1 else f"{len(wrong)} files are"
+    text = f"{name}: {number} not as recorded in {folder}:\n{summary(wrong)}\n"
+    damaged = list(dict.fromkeys(str(fault.object) for fault in wrong if fault.state == "damaged"))
+    to_remove = damaged if restoring else [*damaged, *(str(folder / path) for path in differing)]
     remove = f"rm -r -f {shlex.join(to_remove)}\nThen"
     if damaged:
         pull = "run this again" if restoring else f"dvc pull {paths}"
         if dvc.remotes(root):
             remove += f" {pull}, which gets it from the remote. If it is damaged there too"
-        raise Changed(f"{text}DVC's cache has it damaged. Remove it: {remove}: {again}")
-    if any(fault.state == "missing" for fault in found):
+        raise Changed(f"{text}In DVC's cache it is damaged. Remove it: {remove}: {remake}")
+    if any(fault.state == "missing" for fault in wrong):
         raise Missing(
-            f"{text}DVC's cache does not have it any more. If it was pushed, name the remote and run this again: "
-            f"dvc remote add --default NAME URL. Otherwise {'' if restoring else f'{remove}: '}{again}"
+            f"{text}DVC's cache no longer has it. If it was pushed, name the remote and run this again: "
+            f"dvc remote add --default NAME URL. Otherwise {'' if restoring else f'{remove}: '}{remake}"
         )
     raise Changed(f"{text}DVC's cache has it as recorded. Put it back: rm -r -f {paths} && dvc checkout {paths}")
 
 
-def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, again: str) -> None:
+def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake: str) -> None:
     """Put the paths `outs` (path: recorded md5), which `folder`/dvc.lock names, into `folder`, from the cache or else the
-    remotes of `root`, unless they are there. `name` and `again` as in `verify`.
+    remotes of `root`, unless they are there. `name` and `remake` as in `verify`.
 
     Raises:
         Changed: neither has them as recorded.
@@ -165,11 +165,11 @@ def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, again:
         _checkout_or_pull(root, folder, outs)
     except UserError as failure:
         try:
-            _compare(root, folder, outs, name, again, restoring=True)
+            _compare(root, folder, outs, name, remake, restoring=True)
         except Changed as error:
             raise type(error)(f"{error}\n{failure}") from None
         raise
-    _compare(root, folder, outs, name, again, restoring=True)
+    _compare(root, folder, outs, name, remake, restoring=True)
 
 
 def _checkout_or_pull(root: Path, folder: Path, outs: Mapping[str, str]) -> None:

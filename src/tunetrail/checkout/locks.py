@@ -1,6 +1,6 @@
 """Locks on files, which end with the last process that has the file open, however that ends.
 
-Not covered: Axolotl's own lock on its tokenised rows (`training.token_cache`).
+`training.token_cache` has Axolotl's own lock on its tokenised rows.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _TWO_RUNS = "and two runs would write the same files. Wait for it, or run in a c
 
 
 class Busy(UserError):
-    """Another process has locked the folder; `process` is its id, "" where it is not known."""
+    """Another process has locked the folder; `process` is its id, "" if it is not known."""
 
     def __init__(self, folder: Path, process: str, why: str):
         super().__init__(f"{folder}: process {process}, or what it started, is running here, {why}")
@@ -44,10 +44,10 @@ def exclusive_lock(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) 
 
 
 @contextlib.contextmanager
-def wait_for_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Lock the file `path` while the body runs. If another process has the lock, call `waiting`, then wait. The holder may
+def wait_for_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lock the file `path` while the body runs. If another process has the lock, call `on_wait`, then wait. The holder may
     remove the file."""
-    with _locked(path, waiting):
+    with _locked(path, on_wait):
         yield
 
 
@@ -66,14 +66,14 @@ def is_locked(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[tuple[TextIO, bool]]:
-    """Open `path` and lock it; yield the file and whether it is locked, which it always is where `waiting` is given."""
+def _locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[tuple[TextIO, bool]]:
+    """Open `path` and lock it; yield the file and whether it is locked, which it always is if `on_wait` is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a+") as file:
             locked = _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not locked and waiting:
-                waiting()
+            if not locked and on_wait:
+                on_wait()
                 locked = _flock(file, fcntl.LOCK_EX)
             # If the file was removed after it was opened, the next process would lock another file of this name.
             if not locked or os.fstat(file.fileno()).st_nlink:

@@ -1,4 +1,4 @@
-"""A checkout as it is, with its uncommitted changes -> a git worktree with code of its own and the checkout's DVC cache."""
+"""A checkout with its uncommitted changes -> a git worktree with the same code, which shares the checkout's DVC cache."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from tunetrail.config import contradictions
 SHARED = Path("work/shared")
 # Keys that may name a file or a folder of the checkout that git does not keep.
 PATHS = (("prepare", "path"), ("evaluate", "path"), ("base", "path"), ("base", "base_model"), ("train", "base_model"))
-MADE = tuple(f"{folder}/" for folder in (*contradictions.OUTPUTS, "work/base"))  # what stages fill themselves
+MADE_BY_STAGES = tuple(f"{folder}/" for folder in (*contradictions.OUTPUTS, "work/base"))
 
 
 def make(root: Path, folder: Path, code: git.Code) -> Path:
@@ -50,14 +50,14 @@ def share(root: Path, checkout: Path) -> None:
 
 def remove(root: Path, folder: Path) -> None:
     """Remove the worktree `folder`; its outputs stay in DVC's cache."""
-    # Not `git worktree prune`: it would remove the person's worktrees on a disk that is not mounted now.
-    with contextlib.suppress(UserError):  # it is none, or half made
+    # Not `git worktree prune`: it would remove the user's worktrees on a disk that is not mounted now.
+    with contextlib.suppress(UserError):  # no worktree, or an incomplete one
         git.run(root, "worktree", "remove", "--force", "--force", str(folder))
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def link_all_untracked(root: Path, checkout: Path, values: dict[str, Any]) -> None:
-    """`link_untracked` for every key of `PATHS`, then `update_fetch`."""
+    """Call `link_untracked` for every key of `PATHS`, then `update_fetch`."""
     for section, key in PATHS:
         link_untracked(root, checkout, values[section], key)
     update_fetch(values)
@@ -71,13 +71,13 @@ def update_fetch(values: dict[str, Any]) -> None:
 
 
 def link_untracked(root: Path, checkout: Path, section: dict[str, Any], key: str) -> None:
-    """Make the relative path `section[key]` of a file that git does not keep mean the same file in `checkout` as in `root`:
-    by a link there, or by an absolute path if it leaves the checkout."""
+    """Make the relative path `section[key]`, of a file that git does not keep, work in `checkout` as in `root`: by a link
+    there, or as an absolute path if it leaves the checkout."""
     path = section[key]
     if not path or Path(path).is_absolute() or not (root / path).exists():
         return
     if ".." in Path(path).parts:
         section[key] = str((root / path).resolve())
-    elif not path.startswith(MADE) and not (checkout / path).exists():
+    elif not path.startswith(MADE_BY_STAGES) and not (checkout / path).exists():
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)
         (checkout / path).symlink_to((root / path).resolve())

@@ -1,6 +1,6 @@
 """The command line: one file a command.
 
-An error that a person can fix (UserError) ends any command with one message and the error's code.
+An error that a user can fix (UserError) ends any command with one message and the error's code.
 """
 
 import os
@@ -13,7 +13,7 @@ import click
 from tunetrail import UserError, launch, machine, redaction
 from tunetrail.cli import chat, compare, doctor, gc, ls, plan, promote, reproduce, restore, run, score, show
 
-# In the order in which a person needs them.
+# In the order in which a user needs them.
 _COMMANDS = {
     run: "Run an experiment, or a sweep of them.",
     plan: "Predict a run's memory, time and cost, and its problems.",

@@ -14,7 +14,7 @@ _CHAT_HELP = """Ask the base and the tuned model, and see both answers side by s
 \b
   tunetrail chat                                  the run in this checkout: type, and press Enter
   tunetrail chat --prompt 'Name three rivers.'    one question
-  tunetrail chat 1a84                             the run whose MLflow id starts so, from DVC's cache
+  tunetrail chat 1a84                             the run whose MLflow id starts with 1a84, from DVC's cache
   tunetrail chat demo                             the run of that name, if there is only one
   tunetrail chat --prompt 'Shorten it.' --input 'A long text ...' > answers.txt
   tunetrail chat < questions.txt                  one question a line
@@ -27,14 +27,14 @@ to as many tokens as in the run's evaluation. Ctrl-C ends an answer; an empty li
 @click.command("chat", help=_CHAT_HELP)
 @click.argument("run", required=False)
 @click.option("--prompt", help="Ask this one question, and exit.")
-@click.option("--input", "more", default="", help="The text that the instruction is about: Alpaca's `input`.")
+@click.option("--input", "text", default="", help="The text that the instruction is about: Alpaca's `input`.")
 @click.option(
     "--max-new-tokens",
     "cap",
     type=click.IntRange(min=1),
     help="The most tokens of an answer; default: as in the evaluation.",
 )
-def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> None:
+def command(run: str | None, prompt: str | None, text: str, cap: int | None) -> None:
     from tunetrail.data import template
     from tunetrail.runs import chat
     from tunetrail.tracking import download
@@ -51,7 +51,7 @@ def command(run: str | None, prompt: str | None, more: str, cap: int | None) -> 
     cap = cap or evaluate["task"]["generation_kwargs"]["max_gen_toks"]
 
     def ask(question: str) -> None:
-        chat.ask(models, files.params["template"], question, more, cap)
+        chat.ask(models, files.params["template"], question, text, cap)
 
     if prompt is not None:
         ask(prompt)

@@ -17,17 +17,17 @@ _CURVES = ("train/loss", "validation/loss")
 
 
 @click.command("compare")
-@click.argument("words", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("references", metavar="RUN RUN...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Where the page and figures go: work/compare/IDS by default.")
-@click.option("--json", "machine", is_flag=True, help="Print the comparison as JSON.")
-def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def command(references: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Compare runs with the first: what differs between their settings, and whether their scores differ.
 
     \b
       tunetrail compare 1a84efd9 f0e6694b
       tunetrail compare @champion 889741f0 --out champion
 
-    RUN is an MLflow id, the beginning of one, a name, or @alias of the registry. Runs that were evaluated differently are
+    RUN is an MLflow id or the start of one, a name, or @alias of the registry. Runs that were evaluated differently are
     shown, but not tested. The page and figures go into the record of each run as well, below compare/.
     """
     from tunetrail.evaluation import intervals, results
@@ -36,7 +36,7 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
     from tunetrail.tracking import store
 
     root = git.root()
-    runs = [store.single(root, word) for word in words]
+    runs = [store.single(root, reference) for reference in references]
     ids = listing.short(store.every(root))
     compare.check_comparable(runs, ids)
     records = []
@@ -51,9 +51,9 @@ def command(words: tuple[str, ...], out: Path | None, machine: bool) -> None:
         files = page.write_compared(folder, compared, [store.curves(root, run.id, _CURVES) for run in runs])
     except OSError as error:
         raise UserError(f"{folder}: no page can be written there ({error}). Give another folder: --out FOLDER") from None
-    click.echo(json.dumps(compared, indent=2) if machine else f"{compare.text(compared)}\n")
+    click.echo(json.dumps(compared, indent=2) if as_json else f"{compare.text(compared)}\n")
     for file in files:
-        click.echo(file, err=machine)
+        click.echo(file, err=as_json)
     _attach(root, runs, files, f"compare/{name}")
 
 

@@ -35,13 +35,13 @@ CHECK is one of: {", ".join(_CHECKS)}.
     type=click.Choice(["cpu", "cuda", "rocm"]),
     help="Fail unless this torch build is installed and, for cuda and rocm, sees a GPU.",
 )
-@click.option("--json", "machine", is_flag=True, help="Print the checks as JSON.")
-def command(names: tuple[str, ...], expect: str | None, machine: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def command(names: tuple[str, ...], expect: str | None, as_json: bool) -> None:
     from tunetrail.runs import listing  # which imports NumPy
 
     chosen = [*(names or _CHECKS), *(["torch"] if expect else [])]
     checked = lines.examine({name: _CHECKS[name] for name in chosen}, lines.Asked(git.root(), expect))
-    if machine:
+    if as_json:
         click.echo(json.dumps([{"check": name} | asdict(line) for name, line in checked.items()], indent=2))
     else:
         width = shutil.get_terminal_size((listing.WIDTH, 0)).columns if sys.stdout.isatty() else listing.WIDTH

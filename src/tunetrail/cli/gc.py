@@ -21,9 +21,9 @@ _HELP = """Show what runs take on the disk, or free the space of runs that you n
   tunetrail gc 1a84 2b95                free these runs: models and results, DVC experiment, worktree
   tunetrail gc --sweep sweep-1a2b3c4d   all runs of a sweep except those that are promoted or in the checkout
   tunetrail gc --failed --dry-run       only say what would be freed
-  tunetrail gc --failed --copies --yes  ask nothing
+  tunetrail gc --failed --copies --yes  without asking
 
-RUN is a run's id, its beginning, or a name. Its MLflow record stays, with the tag `freed`. A run that is promoted, in
+RUN is an MLflow id or the start of one, or a name. Its MLflow record stays, with the tag `freed`. A run that is promoted, in
 the checkout or running is refused; what another run, a commit or a worktree uses stays. `tunetrail reproduce` makes a
 freed run again.
 """
@@ -37,7 +37,7 @@ freed run again.
     "--copies", is_flag=True, help="Models that chat took out of the cache, and tokenised rows: made again when needed."
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Free it without asking.")
 def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool, dry: bool, yes: bool) -> None:
     from tunetrail.runs import gc, usage  # which import MLflow, for seconds
 
@@ -57,7 +57,7 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
             name = f"{part.run.short_id} ({part.run.name})" if part.kind == "run" else part.name
             click.echo(f"{part.kind} {name}: {size(disk.own(part))} of its own")
         if unused := disk.unused():
-            click.echo(f"used by nothing any more: {size(unused)}")
+            click.echo(f"no longer used: {size(unused)}")
         if not disk.cache.is_relative_to(disk.root):
             click.echo(f"{disk.cache} is not only this checkout's: what only another clone uses is deleted too")
         if dry:
@@ -73,7 +73,7 @@ def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool
 
 
 def _table(disk: "Usage") -> str:
-    """All that takes space, the newest run last, and what to type."""
+    """Return a table of everything that takes space, the newest run last, and the commands that free it."""
     from tunetrail.runs import listing
 
     def right(number: int) -> str:
@@ -104,7 +104,7 @@ def _table(disk: "Usage") -> str:
         ("shared by several", right(disk.shared()), "freeing all that use it"),
         ("worktrees", right(own("worktree")), "tunetrail gc --failed"),
         ("copies", right(own("copy")), "tunetrail gc --copies"),
-        ("used by nothing", right(disk.unused()), "any of these"),
+        ("no longer used", right(disk.unused()), "any of these"),
         ("total", right(disk.total()), ""),
         ("free on this disk", right(free), ""),
     ]

@@ -13,8 +13,8 @@ from tunetrail.checkout import git
 @click.command("ls")
 @click.option("--sweep", help="Only this sweep's runs: its name, or its parent RUN.")
 @click.option("--sort", metavar="KEY", help="Sort by a metric, the highest first, or by a param.")
-@click.option("--json", "machine", is_flag=True, help="Print all that is recorded of the runs, as JSON.")
-def command(sweep: str | None, sort: str | None, machine: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print all that is recorded of the runs, as JSON.")
+def command(sweep: str | None, sort: str | None, as_json: bool) -> None:
     """List the runs, the newest first, and a sweep's jobs below it.
 
     \b
@@ -36,7 +36,7 @@ def command(sweep: str | None, sort: str | None, machine: bool) -> None:
         name = ranking.sweep(every, sweep)
         runs = [run for run in every if run.sweep == name]
     lines = [(0, run) for run in ranking.ordered(runs, sort)] if sort else ranking.nested(runs)
-    if machine:
+    if as_json:
         click.echo(json.dumps([dataclasses.asdict(run) for _, run in lines], indent=2))
         return
     registered = store.registered(root).items()
@@ -45,7 +45,7 @@ def command(sweep: str | None, sort: str | None, machine: bool) -> None:
 
 
 def _print(rows: list[list[str]]) -> None:
-    """On a terminal in colour and with names shortened to its width; elsewhere as plain columns, uncut."""
+    """Print the rows: on a terminal in colour and with names shortened to its width, elsewhere as plain columns, uncut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -45,35 +45,34 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
         click.echo(_devices())
         return
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    words, root = list(overrides), git.root()
+    words = list(overrides)
+    root = git.root()
     validate(words)
     if options := [word for word in words if word.startswith("-")]:
         raise UserError(
             f"{options[0]}: no such option of `tunetrail plan`. It takes overrides, --json, --plot and --devices."
         )
-    image, known = plot.resolve() if plot else None, schema.params()
+    image = plot.resolve() if plot else None
     if image and not image.parent.is_dir():
         raise UserError(f"--plot {plot}: no folder {image.parent}. Make it, or give another path.")
     os.chdir(root)
-    sys.exit(_show(words, root, known, as_json, image))
+    sys.exit(_show(words, root, schema.params(), as_json, image))
 
 
-def _plan(words: list[str], root: Path, known: check.Schema) -> "gate.Plan":
-    """The plan of the run that the words compose.
-
-    An unknown key is a finding like others, but then nothing more is planned.
+def _plan(words: list[str], root: Path, params_schema: check.Schema) -> "gate.Plan":
+    """Return the plan of the run that the overrides compose. If a key is unknown, nothing else is planned.
 
     Raises:
-        UserError: another fault of the words or the inputs, or nothing is known of the run.
+        UserError: the overrides or the inputs have another fault, or nothing can be planned.
     """
     from tunetrail.plan import gate
     from tunetrail.plan.rules import judge
 
     values: dict[str, Any] = {}
     try:
-        with compose.explained(root, words, known):
-            values = canonical.read(check.resolve(compose.compose(root, words)), known)
-        check.check(values, known)
+        with compose.explained(root, words, params_schema):
+            values = canonical.read(check.resolve(compose.compose(root, words)), params_schema)
+        check.check(values, params_schema)
     except check.Refused as refused:
         return gate.Plan({}, None, judge.unknown_keys(refused, values, words))
     inputs.check_consistency(values)
@@ -84,25 +83,28 @@ def _plan(words: list[str], root: Path, known: check.Schema) -> "gate.Plan":
     return plan
 
 
-def _show(words: list[str], root: Path, known: check.Schema, as_json: bool, image: Path | None) -> int:
-    """Print the plan of the run; the exit code is 2 where it is refused."""
+def _show(words: list[str], root: Path, params_schema: check.Schema, as_json: bool, image: Path | None) -> int:
+    """Print the plan of the run, and return the exit code: 2 if the run is refused."""
     from tunetrail.plan import fixes, plot, table
     from tunetrail.plan.estimate import schedule
 
     def replan(words: list[str]) -> list[Any]:
-        plan = _plan(implied.complete(root, words)[0], root, known)
+        plan = _plan(implied.complete(root, words)[0], root, params_schema)
         return plan.errors + fixes.also_to_fix(plan.findings)
 
     completed, notes = implied.complete(root, words)
-    plan = _plan(completed, root, known)
+    plan = _plan(completed, root, params_schema)
     for note in notes:
         click.echo(note, err=as_json)
-    values, facts, errors, rates = plan.values, plan.facts, plan.errors, None
+    values = plan.values
+    facts = plan.facts
+    errors = plan.errors
+    rates = None
     if facts:
         try:
             inputs.check_prompts(values)
-        except UserError as missing:  # the run may be for another machine, which has it
-            click.echo(f"a run on this machine would be refused: {missing}", err=True)
+        except UserError as error:  # the run may be for another machine, which has the prompts
+            click.echo(f"a run on this machine would be refused: {error}", err=True)
         rates = schedule.rates(values["train"], facts.steps.total, facts.steps.counted)
     fixed = fixes.find(words, errors + fixes.also_to_fix(plan.findings), replan) if errors else None
     if image and rates is not None:

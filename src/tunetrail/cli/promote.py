@@ -21,10 +21,10 @@ _PROMOTE_HELP = """Register RUN's tuned model in MLflow's model registry, as the
   tunetrail promote demo --name assistant    of the registered model `assistant`, which experiments may share
   tunetrail promote 1a84 --force             even if it should not be the champion
 
-RUN is a run's id, the beginning of it, its name, or @alias. To be the champion, a run must score higher than its base in
-Prompt Strict (the 95 % interval of the difference is above 0) and no lower than the champion in the same evaluation, and at
-most a tenth of its answers may say nothing, loop or never end. Any other run is refused with the reasons, and nothing is
-registered; --force registers it as the champion anyway, and records the reasons.
+RUN is an MLflow id or the start of one, a name, or @alias of the registry. To be the champion, a run must score higher than
+its base in Prompt Strict (the 95 % interval of the difference is above 0) and no lower than the champion in the same
+evaluation, and at most a tenth of its answers may say nothing, loop or never end. Any other run is refused with the reasons,
+and nothing is registered; --force registers it as the champion anyway, and records the reasons.
 
 The weights are copied into the artifact store. The served model is asked in the run's own template, and needs MLflow,
 PyTorch, Transformers and, for an adapter, PEFT, but not this package.
@@ -45,14 +45,14 @@ def command(run: str, name: str | None, force: bool) -> None:
         promote(root, run, name, force)
 
 
-def promote(root: Path, word: str, name: str | None, force: bool) -> None:
-    """Register the run that `word` means, unless it is registered already, as the champion; print how to serve it."""
+def promote(root: Path, reference: str, name: str | None, force: bool) -> None:
+    """Register the run that `reference` names, unless it is registered already, as the champion; print how to serve it."""
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
     from tunetrail import redaction
     from tunetrail.tracking import connection, download, registry, store
     from tunetrail.training import checkpoint
 
-    run = store.single(root, word)
+    run = store.single(root, reference)
     name = registry.model_name(run, name)
     scores = registry.scores(root, run)
     reasons = registry.objections(root, name, run, scores)
@@ -71,8 +71,10 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
         address = redaction.redact_address(connection.uri(root))
         click.echo(f"{size(files.size())} are copied from {files.tuned} into the artifact store of {address}")
         version = registry.register(root, name, run, files, card)
-        if not force and (late := registry.objections(root, name, run, scores)):  # another became the champion meanwhile
-            raise UserError(f"{name}/{version} is registered, but is not the champion: {'; '.join(late)}")
+        if not force and (
+            new_reasons := registry.objections(root, name, run, scores)
+        ):  # another became the champion meanwhile
+            raise UserError(f"{name}/{version} is registered, but is not the champion: {'; '.join(new_reasons)}")
     registry.crown(root, name, version, reasons)
     if reasons:
         click.echo(f"{name}/{version} is the champion by --force, although:{listed}")
@@ -81,7 +83,7 @@ def promote(root: Path, word: str, name: str | None, force: bool) -> None:
 
 
 def serve(name: str, root: Path) -> str:
-    """The command that serves the champion of `name`; a request may take ten minutes, MLflow's default being one."""
+    """Return the command that serves the champion of `name`, with ten minutes for a request instead of one."""
     from tunetrail import redaction
     from tunetrail.tracking import connection, registry
 
@@ -91,7 +93,7 @@ def serve(name: str, root: Path) -> str:
 
 
 def ask() -> str:
-    """The command that asks the served model."""
+    """Return the command that asks the served model."""
     from tunetrail.tracking import registry
 
     rows = json.dumps({"dataframe_records": registry.EXAMPLE})

@@ -7,7 +7,7 @@ from tunetrail.checkout import git
 _HELP = """Run a recorded run again with its own code, data and parameters, and compare every number.
 
 \b
-  tunetrail reproduce 1a84      RUN is the beginning of an MLflow id, a name or @alias
+  tunetrail reproduce 1a84      RUN is an MLflow id or the start of one, a name or @alias
 
 Every stage runs again in a git worktree under runs/, from the run's commit and uncommitted changes; the data come from DVC's
 cache or remote. On the same machine with the same packages, every number and the model's hash must be equal; elsewhere,

@@ -7,7 +7,7 @@ from tunetrail.checkout import git
 _HELP = """Put a run's models, parameters and results back into this checkout, from its DVC experiment.
 
 \b
-  tunetrail restore 1a84        RUN is the beginning of an MLflow id, a name or @alias
+  tunetrail restore 1a84        RUN is an MLflow id or the start of one, a name or @alias
 
 Then use them as if the run had just finished: tunetrail chat, report/report.html, dvc push. What they replace stays in DVC's
 cache, so that its run can be restored too. The code is not changed.

@@ -62,7 +62,6 @@ def command(overrides: tuple[str, ...], more: str, file: Path | None, force: boo
 
 
 def _split(overrides: str) -> list[str]:
-    """Split overrides in one word as a shell would."""
     try:
         return shlex.split(overrides)
     except ValueError as error:
@@ -87,15 +86,15 @@ def _run_sweep(words: list[str], root: Path, force: bool) -> None:
     options = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
     if options:
         raise UserError(f"{options[0]} is for one experiment, and -m for many. Leave out one of them.")
-    known = schema.params()
+    params_schema = schema.params()
     os.chdir(root)
     words, notes = implied.complete(root, words)
-    with compose.explained(root, words, known):
-        grid.check_jobs(root, words, known, lambda values: gate.check_job(values, root))
+    with compose.explained(root, words, params_schema):
+        grid.check_jobs(root, words, params_schema, lambda values: gate.check_job(values, root))
     click.echo("".join(f"{note}\n" for note in notes), nl=False)
     answers.close()
 
     def run_jobs(folder: Path, job: Callable[[Any], float | None]) -> None:
-        compose.run_composed(root, [*words, f"hydra.sweep.dir={folder}"], known, job)
+        compose.run_composed(root, [*words, f"hydra.sweep.dir={folder}"], params_schema, job)
 
     parent.run(root, words, run_jobs)

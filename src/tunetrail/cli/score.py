@@ -21,12 +21,12 @@ from tunetrail.config import inputs
     "--stop",
     default="### Instruction:",
     show_default=True,
-    help="For the second scores, responses are cut where this text starts.",
+    help="Responses are also scored cut at this text.",
 )
 @click.option(
-    "--json", "machine", is_flag=True, help="Print scores, intervals and n as JSON; write a report only with --report."
+    "--json", "as_json", is_flag=True, help="Print scores, intervals and n as JSON; write a report only with --report."
 )
-def command(prompts: Path, responses: Path, folder: Path | None, stop: str, machine: bool) -> None:
+def command(prompts: Path, responses: Path, folder: Path | None, stop: str, as_json: bool) -> None:
     """Score responses of any model with lm-eval's IFEval checkers; the model itself is not needed.
 
     \b
@@ -40,18 +40,18 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
     from tunetrail.report import metrics, page
 
     if not stop:
-        raise UserError("--stop is empty. Give the text at which an answer begins a task of its own.")
+        raise UserError("--stop is empty. Give the text with which an answer starts a new instruction block.")
     rows = records.read_prompts(prompts)
     instructions.check(rows, prompts)
     answers = scoring.read_responses(responses, rows)
     inputs.punkt(rows)
     samples = scoring.score(rows, [answer or "" for answer in answers])
     scores = {"responses": results.gather("ifeval", samples, **intervals.SAMPLING)}
-    null = answers.count(None)
-    measured = metrics.measure(scores, stop, **intervals.SAMPLING) | {"null_responses": null}
-    if null:
-        click.echo(f"{null:,} of {len(answers):,} responses are null, and count as empty answers", err=machine)
-    if folder or not machine:
+    null_count = answers.count(None)
+    measured = metrics.measure(scores, stop, **intervals.SAMPLING) | {"null_responses": null_count}
+    if null_count:
+        click.echo(f"{null_count:,} of {len(answers):,} responses are null, and count as empty answers", err=as_json)
+    if folder or not as_json:
         folder = folder or responses.with_name(f"{responses.name}.report")
         try:
             page.write_scored(folder, responses.name, measured, scores)
@@ -59,7 +59,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, mach
             raise UserError(
                 f"{folder}: no report can be written there ({error}). Give another folder: --report FOLDER"
             ) from None
-    if machine:
+    if as_json:
         keys = ("task", "prompts", "instructions", "ifeval", "ifeval_stopped", "health", "null_responses")
         click.echo(json.dumps({key: measured[key] for key in keys}, indent=2))
     else:

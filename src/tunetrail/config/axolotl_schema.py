@@ -1,12 +1,12 @@
 """Axolotl's own config class -> a JSON Schema of every key that Axolotl reads, under each of its names.
 
-Pydantic's schema of the class has one name for each field, and not what Axolotl's validators rename first. A property may
-have these keys besides JSON Schema's, which validators ignore:
+Pydantic's own schema of the class has one name for each field, and lacks names that Axolotl's validators replace. A property
+may have two keys besides JSON Schema's, which JSON Schema's validators ignore:
 
-    same_as   this is an older or a second name; the field is read by that one
+    same_as   the current name of the field, of which this is an older or a second name
     retired   the installed version does not read it; configs of 2023 and 2024 have it, as null
 
-Not covered: what is stricter here than in Axolotl (`schema`), and whether values go together, which Axolotl checks.
+`schema` makes it stricter than Axolotl. Whether values go together is for Axolotl to check.
 """
 
 import contextlib
@@ -45,9 +45,9 @@ def make() -> tuple[Schema, Schema]:
 
     schema = AxolotlInputConfig.model_json_schema(schema_generator=_generator())
     definitions = schema.pop("$defs")
-    _prefixed(definitions["FSDPConfig"])
+    _accept_prefixed_names(definitions["FSDPConfig"])
     for old, name in _RENAMED.items():
-        _also(schema, old, name, schema["properties"].get(old))
+        _add_name(schema, old, name, schema["properties"].get(old))
     schema["properties"] |= {name: {"enum": [None], "retired": True} for name in _RETIRED}
     schema["properties"] |= {name: {"enum": [None, False], "retired": True} for name in _SWITCHED_OFF}
     # A plug-in's keys have an effect only if `plugins` names it; otherwise Axolotl silently ignores them.
@@ -57,13 +57,13 @@ def make() -> tuple[Schema, Schema]:
         definitions |= extra.pop("$defs", {})
         for old, name in _RENAMED_OF_PLUGINS.items():
             if name in extra["properties"]:
-                _also(extra, old, name)
+                _add_name(extra, old, name)
         own = {name: part for name, part in extra["properties"].items() if name not in base}
         schema["properties"] |= own
         named = {"required": ["plugins"], "properties": {"plugins": {"type": "array", "contains": {"enum": names}}}}
         for name in own:
             unless_null = {"if": {"properties": {name: {"type": "null"}}}, "else": named}
-            _depend(schema, name, extra.get("dependentSchemas", {}).get(name, {}) | unless_null)
+            _add_condition(schema, name, extra.get("dependentSchemas", {}).get(name, {}) | unless_null)
     close(schema)
     close(definitions)
     names = ("type", "properties", "required", "additionalProperties", "dependentSchemas")
@@ -108,7 +108,7 @@ def _generator() -> type:
                 main = next((name for name in names if name in result.get("properties", {})), None)
                 for other in names:
                     if main and other != main:
-                        _also(result, other, main)
+                        _add_name(result, other, main)
             return result
 
     return Generator
@@ -122,21 +122,21 @@ def _names(name: str, field: Any, settings: dict[str, Any]) -> list[str]:
     return [*names, name] if by_name and name not in names else names
 
 
-def _also(schema: Schema, other: str, name: str, part: Schema | None = None) -> None:
-    """Accept the field `name` under an `other` name, too, but not under both."""
+def _add_name(schema: Schema, other: str, name: str, part: Schema | None = None) -> None:
+    """Accept the field `name` under an `other` name too, but not under both at once."""
     schema["properties"][other] = (part or schema["properties"][name]) | {"same_as": name}
-    _depend(schema, other, {"not": {"required": [name]}})
+    _add_condition(schema, other, {"not": {"required": [name]}})
 
 
-def _depend(schema: Schema, name: str, condition: Schema) -> None:
+def _add_condition(schema: Schema, name: str, condition: Schema) -> None:
     schema.setdefault("dependentSchemas", {})[name] = condition
 
 
-def _prefixed(fsdp: Schema) -> None:
+def _accept_prefixed_names(fsdp: Schema) -> None:
     """Accept the fields of `fsdp_config` under their names in Accelerate's files, whose prefix Axolotl drops."""
     for name in list(fsdp["properties"]):
         if not name.startswith("fsdp_") and f"fsdp_{name}" not in fsdp["properties"]:
-            _also(fsdp, f"fsdp_{name}", name)
+            _add_name(fsdp, f"fsdp_{name}", name)
 
 
 def _plugins() -> Iterator[tuple[list[str], Any]]:

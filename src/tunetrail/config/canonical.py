@@ -1,4 +1,4 @@
-"""Values as a person may write them -> as the tool will read them: current names, numbers instead of text.
+"""Values as a user may write them -> as the tool will read them: current names, numbers instead of text.
 
 Pydantic takes "2e-5" as a number, true as 1, and a field by an older name. This package computes and records what the tool
 will read. The schema says where: `lenient` marks a section that pydantic reads, `same_as` a second name (`axolotl_schema`).
@@ -33,17 +33,17 @@ def renamed(values: Any) -> Any:
     return _EARLIER.get(values, values) if isinstance(values, str) else values
 
 
-def options(schema: Schema, definitions: Schema) -> list[Schema]:
+def alternatives_of(schema: Schema, definitions: Schema) -> list[Schema]:
     """Return the alternatives of a schema, or the schema alone, with references resolved."""
     if "$ref" in schema:
-        return options(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return alternatives_of(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
-        return [option for part in schema["anyOf"] for option in options(part, definitions)]
+        return [option for part in schema["anyOf"] for option in alternatives_of(part, definitions)]
     return [schema]
 
 
 def _read(value: Any, schema: Schema, definitions: Schema, lenient: bool) -> Any:
-    alternatives = options(schema, definitions)
+    alternatives = alternatives_of(schema, definitions)
     lenient = lenient or any(option.get("lenient") for option in alternatives)
     if isinstance(value, dict):
         declared = [option["properties"] for option in alternatives if "properties" in option]

@@ -1,6 +1,6 @@
-"""A composed config -> plain values, and every key that is unknown, missing, of a wrong type or a secret.
+"""A composed config -> plain values, or an error with every key that is unknown, missing, of a wrong type or a secret.
 
-Not covered: whether the values go together (`inputs`, `contradictions`), which each tool checks itself as well.
+`inputs` and `contradictions` check whether the values go together.
 """
 
 import difflib
@@ -24,8 +24,8 @@ _LISTED = 20  # keys of a section that an error lists
 
 @dataclass(frozen=True)
 class Fault:
-    """One key that is wrong. `unknown`: no tool reads it; `instead` is then the key with the same meaning, if there is one
-    for certain."""
+    """One key that is wrong. If it is `unknown`, no tool reads it, and `instead` is the one key with the same meaning, None
+    if there is no such key or more than one."""
 
     key: str
     message: str
@@ -78,7 +78,7 @@ def check(values: dict[str, Any], schema: Schema) -> None:
 
 
 def _causes(error: jsonschema.ValidationError) -> list[jsonschema.ValidationError]:
-    """Return the errors of that alternative of an anyOf that fits best: of the right type, with the fewest errors."""
+    """Return the errors of the alternative of an anyOf that fits best: of the right type, with the fewest errors."""
     if not error.context:
         return [error]
     alternatives: dict[int, list[jsonschema.ValidationError]] = {}
@@ -184,7 +184,7 @@ def known_keys(schema: Schema) -> list[str]:
 
 
 def _declared(schema: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
-    for option in canonical.options(schema, definitions):
+    for option in canonical.alternatives_of(schema, definitions):
         for name, part in option.get("properties", {}).items():
             if not part.get("retired"):
                 yield f"{prefix}{name}"

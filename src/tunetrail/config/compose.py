@@ -1,6 +1,6 @@
 """Overrides as typed -> the config that Hydra composes of conf/ for them, and its errors in plain words.
 
-Not covered: whether the composed values are right (`check`), and the jobs of a sweep (`grid`).
+`check` checks the composed values; `grid` has the jobs of a sweep.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def compose(root: Path, overrides: list[str], hydra: bool = False) -> Any:
 
 
 def run_composed(root: Path, overrides: list[str], schema: check.Schema, job: Callable[[Any], float | None]) -> None:
-    """Have Hydra compose `overrides` and call `job` with the config; with -m among them, for each job, by its launcher.
+    """Have Hydra compose `overrides` and call `job` with the config; with -m among them its launcher does so for each job.
 
     Raises:
         UserError: Hydra cannot compose them, or `job` raised it.
@@ -104,7 +104,7 @@ def _every_fault(
 
 
 def message(error: Exception, known: list[str]) -> str:
-    """Say what Hydra or OmegaConf has against an override, with the nearest of the `known` keys for an unknown one.
+    """Return the message about an error of Hydra or OmegaConf, with the nearest of the `known` keys for an unknown one.
 
     `known` includes keys of the tools that conf/ does not set. Hydra itself lists the options of a group.
     """

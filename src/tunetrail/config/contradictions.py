@@ -1,6 +1,6 @@
 """Composed values that contradict each other, where one would silently win -> one message with its fix.
 
-Also files that a stage would read and no stage depends on. Not covered: the content of files (`inputs`).
+Also files that a stage would read although no stage depends on them. `inputs` checks the content of files.
 """
 
 import os
@@ -142,7 +142,7 @@ def _check_base(base: dict[str, Any], train: dict[str, Any]) -> None:
         raise UserError(f"base.path={base['path']}: a model that is made here is made from {_TEXT}. Leave the key out.")
     if make and make["train"].get("base_model", _UNTRAINED) != _UNTRAINED:
         raise UserError(
-            f"base.make.train.base_model={make['train']['base_model']}: what is made starts as {_UNTRAINED}. Leave it out."
+            f"base.make.train.base_model={make['train']['base_model']}: the model starts as {_UNTRAINED}. Leave it out."
         )
     if make and revision:
         raise UserError(f"base.revision_of_model={revision}: a model that is made here has none. Set it to null.")

@@ -1,4 +1,4 @@
-"""The composed values of a run -> in what they differ from its experiment's own."""
+"""The composed values of a run -> how they differ from those of its experiment."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ _NOT_SET = "not set"
 
 
 def from_experiment(root: Path, values: dict[str, Any], overrides: list[str] | None) -> tuple[str, list[Any] | None]:
-    """The name of the experiment, and [keys, value, default] for each of the composed `values` that it has otherwise.
+    """Return the name of the experiment, and [keys, value, default] for each composed value that differs from it.
 
     Keys that share their last name and their values (`seed`, `train.seed`) are one entry; a value that the experiment leaves
-    to the person is "not set". `overrides` are the person's words; if they are not known (None), the experiment is the one
-    that has the run's name, or else the default of conf/config.yaml. The list is None if the experiment cannot be composed.
+    to the user is "not set". `overrides` are those typed; if they are not known (None), the experiment is the one with the
+    run's name, or else the default of conf/config.yaml. The list is None if the experiment cannot be composed.
     """
     if overrides is None:
         known = (root / "conf" / "experiment" / f"{values['name']}.yaml").is_file()
@@ -37,8 +37,8 @@ def from_experiment(root: Path, values: dict[str, Any], overrides: list[str] | N
 
 
 def _defaults(composed: Any) -> dict[str, Any]:
-    """The plain values of a composed config without Hydra's section; a value that must be given (`???`), and whatever is
-    taken from it, is "not set"."""
+    """Return the plain values of a composed config without Hydra's section. A value that must be given (`???`), and whatever
+    is taken from it, is "not set"."""
     from omegaconf import OmegaConf
 
     own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])

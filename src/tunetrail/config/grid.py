@@ -1,6 +1,6 @@
-"""A sweep's overrides as typed -> what varies in its jobs, how many there are, and which values no job could take.
+"""A sweep's overrides as typed -> what varies in its jobs, how many there are, and a check of every value.
 
-Not covered: which combinations run, and where: Hydra decides that.
+Which combinations run, and where, is decided by Hydra.
 """
 
 import math
@@ -116,7 +116,7 @@ def _check_values(overrides: list[Any]) -> None:
             values = [(type(value) is bool, value) for value in scalars]  # True == 1
             for index, job in enumerate(jobs):
                 if values[index] in values[:index]:
-                    raise UserError(f"{override.input_line}: the job {job} is there twice. Give each value once.")
+                    raise UserError(f"{override.input_line}: the job {job} is given twice. Give each value once.")
 
 
 def _check_interval(override: Any) -> None:
@@ -146,8 +146,7 @@ def jobs(overrides: list[Any]) -> Iterator[list[str]]:
 
 
 def _single_values(override: Any) -> list[str]:
-    """Return a sweep's override once for each of its values, of which there must be one: of an interval its ends, of a glob
-    none."""
+    """Return an override once for each of its values, at least one: for an interval once for each end, for a glob never."""
     from hydra.core.override_parser.types import ValueType
 
     if not override.is_sweep_override():

@@ -1,7 +1,7 @@
-"""Overrides as typed -> with those that they imply: a path means that file, and not the licence of another data set.
+"""Overrides as typed -> the same with those that they imply: a path means that file, without another data set's licence.
 
-Without them the data of a chosen option would silently win, or their licence would be recorded for other data. What an
-experiment's file sets counts as typed. Not covered: values that contradict each other anyway (`contradictions`).
+Otherwise the data of a chosen option would silently win, or its licence would be recorded for other data. What an
+experiment's file sets counts as typed. `contradictions` refuses values that contradict each other all the same.
 """
 
 from collections.abc import Callable
@@ -35,10 +35,12 @@ def complete(root: Path, words: list[str]) -> tuple[list[str], list[str]]:
         experiments = [
             value for override in overrides if override.key_or_group == "experiment" for value in _values(override)
         ]
-        keys = {override.key_or_group for override in overrides}.union(*(_of_experiment(root, name) for name in experiments))
+        keys = {override.key_or_group for override in overrides}.union(
+            *(_experiment_keys(root, name) for name in experiments)
+        )
         if not any(key.startswith(_KEYS) for key in keys):
             return words, []
-        jobs = [(job, _of_job(root, job)) for job in grid.jobs(overrides)]
+        jobs = [(job, _implied_by_job(root, job)) for job in grid.jobs(overrides)]
         implied: Implied = {}
         for _, own in jobs:
             for key, more in own.items():
@@ -73,13 +75,13 @@ def _composed(root: Path, overrides: list[str]) -> Any:
     return OmegaConf.to_container(compose.compose(root, overrides))
 
 
-def _of_job(root: Path, words: list[str]) -> Implied:
+def _implied_by_job(root: Path, words: list[str]) -> Implied:
     """Return what one job's overrides imply, and in the other sections what its experiment's file implies."""
     overrides = parse(words)
     groups = [override.input_line for override in overrides if (root / "conf" / override.key_or_group).is_dir()]
     typed = {override.key_or_group: None if override.is_delete() else override.value() for override in overrides}
     implied = _implied(root, typed, groups) if any(key.startswith(_KEYS) for key in typed) else {}
-    of_experiment = _of_experiment(root, typed.get("experiment"))
+    of_experiment = _experiment_keys(root, typed.get("experiment"))
     if any(key.startswith(_KEYS) for key in of_experiment):
         chosen = compose.compose(root, groups, hydra=True).hydra.runtime.choices
         options = [
@@ -106,11 +108,10 @@ def _implied(root: Path, typed: dict[str, Any], groups: list[str]) -> Implied:
 
 
 def _values(override: Any) -> list[Any]:
-    """Return the value of an override, or all values of a choice."""
     return list(override.sweep_iterator()) if override.is_choice_sweep() else [override.value()]
 
 
-def _of_experiment(root: Path, experiment: Any) -> dict[str, Any]:
+def _experiment_keys(root: Path, experiment: Any) -> dict[str, Any]:
     """Return the dotted keys that an experiment's file sets, with those of the experiments in its defaults."""
     file = root / "conf" / "experiment" / f"{experiment}.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
@@ -119,13 +120,14 @@ def _of_experiment(root: Path, experiment: Any) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for name in content.pop("defaults", None) or []:
         if isinstance(name, str) and name != "_self_":
-            keys |= _of_experiment(root, name)
+            keys |= _experiment_keys(root, name)
     return keys | {key: value for key, value in check.flatten(content).items() if value != _MISSING}
 
 
-# In the following functions `own` is the section as the chosen options compose it.
+# The following functions return the overrides that a path, a hub file or a model implies. `own` is the section as the chosen
+# options compose it.
 def _by_rows(typed: dict[str, Any], own: dict[str, Any], of_file: Callable[[], dict[str, Any]]) -> list[str]:
-    """`of_file` composes the section with `prepare=file`, in which an experiment's own values remain."""
+    # `of_file` composes the section with `prepare=file`, in which an experiment's own values remain.
     if not _is_file(typed.get("prepare.path"), own):
         return []
     sources = [f"prepare.{key}" for key in ("generate", "hub") if own[key]]

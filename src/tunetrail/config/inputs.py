@@ -1,6 +1,6 @@
 """The composed parameters -> a check of the files, the model and the template that they name, before any stage runs.
 
-Values that contradict each other are refused by `contradictions`.
+`contradictions` refuses values that contradict each other.
 """
 
 import string
@@ -116,7 +116,7 @@ def _check_template(key: str, text: str, fields: list[str]) -> None:
 
 
 def punkt(prompts: list[records.Row]) -> None:
-    """Check that NLTK's punkt_tab is installed if an instruction of the prompts needs it, or if there are no prompts to ask.
+    """Check that NLTK's punkt_tab is installed if one of the prompts needs it, or if there are none to look at.
 
     Raises:
         UserError: NLTK does not find it.

@@ -1,6 +1,6 @@
-"""Hydra's overrides as a person types them: parsed, replaced, and checked before anything is composed.
+"""Hydra's overrides as a user types them: parsed, replaced, and checked before anything is composed.
 
-Not covered: whether they compose, and what is wrong with them if not (`compose`).
+`compose` reports what Hydra has against them.
 """
 
 import json
@@ -97,7 +97,7 @@ def _check_override(word: str, multirun: bool) -> None:
 
 
 def _unreadable(word: str) -> str:
-    """Say why Hydra's grammar does not take the word, and how to write it."""
+    """Return the message that Hydra's grammar does not accept the word, with how to write it."""
     key, equals, value = word.partition("=")
     if not equals:
         return f"{word}: no value. An override is KEY=VALUE: {word}=VALUE; ~{word} removes the key."

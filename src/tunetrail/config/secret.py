@@ -1,6 +1,6 @@
 """Refuse keys and values of a config that hold a secret: params.yaml is committed, and MLflow shows it.
 
-Not covered: removing a secret from what is printed or recorded (`redaction`).
+`redaction` removes secrets from what is printed or recorded.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Names that other tools have for a key or a value (synonyms.yaml) -> the key or the value with that meaning here.
 
-Not covered: misspelled keys, which `check.unknown` guesses.
+`check.unknown` guesses at misspelled keys.
 """
 
 from collections.abc import Iterable
@@ -28,13 +28,13 @@ def key(typed: str, known: Iterable[str]) -> str | None:
 
     A word without a section is looked up in each section.
     """
-    keys = _all(typed, known)
+    keys = _meant_or_same_name(typed, known)
     return keys[0] if len(keys) == 1 else None
 
 
 def unsure(typed: str, known: Iterable[str]) -> list[str]:
     """Return the known keys that `typed` may mean."""
-    return _all(typed, known) or _meant(typed, known, _UNSURE)
+    return _meant_or_same_name(typed, known) or _meant(typed, known, _UNSURE)
 
 
 def value(key: str, typed: Any) -> Any:
@@ -43,8 +43,8 @@ def value(key: str, typed: Any) -> Any:
     return names.get(typed, typed) if isinstance(typed, str) else typed
 
 
-def _all(typed: str, known: Iterable[str]) -> list[str]:
-    """As `_meant`; for a word without a section also the keys that have that name, as train.eval_batch_size."""
+def _meant_or_same_name(typed: str, known: Iterable[str]) -> list[str]:
+    """Return `_meant`, and for a word without a section also the keys of that name, as train.eval_batch_size."""
     keys = _meant(typed, known, SECTIONS)
     if not keys or "." in typed:
         return keys

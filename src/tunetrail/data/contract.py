@@ -1,6 +1,6 @@
 """Raw rows, the prepared split, the evaluation's prompts and token counts -> the figures of the data card.
 
-Nothing is refused here: `records` refuses wrong rows; duplicates, lengths and overlap are for a person to judge.
+Nothing is refused here: `records` refuses wrong rows; duplicates, lengths and overlap are for the user to judge.
 """
 
 from collections import defaultdict
@@ -58,10 +58,10 @@ def tokens(lengths: list[tuple[int, int]], sequence_len: int) -> dict[str, Any]:
 
 
 def contamination(prompts: list[str], train: list[Row], ngram: int) -> dict[str, Any]:
-    """Count the evaluation's prompts that training rows ask as well.
+    """Count the evaluation's prompts that also occur in training rows.
 
-    A prompt is seen if more than half (`SEEN`) of its words are in n-grams of `ngram` words that it has in common with one
-    row's instruction and input; a shorter prompt is one n-gram. It is `exact` if a row asks nothing else.
+    A prompt is `seen` if more than half (`SEEN`) of its words are in n-grams of `ngram` words that it shares with one row's
+    instruction and input; a shorter prompt is one n-gram. It is `exact` if a row's question equals it.
     """
     words = [records.question({"instruction": prompt}).split() for prompt in prompts]
     ngrams = defaultdict(list)
@@ -90,7 +90,7 @@ def contamination(prompts: list[str], train: list[Row], ngram: int) -> dict[str,
 
 
 def remarks(contract: dict[str, Any], section: dict[str, Any]) -> list[str]:
-    """Return what a person should know before training, in sentences.
+    """Return what the user should know before training, in sentences.
 
     `contract` is outputs/contract/contract.json, `section` params.yaml's `contract`.
     """

@@ -1,6 +1,6 @@
 """A file that should be JSON -> its text, or what the file is instead and the command that converts it to JSON Lines.
 
-The commands fail if the file is not what it seems. Not covered: what the JSON says (`records`).
+The commands fail if the file is not what it seems to be. `records` checks what the JSON says.
 """
 
 import csv
@@ -159,7 +159,9 @@ def guess(path: Path, text: str) -> str | None:
     if head[:1] in ("{", "[", '"', ""):
         return None
     if re.match(r"<(!doctype|html|head|body)", head, re.IGNORECASE):
-        return "an HTML page, not the file itself. Download that: on the Hugging Face hub, /resolve/ in place of /blob/"
+        return (
+            "an HTML page, not the file itself. Download the file: on the Hugging Face hub, use /resolve/ instead of /blob/"
+        )
     if head.startswith("<"):
         return f"XML, not JSON. {_GIVE}"
     for delimiter, kind, option in _TABLES:

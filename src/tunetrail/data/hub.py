@@ -1,6 +1,6 @@
 """A file of the Hugging Face hub, by repository and revision -> its path on this machine, downloaded once.
 
-Not covered: whole repositories: Axolotl and lm-eval fetch weights themselves, at the revision that they are given.
+Weights are fetched by Axolotl and lm-eval themselves, at the revision that they are given.
 """
 
 import json

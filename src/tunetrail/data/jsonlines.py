@@ -1,6 +1,6 @@
 """A file of JSON or JSON Lines <-> its rows. An error names the file, the first line at fault and how many there are.
 
-Not covered: files that are not text (`formats`), and what the rows should have (`records`).
+`formats` reports files that are not text; `records` checks what the rows have.
 """
 
 import json
@@ -25,9 +25,9 @@ def read(path: Path, field: str | None = None, option: str | None = None) -> lis
     """
     text = formats.text(path)
     if field is not None:
-        numbered = _under(path, text, field, option)
+        numbered = _rows_under(path, text, field, option)
     else:
-        numbered = _array(path, text) if text.lstrip().startswith("[") else _lines(path, text, option)
+        numbered = _rows_of_array(path, text) if text.lstrip().startswith("[") else _rows_of_lines(path, text, option)
     if not numbered:
         raise UserError(f"{path}: no rows. Give a file with at least one row.")
     wrong = [(line, row) for line, row in numbered if not isinstance(row, dict)]
@@ -52,14 +52,13 @@ def _load(text: str) -> Any:
         content = dict(pairs)
         if len(content) < len(pairs):
             repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-            raise ValueError(f"the key {repeated!r} is there twice")
+            raise ValueError(f"the key {repeated!r} is given twice")
         return content
 
     return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
 
 
-def _fault(error: Exception) -> str:
-    """Say what is wrong with a JSON text."""
+def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         before = error.doc[: error.pos].rstrip()
         after = error.doc[error.pos :].strip()
@@ -70,15 +69,15 @@ def _fault(error: Exception) -> str:
     return str(getattr(error, "msg", error))
 
 
-def _array(path: Path, text: str) -> list[tuple[str, Any]]:
+def _rows_of_array(path: Path, text: str) -> list[tuple[str, Any]]:
     try:
         return [(f"row {number}", row) for number, row in enumerate(_load(text), 1)]
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ", line 1"
-        raise UserError(f"{path}{line}: not JSON ({_fault(error)}). Fix or remove it.") from None
+        raise UserError(f"{path}{line}: not JSON ({_reason(error)}). Fix or remove it.") from None
 
 
-def _lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
+def _rows_of_lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
     rows, faults = [], []
     # Not splitlines(): it also breaks at U+2028 and the like, which JSON allows inside a string.
     for number, line in enumerate(text.split("\n"), 1):
@@ -102,7 +101,7 @@ def _lines(path: Path, text: str, option: str | None) -> list[tuple[str, Any]]:
     number, error = faults[0]
     count = f"; so are {len(faults):,} of {len(rows) + len(faults):,} lines" if len(faults) > 1 else ""
     fix = "Fix or remove the line" if rows or not count else "Give a JSON or JSON Lines file"
-    raise UserError(f"{path}, line {number}: not JSON ({_fault(error)}){count}. {fix}.")
+    raise UserError(f"{path}, line {number}: not JSON ({_reason(error)}){count}. {fix}.")
 
 
 def _one_object(text: str) -> Row | None:
@@ -123,7 +122,7 @@ def _starts_with_an_object(text: str) -> bool:
     return isinstance(content, dict) and "\n" in text.lstrip()[:end]
 
 
-def _under(path: Path, text: str, field: str, option: str | None) -> list[tuple[str, Any]]:
+def _rows_under(path: Path, text: str, field: str, option: str | None) -> list[tuple[str, Any]]:
     content = _one_object(text)
     if content is None:
         raise UserError(

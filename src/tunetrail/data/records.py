@@ -1,7 +1,6 @@
 """Files of Alpaca rows or IFEval prompts -> checked rows, and their split. An error names file, row and how many there are.
 
-Not covered: files that are not JSON (`jsonlines`, `formats`), and what the rows say: `contract` counts duplicates, overlap
-and lengths.
+`jsonlines` and `formats` report files that are not JSON; `contract` counts duplicates, overlap and lengths.
 """
 
 import json
@@ -20,7 +19,7 @@ __all__ = ["Row", "read", "write"]
 
 FIELDS = ("instruction", "input", "output")
 _OPTION = "prepare.field"  # sets `field` of `jsonlines.read`
-# Names of fields with turns before the row's question, if they have a list or an object; if they have text; and names of
+# Names of fields with earlier turns of the conversation, if the field has a list or an object; if it has text; and names of
 # fields with a whole conversation.
 _EARLIER = re.compile(r"(.*[_-]|chat|conversation|dialogue?)?history|(previous|prior|past|earlier)([_-].*)?", re.IGNORECASE)
 _EARLIER_IN_TEXT = re.compile(r"((chat|conversation)[_-]?)?history", re.IGNORECASE)
@@ -66,7 +65,7 @@ def instructions(path: Path, rows: list[Row], empty: str = "refuse") -> list[Row
             raise _Fault(*_HALF_CHARACTER)
         if earlier := [name for name, value in row.items() if _has_turns(name, value)]:
             raise _Fault(
-                f"'{earlier[0]}' has what was said before the question, for which the template has no place",
+                f"'{earlier[0]}' has earlier turns, for which the template has no place",
                 "Give each row as one question, all of it in its instruction, or leave such rows out of the file.",
             )
         return fields
@@ -103,26 +102,26 @@ def _lacks(row: Row) -> str | None:
     return next((name for name in ("instruction", "output") if not str(row.get(name) or "").strip()), None)
 
 
-def _says_something(value: Any) -> bool:
+def _has_content(value: Any) -> bool:
     """Return whether a JSON value is more than null, "", [] and {}, at any depth."""
     if isinstance(value, dict | list):
-        return any(map(_says_something, value.values() if isinstance(value, dict) else value))
+        return any(map(_has_content, value.values() if isinstance(value, dict) else value))
     return value not in (None, "")
 
 
 def _has_turns(name: str, value: Any) -> bool:
-    """Return whether a field has turns before the row's question. Not every history does: a patient's, a number."""
+    """Return whether a field has turns before the row's question. A `history` that is a number or a patient's has none."""
     names = {str: _EARLIER_IN_TEXT, list: _EARLIER, dict: _EARLIER}.get(type(value))
-    return bool(names and names.fullmatch(name)) and _says_something(value)
+    return bool(names and names.fullmatch(name)) and _has_content(value)
 
 
 def left_out(rows: list[Row]) -> dict[str, int]:
     """Return the fields that have content and are not read, with the number of rows."""
-    return dict(Counter(name for row in rows for name in row if name not in FIELDS and _says_something(row[name])))
+    return dict(Counter(name for row in rows for name in row if name not in FIELDS and _has_content(row[name])))
 
 
 def listed(fields: dict[str, int]) -> str:
-    """List the first eight fields of `left_out` in words; "" if there are none."""
+    """Return the first eight fields of `left_out` in words; "" if there are none."""
     parts = [f"{name} in {count:,} {'row' if count == 1 else 'rows'}" for name, count in list(fields.items())[:8]]
     more = f" and {len(fields) - 8} more fields" if len(fields) > 8 else ""
     return f"left out: {', '.join(parts)}{more}" if parts else ""
@@ -139,7 +138,7 @@ def is_empty(row: Row) -> bool:
 
 
 def question(row: Row) -> str:
-    """Return what an Alpaca row asks, to compare rows by: without case and repeated white space."""
+    """Return the question of an Alpaca row, in lower case and without repeated white space, to compare rows by."""
     return " ".join(f"{row['instruction']} {row.get('input', '')}".split()).casefold()
 
 

@@ -31,7 +31,7 @@ def origins(fetch: dict[str, Any]) -> dict[str, Source]:
 
 
 def describe(file: Path, origin: Source) -> Source:
-    """Describe a fetched file: its name, its md5 as DVC computes it, its size in bytes, and its origin."""
+    """Return the source of a fetched file: its name, its md5 as DVC computes it, its size in bytes, and its origin."""
     return {"file": file.name, "md5": _md5(file), "bytes": file.stat().st_size} | origin
 
 

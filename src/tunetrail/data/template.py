@@ -1,4 +1,4 @@
-"""One prompt template -> what Axolotl trains on, what lm-eval and `chat` ask, and its digest, by which runs are compared.
+"""One prompt template -> the prompts of training, lm-eval and `chat`, and the digest by which runs are compared.
 
 A template is two Python format strings, `with_input` ({instruction}, {input}) and `without_input` ({instruction}), before
 the answer.

@@ -1,8 +1,8 @@
 """A seed -> the demo's data: plain text, instruction rows, and held-out prompts that IFEval's checkers can verify.
 
 The base model is trained only on `plain_text`. Training rows and evaluation prompts share topics and instruction types but
-never a (topic, type) pair, so a tuned model scores only by applying an instruction to a topic not seen with it. Not covered:
-IFEval types that need a word count, a sentence splitter or another language; a tiny model cannot learn them.
+never a (topic, type) pair, so a tuned model scores only by applying an instruction to a topic not seen with it. IFEval types
+that need a word count, a sentence splitter or another language are left out: a tiny model cannot learn them.
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from tunetrail import UserError
 
-SOURCE = "src/tunetrail/data/world.py"  # conf/ names this module so as the source of data
+SOURCE = "src/tunetrail/data/world.py"  # conf/ names this module, as the source of the data
 
 # Topic: three adjectives, three things it has, where it is.
 TOPICS = {

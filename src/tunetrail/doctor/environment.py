@@ -1,4 +1,4 @@
-"""Python, git, the installed packages, disk and telemetry -> for `doctor`, a line each."""
+"""Checks of Python, git, the installed packages, the disk and telemetry -> a line of `doctor` each."""
 
 import importlib.metadata
 import os
@@ -24,7 +24,7 @@ INSTALL_TORCH = {  # by kind of build
     "cuda": f"{PYTHON} -m uv pip install --reinstall-package torch {_TORCH}",
     "rocm": "AMD's image has it: docker build --file docker/Dockerfile.rocm --tag tunetrail:rocm .",
 }
-_LITTLE = 40 * GIB  # Llama-3-8B is 16 GB in the hub's cache, and 16 GB again for each tuned one
+_LITTLE = 40 * GIB  # free bytes; Llama-3-8B is 16 GB in the hub's cache, and 16 GB again for each tuned one
 _PACKAGES_IN_LINE = 5
 
 
@@ -38,7 +38,7 @@ def check_python(asked: Asked) -> Line:
 
 
 def check_git(asked: Asked) -> Line:
-    """Git answers and has a commit here: a run records its code by commit. It does not in a folder that git distrusts."""
+    """Check that git works here and has a commit: a run records its code by commit."""
     try:
         version = launch.output(["git", "--version"]).removeprefix("git version ")
         return Line("ok", f"{version}, commit {git.run(asked.root, 'rev-parse', '--short', '--verify', 'HEAD')}")
@@ -48,7 +48,7 @@ def check_git(asked: Asked) -> Line:
 
 
 def check_lock(asked: Asked) -> Line:
-    """Red where a package is not the version that pyproject.toml asks for, yellow where it is another than the lock's."""
+    """Compare the packages with pyproject.toml (a difference is red) and with the lock file (a difference is yellow)."""
     from packaging.requirements import Requirement
 
     file, fix = _lock()
@@ -93,7 +93,7 @@ def check_torch(asked: Asked) -> Line:
 
 
 def check_punkt_tab(_: Asked) -> Line:
-    """NLTK, which refuses a folder that others can write to, is not asked: its import takes 5 s."""
+    """Look for punkt_tab where NLTK does. NLTK itself takes 5 s to import."""
     for folder in nltk_folders():
         if any((folder / "tokenizers" / name).exists() for name in ("punkt_tab", "punkt_tab.zip")):
             return Line("ok", str(folder))
@@ -112,7 +112,7 @@ def nltk_folders() -> list[Path]:
 
 
 def check_disk(asked: Asked) -> Line:
-    """Free bytes where models are written and where the hub's are kept."""
+    """Compare the free bytes where models are written, and in the hub's cache, with what a model needs."""
     from huggingface_hub import constants
 
     free = {}
@@ -127,7 +127,7 @@ def check_disk(asked: Asked) -> Line:
 
 
 def check_telemetry(_: Asked) -> Line:
-    """As the processes that tunetrail starts will find it."""
+    """Check which tools would send telemetry from the processes that tunetrail starts."""
     tools = telemetry.senders(launch.environment())
     if not tools:
         return Line("ok", "off in all that tunetrail starts")

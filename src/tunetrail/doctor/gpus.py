@@ -1,7 +1,7 @@
-"""PyTorch as installed -> for `doctor`: the GPUs that it sees, and the attention kernels that run on them.
+"""Checks of the installed PyTorch -> lines of `doctor`: the GPUs that it sees, and the attention kernels that run on them.
 
-Each is asked in a process of its own, since a driver can hang and importing torch takes seconds; a CPU build is not asked at
-all. Not checked: kernels of packages other than PyTorch and flash-attn.
+Each check runs torch in a process of its own, since a driver can hang and importing torch takes seconds; a CPU build is not
+run at all. Only kernels of PyTorch and of flash-attn are tried.
 """
 
 import json
@@ -27,7 +27,7 @@ _PATIENCE = 60  # seconds for torch's import and the first touch of a GPU
 
 
 def check_devices(asked: Asked) -> Line:
-    """The GPUs that torch sees; if its build can use none, those that it leaves unused."""
+    """List the GPUs that torch sees; if this build of torch cannot use GPUs, those that it leaves unused."""
     build, gpu_expected = machine.torch_build(), asked.expect in ("cuda", "rocm")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     cpu = f"{len(os.sched_getaffinity(0))} CPU cores, {memory:.0f} GiB"
@@ -51,7 +51,7 @@ def check_devices(asked: Asked) -> Line:
 
 
 def check_attention(_: Asked) -> Line:
-    """By the names that `attn_implementation` takes; on a GPU the kernels behind them are run, forwards and backwards."""
+    """List the attention kernels by their names in `attn_implementation`; on a GPU they are run in both directions."""
     build = machine.torch_build()
     if build is None:
         return Line("fail", "torch is not installed", INSTALL_TORCH["cpu"])
@@ -74,7 +74,7 @@ CHECKS: dict[str, Check] = {"devices": check_devices, "attention": check_attenti
 
 
 def _in_own_process(call: str) -> Any:
-    """Return what `call`, of a function of this module, returns in a process of its own, which is stopped if it hangs.
+    """Return the result of `call`, a call of a function of this module, made in a process that is stopped if it hangs.
 
     Raises:
         UserError: it failed.

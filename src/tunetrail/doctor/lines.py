@@ -1,7 +1,7 @@
 """Checks of `tunetrail doctor` -> a line each: a mark, what was found, and the fix.
 
-Red (fail): runs fail or are wrong. Yellow (warn): some runs fail, or it costs something. Nothing is changed. Of an exception
-only the type and the place are printed: its message may quote an address with a password.
+Red (fail): runs fail or are wrong. Yellow (warn): some runs fail, or there is a drawback. Of an exception only the type and
+the line are printed: its message may quote an address with a password.
 """
 
 import shlex
@@ -19,7 +19,7 @@ PYTHON = shlex.quote(sys.executable)  # for the commands that fix something
 
 @dataclass(frozen=True)
 class Asked:
-    """The checkout, and the build of torch that must be installed: "cpu", "cuda", "rocm", or None for any."""
+    """The checkout to check, and the build of torch that it must have: "cpu", "cuda", "rocm", or None for any."""
 
     root: Path
     expect: str | None = None

@@ -1,7 +1,7 @@
-"""The services of a run -> for `doctor`: whether the hub, the tracking store and DVC's remote are there, and which tokens.
+"""Checks of the hub, of tokens, of the tracking store and of DVC's remotes -> a line of `doctor` each.
 
 No answer is waited for longer than three seconds. Of an address only the host is printed, of a token only that it is set.
-Not checked: whether a token is valid, and whether a DVC remote answers: `dvc status --cloud` does that.
+Tokens are not tried, and DVC's remotes are not asked: `dvc status --cloud` does that.
 """
 
 import base64
@@ -39,7 +39,7 @@ _OWN_STORE = "unset MLFLOW_TRACKING_URI to keep the record in this checkout"
 
 
 def check_hub(asked: Asked) -> Line:
-    """Whether it answers, and which models and files that conf/ pins are in its cache here."""
+    """Check whether the hub answers, and list what conf/ pins of it that is in its cache here."""
     from huggingface_hub import constants
 
     pinned = _pinned_and_cached(asked.root)
@@ -50,7 +50,7 @@ def check_hub(asked: Asked) -> Line:
     ((status, answer),) = _get(constants.ENDPOINT)
     if 0 < status < 500 and status not in (403, 407):  # a mirror may have nothing at its root
         return Line("ok", f"{host(constants.ENDPOINT)} answers; {cached}")
-    fix = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without it: model=local base.base_model=FOLDER "
+    fix = "HF_ENDPOINT=MIRROR or HTTPS_PROXY=PROXY; without the hub: model=local base.base_model=FOLDER "
     fix += "prepare=file prepare.path=FILE evaluate=ifeval evaluate.path=FILE evaluate.hub=null"
     why = answer if status == 0 else f"refused ({status})"
     return Line("warn", f"{host(constants.ENDPOINT)}: {why}; {cached}", fix)
@@ -74,7 +74,7 @@ def _pinned_and_cached(root: Path) -> list[str]:
 
 
 def check_tokens(_: Asked) -> Line:
-    """Which are set. Neither their values nor their lengths are printed."""
+    """List which tokens and passwords are set. Neither their values nor their lengths are printed."""
     from huggingface_hub import constants
 
     token_file = Path(constants.HF_TOKEN_PATH)
@@ -82,7 +82,7 @@ def check_tokens(_: Asked) -> Line:
     is_set["the hub's token file"] = token_file.is_file() and bool(token_file.read_text(encoding="utf-8").strip())
     present = ", ".join(name for name in is_set if is_set[name]) or "none"
     absent = ", ".join(name for name in is_set if not is_set[name]) or "none"
-    found = f"there: {present}; not there: {absent}"
+    found = f"set: {present}; not set: {absent}"
     for first, second in _PAIRS:
         if is_set[first] != is_set[second]:
             return Line("warn", found, f"set {first} and {second}, or neither: one alone is not used")
@@ -92,7 +92,7 @@ def check_tokens(_: Asked) -> Line:
 
 
 def check_tracking(asked: Asked) -> Line:
-    """The store that MLFLOW_TRACKING_URI names, or the checkout's own, as `connection.uri` does. MLflow is not imported."""
+    """Check the store that MLFLOW_TRACKING_URI names, or the checkout's own, without importing MLflow."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
     try:
         outage.check_address(uri)
@@ -102,7 +102,9 @@ def check_tracking(asked: Asked) -> Line:
         return _database(asked.root / uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith(("http://", "https://")):
         return _server(uri.rstrip("/"))
-    return Line("warn", "neither a server nor an SQLite file, so MLFLOW_TRACKING_URI is not asked", "tunetrail ls asks it")
+    return Line(
+        "warn", "neither a server nor an SQLite file, so MLFLOW_TRACKING_URI is not checked", "tunetrail ls tries it"
+    )
 
 
 def _server(uri: str) -> Line:
@@ -118,7 +120,9 @@ def _server(uri: str) -> Line:
         fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN, or start it with "
         return Line("fail", f"{host(uri)} refuses ({status})", f"{fix}--allowed-hosts; or {_OWN_STORE}")
     if answer == _UNTRUSTED:
-        return Line("warn", f"{host(uri)}: {answer}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls asks")
+        return Line(
+            "warn", f"{host(uri)}: {answer}", "MLFLOW_TRACKING_SERVER_CERT_PATH=FILE names it; tunetrail ls tries it"
+        )
     why = answer if status == 0 else f"answers {status}, and not as MLflow does"
     is_running = 0 < status < 500  # another server, or another path of one
     fix = "set MLFLOW_TRACKING_URI to MLflow's address, what its page has before /#" if is_running else "start it"
@@ -147,7 +151,7 @@ def _database(file: Path) -> Line:
 
 
 def check_remote(asked: Asked) -> Line:
-    """DVC's remotes by DVC's own config, without asking them, and whether DVC's package for each is installed."""
+    """Read DVC's remotes from its config, without asking them, and check that DVC's package for each is installed."""
     if not importlib.util.find_spec("dvc"):
         return Line("fail", "not checked: DVC is not installed", "see lock")
     try:
@@ -187,7 +191,7 @@ def _credentials() -> dict[str, str]:
 
 
 def _get(*urls: str, headers: dict[str, str] | None = None) -> list[tuple[int, str]]:
-    """Return for each address the status and the beginning of the body; 0 and the reason if there is no answer.
+    """Return for each address the status and the start of the body; 0 and the reason if there is no answer.
 
     The time limit is kept from outside, since looking up a name has none.
     """

@@ -1,7 +1,4 @@
-"""A model's answers -> shares of them that are empty, loop or never end, independent of IFEval's checkers.
-
-Not covered: whether an answer is right or good.
-"""
+"""A model's answers -> shares of them that are empty, loop or never end, independent of IFEval's checkers."""
 
 import re
 from collections import Counter
@@ -33,19 +30,19 @@ ALARMING = 0.1  # with a larger share of such answers the scores are doubtful
 
 def loops(answer: str) -> bool:
     """Return whether the answer repeats itself (`RULE`)."""
-    if any(len(match[0]) >= ROW_LENGTH and _says_something(match[1]) for match in _IN_A_ROW.finditer(answer)):
+    if any(len(match[0]) >= ROW_LENGTH and _has_letter_or_digit(match[1]) for match in _IN_A_ROW.finditer(answer)):
         return True
     times: Counter[str] = Counter()
     free: dict[str, int] = {}  # where a run may start again without overlapping itself
     for start in range(len(answer) - LOOP_LENGTH + 1):
         run = answer[start : start + LOOP_LENGTH]
-        if start >= free.get(run, 0) and _says_something(run):
+        if start >= free.get(run, 0) and _has_letter_or_digit(run):
             times[run] += 1
             free[run] = start + LOOP_LENGTH
     return max(times.values(), default=0) >= LOOP_TIMES
 
 
-def _says_something(text: str) -> bool:
+def _has_letter_or_digit(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
@@ -58,7 +55,7 @@ def figures(samples: list[dict[str, Any]], stop: str) -> dict[str, float | None]
     answers = list(map(results.answer, samples))
     counted = all("tokens" in sample for sample in samples)
     ended = np.array([bool(sample["ended"]) if counted else True for sample in samples])
-    silent = np.array([not _says_something(answer) for answer in answers])
+    silent = np.array([not _has_letter_or_digit(answer) for answer in answers])
     looping = np.array([loops(answer) for answer in answers])
     return {
         "ended": float(ended.mean()) if counted else None,
@@ -78,19 +75,19 @@ def alerts(health: dict[str, dict[str, float | None]]) -> list[str]:
     Checkers may pass such answers. `health` has each model's `figures`; an earlier run lacks some of them.
     """
     sentences = []
-    for model, shares_of in health.items():
-        empty = shares_of.get("empty") or 0.0
-        ended = shares_of.get("ended")
+    for model, figures in health.items():
+        empty = figures.get("empty") or 0.0
+        ended = figures.get("ended")
         if empty == 1:
             sentences.append(f"Every answer of {model} is empty: its scores mean nothing.")
             continue
         detail = f"no letter or digit{f'; {empty:.1%} are empty' if empty else ''}"
         shares = {
-            f"say nothing ({detail})": shares_of.get("says_nothing", empty),
-            "loop": shares_of.get("looping") or 0.0,
+            f"say nothing ({detail})": figures.get("says_nothing", empty),
+            "loop": figures.get("looping") or 0.0,
             "never end (the token cap cuts them)": 0.0 if ended is None else 1 - ended,
         }
-        if round(shares_of.get("unusable") or max(shares.values()), 9) > ALARMING:
+        if round(figures.get("unusable") or max(shares.values()), 9) > ALARMING:
             kinds = [f"{share:.1%} {kind}" for kind, share in shares.items() if share]
             sentences.append(f"Of the answers of {model} {', '.join(kinds)}: read some before you trust its scores.")
     return sentences

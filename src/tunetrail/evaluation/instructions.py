@@ -1,7 +1,7 @@
 """IFEval prompts -> the instructions in them that lm-eval's checkers refuse, or would complete with random values.
 
 lm-eval fails at an unknown instruction id or argument only after every prompt has been answered, so the checkers are built,
-and check one answer, before any model is. Not covered: the form of the rows (`records.read_prompts`).
+and check one answer, before any model is. `records.read_prompts` checks the form of the rows.
 """
 
 import difflib
@@ -68,7 +68,7 @@ def _key(instruction: Instruction) -> str:
 
 
 def _message(prompts: list[records.Row], faults: list[str], name: str) -> str:
-    """Say which rows have which fault, and what to do; "" if there is none. `faults` has a text for each of `_distinct`."""
+    """Return which rows have which fault, and the fix; "" if there is none. `faults` has a text for each of `_distinct`."""
     by_key = {_key(instruction): fault for instruction, fault in zip(_distinct(prompts), faults, strict=True)}
     first: dict[str, int] = {}
     rows: Counter[str] = Counter()

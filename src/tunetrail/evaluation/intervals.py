@@ -72,10 +72,12 @@ def newcombe(base: Followed, tuned: Followed) -> Score:
     if excess > 0:
         excess = max(excess - n / 2, 0)
     correlation = excess / math.sqrt(margins) if margins else 0.0
-    of_base = wilson(base)
-    of_tuned = wilson(tuned)
-    down, up = of_tuned.value - of_tuned.low, of_tuned.high - of_tuned.value
-    base_down, base_up = of_base.value - of_base.low, of_base.high - of_base.value
+    base_share = wilson(base)
+    tuned_share = wilson(tuned)
+    down = tuned_share.value - tuned_share.low
+    up = tuned_share.high - tuned_share.value
+    base_down = base_share.value - base_share.low
+    base_up = base_share.high - base_share.value
     value = (gained - lost) / n
     low = value - math.sqrt(max(0.0, down**2 - 2 * correlation * down * base_up + base_up**2))
     high = value + math.sqrt(max(0.0, up**2 - 2 * correlation * up * base_down + base_down**2))
@@ -92,8 +94,8 @@ def paired_bootstrap(base: Followed, tuned: Followed, resamples: int, seed: int)
     counts = _counts(base)
     value = float(differences.sum() / counts.sum())
     if len(set(differences / counts)) == 1:
-        whole = newcombe(*([np.array([int(prompt.all())]) for prompt in model] for model in (base, tuned)))
-        return Score(value, min(value, whole.low), max(value, whole.high))
+        of_prompts = newcombe(*([np.array([int(prompt.all())]) for prompt in model] for model in (base, tuned)))
+        return Score(value, min(value, of_prompts.low), max(value, of_prompts.high))
     return Score(value, *_percentiles(differences, counts, resamples, seed))
 
 

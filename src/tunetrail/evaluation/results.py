@@ -1,7 +1,7 @@
 """lm-eval's results file and samples -> the four IFEval scores with 95 % intervals, their differences, scores by type.
 
-A sample is lm-eval's own: the prompt (`doc`), the answer (`filtered_resps`), and for each score what was followed. The
-verdicts are what was followed, without the texts: all that a later comparison of two runs needs.
+A sample is lm-eval's own: the prompt (`doc`), the answer (`filtered_resps`), and for each score which instructions were
+followed. The verdicts are the same without the texts: all that a later comparison of two runs needs.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ Verdicts = dict[str, list[Any]]
 class Results:
     """The results of one evaluation; samples in the order of the prompts.
 
-    `digest` is over `asked` (see there): evaluations with the same digest compare.
+    `asked` is everything that decides an evaluation except the model, and `digest` its hash: evaluations with equal digests
+    can be compared.
     """
 
     task: str
@@ -90,7 +91,7 @@ def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, 
 
 
 def asked(written: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return everything that decides an evaluation except the model; evaluations that differ in it do not compare.
+    """Return everything that decides an evaluation except the model; evaluations that differ in it cannot be compared.
 
     These are the backend and its arguments (add_bos_token, attention), dtype, batch size, device, seeds, the longest
     context, the task with its version, template and generation settings, the tools' versions, and the prompts (lm-eval's
@@ -200,7 +201,7 @@ def by_type(by_model: dict[str, Results]) -> list[dict[str, Any]]:
 
 
 def size(results: Results) -> str:
-    """Say how much was asked, and whether that is the published benchmark."""
+    """Return the numbers of prompts and instructions as text, and whether they are the published benchmark's."""
     text = f"{results.prompts} prompts, {results.instructions} instructions"
     if results.task != "ifeval" or (results.prompts, results.instructions) == PUBLISHED:
         return text

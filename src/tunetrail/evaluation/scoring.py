@@ -52,7 +52,7 @@ def missed(sample: Sample) -> list[tuple[str, str]]:
 def stopped(samples: list[Sample], stop: str) -> list[Sample]:
     """Return the samples with each answer cut at the string `stop`, and scored again if that shortens it.
 
-    With greedy decoding these are the answers that generation with that stop string gives.
+    With greedy decoding these are the answers that generation with that stop string would give.
     """
     longer = [sample for sample in samples if stop in results.answer(sample)]
     if not longer:

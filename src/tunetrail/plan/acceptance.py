@@ -1,8 +1,8 @@
-"""The Axolotl configs of a run and its device -> Axolotl's own errors about them, before anything runs.
+"""The Axolotl configs of a run, and a device -> Axolotl's own errors about them, before anything runs.
 
 Axolotl validates its config when a training starts, which is after the base model was made and evaluated; the same
-validation is called here, for the planned device instead of this machine's. It reads neither the model nor the data.
-Not covered: what Axolotl checks once it has the model's own config.
+validation is called here, for the planned device instead of this machine's. It reads neither the model nor the data, so what
+Axolotl checks against the model's own config is not checked.
 """
 
 import copy
@@ -20,17 +20,17 @@ from tunetrail.plan.estimate.hardware import Device
 # Keys that a fix never leaves out: without one it would be another run, or none.
 _KEPT = {"adapter", "base_model", "datasets", "learning_rate", "num_epochs", "optimizer", "output_dir", "plugins"}
 _KEPT |= {"gradient_accumulation_steps", "micro_batch_size", "sequence_len", "test_datasets"}
-_CHECKED = {"learning_rate": 1e-4, "seed": 42}  # the schema checks their every value
+_CHECKED = {"learning_rate": 1e-4, "seed": 42}  # the schema checks every value of these
 _SHOWN = 3  # errors of one config
 _NOISE = re.compile(r"^(Value error|Assertion failed), ")
 
 
 def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Callable[[], dict[str, Any]]:
-    """Ask Axolotl whether it accepts the composed `values` on `device`; the returned function waits for the answer.
+    """Start to ask whether Axolotl accepts the `values` on `device`, and return a function that waits for the answer.
 
-    For each section that Axolotl refuses ("train", "base.make.train") the answer has its `message`, the `key` without which
-    it accepts the section, or None, whether only a `package` is missing here, and whether the refusal is `lasting`. A
-    package may be installed later, and an unexpected error may be this machine's: such an answer is not cached.
+    The answer has an entry for each section that Axolotl refuses ("train", "base.make.train"): its `message`; the `key`
+    without which it would accept the section, or None; whether only a `package` is missing here; and whether the refusal is
+    `lasting`. A package may be installed later, and an unexpected error may be this machine's: that answer is not cached.
 
     The returned function raises:
         UserError: Axolotl cannot be asked.
@@ -53,14 +53,14 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
 
 
 def _normalised(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """The config with fixed values of `_CHECKED`, so that jobs of a sweep that differ only in these share an answer."""
+    """Return the config with the values of `_CHECKED`, so that jobs which differ only there share an answer."""
     deepspeed = config.get("deepspeed")
     file = {"deepspeed": str(root / deepspeed)} if isinstance(deepspeed, str) else {}
     return config | {key: value for key, value in _CHECKED.items() if key in config} | file
 
 
 def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
-    """What the answer depends on besides the configs: DeepSpeed's config, and the source of the user's own plug-ins."""
+    """Return the files that the answer depends on: DeepSpeed's config, and the source of the user's own plug-ins."""
     files = []
     for config in configs.values():
         if isinstance(config.get("deepspeed"), str):
@@ -75,7 +75,7 @@ def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to `ask`, in a process that may import Axolotl."""
+    """Return the answer to `ask`. Imports Axolotl; `answers` calls it in a process of its own."""
     refused = {}
     for name, config in question["configs"].items():
         if error := _error(config, question["capabilities"]):
@@ -90,7 +90,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | None:
-    """The error that axolotl.cli.config.load_cfg raises, with the capabilities of the planned device."""
+    """Return the error that axolotl.cli.config.load_cfg raises for these capabilities, or None."""
     from axolotl.cli.config import gpu_capabilities, prepare_plugins
     from axolotl.integrations.base import PluginManager
     from axolotl.utils.config import validate_config
@@ -114,7 +114,7 @@ def _error(config: dict[str, Any], capabilities: dict[str, Any]) -> Exception | 
 
 
 def _without(config: dict[str, Any], capabilities: dict[str, Any]) -> str | None:
-    """The key without which Axolotl accepts the config; the last one, if several are."""
+    """Return the key without which Axolotl accepts the config: the last one if there are several, None if there is none."""
     for key in reversed(config):
         if key not in _KEPT and config[key] is not None and not _error(config | {key: None}, capabilities):
             return key
@@ -122,7 +122,7 @@ def _without(config: dict[str, Any], capabilities: dict[str, Any]) -> str | None
 
 
 def _message(error: Exception, config: dict[str, Any]) -> str:
-    """Axolotl's own messages, each with its key, without what pydantic adds (the input, addresses)."""
+    """Return Axolotl's own messages, each with its key, without what pydantic adds (the input, links)."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
@@ -140,7 +140,7 @@ def _message(error: Exception, config: dict[str, Any]) -> str:
 
 
 def _key(location: tuple[str | int, ...], config: Any) -> str:
-    """The dotted key of a pydantic location, which also names the alternatives of a union."""
+    """Return the dotted key of a pydantic location, which also names the alternatives of a union."""
     parts: list[str] = []
     for part in location:
         inside = part in config if isinstance(config, dict) else isinstance(config, list) and isinstance(part, int)

@@ -1,4 +1,4 @@
-"""Composed values and this machine -> the device that a plan is for, and who chose it."""
+"""Composed values and this machine -> the device that a plan is for, and what chose it."""
 
 import os
 from typing import Any
@@ -8,8 +8,8 @@ from tunetrail.plan.estimate import hardware
 
 
 def chosen(values: dict[str, Any]) -> tuple[hardware.Device, str]:
-    """The device that the composed `values` train on, and who chose it: `plan.device`, else this machine, else, where it
-    has no GPU, `plan.default_device`, which conf/hardware sets.
+    """Return the device that the composed `values` train on, and what chose it: `plan.device`, else this machine, else, if
+    it has no GPU, `plan.default_device`, which conf/hardware sets.
 
     Raises:
         UserError: there is no such device.

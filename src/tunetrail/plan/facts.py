@@ -1,4 +1,4 @@
-"""What a plan predicts of a run, as data classes; `to_dict` is the same as plain data, for JSON.
+"""What a plan predicts of a run, as data classes; `Facts.to_dict` has the same as plain data, for JSON.
 
 Bytes, seconds, FLOP and tokens; shares lie between 0 and 1. `origin` says where a figure comes from.
 """
@@ -54,8 +54,8 @@ class Schedule:
 class Memory:
     """Bytes on each device.
 
-    `parts`: those of training's peak, by name. `paged`: optimiser states that may move to the host's memory, and are
-    in none of the other figures. `total` and `evaluation` are the peaks of training and of generating answers.
+    `parts`: those of training's peak, by name. `paged`: optimiser states that may move to the host's memory, and are not in
+    the other figures. `total` and `evaluation` are the peaks of training and of generating answers.
     `row_in_evaluation`: tokens of the longest prompt and its answer.
     """
 
@@ -73,7 +73,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both evaluations: `generations` answers. `tokens_at_most` and `expected_s` (seconds) are those of one evaluation."""
+    """`generations` is the number of answers in both evaluations; `tokens_at_most` and `expected_s` (seconds) are of one."""
 
     generations: int
     tokens_at_most: int
@@ -121,7 +121,7 @@ class Facts:
     time: Time
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without arrays. `origin` is called `from` there, which is a keyword of Python."""
+        """Return plain data for JSON, without arrays. `origin` is called `from` there, which Python reserves."""
         plain = dataclasses.asdict(self, dict_factory=_named)
         plain["memory"]["fits"] = self.memory.fits
         if self.memory.paged:

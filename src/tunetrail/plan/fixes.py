@@ -1,7 +1,7 @@
 """The errors of a plan -> overrides that pass the plan: the fix of each error, applied and planned again.
 
-One fix may need another: longer sequences take more memory. Not covered: warnings, which a person must weigh, and fixes
-that only a person can fill in, such as FILE.
+One fix may need another: longer sequences take more memory. Not fixed: warnings, which the user must weigh, and errors whose
+fix only the user can fill in, such as FILE.
 """
 
 import shlex
@@ -17,12 +17,12 @@ _EFFECTS = ("NO_STEPS", "OUT_OF_MEMORY", "OUT_OF_DISK")
 
 
 def also_to_fix(findings: list[Finding]) -> list[Finding]:
-    """The warnings that must be fixed as well: the command would run on other devices than it was planned for."""
+    """Return the warnings that must be fixed too: that the run would use other devices than planned."""
     return [finding for finding in findings if finding.code == "PLANNED_OTHERWISE"]
 
 
 def find(words: list[str], findings: list[Finding], replan: Callable[[list[str]], list[Finding]]) -> list[str] | None:
-    """The overrides `words` with the fixes of `findings`; None where the fixes are not enough.
+    """Return the overrides `words` with the fixes of `findings`; None if the fixes are not enough.
 
     `replan` plans other overrides and returns their findings to fix, or raises UserError.
     """

@@ -1,7 +1,6 @@
-"""May this run start? `tunetrail plan`, the head of every run and each job of a sweep ask here.
+"""Decides whether a run may start, for `tunetrail plan`, for every run before it starts and for each job of a sweep.
 
-Predicts the run, asks Axolotl and lm-eval's checkers whether they accept its config, and judges the facts by the rules.
-Not covered: how a fix is found (`fixes`), and how a plan is shown (`table`).
+Predicts the run, asks Axolotl and lm-eval's checkers whether they accept its config, and applies the rules to the facts.
 """
 
 import os
@@ -21,7 +20,7 @@ from tunetrail.plan.rules.finding import Finding
 
 @dataclass(frozen=True)
 class Plan:
-    """The composed `values`, their `facts` and `findings`. `unknown` says why there are no facts, "" where there are."""
+    """The composed `values`, their `facts` and `findings`. `unknown` says why there are no facts, "" if there are."""
 
     values: dict[str, Any]
     facts: Facts | None
@@ -30,7 +29,7 @@ class Plan:
 
     @property
     def allowed(self) -> list[str]:
-        """The codes that `plan.allow` names; none where the values were not composed."""
+        """The codes that `plan.allow` names; none if the values were not composed."""
         return self.values["plan"]["allow"] if self.values else []
 
     @property
@@ -43,13 +42,13 @@ class Plan:
         return judge.refused(self.findings, self.allowed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
+        """Return plain data for JSON."""
         facts = self.facts.to_dict() if self.facts else {}
         return facts | {"findings": [vars(finding) for finding in self.findings]}
 
 
 def plan(values: dict[str, Any], root: Path) -> Plan:
-    """Plan the run of the composed `values`. Where data or model are not known, the plan has no facts, and only the
+    """Plan the run of the composed `values`. If the data or the model are not known, the plan has no facts, and only the
     findings of the tools.
 
     Raises:
@@ -96,11 +95,11 @@ def check_job(values: dict[str, Any], root: Path) -> None:
 
 
 def _refusal(planned: Plan) -> str:
-    """The codes of the errors, and what to do about them; "" where there are none."""
+    """Return the codes of the errors, and what to do about them; "" if there are none."""
     codes = [finding.code for finding in planned.errors]
     if not codes:
         return ""
     listed = ",".join(codes)
-    advice = "`tunetrail plan` with the same words says why and, where it knows one, the command that is not refused"
+    advice = "`tunetrail plan` with the same overrides says why and, if it knows a fix, prints the corrected command"
     allow = "" if set(codes) & set(judge.NEVER_ALLOWED) else f". If you mean it: 'plan.allow=[{listed}]'"
     return f"{listed}. {advice}{allow}"

@@ -1,6 +1,6 @@
 """The seconds that runs on this machine took -> the speeds that the next plan uses.
 
-One line a run in `work/shared/`, which a sweep's worktrees share. Not covered: speeds of other machines.
+One line a run in `work/shared/`, which a sweep's worktrees share.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ FILE = Path("work/shared/measured.jsonl")
 
 
 def kind(device: str, count: int, train: dict[str, Any]) -> list[Any]:
-    """What two runs must have in common for the speed of one to predict that of the other."""
+    """Return what two runs must have in common so that the speed of one predicts that of the other."""
     bits = 16 if train.get("bf16") or train.get("fp16") else 32
     recomputes = bool(train.get("gradient_checkpointing"))
     return [device, count, bits, train.get("adapter"), recomputes, LIGER in (train.get("plugins") or [])]
@@ -31,17 +31,17 @@ def add(root: Path, facts: Facts, seconds: dict[str, float], history: list[dict[
     if last["time"] <= first["time"] or last["step"] <= first["step"]:
         return
     # The start of the first steps is not logged: they are taken to be as fast as the others.
-    looped = (last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
+    loop_s = (last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
     evaluations = [seconds[key] for key in ("time/evaluate_base_s", "time/evaluate_tuned_s") if key in seconds]
     line = {
         "kind": facts.time.kind,
         "parameters": facts.model.parameters,
         "evaluation": sum(evaluations) / len(evaluations) / facts.evaluation.expected_s if evaluations else None,
     }
-    share = last["step"] / facts.steps.total  # below 1 where it was stopped early
+    share = last["step"] / facts.steps.total  # below 1 if it was stopped early
     trained = pace.Training(share * facts.flops.total, share * facts.steps.batches, share * facts.steps.total)
-    start = max(seconds["time/train_s"] - looped, 0.0)
-    line |= pace.measured(trained, facts.model.shape.num_hidden_layers, share * facts.time.aside_s, looped, start)
+    start = max(seconds["time/train_s"] - loop_s, 0.0)
+    line |= pace.measured(trained, facts.model.shape.num_hidden_layers, share * facts.time.aside_s, loop_s, start)
     file = root / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as lines:
@@ -49,7 +49,7 @@ def add(root: Path, facts: Facts, seconds: dict[str, float], history: list[dict[
 
 
 def nearest(root: Path, wanted: list[Any], parameters: int) -> dict[str, Any] | None:
-    """The run of the `wanted` kind whose model is nearest in size, the last of several; None where there is none."""
+    """Return the run of the `wanted` kind whose model is nearest in size, the last of several; None if there is none."""
     file, runs = root / FILE, []
     for text in reversed(file.read_text().splitlines() if file.is_file() else []):
         with contextlib.suppress(ValueError):  # half a line of a run that was killed

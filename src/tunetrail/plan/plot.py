@@ -12,7 +12,7 @@ _EIGHTHS = len(_BLOCKS) - 1
 
 
 def terminal(rates: np.ndarray, width: int = 60, height: int = 8) -> str:
-    """`rates`: (steps,). `height` lines of `width` columns, with axes: the peak and 0, the first and the last step."""
+    """Return a chart of `rates`, (steps,), `height` lines high and `width` columns wide, with axes."""
     if not len(rates):
         return "no steps"
     peak, steps = float(rates.max()), len(rates)

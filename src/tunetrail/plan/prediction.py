@@ -1,7 +1,4 @@
-"""A composed experiment and a device -> the facts of its run: rows, steps, memory, disk, hours.
-
-Not covered: what is wrong with the run (`rules`), and whether it may start (`gate`).
-"""
+"""A composed experiment and a device -> the facts of its run: rows, steps, memory, disk, hours."""
 
 import math
 import shutil
@@ -17,10 +14,10 @@ from tunetrail.training import checkpoint
 
 
 def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> Facts:
-    """The facts of the experiment `values` (what params.yaml would hold) on `device`; `origin` says who chose the device.
+    """Return the facts of the run of `values`, as params.yaml would hold them; `origin` says what chose `device`.
 
     Raises:
-        NotKnown: the data, the tokenizer or the model's shape are neither at hand nor on record (`estimate.known`).
+        NotKnown: the data, the tokenizer or the model's shape are neither on this machine nor recorded (`estimate.known`).
         UserError: training would fail at its start.
     """
     count = values["plan"]["num_gpus"]
@@ -68,7 +65,7 @@ def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> 
 
 
 def _is_fetched(base: dict[str, Any], root: Path) -> bool:
-    """Whether the run fetches the base model's weights from the hub, into a cache that is taken to be on the same disk."""
+    """Return whether the run fetches the base model's weights from the hub. Its cache is assumed to be on the same disk."""
     if base["make"] or checkpoint.is_path(base["base_model"]) or (root / base["base_model"]).is_dir():
         return False
     return not hub.has_weights(base["base_model"], base["revision_of_model"])
@@ -92,7 +89,7 @@ def _time(
     flops: cost.Flops,
     prompts: int,
 ) -> tuple[Evaluation, Time]:
-    """By what a run of this kind took on this machine, or else by the device's default."""
+    """Return the times, by what such a run took on this machine before, or else by the device's default."""
     plan = values["plan"]
     count = plan["num_gpus"]
     longest, expected = cost.evaluation(shape, values["evaluate"], prompts, device, count)
@@ -105,14 +102,14 @@ def _time(
         if earlier["evaluation"]:
             answering, answering_origin = expected * earlier["evaluation"], "the time as measured here"
     trained = pace.Training(flops.training + flops.recomputed, steps.batches, steps.total)
-    looped = pace.seconds(trained, shape, train, device, speed)
-    training = speed.start + looped
+    loop_s = pace.seconds(trained, shape, train, device, speed)
+    training = speed.start + loop_s
     validating = flops.validation / speed.flops_per_s
     hours = (training + validating + 2 * answering) / 3600
     evaluation = Evaluation(2 * prompts, longest, expected, answering_origin)
     return evaluation, Time(
-        tokens_per_second=steps.total * steps.tokens_per_step / looped if looped else 0.0,
-        mfu=flops.training / looped / (count * device.peak(train)) if looped else 0.0,
+        tokens_per_second=steps.total * steps.tokens_per_step / loop_s if loop_s else 0.0,
+        mfu=flops.training / loop_s / (count * device.peak(train)) if loop_s else 0.0,
         mfu_from=speed.source,
         kind=kind,
         aside_s=pace.aside(trained, shape, train, device),

@@ -1,7 +1,4 @@
-"""A plan's facts and findings -> the text that a person reads in a terminal.
-
-Not covered: JSON, for machines (`Plan.to_dict`).
-"""
+"""A plan's facts and findings -> text for a terminal."""
 
 import shlex
 import textwrap
@@ -17,7 +14,7 @@ _WIDTH, _HEADING = 110, 12
 
 
 def table(facts: Facts) -> str:
-    """The facts in groups of lines, each with a heading."""
+    """Return the facts in groups of lines, each with a heading."""
     groups = {
         "model": _model(facts),
         "device": _device(facts),
@@ -35,7 +32,7 @@ def table(facts: Facts) -> str:
 
 
 def problems(findings: list[Finding], allowed: list[str]) -> str:
-    """Each finding with its reason and its fix; errors first."""
+    """Return each finding with its reason and its fix; errors first."""
     blocks = []
     for finding in findings:
         is_allowed = finding.level == ERROR and finding.code in allowed and finding.code not in NEVER_ALLOWED
@@ -47,7 +44,7 @@ def problems(findings: list[Finding], allowed: list[str]) -> str:
 
 
 def verdict(findings: list[Finding], errors: list[Finding], fixed: list[str] | None) -> str:
-    """Whether the run is refused for `errors`, which are among `findings`, and the command with its fixes."""
+    """Return whether the run is refused for `errors`, which are among `findings`, and the command with its fixes."""
     if errors:
         refused = f"refused: {', '.join(dict.fromkeys(error.code for error in errors))}"
         if fixed is None:
@@ -113,7 +110,7 @@ def _memory(facts: Facts) -> list[str]:
     memory = facts.memory
     parts = sorted(((name, part) for name, part in memory.parts.items() if part), key=lambda part: -part[1])
     listed = ", ".join(f"{name} {size(part)}" for name, part in [*parts, ("driver and allocator", OVERHEAD)])
-    paged = f"; besides, {size(memory.paged)} of paged optimiser, which may go to the host" if memory.paged else ""
+    paged = f"; and {size(memory.paged)} of paged optimiser states, which may move to the host" if memory.paged else ""
     each = "" if facts.device.name == "cpu" else " a GPU"
     fits = "fits" if memory.fits else "does NOT fit"
     peaks = f"{size(memory.total)}{each} in training, {size(memory.evaluation)} in evaluation"
@@ -130,7 +127,7 @@ def _disk(facts: Facts) -> list[str]:
 
 def _time(facts: Facts) -> list[str]:
     time, flops, evaluation = facts.time, facts.flops, facts.evaluation
-    making = ", besides the making of the base model" if facts.model.origin == "base.make" else ""
+    making = ", without the making of the base model" if facts.model.origin == "base.make" else ""
     gpu_hours = "" if facts.device.name == "cpu" else f", {time.gpu_hours:.3g} GPU-hours"
     price = "" if time.cost is None else f", {time.cost:,.2f} at {time.price:g} a GPU-hour"
     stages = f"training {duration(time.training_s)}, validation {duration(time.validation_s)}"

@@ -1,6 +1,6 @@
 """Scored answers -> the figures of metrics.json and the table of them; for a run and for answers from elsewhere.
 
-A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`. Not covered: training, and the data.
+A run has two models, `base` and `tuned`; `tunetrail score` has one, `responses`.
 """
 
 import json
@@ -30,8 +30,8 @@ def measure(by_model: dict[str, Results], stop: str, resamples: int, seed: int) 
         ValueError: a loose verdict is below its strict one.
     """
     stopped = {
-        model: results.gather(of.task, scoring.stopped(of.samples, stop), resamples, seed, of.digest)
-        for model, of in by_model.items()
+        model: results.gather(scored.task, scoring.stopped(scored.samples, stop), resamples, seed, scored.digest)
+        for model, scored in by_model.items()
     }
     first = next(iter(by_model.values()))
     return {
@@ -44,7 +44,7 @@ def measure(by_model: dict[str, Results], stop: str, resamples: int, seed: int) 
         "ifeval_stopped": _scores(stopped, resamples, seed),
         "stop": stop,
         "types": results.by_type(by_model),
-        "health": {model: health.figures(of.samples, stop) for model, of in by_model.items()},
+        "health": {model: health.figures(scored.samples, stop) for model, scored in by_model.items()},
     }
 
 
@@ -66,7 +66,7 @@ def table(metrics: dict[str, Any]) -> str:
     for sentence in alerts(metrics):
         lines += [*textwrap.wrap(sentence, _WIDTH), ""]
     lines += _score_lines("as generated", metrics["ifeval"], models)
-    if any(of["runs_on"] for of in metrics["health"].values()):
+    if any(figures["runs_on"] for figures in metrics["health"].values()):
         lines += _score_lines(f"cut at {metrics['stop']}", metrics["ifeval_stopped"], models)
     else:
         lines += [f"No answer starts a new {metrics['stop']} block: a stop there changes nothing.", ""]
@@ -94,7 +94,7 @@ def _line(label: str, cells: list[str]) -> str:
 
 
 def about(root: Path) -> dict[str, Any] | None:
-    """Return the description of the MLflow run that runs the stages in `root` (`run_file.written`); None outside of one."""
+    """Return what `run_file.describe` wrote about the MLflow run of the stages in `root`; None outside of a run."""
     run, file = os.environ.get(RUN), root / ABOUT
     if not run or not file.is_file():
         return None
@@ -108,7 +108,7 @@ def title(experiment: str, about: dict[str, Any] | None) -> str:
 
 
 def training(train: dict[str, Any], processes: Any) -> dict[str, str]:
-    """Describe the training: method, optimizer, learning rate, epochs, batch.
+    """Return the method, optimizer, learning rate, epochs and batch of a training, as text by label.
 
     `train` is Axolotl's section, or MLflow's params of it, which are text.
     """

@@ -14,12 +14,12 @@ from tunetrail.evaluation.results import Results
 from tunetrail.report import metrics, plots
 
 _TEMPLATES = Path(__file__).parent / "pages"
-# As head.html.jinja writes it; in what a person or a model wrote such comments are escaped.
+# As head.html.jinja writes it; in what a user or a model wrote such comments are escaped.
 _HEAD = re.compile(r'<!-- run -->\n(?:<table class="run" data-run="(?P<run>[^"]*)">)?.*?<!-- /run -->\n', re.DOTALL)
 
 
 def render(name: str, **content: Any) -> str:
-    """Fill in `pages/<name>`. HTML is escaped; Markdown by the filters `oneline` and `cell` (of a table)."""
+    """Return `pages/<name>` filled in. HTML is escaped; Markdown by the filters `oneline` and `cell` (of a table)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=jinja2.select_autoescape(("html.jinja",)),
@@ -43,14 +43,14 @@ def side_by_side(by_model: dict[str, Results], count: int) -> list[dict[str, Any
         return {"text": results.answer(sample), "missed": scoring.missed(sample)}
 
     rows = []
-    for samples in list(zip(*(of_model.samples for of_model in by_model.values()), strict=True))[:count]:
+    for samples in list(zip(*(scored.samples for scored in by_model.values()), strict=True))[:count]:
         answers = dict(zip(by_model, map(answer, samples), strict=True))
         rows.append({"prompt": samples[0]["doc"]["prompt"], "answers": answers})
     return rows
 
 
 def head(about: dict[str, Any] | None, earlier: str | None = None) -> str:
-    """Return the element that says which run a page is of: `metrics.about`. `earlier` is the id of the run that made the
+    """Return the head of a page: the run that it is of (`metrics.about`), and the id of the `earlier` run that made the
     results, if it is another."""
     return render("head.html.jinja", about=about, earlier=earlier)
 
@@ -96,9 +96,9 @@ def write_compared(folder: Path, comparison: dict[str, Any], curves: list[dict[s
     runs = list(enumerate(comparison["runs"]))
     scored = [(number, run["label"], _models(run["scores"])) for number, run in runs if run["scores"] and run["alike"]]
     drawn = {"scores": plots.runs(scored, comparison["asked"])} if scored else {}
-    if any(of_run["train/loss"] for of_run in curves):
+    if any(run_curves["train/loss"] for run_curves in curves):
         drawn["loss"] = plots.losses(
-            [(number, run["label"], of_run) for (number, run), of_run in zip(runs, curves, strict=True)]
+            [(number, run["label"], run_curves) for (number, run), run_curves in zip(runs, curves, strict=True)]
         )
     for name, figure in drawn.items():
         plots.save(figure, folder / name)

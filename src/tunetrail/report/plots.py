@@ -34,7 +34,6 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _add_title(figure: Figure, name: str) -> None:
-    """Put the run's name above the figure, if it has one."""
     if name:
         figure.suptitle(_wrapped(name), fontsize=11)
 
@@ -136,13 +135,13 @@ def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]]) -> F
     return figure
 
 
-def _coincide(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> bool:
+def _coincide(curve: list[tuple[int, float]], other: list[tuple[int, float]]) -> bool:
     """Return whether two curves have the same steps and are nowhere further apart than a hundredth of their height."""
-    values = [value for _, value in (*one, *other) if math.isfinite(value)]
-    if not values or [step for step, _ in one] != [step for step, _ in other]:
+    values = [value for _, value in (*curve, *other) if math.isfinite(value)]
+    if not values or [step for step, _ in curve] != [step for step, _ in other]:
         return False
     near = 0.01 * (max(values) - min(values))
-    return all(a == b or abs(a - b) <= near for (_, a), (_, b) in zip(one, other, strict=True))
+    return all(a == b or abs(a - b) <= near for (_, a), (_, b) in zip(curve, other, strict=True))
 
 
 def _text(label: str) -> str:

@@ -1,7 +1,6 @@
 """A question in the run's template -> the answers of the base and the tuned model, as they are generated.
 
-Answers are greedy, like the evaluation's. Not covered: conversations; a template has one instruction, so each question is
-asked alone.
+Answers are greedy, like the evaluation's. Each question is asked alone: a template has room for one instruction.
 """
 
 import contextlib
@@ -47,11 +46,11 @@ def load(base: str, revision: str | None, tuned: Path, evaluate: dict[str, Any])
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    on = device(evaluate.get("device"))
+    target = device(evaluate.get("device"))
     dtype = evaluate["model_args"].get("dtype", "auto")
 
     def network(name: str | Path, revision: str | None = None) -> Any:
-        return AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype).to(on).eval()
+        return AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype).to(target).eval()
 
     try:
         base_network = network(base, revision)
@@ -70,7 +69,7 @@ def load(base: str, revision: str | None, tuned: Path, evaluate: dict[str, Any])
 
 
 def device(wanted: str | None) -> str:
-    """The device `wanted`, or the CPU with a message if this machine has none; None chooses as lm-eval does."""
+    """Return the device `wanted`, or the CPU if this machine lacks it, with a message; None chooses as lm-eval does."""
     import torch
 
     if wanted is None:
@@ -84,14 +83,14 @@ def device(wanted: str | None) -> str:
 
 
 def encode(tokenizer: Any, prompt_template: dict[str, str], instruction: str, input: str = "") -> list[int]:
-    """The token ids of a question: those that precede an answer in training, with special tokens."""
+    """Return the token ids of a question: those that precede an answer in training, with special tokens."""
     return template.token_ids(tokenizer, [template.prompt(prompt_template, instruction, input)])[0]
 
 
 def write(model: Model, ids: list[int], cap: int, show: Callable[[str], None]) -> str:
-    """Have `model` answer the prompt `ids` with at most `cap` tokens; each piece of text goes to `show` as it is generated.
+    """Have `model` answer the prompt `ids` with at most `cap` tokens, and return how the answer ended, as text.
 
-    Returns how the answer ended, as text. Ctrl-C ends it.
+    Each piece of text goes to `show` as it is generated. Ctrl-C ends the answer.
     """
     import torch
 
@@ -126,7 +125,7 @@ def write(model: Model, ids: list[int], cap: int, show: Callable[[str], None]) -
 
 
 class _Stream:
-    """generate()'s tokens, the prompt's first -> the text that each of them adds, for `show`.
+    """A streamer for generate(): its tokens, the prompt's first -> the text that each of them adds, for `show`.
 
     The whole answer is decoded each time, so that the text is exactly that of its tokens. transformers' TextStreamer decodes
     line by line, where SentencePiece drops a leading space, and waits for spaces, which some scripts do not have.
@@ -186,7 +185,7 @@ def _side_by_side(console: Console, models: list[Model], answer: Callable[[Model
 
 
 def _table(columns: Iterable[_Column], within: Console | None = None) -> Table:
-    """The columns' texts side by side: whole, or the last lines of each that fit `within` the console."""
+    """Return the columns' texts side by side: in full, or the last lines of each that fit `within` the console."""
     table = Table(box=MINIMAL, show_edge=False, expand=True, show_footer=True)
     texts = []
     for column in columns:

@@ -1,7 +1,7 @@
 """Recorded runs -> what differs between them, their scores side by side, and paired tests against the first.
 
 A test needs the same prompts, evaluated in the same way: runs that were evaluated differently are shown without a test, with
-the difference. Not covered: reading the record, which is `store`'s.
+the difference.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tunetrail.runs import listing
 from tunetrail.tracking import ranking, tags
 from tunetrail.tracking.recorded import RecordedRun
 
-_KEY, _LEAST = 44, 8  # columns: of a key at most, of a value at least
+_KEY, _LEAST = 44, 8  # columns: a key has at most so many, a value at least
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def check_comparable(runs: list[RecordedRun], ids: dict[str, str]) -> None:
 
 
 def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: int) -> dict[str, Any]:
-    """Everything to show, as JSON could hold it; the others are compared with the first record.
+    """Return the comparison of the records with the first of them, as plain data for JSON.
 
-    `runs` in the order given, with `scores` (of both models, or None), `alike` (evaluated like the first) and, except in the
-    first, `delta` (as in metrics.json) or `why` there is none; `differences` and `same` as below; `asked`, what the scores
-    are of.
+    `runs` has the runs in the order given, each with `scores` (of both models, or None), `alike` (evaluated like the first)
+    and, except the first, `delta` (as in metrics.json) or `why` there is none. `asked` describes the evaluation, the
+    function `differences` the others.
     """
     first = records[0]
     runs = []
@@ -75,7 +75,7 @@ def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: in
 
 
 def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[str, str]) -> str:
-    """Why the two tuned models' paired difference cannot be tested; "" if it can."""
+    """Return why the difference of the two tuned models cannot be tested; "" if it can."""
     for record in (first, other):
         if not record.metrics and not record.run.finished:
             return f"{ids[record.run.id]} has no scores ({record.run.status})"
@@ -89,7 +89,7 @@ def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[
 
 
 def _evaluation_differences(first: Record, other: Record) -> list[str]:
-    """How the two evaluations differ, as "device cpu and cuda"; nothing if they do not, or if a run has no scores."""
+    """Return how the evaluations differ, as "device cpu and cuda"; nothing if they do not, or without scores."""
     if not first.metrics or not other.metrics:
         return []
     if not first.verdicts or not other.verdicts:
@@ -110,10 +110,10 @@ def _evaluation_differences(first: Record, other: Record) -> list[str]:
 
 
 def differences(runs: list[RecordedRun]) -> dict[str, Any]:
-    """What is not the same in all runs, by section, and in `same` how many keys of the section are.
+    """Return what differs between the runs, by section, and in `same` how many keys of the section do not.
 
-    A row is {"keys", "values"}: keys that share their last name (`seed`, `train.seed`) and their values are one row. What
-    an unfinished run has not recorded is no difference.
+    A row is {"keys", "values"}: keys that share their last name (`seed`, `train.seed`) and their values are one row. What an
+    unfinished run has not recorded does not count as a difference.
     """
     sections = {"config": [canonical.renamed(run.params) for run in runs]}
     for section, prefixes in tags.SECTIONS.items():
@@ -122,9 +122,9 @@ def differences(runs: list[RecordedRun]) -> dict[str, Any]:
     same: dict[str, int] = {}
     for section, values in sections.items():
         rows: dict[tuple[Any, ...], list[str]] = {}
-        keys = sorted({key for of in values for key in of})
+        keys = sorted({key for recorded in values for key in recorded})
         for key in keys:
-            row = tuple(of.get(key) for of in values)
+            row = tuple(recorded.get(key) for recorded in values)
             if len({value for value, run in zip(row, runs, strict=True) if run.finished or value is not None}) > 1:
                 name = next(part for part in reversed(key.split(".")) if not part.isdigit())
                 rows.setdefault((name, row), []).append(key)
@@ -134,13 +134,13 @@ def differences(runs: list[RecordedRun]) -> dict[str, Any]:
 
 
 def _tags(run: RecordedRun) -> dict[str, str]:
-    """The run's tags, among them the counts of its data, which older runs have as metrics."""
+    """Return the run's tags, among them the counts of its data, which older runs have as metrics."""
     counts = {key.replace("/", "."): f"{value:.15g}" for key, value in run.metrics.items() if key.startswith("data/")}
     return canonical.renamed(counts | run.tags)
 
 
 def text(compared: dict[str, Any]) -> str:
-    """All of it as text: tables of at most 120 columns, whose scores are never cut."""
+    """Return the comparison as text: tables of at most 120 columns, whose scores are never cut."""
     runs = compared["runs"]
     rows = [["run", "name", "status", "started"]]
     rows += [[run["id"], run["label"].partition(" ")[2], run["status"], run["started"]] for run in runs]
@@ -171,7 +171,7 @@ def _differing(compared: dict[str, Any]) -> str:
 
 
 def _scores(compared: dict[str, Any]) -> str:
-    """A row for each model; a base with the same scores as the one above it is left out."""
+    """Return a row for each model; a base with the same scores as the one above it is left out."""
     labels = [label for _, label in results.SCORES.values()]
     rows = [["accuracy, % [95 %]", *labels]]
     above = None

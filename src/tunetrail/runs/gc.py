@@ -1,7 +1,7 @@
-"""Runs -> their space freed, in DVC's cache by DVC's own `dvc gc`. `usage` knows which part uses what.
+"""Runs -> their disk space freed, in DVC's cache by DVC's own `dvc gc`. `usage` knows which part uses what.
 
-Nothing is freed that another run, a commit, the checkout or a worktree uses. Not covered: MLflow's record and its copies of
-promoted models, which stay; DVC's remotes; what git keeps.
+Nothing is freed that another run, a commit, the checkout or a worktree uses. MLflow's record and its copies of promoted
+models stay, and so do files on DVC's remotes and in git.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ from tunetrail.tracking.recorded import RecordedRun
 _GC = ("gc", "--quiet", "--force", "--workspace", "--all-commits", "--all-experiments")
 
 
-def resolve(root: Path, words: Iterable[str], sweep: str | None = None) -> tuple[list[RecordedRun], str]:
-    """The runs that `words` mean (`store.find`), and the name of the sweep that `sweep` means.
+def resolve(root: Path, references: Iterable[str], sweep: str | None = None) -> tuple[list[RecordedRun], str]:
+    """Return the runs that `references` name (`store.find`), and the name of the sweep that `sweep` names.
 
     Raises:
-        UserError: one of them means nothing, or several.
+        UserError: one of them names no run or sweep, or several.
     """
-    runs = [store.find(root, word) for word in words]
+    runs = [store.find(root, reference) for reference in references]
     return runs, "" if sweep is None else ranking.sweep(store.every(root), sweep)
 
 
 def choose(
     disk: usage.Usage, runs: Iterable[RecordedRun], sweep: str = "", failed: bool = False, copies: bool = False
 ) -> list[usage.Part]:
-    """The parts of these runs, of the runs of `sweep` that may be freed, all worktrees if `failed`, all copies if `copies`.
+    """Return the parts of `runs`, those of `sweep` that may be freed, all worktrees if `failed`, and all `copies`.
 
     Raises:
         UserError: one of `runs` may not be freed, or takes no space here; the message has each of them.
@@ -67,20 +67,20 @@ def all_locks(root: Path) -> Iterator[None]:
     """Hold the locks of the checkout, every sweep and every worktree, so that no run starts while something is freed.
 
     Raises:
-        UserError: a run is going on; the message says which.
+        UserError: a run is still running; the message says which.
     """
-    with contextlib.ExitStack() as held:
-        held.enter_context(locks.wait_for_lock(git.repository_lock(root)))  # no worktree can be made either
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locks.wait_for_lock(git.repository_lock(root)))  # no worktree can be made either
         for folder, lock in _locks(root):
             try:
-                held.enter_context(locks.exclusive_lock(lock.parent, lock.name))
+                stack.enter_context(locks.exclusive_lock(lock.parent, lock.name))
             except locks.Busy as busy:
                 raise UserError(_busy(root, folder, busy.process)) from None
         yield
 
 
 def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
-    """The folders in which something may be running, each with its lock file (`locks.exclusive_lock`)."""
+    """Yield the folders in which something may be running, each with its lock file (`locks.exclusive_lock`)."""
     yield root, root / "work" / "lock"
     for lock in (root / "runs").glob("*/lock"):  # of a sweep
         yield lock.parent, lock
@@ -92,17 +92,16 @@ def _locks(root: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _busy(root: Path, folder: Path, process: str) -> str:
-    """The message that a process is running in `folder`, with its run if the store knows one there."""
     running = store.running(root, f"{socket.gethostname()}:{folder}")
     run = f", run {running.short_id} ({running.name})" if running else ""
     return f"{folder}: process {process}{run} is running here, so nothing is freed. Wait until it has ended, and try again."
 
 
 def free(disk: usage.Usage, chosen: list[usage.Part]) -> int:
-    """Free the parts, and the objects that nothing uses; returns the bytes. The caller holds `all_locks`.
+    """Free the parts, and the objects that nothing uses; return the number of bytes. The caller holds `all_locks`.
 
-    A run's experiment goes first, its objects last: if this is killed at any point, what is left of the run is whole, or is
-    used by nothing and freed next time. The MLflow run stays, with the tag `freed`.
+    A run's DVC experiment is deleted first, its objects last: if this process is killed, the run is intact, or its objects
+    are used by nothing and freed next time. The MLflow run stays, with the tag `freed`.
 
     Raises:
         UserError: DVC or the store failed; the message is its own.
@@ -127,8 +126,8 @@ def free(disk: usage.Usage, chosen: list[usage.Part]) -> int:
 
 
 def _make_project(folder: Path, cache: Path, objects: set[str]) -> None:
-    """Make `folder` a DVC project that names these objects, so that `dvc gc` keeps them: DVC itself knows neither runs
-    without an experiment nor worktrees."""
+    """Make `folder` a DVC project that names these objects, so that `dvc gc` keeps them. DVC itself does not see runs
+    without an experiment, nor worktrees."""
     launch.output(["git", "init", "--quiet", str(folder)])  # --all-experiments needs one in every project
     (folder / ".dvc").mkdir()
     setting = json.dumps(str(cache.parents[1]), ensure_ascii=False)

@@ -1,7 +1,6 @@
 """Recorded runs -> the table of `tunetrail ls` and the screen of `tunetrail show`.
 
-Scores are in per cent, times in this machine's time zone. Not covered: the order of runs, which is `ranking`'s; comparing
-runs, which is `compare`'s.
+Scores are in per cent, times in this machine's time zone. `ranking` orders runs, `compare` compares them.
 """
 
 import itertools
@@ -26,21 +25,20 @@ _SHARES = ("ifeval/", "ifeval_stopped/")  # the beginnings of metrics that are s
 
 
 def short(runs: list[RecordedRun]) -> dict[str, str]:
-    """The beginning of each id: eight characters, or as many as tell it from all others."""
+    """Return a short id of each run by its id: eight characters, or as many as distinguish it from all others."""
     ids = sorted(run.id for run in runs)
-    needed = [0, *(_common(first, second) + 1 for first, second in itertools.pairwise(ids)), 0]
-    return {run_id: run_id[: max(_ID, *needed[place : place + 2])] for place, run_id in enumerate(ids)}
+    needed = [0, *(_common_length(first, second) + 1 for first, second in itertools.pairwise(ids)), 0]
+    return {run_id: run_id[: max(_ID, *needed[index : index + 2])] for index, run_id in enumerate(ids)}
 
 
-def _common(first: str, second: str) -> int:
-    """How many characters both start with."""
+def _common_length(first: str, second: str) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def rows(
     lines: list[tuple[int, RecordedRun]], ids: dict[str, str], aliases: dict[str, list[str]], sort: str = ""
 ) -> list[list[str]]:
-    """One row of cells a run, below a row of headings; `aliases` by id, `sort` the key by which the runs are sorted."""
+    """Return a row of cells for each run, below a row of headings. `aliases` are by id; `sort` is the key of the order."""
     key = "" if sort == BEST else sort
     with_aliases = any(run.id in aliases for _, run in lines)
     headings = ["run", "name", "status", "started", "base -> tuned, %", "difference"]
@@ -60,7 +58,7 @@ def rows(
 
 
 def _name(run: RecordedRun) -> str:
-    """The run's name; that of a sweep's job ends in what varies in it, even if somebody renamed it."""
+    """Return the run's name. That of a sweep's job ends in what varies in it, even if the run was renamed."""
     varying = run.tags.get(tags.SWEEP_OVERRIDES) if run.parent else None
     name = f"{run.name}: {varying}" if varying and varying != run.name else run.name
     return " ".join(name.split())
@@ -76,10 +74,10 @@ def _value(run: RecordedRun, key: str) -> str:
 
 
 def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
-    """The rows with shorter names if a line would be longer than `width`; every other cell stays whole.
+    """Return the rows with shorter names if a line would be longer than `width`; every other cell stays whole.
 
-    The names of a sweep's jobs start alike: all lose the sections of their keys first (`train.seed=1` becomes `seed=1`) and
-    the digits of numbers after the fifth; those that are still too long lose their beginning.
+    The names of a sweep's jobs start alike, so all first lose the sections of their keys (`train.seed=1` becomes `seed=1`)
+    and the digits of numbers after the fifth; names that are still too long lose their beginning.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = max(_ID, width - sum(widths) - 2 * (len(widths) - 1) + widths[NAME])
@@ -91,12 +89,12 @@ def fitted(rows: list[list[str]], width: int = WIDTH) -> list[list[str]]:
 
 
 def when(time: str | None) -> str:
-    """ISO 8601 -> day and minute in this machine's time zone."""
+    """Return the day and the minute of a time in ISO 8601, in this machine's time zone; "-" for None."""
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M") if time else "-"
 
 
 def duration(run: RecordedRun) -> str:
-    """How long the run took; "" while it is running."""
+    """Return how long the run took; "" while it is running."""
     if not run.ended or not run.started:
         return ""
     seconds = int((datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds())
@@ -112,10 +110,10 @@ def screen(
     measured: dict[str, Any] | None,
     patch: bool,
 ) -> str:
-    """One run's whole lineage as text of at most 120 columns; what to type next is `cli.show`'s.
+    """Return the whole lineage of a run, or a sweep with its jobs, as text of at most 120 columns.
 
-    `children` are a sweep's jobs, `versions` those of the registry (`store.registered`), `measured` is its metrics.json;
-    `patch` says whether its record has changes.patch.
+    `children` are a sweep's jobs, `versions` those of the registry (`store.registered`); `measured` is its metrics.json, and
+    `patch` whether its record has changes.patch.
     """
     fields = {"status": ", ".join(part for part in (run.status, when(run.started), duration(run)) if part)}
     if error := run.tags.get(tags.ERROR):
@@ -139,7 +137,7 @@ def screen(
 
 
 def _settings(run: RecordedRun) -> dict[str, str]:
-    """The overrides as typed, the method with its main settings, and how many rows were trained on."""
+    """Return the overrides as typed, the method with its main settings, and how many rows were trained on."""
     train = {key.removeprefix("train."): value for key, value in run.params.items() if key.startswith("train.")}
     fields = {"overrides": run.tags.get(tags.OVERRIDES, "not recorded")}
     if train:
@@ -177,7 +175,7 @@ def _sweep(run: RecordedRun, ids: dict[str, str], children: list[RecordedRun]) -
     return {"sweep": f"{name}: {overrides}", "jobs": counts, "best": summary}
 
 
-# A field of the lineage: the tags that it is made of, each with the word before its value.
+# Field of the lineage: the tags that it has, each with the text before its value.
 _LINEAGE = {
     "code": {tags.GIT_COMMIT: "commit "},
     "data": {tags.DATA_SOURCE: "", tags.DATA_MD5: "md5 ", tags.DATA_ROWS: "rows ", tags.DATA_LICENSE: "licence "},
@@ -195,10 +193,10 @@ _LINEAGE = {
 
 
 def _lineage(run: RecordedRun, patch: bool) -> dict[str, str]:
-    """The code, data, base, template, evaluation and environment of the run."""
+    """Return the code, data, base, template, evaluation and environment of the run."""
     fields = {}
-    for label, words in _LINEAGE.items():
-        entries = [f"{word}{run.tags[tag]}" for tag, word in words.items() if run.tags.get(tag)]
+    for label, texts in _LINEAGE.items():
+        entries = [f"{text}{run.tags[tag]}" for tag, text in texts.items() if run.tags.get(tag)]
         fields[label] = ", ".join(entries) or "not recorded"
     if patch:
         fields["code"] += ", with uncommitted changes: changes.patch"

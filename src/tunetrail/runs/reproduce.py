@@ -1,7 +1,4 @@
-"""A run's record -> the same run again, compared with it number by number.
-
-Not covered: the weights of a base model from the hub, which its revision pins.
-"""
+"""A run's record -> the same run again, compared with it number by number."""
 
 import contextlib
 import json
@@ -21,12 +18,9 @@ from tunetrail.training import history
 
 _RECORD = (str(params.FILE), "dvc.lock", "report/metrics.json", "history.jsonl")
 _PATCH, _RAW = "changes.patch", "data/raw"
-_OWN_VERSION = f"{tags.VERSIONS}tunetrail"  # the code, which is the run's own, says more
-_SAME = (
-    tags.DATA_MD5,
-    tags.TEMPLATE_DIGEST,
-    tags.BASE_REVISION,
-)  # if they differ it is another experiment, however close its scores
+_OWN_VERSION = f"{tags.VERSIONS}tunetrail"  # not compared: the code is the run's own
+# If one of these differs it is another experiment, however close its scores.
+_SAME = (tags.DATA_MD5, tags.TEMPLATE_DIGEST, tags.BASE_REVISION)
 
 
 class NotReproduced(UserError):
@@ -35,14 +29,16 @@ class NotReproduced(UserError):
     code = 1
 
 
-def reproduce(root: Path, word: str) -> None:
-    """Run the run that `word` means (`store.find`) again: its commit and patch, data and parameters, every stage but the
-    fetching of data that DVC still has. The new MLflow run's tags say which run it `reproduces`, and whether it `agrees`.
+def reproduce(root: Path, reference: str) -> None:
+    """Run the run that `reference` names (`store.find`) again, from its commit, patch, data and parameters.
+
+    Every stage runs, except that data which DVC still has are not fetched again. The new MLflow run's tags say which run it
+    `reproduces`, and whether it `agrees`.
 
     Raises:
         UserError: it is a sweep, or something that it needs is lost; or, as NotReproduced, the numbers differ.
     """
-    old = store.single(root, word)
+    old = store.single(root, reference)
     short = old.short_id
     folder, record_folder = root / "runs" / f"reproduce-{short}", root / "work" / "recorded" / old.id
     with _lock(root / "runs" / f"reproduce-{short}.lock") as lock_fd:
@@ -72,12 +68,14 @@ def reproduce(root: Path, word: str) -> None:
         if verdict == "no":
             raise NotReproduced(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
         worktree.remove(root, folder)
-        print(f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is gone.")
+        print(
+            f"\nrun {run_id[:8]} agrees with {short}: {verdict}. Its report is with its MLflow run; the worktree is removed."
+        )
 
 
 @contextlib.contextmanager
 def _lock(file: Path) -> Iterator[int]:
-    """`locks.exclusive_lock` by a file that is removed afterwards, unless an orphaned process still holds it."""
+    """Take `locks.exclusive_lock` by a file that is removed afterwards, unless an orphaned process still holds it."""
     try:
         with locks.exclusive_lock(file.parent, file.name) as lock_fd:
             yield lock_fd
@@ -87,7 +85,7 @@ def _lock(file: Path) -> Iterator[int]:
 
 
 def _code(root: Path, run: RecordedRun, folder: Path) -> git.Code:
-    """Download the run's record into `folder`; returns its commit and patch.
+    """Download the run's record into `folder`; return its commit and patch.
 
     Raises:
         UserError: the record lacks a file, as that of a run that did not finish.
@@ -107,8 +105,8 @@ def _code(root: Path, run: RecordedRun, folder: Path) -> git.Code:
 
 
 def _restore_data(root: Path, checkout: Path, folder: Path, values: dict[str, Any], run: RecordedRun) -> None:
-    """Put the raw data as they were into `checkout`, and files that git does not keep where the parameters look for them.
-    `folder` has the run's record; `values` are changed where a file is elsewhere now."""
+    """Put the raw data of the run into `checkout`, and files that git does not keep where the parameters look for them.
+    `folder` has the run's record; `values` are changed if a file is elsewhere now."""
     (checkout / "dvc.lock").write_bytes((folder / "dvc.lock").read_bytes())
     params.write_yaml(checkout / params.FILE, values)
     recorded = dvc.hashes(dvc.locked_stages(folder))
@@ -116,12 +114,12 @@ def _restore_data(root: Path, checkout: Path, folder: Path, values: dict[str, An
     try:
         integrity.restore(root, checkout, outs, run.title, f"tunetrail reproduce {run.short_id}")
     except integrity.Missing:
-        integrity.remove(checkout / _RAW)  # what was left of it
+        integrity.remove(checkout / _RAW)  # the part that was there
         print("DVC's cache no longer has the raw data: they are fetched again", flush=True)
     worktree.link_all_untracked(root, checkout, values)
     for section, kind in (("prepare", "instructions"), ("evaluate", "prompts")):
         files = list((checkout / "data" / "raw" / kind).glob("*"))
-        if files and not (checkout / values[section]["path"]).exists():  # the person's file is gone, DVC has its content
+        if files and not (checkout / values[section]["path"]).exists():  # the user's file is gone, DVC has its content
             link = checkout / "work" / "raw" / files[0].name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(files[0])
@@ -144,9 +142,9 @@ class Number:
 
 
 def _numbers(record_folder: Path, checkout: Path) -> Iterator[Number]:
-    """The scores, counts and losses of both runs; one that a run does not have is NaN."""
+    """Yield the scores, counts and losses of both runs; one that a run does not have is NaN."""
     metrics = [json.loads((folder / "report" / "metrics.json").read_text()) for folder in (record_folder, checkout)]
-    old, new = (record.scores(of) | record.data(of) for of in metrics)
+    old, new = (record.scores(measured) | record.data(measured) for measured in metrics)
     for name in sorted(old.keys() | new.keys()):
         value = new.get(name, math.nan)
         interval = _interval(metrics[0], name)
@@ -161,13 +159,13 @@ def _numbers(record_folder: Path, checkout: Path) -> Iterator[Number]:
 
 
 def _interval(metrics: dict[str, Any], name: str) -> dict[str, float] | None:
-    """The score `ifeval/MODEL/SCORE` with the ends of its interval, None for any other number."""
+    """Return the score `ifeval/MODEL/SCORE` with the ends of its interval; None for any other number."""
     kind, model, *rest = name.split("/")
     return metrics[kind].get(model, {}).get(rest[0]) if kind.startswith("ifeval") else None
 
 
 def _verdict(old: RecordedRun, new: RecordedRun, numbers: list[Number]) -> str:
-    """Print each number with its verdict; returns that of the run: "bit for bit", "within the intervals" or "no"."""
+    """Print each number with its verdict; return that of the run: "bit for bit", "within the intervals" or "no"."""
     environment = {name for run in (old, new) for name in run.tags if name.startswith(tags.SECTIONS["environment"])}
     changed = [name for name in sorted(environment - {_OWN_VERSION}) if old.tags.get(name) != new.tags.get(name)]
     old_model, new_model = (run.tags.get(tags.MODEL_MD5) for run in (old, new))

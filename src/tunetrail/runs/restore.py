@@ -1,7 +1,4 @@
-"""A run's record -> the checkout as the run left it: its models, parameters and results.
-
-Not covered: its code, which stays as it is, and data that no stage makes.
-"""
+"""A run's record -> its models, parameters and results in the checkout, as the run left them. The code stays as it is."""
 
 import contextlib
 import shutil
@@ -13,13 +10,13 @@ from tunetrail.checkout import dvc, experiments, git, integrity, locks
 from tunetrail.config import params
 from tunetrail.tracking import store, tags
 
-_FILES = (str(params.FILE), "dvc.lock")  # replaced besides the outputs
+_FILES = (str(params.FILE), "dvc.lock")  # replaced together with the outputs
 _BEFORE = Path("work/before-restore")  # _FILES as they were: it exists only during a restore, or after one was killed
 _PATCH = "changes.patch"
 
 
-def restore(root: Path, word: str) -> str:
-    """Put the models, parameters and results of the run that `word` means back into the checkout; returns the run's name.
+def restore(root: Path, reference: str) -> str:
+    """Put the models, parameters and results of the run that `reference` names into the checkout; return the run's name.
 
     The code stays as it is, and so does every file that no stage makes; `dvc exp apply` would write the run's whole tree
     over today's uncommitted changes. If something cannot be restored, nothing changes.
@@ -27,7 +24,7 @@ def restore(root: Path, word: str) -> str:
     Raises:
         UserError: it is a sweep, or has no DVC experiment here, or its files are lost or damaged.
     """
-    run = store.single(root, word)
+    run = store.single(root, reference)
     reproduce = f"tunetrail reproduce {run.short_id}"
     if tags.FREED in run.tags:
         raise UserError(f"run {run.id} was freed on {run.tags[tags.FREED]}. Make it again: {reproduce}")
@@ -52,13 +49,13 @@ def restore(root: Path, word: str) -> str:
             print(f"{' and '.join(replaced)} were another run's or your own, and are replaced by this run's")
         code = git.read_code(root, root / "work" / _PATCH)
     if code.digest != run.tags.get(tags.CODE_DIGEST):
-        print("the code is not the run's: `dvc status` shows which stages that concerns")
+        print("the code differs from the run's: `dvc status` shows which stages that affects")
     return f"{run.name} ({run.short_id})"
 
 
 @contextlib.contextmanager
 def _undone_on_error(root: Path) -> Iterator[None]:
-    """Undo what the body does to `_FILES` and, through `_aside`, to outputs, if it raises. If this process is killed, the
+    """If the body raises, undo what it did to `_FILES` and, through `_aside`, to outputs. If this process is killed, the
     next restore undoes it."""
     before, partial = root / _BEFORE, (root / _BEFORE).with_suffix(".partial")
     if before.is_dir():
@@ -81,7 +78,7 @@ def _undone_on_error(root: Path) -> Iterator[None]:
 
 
 def _aside(path: Path) -> Path:
-    """Where an earlier output is kept until the restore is done: on the same disk, even if part of the path is a link."""
+    """Return where an earlier output is kept until the restore is done: in the same folder, so on the same disk."""
     return path.with_name(f"{path.name}.before-restore")
 
 

@@ -1,7 +1,7 @@
 """A checkout -> what its runs take on the disk, in bytes: in DVC's cache, as worktrees, as copies.
 
 Which objects of the cache are used is read from lock files: of runs (in their DVC experiments or MLflow records), of the
-checkout, of all commits, of other worktrees. Not covered: freeing the space, which is `gc`'s; MLflow's own files.
+checkout, of all commits, of other worktrees. `gc` frees the space. MLflow's own files are not counted.
 """
 
 import collections
@@ -28,7 +28,7 @@ _MD5 = re.compile(r"md5: ([0-9a-f]{32}(?:\.dir)?)")  # as dvc.lock and .dvc file
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is freed as a whole: a "run", a "worktree" below runs/, or a "copy" that is made again when needed.
+    """What is freed as a unit: a "run", a "worktree" below runs/, or a "copy" that is made again when needed.
 
     `objects` are the objects of DVC's cache that it uses, by md5; `folder`, of `size` bytes, is its own; `run` is the run
     that it belongs to.
@@ -44,9 +44,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Usage:
-    """`sizes` are the bytes of every object of DVC's cache by md5; `pinned` are the objects that something uses which is no
-    part, such as a commit; `kept` are the reasons why a run may not be freed, by its id.
-    """
+    """`sizes` has the bytes of every object of DVC's cache by md5; `pinned` are the objects that something other than a part
+    uses, such as a commit; `kept` has the reasons why a run may not be freed, by its id."""
 
     root: Path
     cache: Path
@@ -57,40 +56,40 @@ class Usage:
 
     @functools.cached_property
     def _users(self) -> collections.Counter[str]:
-        """How many parts use an object."""
+        """The number of parts that use each object."""
         return collections.Counter(name for part in self.parts for name in part.objects)
 
     def bytes(self, objects: Iterable[str]) -> int:
-        """The bytes of these objects."""
+        """Return the bytes of these objects."""
         return sum(self.sizes[name] for name in objects)
 
     def own(self, part: Part) -> int:
-        """The bytes that only this part uses."""
+        """Return the bytes that only this part uses."""
         return part.size + self.bytes(name for name in part.objects - self.pinned if self._users[name] == 1)
 
     def shared(self) -> int:
-        """The bytes of the cache that several parts use, or something that is no part, counted once."""
+        """Return the bytes of the cache that several parts use, or that something other than a part uses, counted once."""
         return self.bytes(name for name in self.sizes if name in self.pinned or self._users[name] > 1)
 
     def unused(self) -> int:
-        """The bytes of the cache that nothing uses any more; they are freed with whatever else is freed."""
+        """Return the bytes of the cache that nothing uses any more; they are freed with whatever else is freed."""
         return self.bytes(self.sizes.keys() - self.pinned - self._users.keys())
 
     def total(self) -> int:
-        """The bytes of the cache and of every part."""
+        """Return the bytes of the cache and of every part."""
         return sum(self.sizes.values()) + sum(part.size for part in self.parts)
 
     def remaining(self, freed: list[Part]) -> set[str]:
-        """The objects that are in use after these parts are freed."""
+        """Return the objects that are in use after these parts are freed."""
         return set(self.pinned).union(*(part.objects for part in self.parts if part not in freed))
 
     def amount(self, freed: list[Part]) -> int:
-        """The bytes that freeing these parts frees, with those that nothing uses."""
+        """Return the bytes that freeing these parts frees, with those that nothing uses."""
         return self.bytes(self.sizes.keys() - self.remaining(freed)) + sum(part.size for part in freed)
 
 
 def survey(root: Path) -> Usage:
-    """What takes space, the oldest run first. It asks git, DVC and MLflow, and holds no lock.
+    """Return what takes space, the oldest run first. Asks git, DVC and MLflow, and takes no lock.
 
     Raises:
         UserError: `root` is the worktree of a run, or the store cannot be reached.
@@ -110,13 +109,13 @@ def survey(root: Path) -> Usage:
     pinned = [in_checkout, *(objects(_text(file)) for file in root.glob("*.dvc")), objects(_committed(root))]
     pinned += [objects(_saved_lock(root, reference)) for name, reference in saved.items() if name not in recorded]
     versions = store.registered(root)
-    parts, kept = [], {}
+    parts, reasons_by_id = [], {}
     for run in runs:
         used = objects(_recorded_lock(root, run, saved))
         if used:
             parts.append(Part("run", run.id, run, used))
         if reasons := _reasons_to_keep(root, run, versions.get(run.id, []), bool(used) and used == in_checkout):
-            kept[run.id] = reasons
+            reasons_by_id[run.id] = reasons
     by_id = {run.id: run for run in runs}
     by_folder = {run.checkout[1]: run for run in runs}
     for worktree, checkout in others:
@@ -129,16 +128,16 @@ def survey(root: Path) -> Usage:
             pinned.append(used)
     for copy in (*sorted((root / "work" / "recorded").glob("*/")), *sorted((root / token_cache.PLACE).glob("*/"))):
         parts.append(Part("copy", str(copy.relative_to(root)), by_id.get(copy.name), folder=copy, size=_size(copy)))
-    return Usage(root, folder, sizes, frozenset().union(*pinned), parts, kept)
+    return Usage(root, folder, sizes, frozenset().union(*pinned), parts, reasons_by_id)
 
 
 def object_sizes(folder: Path) -> dict[str, int]:
-    """The bytes of each object of DVC's cache, by its md5. Incomplete ones, named with a dot first, are left out."""
+    """Return the bytes of each object of DVC's cache by its md5, without incomplete ones, which start with a dot."""
     return {f"{file.parent.name}{file.name}": file.stat().st_size for file in folder.glob("??/[!.]*")}
 
 
 def _objects(folder: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
-    """The objects of the cache that the text of a lock file names, each folder with its files."""
+    """Return the objects of the cache that the text of a lock file names, each folder with its files."""
     names = set(_MD5.findall(text))
     files = [_listed(folder / name[:2] / name[2:]) for name in names if name.endswith(".dir") and name in sizes]
     return frozenset().union(names, *files) & sizes.keys()
@@ -146,7 +145,7 @@ def _objects(folder: Path, sizes: dict[str, int], text: str) -> frozenset[str]:
 
 @functools.cache
 def _listed(listing: Path) -> frozenset[str]:
-    """The objects that the listing of a folder names; the listing is itself an object, named by its content.
+    """Return the objects that the listing of a folder names. The listing is itself an object, named by its content.
 
     Raises:
         UserError: its content has changed, so the objects of the folder are not known.
@@ -164,14 +163,13 @@ def _text(file: Path) -> str:
 
 
 def _saved_lock(root: Path, reference: str) -> str:
-    """The dvc.lock of a DVC experiment."""
     with contextlib.suppress(UserError):  # it has none
         return git.run(root, "show", f"{reference}:./dvc.lock")
     return ""
 
 
 def _committed(root: Path) -> str:
-    """All lines that dvc.lock and .dvc files ever had in the commits that `dvc gc --all-commits` keeps.
+    """Return all lines that dvc.lock and .dvc files ever had in the commits that `dvc gc --all-commits` keeps.
 
     Read from git, since DVC would take its own lock, which a running stage holds.
     """
@@ -180,13 +178,13 @@ def _committed(root: Path) -> str:
 
 
 def experiments(root: Path) -> dict[str, str]:
-    """The git reference of each DVC experiment by its name."""
+    """Return the git reference of each DVC experiment by its name."""
     lines = git.run(root, "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split()
     return {line.rpartition("/")[2]: line for line in lines}
 
 
 def _recorded_lock(root: Path, run: RecordedRun, saved: dict[str, str]) -> str:
-    """The dvc.lock of a run that finished and is not freed."""
+    """Return the dvc.lock of a run that finished and is not freed."""
     if reference := saved.get(run.tags.get(tags.DVC_EXPERIMENT)):
         return _saved_lock(root, reference)
     if tags.MODEL_MD5 not in run.tags or tags.FREED in run.tags:
@@ -195,21 +193,20 @@ def _recorded_lock(root: Path, run: RecordedRun, saved: dict[str, str]) -> str:
 
 
 def _reasons_to_keep(root: Path, run: RecordedRun, versions: list[dict[str, Any]], in_checkout: bool) -> list[str]:
-    """Why the run may not be freed."""
     reasons = []
     names = [f"{version['model']}/{version['version']}" for version in versions]
     if promoted := ", ".join(names) or run.tags.get(tags.PROMOTED):
         reasons.append(f"promoted as {promoted}")
     if in_checkout:
         reasons.append("in the checkout")
-    place = run.tags.get(tags.CHECKOUT, "elsewhere")
-    if run.status == "RUNNING" and not f"{place}/".startswith(f"{socket.gethostname()}:{root}/"):
-        reasons.append(f"running, {place}")
+    location = run.tags.get(tags.CHECKOUT, "elsewhere")
+    if run.status == "RUNNING" and not f"{location}/".startswith(f"{socket.gethostname()}:{root}/"):
+        reasons.append(f"running, {location}")
     return reasons
 
 
 def worktrees(root: Path) -> list[tuple[Path, Path]]:
-    """The repository's worktrees other than `root`, the main one among them, each with the checkout in it."""
+    """Return the repository's worktrees other than `root`, including the main one, each with the checkout in it."""
     prefix = git.run(root, "rev-parse", "--show-prefix")
     lines = git.run(root, "worktree", "list", "--porcelain").splitlines()
     folders = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
@@ -217,6 +214,6 @@ def worktrees(root: Path) -> list[tuple[Path, Path]]:
 
 
 def _size(folder: Path) -> int:
-    """The bytes of the folder's own files: not of links, nor of files with a second name, as in the cache."""
+    """Return the bytes of the folder's own files: without links, and without files with a second name, as in the cache."""
     stats = (file.lstat() for file in folder.rglob("*"))
     return sum(status.st_size for status in stats if stat.S_ISREG(status.st_mode) and status.st_nlink == 1)

@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def fetch(kind: str, origin: dict[str, Any]) -> Path:
-    """Make the data of a kind, or copy the file of `origin` under its own name; return the path."""
+    """Generate the data of a kind, or copy the file of `origin` under its own name; return the path."""
     if "generator" in origin:
         records.write(OUT / kind / "world.jsonl", _MAKERS[kind](origin["seed"], origin["rows"]))
         return OUT / kind / "world.jsonl"

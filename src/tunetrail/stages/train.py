@@ -26,9 +26,9 @@ def main() -> None:
     base = json.loads(Path("outputs/base/base.json").read_text())
     token_cache.share(section, [PREPARED / "train.jsonl", PREPARED / "validation.jsonl"], base)
     params.write_yaml(work / "axolotl.yaml", section)
-    here = checkpoint.is_path(section["base_model"])
+    is_local = checkpoint.is_path(section["base_model"])
     words = ["-m", "axolotl.cli.train", str(work / "axolotl.yaml")]
-    launch.accelerate_launch(words, params.read("accelerate"), work / "axolotl.log", "train", offline=here)
+    launch.accelerate_launch(words, params.read("accelerate"), work / "axolotl.log", "train", offline=is_local)
     checkpoint.copy(work, Path("outputs/model"))
     out = Path("outputs/train")
     out.mkdir(parents=True, exist_ok=True)

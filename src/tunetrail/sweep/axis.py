@@ -1,7 +1,4 @@
-"""The values that a parameter has in a sweep -> an axis for them: numbers or labels, and where each job is on it.
-
-Not covered: drawing, which `plot` does.
-"""
+"""The values that a parameter has in a sweep -> an axis for them: numbers or labels, and where each job is on it."""
 
 import itertools
 import math
@@ -56,7 +53,7 @@ def _axis(name: str, values: list[Any], declared: bool) -> Axis:
 
 
 def _without_common_start(labels: list[str]) -> list[str]:
-    """Long labels without the words with which all of them begin, such as a folder's path."""
+    """Return long labels without the words with which all of them start, such as a folder's path."""
     common = sum(1 for _ in itertools.takewhile(lambda signs: len(set(signs)) == 1, zip(*labels, strict=False)))
     start = len(re.sub(r"\w*$", "", labels[0][:common]))
     return [f"…{label[start:]}" for label in labels] if start > 8 and max(map(len, labels)) > 26 else labels
@@ -86,4 +83,4 @@ def short(text: str, length: int) -> str:
         start = (length - 1) // 2
         end = length - 1 - start
         text = f"{text[:start]}…{text[len(text) - end :]}"
-    return text.replace("$", r"\$")  # else a formula would begin
+    return text.replace("$", r"\$")  # else matplotlib would read a formula

@@ -1,7 +1,7 @@
 """One job of a sweep, as Hydra composed it -> a child run, made in a git worktree of its own.
 
 The worktree's code runs it, as `tunetrail run --params`, and prints into a log. The job's state is in a small file beside
-the worktree (`state`). Not covered: which jobs there are and where they run, which Hydra decides.
+the worktree (`state`). Which jobs there are and where they run is decided by Hydra.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Sweep:
 
 
 def run_job(cfg: Any, sweep: Sweep) -> float | None:
-    """Run the job that Hydra composed. Return its score, or None if it failed: the other jobs go on."""
+    """Run the job that Hydra composed. Return its score, or None if it failed: the other jobs continue."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
@@ -94,7 +94,7 @@ def running_jobs(root: Path, folder: Path) -> set[str]:
 
 
 def orphaned_jobs(root: Path, folder: Path) -> set[str]:
-    """Return the names of the running jobs whose launcher has died, so that nobody records how they end."""
+    """Return the names of the running jobs whose launcher has died, so that nothing records how they end."""
     return {name for name in running_jobs(root, folder) if not locks.is_locked(folder / f"{name}.turn")}
 
 
@@ -128,14 +128,14 @@ def digest(values: dict[str, Any], sweep: Sweep) -> str:
         for file in [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]:
             if file.is_file():
                 files.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))
-    known = ("conf/", "src/", *worktree.MADE)  # in the code's digest, or made by the stages
+    known = ("conf/", "src/", *worktree.MADE_BY_STAGES)  # in the code's digest, or made by the stages
     files = [file for file in files if not file[0].startswith(known)]
     return hashlib.sha256(json.dumps([values, sweep.code.digest, files], sort_keys=True).encode()).hexdigest()
 
 
 def _run(sweep: Sweep, job: Job, values: dict[str, Any], environment: dict[str, str], lock_fds: list[int]) -> None:
-    """Run `values` with the code of a worktree, set the job's scores, and remove the worktree. If the process was killed, by
-    whomever, the job is stopped and the sweep goes on.
+    """Run `values` with the code of a worktree, set the job's scores, and remove the worktree. If it was killed, the job is
+    `stopped`.
 
     Raises:
         UserError: the run failed; the message says why, and the worktree stays.

@@ -14,7 +14,7 @@ from tunetrail.checkout import locks
 from tunetrail.sweep.state import Job
 from tunetrail.tracking.recorded import RecordedRun
 
-# What launchers raise when one of their processes has failed: it says which, not why.
+# Errors that launchers raise when one of their processes has failed: they say which process, not why it failed.
 _LAUNCHER_ERRORS = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
 _MOST_CHARACTERS = 500
 
@@ -62,8 +62,7 @@ def take_over(job: Job, child: RecordedRun, root: Path) -> None:
 
 
 def why(log: Path, start: int) -> str:
-    """Return, in one line, why a run failed that printed `log` from byte `start` on: the last exception, else the first
-    error."""
+    """Return in one line why the run failed that wrote `log` from `start` on: its last exception or first error."""
     with log.open("rb") as file:
         file.seek(start)
         text = file.read().decode(errors="replace")

@@ -1,7 +1,7 @@
 """Overrides with several values -> one MLflow run with a child run for each job.
 
-The parent has the overrides as typed, a table of its jobs, the best of them and a figure. Not covered: composing and
-launching the jobs, which Hydra's sweepers and launchers do (conf/sweep), and running one, which `job` does.
+The parent has the overrides as typed, a table of its jobs, the best of them and a figure. Hydra's sweepers and launchers
+(conf/sweep) compose and start the jobs; `job` runs one.
 """
 
 import csv
@@ -57,9 +57,9 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
     with locks.exclusive_lock(folder, "lock"):
         code = git.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
         mark_stopped(root, folder)
-        earlier = os.environ.get("MLFLOW_RUN_ID") or mlflow_run.sweep(root, name)
-        if earlier:
-            os.environ["MLFLOW_RUN_ID"] = earlier
+        existing = os.environ.get("MLFLOW_RUN_ID") or mlflow_run.sweep(root, name)
+        if existing:
+            os.environ["MLFLOW_RUN_ID"] = existing
         opened = None
         try:
             with mlflow_run.run(root, name, place=folder) as parent:
@@ -73,14 +73,13 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
                 jobs = [job for job in state.read(folder) if not count or job.written >= started]
                 record(parent, folder, jobs, logarithmic(overrides))
         finally:
-            if not list(folder.glob("*.json")):  # no job was composed: there is no sweep
+            if not list(folder.glob("*.json")):  # no job was composed
                 shutil.rmtree(folder)
-                if opened and not earlier:
+                if opened and not existing:
                     mlflow_run.delete_run(root, opened)
 
 
 def _run_jobs(sweep: Sweep, multirun: Callable[..., None]) -> None:
-    """Run the jobs, and show their progress meanwhile."""
     from tunetrail.tracking import mlflow_run
 
     started = time.time()

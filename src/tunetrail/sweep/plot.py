@@ -1,8 +1,4 @@
-"""A sweep's jobs -> one figure: the score over each parameter that varies, with the base's score behind it.
-
-Not covered: which differences are more than chance (the 95 % intervals are drawn for that), and parallel coordinates, which
-MLflow's comparison page has.
-"""
+"""A sweep's jobs -> one figure: the score over each parameter that varies, with the base's score behind it."""
 
 import math
 import textwrap
@@ -60,7 +56,7 @@ def scores(jobs: list[Job], log: Collection[str] = ()) -> Figure:
 
 
 def _bases(jobs: list[Job]) -> list[dict[str, float]]:
-    """What the bases scored, each once."""
+    """Return the base's scores of all jobs, equal ones once."""
     bases: list[dict[str, float]] = []
     for job in jobs:
         if job.scored and job.base and job.base not in bases:
@@ -68,14 +64,12 @@ def _bases(jobs: list[Job]) -> list[dict[str, float]]:
     return bases
 
 
-def _unscored(jobs: list[Job]) -> Counter[str]:
-    """How many jobs have no score, by their state."""
+def _unscored_by_state(jobs: list[Job]) -> Counter[str]:
     finished = ("finished", "skipped")
     return Counter("without a score" if job.state in finished else job.state for job in jobs if not job.scored)
 
 
 def _legend(jobs: list[Job]) -> list[Line2D]:
-    """A handle for each kind of sign that the figure has."""
     scored = [job for job in jobs if job.scored]
     bases = _bases(jobs)
     signs = []
@@ -83,7 +77,7 @@ def _legend(jobs: list[Job]) -> list[Line2D]:
         signs.append(("job", _LOOK))
     if scored:
         signs.append(("best" if len(jobs) > 1 else "job", _LOOK_BEST))
-    if unscored := _unscored(jobs):
+    if unscored := _unscored_by_state(jobs):
         signs.append((", ".join(unscored), _LOOK_UNSCORED))
     if len(bases) > 1:
         signs.append(("its base", _LOOK_BASE))
@@ -94,9 +88,9 @@ def _legend(jobs: list[Job]) -> list[Line2D]:
 
 
 def _title(jobs: list[Job], width: int) -> str:
-    """How many jobs there are, how many have no score and why, and the best, in lines of `width` characters."""
+    """Return the number of jobs, how many have no score and why, and the best job, in lines of `width` characters."""
     count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored(jobs).items())])]
+    lines = [", ".join([count, *(f"{number} {state}" for state, number in _unscored_by_state(jobs).items())])]
     if best := state.best(jobs):
         text = f"{100 * best.score:.1f} %{ranking.below(best.score, best.base['value'] if best.base else None)}"
         if len(jobs) > 1:

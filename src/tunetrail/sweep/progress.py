@@ -1,7 +1,4 @@
-"""A sweep's jobs -> a line for each and one for all: on a terminal redrawn, elsewhere printed as they change.
-
-Not covered: reading what state a job is in, which `state` does.
-"""
+"""A sweep's jobs -> a line for each and one for all: on a terminal redrawn, elsewhere printed as they change."""
 
 import math
 import sys
@@ -81,7 +78,7 @@ def _counts(jobs: list[Job]) -> list[str]:
 
 
 def _left(jobs: list[Job], to_come: int) -> float | None:
-    """Seconds until all jobs have ended, if as many keep running at once as do now."""
+    """Return the seconds until all jobs have ended, if as many keep running at once as now; None if that is not known."""
     taken = [job.seconds for job in jobs if job.state == "finished" and job.seconds]
     running = [job.started for job in jobs if job.state == "running" and job.started]
     if not taken or not running:

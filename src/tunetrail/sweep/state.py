@@ -2,7 +2,6 @@
 
 Everything is read from files, so a job may run on any machine that shares the folder: `NAME.json`, which the job itself
 writes, `NAME/work/progress.jsonl` (`events`) and `NAME/work/train/history.jsonl`. What cannot be read is left out.
-Not covered: starting and ending jobs.
 """
 
 import json
@@ -150,7 +149,7 @@ def _read_progress(job: Job) -> None:
 
 
 def _one_line(text: Any) -> str:
-    """Text on one line, without control characters, which a terminal would obey."""
+    """Return the text on one line, without control characters, which a terminal would obey."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())
 
 

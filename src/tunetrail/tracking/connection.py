@@ -2,8 +2,7 @@
 
     python -m tunetrail.tracking.connection   creates the store of the current folder's checkout unless there is one
 
-One of the few files that talk to MLflow. A store that does not answer is reported within seconds, once, with the fix.
-Not covered: finding runs, which is `store`'s, and how a store can fail, which is `outage`'s.
+A store that does not answer is reported within seconds, once, with the fix (`outage`). `store` finds runs.
 """
 
 import contextlib
@@ -33,8 +32,8 @@ _answered: set[str] = set()  # addresses that have answered this process
 
 
 def uri(root: Path) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute; the user and
-    password of a server's address move into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    """Return the tracking URI: MLFLOW_TRACKING_URI, or the checkout's own SQLite file. A file's path is made absolute; the
+    user and password of a server's address move into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 
     Child processes inherit it. A server gets three tries of 20 seconds; MLflow's own defaults block for minutes.
 
@@ -59,7 +58,7 @@ def uri(root: Path) -> str:
 
 
 def _without_user(address: str) -> str:
-    """A server's address without its user and password, which MLflow then takes from the environment."""
+    """Return a server's address without its user and password, which MLflow then takes from the environment."""
     with contextlib.suppress(ValueError):
         parts = urllib.parse.urlsplit(address)
         login, _, host = parts.netloc.rpartition("@")
@@ -97,7 +96,7 @@ def open_client(root: Path) -> Iterator[MlflowClient]:
 
 
 def _answering_client(address: str) -> MlflowClient:
-    """A client of a store that has answered, without MLflow's own retries, which take minutes."""
+    """Return a client of a store that has answered. MLflow's own retries, which take minutes, are not used."""
     file = outage.file(address)
     if file:
         _create(file)
@@ -115,7 +114,7 @@ def _answering_client(address: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def _short_timeout() -> Iterator[None]:
-    """One retry, of ten seconds, unless the person has set less."""
+    """Let MLflow retry once, for ten seconds, unless the user has set less."""
     before = {name: os.environ[name] for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")}
     for name, most in zip(before, (1, _SECONDS), strict=True):
         with contextlib.suppress(ValueError):
@@ -133,7 +132,7 @@ def _connect(address: str) -> None:
         Exception: the driver's, or a TimeoutError.
     """
     if sqlalchemy.make_url(address).get_backend_name() not in ("postgresql", "mysql", "mssql"):
-        return  # MLflow's message says which it supports
+        return  # MLflow's own error names the databases that it supports
     answer: Future[None] = Future()
 
     def connect() -> None:
@@ -168,7 +167,7 @@ def _create(file: Path) -> None:
 
 
 def wanted_experiment(client: MlflowClient) -> str | None:
-    """The id of the experiment that the environment names; "" if it does not exist yet, None if none is named."""
+    """Return the id of the experiment that the environment names; "" if it does not exist yet, None if none is named."""
     name, number = _environment()
     if not name:
         return number or None
@@ -177,9 +176,9 @@ def wanted_experiment(client: MlflowClient) -> str | None:
 
 
 def experiment(client: MlflowClient, root: Path) -> str:
-    """The id of the experiment that new runs belong to, created if its name is new.
+    """Return the id of the experiment that new runs belong to, created if its name is new.
 
-    As MLflow takes it: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else "tunetrail".
+    It is named by MLFLOW_EXPERIMENT_NAME, else by MLFLOW_EXPERIMENT_ID, as in MLflow; else it is "tunetrail".
 
     Raises:
         UserError: the two variables contradict each other, no experiment has the id, or it was deleted.
@@ -188,7 +187,7 @@ def experiment(client: MlflowClient, root: Path) -> str:
     existing = _by_id(client, number) if number and not name else client.get_experiment_by_name(name or EXPERIMENT)
     if existing and existing.lifecycle_stage == "deleted":
         raise UserError(
-            f"the experiment {existing.name} was deleted, so it takes no runs. Bring it back: "
+            f"the experiment {existing.name} was deleted, so it takes no runs. Restore it: "
             f"{outage.command(client.tracking_uri, root)}mlflow experiments restore -x {existing.experiment_id}    "
             "or record in another: export MLFLOW_EXPERIMENT_NAME=NAME"
         )
@@ -220,8 +219,8 @@ def _by_id(client: MlflowClient, number: str) -> Any:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise UserError(
-            f"MLFLOW_EXPERIMENT_ID={number}: {outage.named(client.tracking_uri)} has no such experiment. Give the id of one "
-            "that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
+            f"MLFLOW_EXPERIMENT_ID={number}: {outage.store_title(client.tracking_uri)} has no such experiment. Give the id "
+            "of one that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
         ) from None
 
 

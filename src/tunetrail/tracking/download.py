@@ -1,6 +1,6 @@
 """A finished run -> its parameters (from MLflow) and its models (from DVC's cache) as files here.
 
-Not covered: the weights of a base model from the hub, which transformers fetches at the recorded revision.
+The weights of a base model from the hub are fetched by transformers, at the recorded revision.
 """
 
 import json
@@ -29,19 +29,19 @@ class RunFiles:
     tuned: Path
 
     def folders(self) -> dict[str, Path]:
-        """The folders that serving needs: the tuned model's and, for an adapter, its base's unless that is on the hub."""
+        """Return the folders that serving needs: the tuned model's and, of an adapter, its base's if that is here."""
         folders = {"tuned": self.tuned}
         if checkpoint.is_adapter(self.tuned) and Path(self.base).is_dir():
             folders["base"] = Path(self.base)
         return folders
 
     def size(self) -> int:
-        """The bytes of the files that serving needs."""
+        """Return the bytes of the files that serving needs."""
         return sum(file.stat().st_size for folder in self.folders().values() for file in checkpoint.files(folder))
 
 
 def from_checkout(root: Path) -> RunFiles:
-    """The run that the checkout holds.
+    """Return the run that the checkout holds.
 
     Raises:
         UserError: it holds none, or its model was trained on other data or in another template than params.yaml names, or
@@ -64,8 +64,8 @@ def from_checkout(root: Path) -> RunFiles:
     return files
 
 
-def from_record(root: Path, word: str) -> RunFiles:
-    """The run that `word` means (`store.find`), with its models out of DVC's cache.
+def from_record(root: Path, reference: str) -> RunFiles:
+    """Return the run that `reference` names (`store.find`), with its models out of DVC's cache.
 
     They go into work/recorded/<id> unless the checkout holds them, and are compared with their recorded md5.
 
@@ -74,7 +74,7 @@ def from_record(root: Path, word: str) -> RunFiles:
     """
     from tunetrail.tracking import store  # MLflow takes seconds to import: not for the checkout's own run
 
-    run = store.single(root, word)
+    run = store.single(root, reference)
     record = root / "work" / "recorded" / run.id
     record.mkdir(parents=True, exist_ok=True)
     if missing := store.download(root, run.id, RECORD, record):
@@ -91,21 +91,21 @@ def from_record(root: Path, word: str) -> RunFiles:
     return _read(run.title, root, record, models=record)
 
 
-def checkout_models(root: Path, folder: Path, name: str = "the run", again: str = "tunetrail reproduce RUN") -> None:
+def checkout_models(root: Path, folder: Path, name: str = "the run", remake: str = "tunetrail reproduce RUN") -> None:
     """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`;
-    `name` and `again` as in `integrity.verify`.
+    `name` and `remake` as in `integrity.verify`.
 
     Raises:
         UserError: neither has them as recorded.
     """
     # Git ignores work/, and DVC reads no stage from an ignored file.
     dvc.write_shared_cache_config(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
-    print(f"DVC brings {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
-    integrity.restore(root, folder, _outs(folder), name, again)
+    print(f"DVC puts {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
+    integrity.restore(root, folder, _outs(folder), name, remake)
 
 
 def _outs(folder: Path) -> dict[str, str | None]:
-    """The md5 of each of OUTPUTS, as `folder`/dvc.lock records it."""
+    """Return the md5 of each of OUTPUTS, as `folder`/dvc.lock records it."""
     stages = dvc.locked_stages(folder)
     return {path: dvc.md5(folder, stages, stage, path) for stage, path in OUTPUTS.items()}
 
@@ -115,7 +115,7 @@ def _read(name: str, root: Path, record: Path, models: Path) -> RunFiles:
     for section in ("template", "train", "evaluate"):
         if not isinstance(values.get(section), dict):
             raise UserError(
-                f"{record / params.FILE}: has no section {section}. tunetrail run writes the file anew, "
+                f"{record / params.FILE}: has no section {section}. tunetrail run writes the file again, "
                 f"tunetrail restore RUN writes it as the run had it"
             )
     base = json.loads((models / OUTPUTS["base"] / "base.json").read_text())
@@ -124,7 +124,7 @@ def _read(name: str, root: Path, record: Path, models: Path) -> RunFiles:
 
 
 def _weights(name: str, root: Path, models: Path, base: dict[str, Any]) -> str:
-    """The base's folder or its id on the hub: one that the run made is among its models, another folder in the checkout."""
+    """Return the base's folder, among the run's models if the run made it, or its id on the hub."""
     model = base["base_model"]
     if model.startswith(f"{OUTPUTS['base']}/"):
         return str(models / model)

@@ -1,8 +1,7 @@
 """One experiment -> one MLflow run, written while it runs.
 
-The files of the run are the truth and MLflow a view of them, so training never waits for a server: this process reads the
-history file as it grows, and uploads what a cached stage left earlier in the same way. Not covered: finding runs, which is
-`store`'s.
+Stages write files, and this process uploads them, so training never waits for a server: it reads the history file as it
+grows, and uploads what a cached stage left earlier in the same way. `store` finds runs.
 """
 
 import contextlib
@@ -53,8 +52,9 @@ class Run:
         except connection.FAULTS as error:
             self.store_failed = True
             print(
-                f"tracking: {self.address} does not take the record ({redact(str(error))[:300]}). The run goes on, and "
-                "its files are kept here. The same command, given again later, trains nothing and uploads all of it.",
+                f"tracking: {self.address} failed to store the record ({redact(str(error))[:300]}). The run "
+                "continues, and its files are kept here. Run the same command again later: it trains nothing and uploads "
+                "the whole record.",
                 flush=True,
             )
 
@@ -77,7 +77,7 @@ class Run:
             self.artifacts(code.patch.parent, code.patch.name)
 
     def metrics(self, values: dict[str, float]) -> None:
-        """Log metrics that a run has once."""
+        """Log metrics that have one value in a run."""
         now = int(time.time() * 1000)
         self._call("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
 
@@ -137,18 +137,18 @@ class Run:
 
 @contextlib.contextmanager
 def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any] | None = None) -> Iterator[Run]:
-    """Open the run that MLFLOW_RUN_ID names (from `mlflow run` or a sweep), or a new one, and close it with its true status.
+    """Open the run that MLFLOW_RUN_ID names (from `mlflow run` or a sweep), or a new one, and close it with its status.
 
-    `place` is the folder where it runs: a sweep's, or else the checkout. `params` are the dotted ones that it will have (a
-    sweep has none), with which an earlier attempt must agree.
+    `place` is the folder where it runs: a sweep's, or else the checkout. `params` are the dotted params that it will have (a
+    sweep has none); those of an earlier attempt must be the same.
 
-    FINISHED; KILLED by Ctrl-C or a signal; FAILED by any other exception, recorded in its tag `error`. Only one runs in a
-    folder at a time (`locks.exclusive_lock`), so another that is still RUNNING there was left by kill -9: it is closed
-    as KILLED first.
+    The status is FINISHED, KILLED after Ctrl-C or a signal, or FAILED after any other exception, which the tag `error` then
+    has. Only one run at a time can be open in a folder (`locks.exclusive_lock`), so another that is still RUNNING there was
+    left by kill -9: it is closed as KILLED first.
 
     Raises:
-        UserError: the tracking server cannot be reached; or it has no such run, or this call may not write it: then nothing
-            of it changes.
+        UserError: the tracking server cannot be reached, or has no such run, or this call may not write the run, which then
+            stays as it is.
     """
     run_id = os.environ.pop("MLFLOW_RUN_ID", "").strip()
     recorded = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
@@ -192,8 +192,8 @@ def _reopen(run: Run, earlier: RecordedRun, name: str, here: dict[str, str]) -> 
 
 
 def child(root: Path, parent: str, name: str, values: dict[str, str]) -> RecordedRun:
-    """The run below `parent` with the tags `values`: one of an earlier attempt that no other checkout is running, or a new
-    one, RUNNING."""
+    """Return the run below `parent` with the tags `values`: that of an earlier attempt, unless another checkout is running
+    it, or else a new one, RUNNING."""
     with connection.open_client(root) as client:
         values = {tags.PARENT: parent} | values
         known = {key: values[key] for key in (tags.PARENT, tags.JOB_DIGEST)}  # overrides may hold quotes
@@ -206,20 +206,19 @@ def child(root: Path, parent: str, name: str, values: dict[str, str]) -> Recorde
 
 
 def create(root: Path, name: str, values: dict[str, str]) -> str:
-    """The id of a new run with the tags `values`, for another process to open."""
+    """Return the id of a new run with the tags `values`, for another process to open."""
     with connection.open_client(root) as client:
         return client.create_run(connection.experiment(client, root), run_name=name, tags=values).info.run_id
 
 
 def tag(root: Path, run_id: str, values: dict[str, str]) -> None:
-    """Set tags of a run that has ended."""
+    """Set tags of a run that this process does not have open."""
     with connection.open_client(root) as client:
         client.log_batch(run_id, tags=[RunTag(key, redact(value)) for key, value in values.items()])
 
 
 def sweep(root: Path, name: str) -> str | None:
-    """The id of this sweep's newest run of its own that no other checkout is running, in the experiment that the environment
-    names."""
+    """Return the id of the sweep's newest run, in the environment's experiment, that is not running elsewhere."""
     with connection.open_client(root) as client:
         runs = store.search(client, {tags.SWEEP: name}, order="DESC")
         experiment = connection.wanted_experiment(client)
@@ -228,13 +227,13 @@ def sweep(root: Path, name: str) -> str | None:
 
 
 def delete_run(root: Path, run_id: str) -> None:
-    """Delete a run that came to nothing; MLflow keeps it among the deleted."""
+    """Delete a run in which nothing ran; MLflow can restore it."""
     with connection.open_client(root) as client:
         client.delete_run(run_id)
 
 
 def close_run(root: Path, run_id: str, status: str, error: str | None = None) -> None:
-    """Close a run whose own process could not: it ended before it opened the run, or was killed."""
+    """Close a run that its own process could not close, because it ended before it opened the run, or was killed."""
     with connection.open_client(root) as client:
         if client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, status)

@@ -1,6 +1,6 @@
 """A tracking store's exception -> one message: which store, what is wrong with it, and the fix.
 
-Pure except for SQLite files, which are read without MLflow.
+Of the stores only SQLite files are read, without MLflow.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PAR
 _OWN = "unset MLFLOW_TRACKING_URI, which keeps the record in this checkout"
 
 
-def named(address: str) -> str:
-    """The store's name in messages."""
+def store_title(address: str) -> str:
+    """Return the store's name in messages."""
     return f"tracking store {redaction.redact_address(' '.join(address.split()))}"
 
 
 def check_address(address: str) -> None:
-    """Raise UserError, without the password, if this cannot be a store's address; nothing is asked."""
+    """Raise UserError, without the password, if this cannot be a store's address. No connection is made."""
     if redaction.is_ambiguous(address):
         raise UserError(
             "tracking store MLFLOW_TRACKING_URI: an @ is after a /, ? or #, so where its password ends is not known, "
@@ -50,13 +50,13 @@ def check_address(address: str) -> None:
 
 
 def file(address: str) -> Path | None:
-    """The file of an SQLite address."""
+    """Return the file of an SQLite address; None for any other address."""
     path = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", address)
     return Path(path[1]) if path and not path[1].startswith("file:") else None
 
 
 def command(address: str, root: Path) -> str:
-    """The prefix by which a `mlflow` command uses this store: nothing if the environment names it already."""
+    """Return the prefix with which a `mlflow` command uses this store; "" if the environment names it already."""
     own = f"sqlite:///{root / 'mlflow.db'}"
     return f"MLFLOW_TRACKING_URI={shlex.quote(own)} " if address == own else ""
 
@@ -90,7 +90,7 @@ def check(store: Path, patience: float) -> None:
 
 @functools.cache
 def schemas() -> tuple[str, set[str]]:
-    """The newest revision of MLflow's database schema, and all of them, as its own migrations name them."""
+    """Return the newest revision of MLflow's database schema, and all of them, as its own migrations name them."""
     folder = Path(importlib.util.find_spec("mlflow").origin).parent / "store" / "db_migrations" / "versions"
     text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
     known = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
@@ -99,8 +99,8 @@ def schemas() -> tuple[str, set[str]]:
 
 
 def explained(address: str, error: Exception) -> UserError:
-    """The error as a message with the fix."""
-    title = named(address)
+    """Return the error as a message with the fix."""
+    title = store_title(address)
     text = _text(error, address)
     if isinstance(error, ModuleNotFoundError):
         package = _PACKAGES.get(error.name or "", error.name)
@@ -115,7 +115,7 @@ def explained(address: str, error: Exception) -> UserError:
         )
     if not re.match(r"(https?|postgresql|mysql|mssql|sqlite)[:+]", address):
         return UserError(
-            f"{title}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that begins with http://, "
+            f"{title}: MLflow has no store at such an address. Give MLFLOW_TRACKING_URI one that starts with http://, "
             f"https://, sqlite:///, postgresql://, mysql:// or mssql://; or {_OWN}."
         )
     if getattr(error, "error_code", "") in _REFUSED:
@@ -131,7 +131,6 @@ def explained(address: str, error: Exception) -> UserError:
 
 
 def _file_fault(store: Path, text: str, error: Exception) -> str:
-    """What is wrong with an SQLite file, and the fix."""
     move = f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.broken')}    A new one is made by the next command."
     family, kind = type(error).__module__.partition(".")[0], type(error).__name__
     if family == "builtins" and not isinstance(error, OSError):  # the file is not the reason
@@ -149,8 +148,10 @@ def _file_fault(store: Path, text: str, error: Exception) -> str:
 
 
 def _text(error: Exception, address: str) -> str:
-    """A tool's message on one line, without the address's password, the SQL and the link to more."""
+    """Return a tool's message on one line, without the address's password, the SQL and links."""
     text = str(getattr(error, "orig", None) or getattr(error, "message", None) or error) or type(error).__name__
-    text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(address, named(address))
+    text = re.sub(r"\[SQL: .*|\(Background on this error.*", "", text, flags=re.DOTALL).replace(
+        address, store_title(address)
+    )
     text = " ".join(redaction.redact(text).split()).rstrip(". ")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,6 +1,6 @@
 """Recorded runs -> the order in which they are listed, which of them are one sweep's, and the best of its jobs.
 
-Not covered: whether the best is better by more than chance, which `compare` tests.
+`compare` tests whether a difference is more than chance.
 """
 
 import difflib
@@ -15,11 +15,11 @@ from tunetrail.tracking.recorded import RecordedRun
 
 SCORE = "ifeval/{}/prompt_strict"
 BEST, LOSS = SCORE.format("tuned"), "validation/loss"
-_LISTED = 10  # sweeps, where a person must choose one
+_LISTED = 10  # sweeps in a message
 
 
 def nested(runs: list[RecordedRun]) -> list[tuple[int, RecordedRun]]:
-    """The runs in the order given, each with its depth: a sweep's jobs follow their parent, in the order of their start."""
+    """Return the runs with their depth: a sweep's jobs follow their parent, by the time of their start."""
     ids = {run.id for run in runs}
     jobs = sorted((run for run in runs if run.parent in ids), key=lambda run: run.started or "")
     lines = []
@@ -31,7 +31,7 @@ def nested(runs: list[RecordedRun]) -> list[tuple[int, RecordedRun]]:
 
 
 def ordered(runs: list[RecordedRun], key: str) -> list[RecordedRun]:
-    """The runs by a metric, the highest first, or by a param, numbers before words; runs without it come last.
+    """Return the runs sorted by a metric, the highest first, or by a param, numbers before words; runs without it come last.
 
     Raises:
         UserError: no run has such a metric or param; the message names similar ones, or else all metrics.
@@ -62,22 +62,23 @@ def _unknown(key: str, metrics: set[str], params: set[str]) -> str:
     similar = list(dict.fromkeys([*difflib.get_close_matches(key, names, 5), *containing]))[:5]
     message = f"--sort {key}: no run listed has this metric or param."
     if similar:
-        return f"{message} Near: {', '.join(similar)}"
+        return f"{message} Similar: {', '.join(similar)}"
     indent = {"initial_indent": "  ", "subsequent_indent": "  ", "break_on_hyphens": False, "break_long_words": False}
     listed = textwrap.fill(", ".join(sorted(metrics)) or "none", 120, **indent)
     return f"{message} Params are the keys of params.yaml. The metrics there are:\n{listed}"
 
 
-def sweep(runs: list[RecordedRun], word: str) -> str:
-    """The name of the sweep that `word` means: its own, or the id, the start of the id or the name of one of its runs.
+def sweep(runs: list[RecordedRun], reference: str) -> str:
+    """Return the name of the sweep that `reference` names, by its own name or by one of its runs.
 
     Raises:
-        UserError: it means none or several; the message lists the sweeps.
+        UserError: it names none or several; the message lists the sweeps.
     """
     names = list(dict.fromkeys(run.sweep for run in runs if run.sweep is not None))
-    if word in names:
-        return word
-    sweeps = {run.sweep for run in runs if word and (run.id.startswith(word) or run.name == word)}
+    if reference in names:
+        return reference
+    matches = (run for run in runs if reference and (run.id.startswith(reference) or run.name == reference))
+    sweeps = {run.sweep for run in matches}
     if len(sweeps) == 1 and None not in sweeps:
         return sweeps.pop()
     if not sweeps:
@@ -85,14 +86,14 @@ def sweep(runs: list[RecordedRun], word: str) -> str:
     elif sweeps == {None}:
         reason = "this run belongs to no sweep"
     else:
-        reason = "it means runs of several sweeps, or of none"
+        reason = "it matches runs of several sweeps, or of none"
     more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     listed = f"There are: {', '.join(names[:_LISTED])}{more}" if names else "There is none. Make one: tunetrail run -m"
-    raise UserError(f"--sweep {word}: {reason}. {listed}")
+    raise UserError(f"--sweep {reference}: {reason}. {listed}")
 
 
 def sweep_hint(run: RecordedRun, jobs: list[RecordedRun]) -> str:
-    """Why a command that takes a run does not take this sweep, and which of its `jobs` to name instead."""
+    """Return the message that a command takes a run and not this sweep, with the one of its `jobs` to name."""
     first = best(jobs)
     hint = "None of its jobs has finished with a score"
     if first:
@@ -106,7 +107,7 @@ def sweep_hint(run: RecordedRun, jobs: list[RecordedRun]) -> str:
 
 
 def sort_key(score: float, loss: float | None, number: float) -> tuple[float, float, float]:
-    """The key by which a sweep's jobs are sorted, the best first.
+    """Return the key by which a sweep's jobs are sorted, the best first.
 
     By Prompt Strict (a share), the highest first; equal ones by the last validation loss (nats a token), the lowest first,
     without one or with NaN last; equal ones by the job's number.
@@ -115,12 +116,12 @@ def sort_key(score: float, loss: float | None, number: float) -> tuple[float, fl
 
 
 def scored(jobs: list[RecordedRun]) -> list[RecordedRun]:
-    """The jobs that finished with a score."""
+    """Return the jobs that finished with a score."""
     return [job for job in jobs if job.finished and BEST in job.metrics]
 
 
 def best(jobs: list[RecordedRun]) -> RecordedRun | None:
-    """The best job of a sweep (`sort_key`); jobs recorded without a number are sorted by their start."""
+    """Return the best job of a sweep (`sort_key`), or None. Jobs recorded without a number are sorted by their start."""
 
     def position(job: RecordedRun) -> tuple[Any, ...]:
         number = float(job.tags.get(tags.JOB_NUMBER, math.inf))
@@ -130,17 +131,17 @@ def best(jobs: list[RecordedRun]) -> RecordedRun | None:
 
 
 def below(score: float, base: float | None) -> str:
-    """What follows a tuned model's score that is lower than its base's: ", below its base (8.1 %)"; else ""."""
+    """Return what to add to a tuned model's score that is lower than its base's: ", below its base (8.1 %)"; else ""."""
     return f", below its base ({100 * base:.1f} %)" if base is not None and score < base else ""
 
 
 def below_base(job: RecordedRun) -> str:
-    """`below` of a run that has scores."""
+    """Return `below` of a run that has scores."""
     return below(job.metrics[BEST], job.metrics.get(SCORE.format("base")))
 
 
 def best_of(scores: Iterable[float]) -> str:
-    """What the best of these scores is called: "best", or "best of 4 equal" if four are that high."""
+    """Return what to call the best of these scores: "best", or "best of 4 equal" if four are that high."""
     scores = list(scores)
     count = scores.count(max(scores, default=0.0))
     return f"best of {count} equal" if count > 1 else "best"

@@ -1,4 +1,4 @@
-"""What a run's record holds: the tags of its machine, then the scores, curves, times, lineage and figures of its stages.
+"""The content of a run's record: the tags of its machine, then the scores, curves, times, lineage and figures of its stages.
 
 Everything is read from the checkout, so a run whose stages all came from DVC's cache is as complete as any other.
 """
@@ -23,7 +23,7 @@ REPORT = Path("work/report.html")
 
 
 def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
-    """Log all that the stages left in `root` for the composed `values`; returns the file with the run's report."""
+    """Log all that the stages left in `root` for the composed `values`; return the file with the run's report."""
     stages = dvc.locked_stages(root)
     model = dvc.md5(root, stages, "train", "outputs/model")
     times = seconds(root)
@@ -47,7 +47,7 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
 
 
 def trained_in(run: Run, model_md5: str) -> str | None:
-    """The id of the earliest other run with the model of this md5, or None."""
+    """Return the id of the earliest other run with the model of this md5, or None."""
     try:
         runs = store.search(run.client, {tags.MODEL_MD5: model_md5})
     except connection.FAULTS:
@@ -56,7 +56,7 @@ def trained_in(run: Run, model_md5: str) -> str | None:
 
 
 def _description(root: Path, values: dict[str, Any], measured: dict[str, Any], source: str) -> str:
-    """The run's description, Markdown: what MLflow shows first."""
+    """Return the run's description, Markdown: what MLflow shows first."""
     from tunetrail.report import metrics, page  # matplotlib takes a second to import
 
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
@@ -65,8 +65,7 @@ def _description(root: Path, values: dict[str, Any], measured: dict[str, Any], s
 
 
 def _upload_report(run: Run, root: Path) -> Path:
-    """Where DVC has the report from another run: write it to `REPORT` with this run's head, and upload that. Returns the
-    file to read."""
+    """If DVC has another run's report, upload it with this run's head, as `REPORT`. Return the file to read."""
     from tunetrail.report import metrics, page
 
     file, about = root / "report" / "report.html", metrics.about(root)
@@ -90,8 +89,8 @@ def upload_logs(run: Run, root: Path, since: float) -> None:
 
 
 def environment(root: Path, hardware: dict[str, str]) -> dict[str, str]:
-    """The tags of this machine: its `hardware` (`machine.hardware`), Python, and the lock file that the packages should be
-    from. Which packages the results were made with is known at the end."""
+    """Return the tags of this machine: its `hardware` (`machine.hardware`), Python, and the lock file that the packages
+    should be from. The packages that made the results are recorded by `upload`."""
     values = {f"{tags.HARDWARE}{part}": text for part, text in hardware.items()}
     values[f"{tags.VERSIONS}python"] = platform.python_version()
     lock = root / machine.lock_file()
@@ -101,26 +100,25 @@ def environment(root: Path, hardware: dict[str, str]) -> dict[str, str]:
 
 
 def scores(metrics: dict[str, Any]) -> dict[str, float]:
-    """Scores by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`, `health/tuned/looping`.
-    Scores, differences and shares are between 0 and 1.
-    """
+    """Return the scores by the names that MLflow shows: `ifeval/tuned/prompt_strict`, `ifeval_stopped/...`,
+    `health/tuned/looping`. Scores, differences and shares are between 0 and 1."""
     values = {
         f"{kind}/{model}/{name}": score["value"]
         for kind in ("ifeval", "ifeval_stopped")
-        for model, of in metrics[kind].items()
-        for name, score in of.items()
+        for model, by_name in metrics[kind].items()
+        for name, score in by_name.items()
     }
     return values | {
         f"health/{model}/{name}": value
-        for model, of in metrics["health"].items()
-        for name, value in of.items()
+        for model, figures in metrics["health"].items()
+        for name, value in figures.items()
         if value is not None
     }
 
 
 def data(metrics: dict[str, Any]) -> dict[str, float]:
-    """The counts of the data. They are recorded as tags, `data.tokens`: as metrics, each would be a bar at the top of
-    MLflow's page."""
+    """Return the counts of the data. They are recorded as tags, such as `data.tokens`: as metrics, each would be a chart at
+    the top of MLflow's page."""
     rows, tokens, overlap = (metrics["data"][name] for name in ("rows", "tokens", "contamination"))
     return {
         "data/rows": rows["train"],
@@ -137,13 +135,13 @@ def data(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def seconds(root: Path) -> dict[str, float]:
-    """`time/<stage>_s` of the stages that ran, not of those that came from the cache."""
-    return {f"time/{line['stage']}_s": line["seconds"] for line in timed(root)}
+    """Return `time/<stage>_s` of the stages that ran, not of those that came from the cache."""
+    return {f"time/{line['stage']}_s": line["seconds"] for line in stage_times(root)}
 
 
-def timed(root: Path) -> list[dict[str, Any]]:
-    """The stages that ran, in order, each as {"stage", "seconds"}; a resumed run has those of every attempt. The line of a
-    stage that was killed while it wrote it is left out."""
+def stage_times(root: Path) -> list[dict[str, Any]]:
+    """Return the stages that ran, in order, each as {"stage", "seconds"}, in a resumed run those of every attempt. An
+    incomplete line of a stage that was killed is left out."""
     file = root / "work" / "seconds.jsonl"
     stages = []
     for line in file.read_text().splitlines() if file.is_file() else []:
@@ -153,7 +151,6 @@ def timed(root: Path) -> list[dict[str, Any]]:
 
 
 def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The tags of the base and of the template."""
     base = json.loads((root / "outputs" / "base" / "base.json").read_text())
     return {
         tags.BASE_MODEL: base["base_model"],
@@ -165,7 +162,7 @@ def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions(root: Path) -> dict[str, str]:
-    """The versions that the results were made with, as the stages recorded them, and those of the tools that run stages."""
+    """Return the versions of the tools that made the results, and of those that ran the stages."""
     versions = json.loads((root / "outputs" / "train" / "versions.json").read_text())
     results = next((root / "eval_results" / "tuned").glob("*/results_*.json"))
     versions["lm-eval"] = json.loads(results.read_text())["lm_eval_version"]

@@ -1,4 +1,4 @@
-"""A run as the record has it, without MLflow: what every command that lists, compares or takes a run works with."""
+"""A recorded run, without MLflow, for every command that lists, compares or takes a run."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from tunetrail.tracking import tags
 class RecordedRun:
     """One MLflow run; `tunetrail ls --json` prints these fields.
 
-    `status` is FINISHED, FAILED, KILLED or RUNNING; `started` and `ended` are in ISO 8601, None before; `parent` is the id
-    of the sweep's run, of a job; `artifacts` is their address as it may be printed.
+    `status` is FINISHED, FAILED, KILLED or RUNNING; `started` and `ended` are in ISO 8601, None before; `parent` is, for a
+    job, the id of its sweep's run; `artifacts` is their address without a password.
     """
 
     id: str
@@ -39,7 +39,7 @@ class RecordedRun:
 
     @property
     def sweep(self) -> str | None:
-        """The name of its sweep, of a sweep's own run and of its jobs."""
+        """The name of the sweep, on a sweep's own run and on its jobs; else None."""
         return self.tags.get(tags.SWEEP)
 
     @property
@@ -49,6 +49,6 @@ class RecordedRun:
 
     @property
     def checkout(self) -> tuple[str, str]:
-        """The host and the folder that it runs in; "" where they are not recorded."""
+        """The host and the folder that it runs in; "" if they are not recorded."""
         host, _, folder = self.tags.get(tags.CHECKOUT, "").partition(":")
         return host, folder

@@ -1,7 +1,7 @@
 """A finished run -> a version of a registered model, which MLflow serves, and the alias `champion` if it is the best.
 
-The weights go into the artifact store beside `served.py`, which generates the answers. Not covered: getting a run's models,
-which is `download`'s, and deleting an alias or a version, which MLflow's own pages do.
+The weights go into the artifact store beside `served.py`, which generates the answers. `download` gets a run's models.
+Aliases and versions are deleted on MLflow's own pages.
 """
 
 import importlib.metadata
@@ -45,7 +45,7 @@ _MAX_DESCRIPTION = 5000  # characters, of MLflow's database
 
 
 def model_name(run: RecordedRun, name: str | None) -> str:
-    """The registered model's name: `name`, or that of the run's experiment.
+    """Return the registered model's name: `name`, or that of the run's experiment.
 
     Raises:
         UserError: it has characters that MLflow, a URL or a shell would not take as they are.
@@ -59,7 +59,7 @@ def model_name(run: RecordedRun, name: str | None) -> str:
 
 
 def scores(root: Path, run: RecordedRun) -> dict[str, Any]:
-    """The report/metrics.json of a finished run.
+    """Return the report/metrics.json of a finished run.
 
     Raises:
         UserError: it did not finish, or its record has no scores.
@@ -73,12 +73,12 @@ def scores(root: Path, run: RecordedRun) -> dict[str, Any]:
 
 
 def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]) -> list[str]:
-    """Why the run with these metrics should not be the champion of `name`; nothing if it should.
+    """Return why the run with these metrics should not be the champion of `name`; nothing if it may be.
 
     It must beat its base outside the 95 % interval of the paired difference and be no worse than the champion in the same
     evaluation, both in Prompt Strict, and its answers must be usable (`health.alerts`).
     """
-    health = {model: of for model, of in measured.get("health", {}).items() if model == "tuned"}
+    health = {model: figures for model, figures in measured.get("health", {}).items() if model == "tuned"}
     reasons = [sentence.rstrip(".") for sentence in metrics.alerts({"health": health})]
     delta = measured["ifeval"]["delta"]["prompt_strict"]
     if delta["low"] <= 0:
@@ -99,7 +99,7 @@ def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]
             "model, nothing is trained), and promote that first"
         )
     else:
-        score, highest = (of["ifeval"]["tuned"]["prompt_strict"] for of in (measured, best))
+        score, highest = (run_metrics["ifeval"]["tuned"]["prompt_strict"] for run_metrics in (measured, best))
         if highest["value"] > score["value"]:
             shown = f"{metrics.interval(highest)}, this run {metrics.interval(score)}"
             reasons.append(f"{title}, is better: Prompt Strict {shown}")
@@ -107,16 +107,16 @@ def objections(root: Path, name: str, run: RecordedRun, measured: dict[str, Any]
 
 
 def version(root: Path, name: str, run_id: str) -> str | None:
-    """The version under which the run is registered as `name` already, or None."""
+    """Return the version under which the run is registered as `name` already, or None."""
     with connection.open_client(root) as client:
         versions = client.search_model_versions(f"run_id = '{run_id}'")
     return next((str(entry.version) for entry in versions if entry.name == name), None)
 
 
 def register(root: Path, name: str, run: RecordedRun, files: RunFiles, card: str) -> str:
-    """Copy the model into the artifact store and register it as the next version of `name`; returns the version.
+    """Copy the model into the artifact store and register it as the next version of `name`; return the version.
 
-    A copy that does not finish stays a logged model that MLflow calls FAILED, without a version.
+    A copy that does not finish is left as a logged model with the status FAILED, without a version.
 
     Raises:
         UserError: the store does not take it.
@@ -159,7 +159,7 @@ def crown(root: Path, name: str, version: str, reasons: Sequence[str]) -> None:
 
 
 def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str, Any], adapter: bool) -> str:
-    """The model card, Markdown: what was trained on what, how it scored, what it may be used for."""
+    """Return the model card, Markdown: what was trained on what, how it scored, what it may be used for."""
     licenses = ({"license": run.tags.get(tag)} for tag in (tags.DATA_LICENSE, tags.BASE_LICENSE))
     return page.render(
         "model_card.md.jinja",
@@ -177,9 +177,9 @@ def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str
 
 
 def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFiles, card: str) -> None:
-    """Upload MLflow's own files of the model, then the weights straight from where they are, so that they are copied once.
+    """Upload MLflow's own files of the model, then the weights directly from their folder, so that they are copied once.
 
-    MLflow's log_model would copy them by way of a temporary folder, load the model to try it, and add the model_config to
+    MLflow's log_model would copy them into a temporary folder first, load the model to try it, and add the model_config to
     the run's params.
     """
     evaluate, folders = files.params["evaluate"], files.folders()
@@ -226,7 +226,7 @@ def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFile
 
 
 def requirements(run: RecordedRun, adapter: bool) -> list[str]:
-    """The packages that serving needs, in the versions that the run used; MLflow in the version that writes the model.
+    """Return the packages that serving needs, in the run's versions, and MLflow in the version that writes the model.
 
     A build's suffix (+cpu, +rocm) is left out, since the serving machine may need another build.
     """
@@ -237,7 +237,6 @@ def requirements(run: RecordedRun, adapter: bool) -> list[str]:
 
 
 def _metrics(root: Path, run_id: str | None) -> dict[str, Any] | None:
-    """The run's report/metrics.json, or None if it has none."""
     texts = store.read_artifacts(root, run_id, [METRICS]) if run_id else {}
     return json.loads(texts[METRICS]) if texts else None
 
@@ -252,6 +251,6 @@ def _registered(client: MlflowClient, name: str) -> Any:
 
 
 def _champion(client: MlflowClient, name: str) -> Any:
-    """The version of the registered model `name` with the alias, or None."""
+    """Return the version of the registered model `name` with the alias, or None."""
     model = _registered(client, name)
     return client.get_model_version(name, model.aliases[CHAMPION]) if model and CHAMPION in model.aliases else None

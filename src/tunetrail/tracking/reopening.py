@@ -1,8 +1,7 @@
 """MLFLOW_RUN_ID -> the run that it names, if this call may write it: a new one, or an earlier attempt at the same.
 
-`mlflow run` passes on a new run, a sweep those of its jobs. A run that has finished, or that belongs to something else, is
-refused before anything of it changes. Not covered: two processes that write one run in one checkout, which
-`locks.exclusive_lock` prevents.
+`mlflow run` passes on a new run, a sweep the runs of its jobs. A run that has finished, or that belongs to something else,
+is refused before anything of it changes. `locks.exclusive_lock` keeps two processes in one checkout from writing one run.
 """
 
 import socket
@@ -20,8 +19,8 @@ _LISTED = 3  # params that differ
 
 
 def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[str, str] | None) -> RecordedRun:
-    """The run of this id, for the experiment with these `params` (None: whatever the run has) in the checkout `root`, or for
-    the sweep of this name.
+    """Return the run of this id, for the experiment with these `params` (None: whatever the run has) in the checkout `root`,
+    or for the sweep of this name.
 
     Raises:
         UserError: there is no such run, or this call may not write it.
@@ -31,26 +30,26 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise _refusal(run_id, f"{outage.named(client.tracking_uri)} has no such run") from None
+        raise _refusal(run_id, f"{outage.store_title(client.tracking_uri)} has no such run") from None
     if stored.info.lifecycle_stage == "deleted":
-        back = f"mlflow runs restore --run-id {run_id}"
+        restore = f"mlflow runs restore --run-id {run_id}"
         experiment = client.get_experiment(stored.info.experiment_id)
         if experiment.lifecycle_stage == "deleted":
-            back = f"mlflow experiments restore -x {experiment.experiment_id}"
-        raise _refusal(run_id, f"this run was deleted ({outage.command(client.tracking_uri, root)}{back} brings it back)")
+            restore = f"mlflow experiments restore -x {experiment.experiment_id}"
+        raise _refusal(run_id, f"this run was deleted ({outage.command(client.tracking_uri, root)}{restore} restores it)")
     run = store.recorded(stored)
     wanted = connection.wanted_experiment(client)
     if not {tags.PROJECT, tags.PARENT} & run.tags.keys() and wanted not in (None, run.experiment_id):
         reason = f"this run is of experiment {run.experiment_id}"
         raise _refusal(run_id, f"{reason}, and MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID names another")
-    reason = _refused_for_sweep(run, root, sweep) if sweep else _refused_for_experiment(run, root, params)
+    reason = _why_not_for_sweep(run, root, sweep) if sweep else _why_not_for_experiment(run, root, params)
     if reason:
         raise _refusal(run_id, reason)
     return run
 
 
 def running_elsewhere(run: RecordedRun, root: Path) -> str:
-    """Where the run of a sweep or of its job is RUNNING, as host:folder, if that is not in the checkout `root`; else "".
+    """Return where the run of a sweep or job is RUNNING, as host:folder, if outside of the checkout `root`; else "".
 
     A job may run on any machine that shares the checkout's files, so for a job only the folder counts.
     """
@@ -67,8 +66,8 @@ def _refusal(run_id: str, reason: str) -> UserError:
     )
 
 
-def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
-    """Why a sweep of this name may not be recorded in the run; "" if it may: in its own of an earlier call, or a new one."""
+def _why_not_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
+    """Return why the sweep may not be recorded in the run; "" if it may: the run is its own, or new."""
     if run.parent:
         return "this run is the job of another sweep" if tags.JOB_DIGEST in run.tags else "this run is below another one"
     if elsewhere := running_elsewhere(run, root):
@@ -84,8 +83,8 @@ def _refused_for_sweep(run: RecordedRun, root: Path, sweep: str) -> str:
     return ""
 
 
-def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str] | None) -> str:
-    """Why an experiment with these params may not be recorded in the run; "" if it may."""
+def _why_not_for_experiment(run: RecordedRun, root: Path, params: dict[str, str] | None) -> str:
+    """Return why an experiment with these params may not be recorded in the run; "" if it may."""
     job = run.tags.get(tags.JOB_DIGEST)
     own = bool(job) and {run.sweep, job[:10]} <= set(root.parts)  # in the worktree that the sweep made
     if job and not own:
@@ -98,11 +97,11 @@ def _refused_for_experiment(run: RecordedRun, root: Path, params: dict[str, str]
     here = str(root) == folder and (own or host == socket.gethostname())  # a job may run on any machine
     if run.status == "RUNNING" and folder and not here:
         return f"this run is RUNNING in {host}:{folder}"
-    return "" if params is None else _changed_params(run, params, own)
+    return "" if params is None else _why_params_differ(run, params, own)
 
 
-def _changed_params(run: RecordedRun, params: dict[str, str], own: bool) -> str:
-    """Which of the run's params MLflow would have to change; "" if none."""
+def _why_params_differ(run: RecordedRun, params: dict[str, str], own: bool) -> str:
+    """Return which of the run's params would have to change; "" if none."""
     recorded = run.params
     started = "name" in recorded  # by tunetrail
     if tags.PROJECT in run.tags and (started or run.status == "RUNNING"):  # MLflow adds its entry point's params

@@ -1,6 +1,6 @@
-"""work/run.json: which run the stages run for, from which `report` writes the head of its page.
+"""work/run.json: the run that the stages run for. `report` writes the head of its page from it.
 
-No stage depends on the file: a run's id and date change no result.
+No stage depends on the file, since a run's id and date change no result.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from tunetrail.tracking import store
 def describe(
     run: Any, root: Path, values: dict[str, Any], code: git.Code, overrides: list[str] | None, hardware: dict[str, str]
 ) -> dict[str, Any]:
-    """What the file holds: the run, its code, machine, method, and what differs from its experiment.
+    """Return the content of the file: the run, its code, machine, method, and what differs from its experiment.
 
-    `overrides` are the person's words, None if they are not known; `hardware` is `machine.hardware`'s.
+    `overrides` are those typed, None if they are not known; `hardware` is `machine.hardware`'s.
     """
     name = values["name"]
-    with contextlib.suppress(UserError):  # a store that fails now costs the record, not the run
-        name = store.find(root, run.id).name  # a sweep's job is named after what varies in it
+    with contextlib.suppress(UserError):  # if the store fails, the run continues
+        name = store.find(root, run.id).name  # the name of a sweep's job has what varies in it
     experiment, differing = differences.from_experiment(root, values, overrides)
     return {
         "id": run.id,
@@ -47,8 +47,8 @@ def describe(
 
 @contextlib.contextmanager
 def written(root: Path, description: dict[str, Any]) -> Iterator[None]:
-    """Have the file while the body runs. The environment names the run as well (`metrics.about`), so that a file left by a
-    killed process is not taken for the run of a stage that is run by hand later."""
+    """Keep the file while the body runs. The environment names the run as well (`metrics.about`), so that a file left by a
+    killed process is not used for a stage that is run by hand later."""
     file = root / metrics.ABOUT
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 """Rows of `instruction` and `input` -> the tuned model's greedy answers, asked in its run's own template.
 
 MLflow copies this file beside the weights (models from code) and runs it where the model is served, so it imports nothing of
-this package; a test checks that it asks as `template` and `chat` do. Not covered: batches; each row is asked alone, so that
-no answer depends on other rows. Under the key `inputs` MLflow passes null as the text "None".
+this package; a test checks that it asks as `template` and `chat` do. Each row is asked alone, not in a batch, so that no
+answer depends on other rows. Under the key `inputs` MLflow passes null as the text "None".
 """
 
 import hashlib
@@ -37,11 +37,11 @@ class Served(PythonModel):
         self.verify(context.artifacts)
         tuned = Path(context.artifacts["tuned"])
         adapter = (tuned / "adapter_config.json").is_file()
-        whole, revision = tuned, None
+        full_model, revision = tuned, None
         if adapter:
-            whole = context.artifacts.get("base") or self.config["base"]
+            full_model = context.artifacts.get("base") or self.config["base"]
             revision = self.config["revision"]
-        network = AutoModelForCausalLM.from_pretrained(whole, revision=revision, dtype=self.config["dtype"])
+        network = AutoModelForCausalLM.from_pretrained(full_model, revision=revision, dtype=self.config["dtype"])
         network = network.to("cuda" if torch.cuda.is_available() else "cpu")
         if adapter:
             from peft import PeftModel
@@ -50,7 +50,7 @@ class Served(PythonModel):
         # An adapter saved without a tokenizer uses its base's.
         saved = (tuned / "tokenizer_config.json").is_file()
         self.tokenizer = (
-            AutoTokenizer.from_pretrained(tuned) if saved else AutoTokenizer.from_pretrained(whole, revision=revision)
+            AutoTokenizer.from_pretrained(tuned) if saved else AutoTokenizer.from_pretrained(full_model, revision=revision)
         )
         self.network = network.eval()
 
@@ -77,10 +77,10 @@ class Served(PythonModel):
             )
 
     def predict(self, model_input: pandas.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
-        """The answers, one for each row; `params` may set `max_new_tokens`.
+        """Return the answers, one for each row; `params` may set `max_new_tokens`.
 
         Raises:
-            MlflowException: a row cannot be asked (the server answers with code 400); then none is.
+            MlflowException: a row cannot be asked (the server answers with code 400); then no row is.
         """
         cap = (params or {}).get("max_new_tokens", self.config["max_new_tokens"])
         if cap < 1:
@@ -90,7 +90,7 @@ class Served(PythonModel):
         return [self.answer(ids, cap) for ids in prompts]
 
     def encode(self, number: int, instruction: Any, input: Any) -> list[int]:
-        """The token ids of row `number`'s question; a cell without text is None or NaN."""
+        """Return the token ids of row `number`'s question; a cell without text is None or NaN."""
         if not isinstance(instruction, str):
             raise MlflowException.invalid_parameter_value(f"row {number} has no instruction")
         text = input if isinstance(input, str) else ""
@@ -102,11 +102,11 @@ class Served(PythonModel):
         return ids
 
     def context_length(self, otherwise: int) -> int:
-        """How many tokens the model takes, question and answer together, or `otherwise` if its config does not say."""
+        """Return the tokens that the model takes, question and answer; `otherwise` if its config does not say."""
         return getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or otherwise
 
     def answer(self, ids: list[int], cap: int) -> str:
-        """The greedy answer to the question `ids` with at most `cap` tokens, cut before the first text of `until`."""
+        """Return the greedy answer to the question `ids` with at most `cap` tokens, cut before the first text of `until`."""
         import torch
 
         # The checkpoint may name end tokens; the answers in the training data end with the tokenizer's.

@@ -1,6 +1,6 @@
-"""The record's runs: finding them, and reading what they hold. `mlflow_run` writes a run, `connection` opens the store.
+"""Finds runs in the tracking store, and reads their records.
 
-One of the few files that talk to MLflow. Not covered: registering models, which is `registry`'s.
+`mlflow_run` writes a run, `connection` opens the store, `registry` registers models.
 """
 
 import os
@@ -21,11 +21,11 @@ from tunetrail.tracking.connection import uri as uri
 from tunetrail.tracking.recorded import RecordedRun
 
 RUNNING = "attributes.status = 'RUNNING'"  # a condition of `search`
-_LISTED = 10  # runs, where a person must choose one
+_LISTED = 10  # runs in a message
 
 
 def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", order: str = "ASC") -> list[RecordedRun]:
-    """The runs of every experiment with the tags `wanted` that meet `condition`, the oldest first unless `order` is DESC."""
+    """Return all runs with the tags `wanted` that meet `condition`, the oldest first unless `order` is DESC."""
     quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in wanted.items()}
     conditions = [f"tags.`{name}` = {value}" for name, value in quoted.items()] + ([condition] if condition else [])
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -39,7 +39,7 @@ def search(client: MlflowClient, wanted: dict[str, str], condition: str = "", or
 
 
 def recorded(run: Any) -> RecordedRun:
-    """An MLflow run without MLflow."""
+    """Return an MLflow run as a `RecordedRun`."""
 
     def iso(milliseconds: int | None) -> str | None:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if milliseconds else None
@@ -60,63 +60,63 @@ def recorded(run: Any) -> RecordedRun:
     )
 
 
-def matching(root: Path, word: str = "") -> list[RecordedRun]:
-    """The runs whose id starts with `word`, or whose name it is, the newest first."""
-    pattern = re.sub(r"['\"\\%]", "_", word)
+def matching(root: Path, reference: str = "") -> list[RecordedRun]:
+    """Return the runs whose id starts with `reference`, or whose name it is, the newest first."""
+    pattern = re.sub(r"['\"\\%]", "_", reference)
     conditions = (f"attributes.run_id LIKE '{pattern}%'", f"attributes.run_name LIKE '{pattern}'")
     with open_client(root) as client:
         runs = [run for condition in conditions for run in search(client, {}, condition, "DESC")]
-    return list({run.id: run for run in runs if run.id.startswith(word) or run.name == word}.values())
+    return list({run.id: run for run in runs if run.id.startswith(reference) or run.name == reference}.values())
 
 
 def every(root: Path) -> list[RecordedRun]:
-    """All runs of the store, the newest first."""
+    """Return all runs of the store, the newest first."""
     with open_client(root) as client:
         return search(client, {}, order="DESC")
 
 
 def children(root: Path, parent: str) -> list[RecordedRun]:
-    """The jobs of the sweep whose run is `parent`, the oldest first."""
+    """Return the jobs of the sweep whose run is `parent`, the oldest first."""
     with open_client(root) as client:
         return search(client, {tags.PARENT: parent})
 
 
 def running(root: Path, checkout: str) -> RecordedRun | None:
-    """The newest run that is RUNNING in `checkout`, as host:folder, or None."""
+    """Return the newest run that is RUNNING in `checkout`, as host:folder, or None."""
     with open_client(root) as client:
         return next(iter(search(client, {tags.CHECKOUT: checkout}, RUNNING, "DESC")), None)
 
 
-def find(root: Path, word: str) -> RecordedRun:
-    """The one run that `word` means: its id, the start of it, its name, `@alias` or `model@alias` of the registry.
+def find(root: Path, reference: str) -> RecordedRun:
+    """Return the one run that `reference` names: an id or its start, a name, `@alias` or `model@alias`.
 
     Raises:
-        UserError: it means none or several; the message lists what it may mean.
+        UserError: it names none or several; the message lists the runs that it may name.
     """
-    if "@" in word and (named := _by_alias(root, *word.rsplit("@", 1))):
+    if "@" in reference and (named := _by_alias(root, *reference.rsplit("@", 1))):
         return named
-    runs = matching(root, word)
-    if not runs and "@" in word:
-        raise UserError(_no_alias(root, *word.rsplit("@", 1)))
+    runs = matching(root, reference)
+    if not runs and "@" in reference:
+        raise UserError(_no_alias(root, *reference.rsplit("@", 1)))
     if len(runs) != 1:
-        raise UserError(_choice(word, runs, every(root)))
+        raise UserError(_ambiguous(reference, runs, every(root)))
     return runs[0]
 
 
-def single(root: Path, word: str) -> RecordedRun:
-    """The one run that `word` means (`find`), for a command that needs its config or its model, which a sweep has not.
+def single(root: Path, reference: str) -> RecordedRun:
+    """Return the one run that `reference` names (`find`), if it has a config and a model: it must not be a sweep.
 
     Raises:
         UserError: as `find`; or it is a sweep, and the message names the best of its jobs.
     """
-    run = find(root, word)
+    run = find(root, reference)
     if run.is_sweep:
         raise UserError(ranking.sweep_hint(run, children(root, run.id)))
     return run
 
 
 def _by_alias(root: Path, model: str, alias: str) -> RecordedRun | None:
-    """The run of the registered model (any if `model` is empty) whose version has this alias."""
+    """Return the run of the registered model (any if `model` is empty) whose version has this alias."""
     with open_client(root) as client:
         registered = client.search_registered_models(max_results=1000)
         names = [entry.name for entry in registered if alias in entry.aliases and model in ("", entry.name)]
@@ -127,7 +127,7 @@ def _by_alias(root: Path, model: str, alias: str) -> RecordedRun | None:
 
 
 def _no_alias(root: Path, model: str, alias: str) -> str:
-    """The message that `model@alias` means nothing, with the aliases that there are."""
+    """Return the message that there is no `model@alias`, with the aliases that there are."""
     with open_client(root) as client:
         registered = client.search_registered_models(max_results=1000)
     aliases = ", ".join(sorted(f"{entry.name}@{other}" for entry in registered for other in entry.aliases))
@@ -136,28 +136,30 @@ def _no_alias(root: Path, model: str, alias: str) -> str:
     return f"{model}@{alias}: {subject} the alias {alias}. {fix}: tunetrail promote RUN"
 
 
-def _choice(word: str, matches: list[RecordedRun], runs: list[RecordedRun]) -> str:
-    """The message that `word` does not mean one run, with the newest that it may mean."""
+def _ambiguous(reference: str, matches: list[RecordedRun], runs: list[RecordedRun]) -> str:
+    """Return the message that `reference` does not name one run, with the newest runs that it may name."""
     candidates = matches or runs
     lines = [f"  {run.id}  {run.status:<8}  {run.name}" for run in candidates[:_LISTED]]
     if not lines:
-        return f"{word}: the store has no run. Make one: tunetrail run"
+        return f"{reference}: the store has no run. Make one: tunetrail run"
     if len(candidates) > _LISTED:
         lines.append(f"  and {len(candidates) - _LISTED} more: tunetrail ls")
     reason = f"{len(matches)} runs match. Give one's id" if matches else "no run has this id or name. There are"
-    return "\n".join([f"{word or repr(word)}: {reason}:", *lines])
+    return "\n".join([f"{reference or repr(reference)}: {reason}:", *lines])
 
 
 def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> list[str]:
     """Put files of the run's record (`params.yaml`, `report/metrics.json`) into `folder`, each at its own path.
 
-    Returns the names of those that the record does not have.
+    Return the names of those that the record does not have.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files
     names = list(names)
     with open_client(root) as client:
         parents = {str(Path(name).parent) for name in names}
-        recorded = {file.path for at in parents for file in client.list_artifacts(run_id, None if at == "." else at)}
+        recorded = {
+            file.path for parent in parents for file in client.list_artifacts(run_id, None if parent == "." else parent)
+        }
         for name in recorded.intersection(names):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             client.download_artifacts(run_id, name, str((folder / name).parent))  # MLflow keeps the last name only
@@ -165,7 +167,7 @@ def download(root: Path, run_id: str, names: Iterable[str], folder: Path) -> lis
 
 
 def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, str]:
-    """The text of these files of the run's record, by their names; those that it does not have are left out."""
+    """Return the text of these files of the run's record, by their names; those that it does not have are left out."""
     with tempfile.TemporaryDirectory() as folder:
         names = list(names)
         missing = download(root, run_id, names, Path(folder))
@@ -173,13 +175,13 @@ def read_artifacts(root: Path, run_id: str, names: Iterable[str]) -> dict[str, s
 
 
 def has_artifact(root: Path, run_id: str, name: str) -> bool:
-    """Whether the run's record has a file or folder of this name at its top."""
+    """Return whether the run's record has a file or folder of this name at its top level."""
     with open_client(root) as client:
         return any(file.path == name for file in client.list_artifacts(run_id))
 
 
 def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
-    """Logged metrics as (step, value), also of a run that did not finish; of a step logged twice the later value."""
+    """Return logged metrics as (step, value) by name; of a step logged twice the later value."""
     curves = {}
     with open_client(root) as client:
         for name in names:
@@ -189,12 +191,12 @@ def curves(root: Path, run_id: str, names: Iterable[str]) -> dict[str, list[tupl
 
 
 def registered(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """The registered versions of each run that has some: {"model", "version", "aliases": ["@champion"]}, by the run's id."""
+    """Return the registered versions of each run that has any, by its id: {"model", "version", "aliases": ["@champion"]}."""
     versions: dict[str, list[dict[str, Any]]] = {}
     with open_client(root) as client:
         for model in client.search_registered_models(max_results=1000):
             for entry in client.search_model_versions(f"name = '{model.name}'"):
-                aliases = sorted(f"@{alias}" for alias, of in model.aliases.items() if str(of) == str(entry.version))
+                aliases = sorted(f"@{alias}" for alias, number in model.aliases.items() if str(number) == str(entry.version))
                 version = {"model": model.name, "version": int(entry.version), "aliases": aliases}
                 versions.setdefault(entry.run_id, []).append(version)
     return versions

@@ -2,7 +2,7 @@
 
     python -m tunetrail.tracking.tags   prints that table
 
-A name that ends in a dot is the beginning of several names.
+A name that ends in a dot is the prefix of several names.
 """
 
 MEANINGS: dict[str, str] = {}  # in the order of the table
@@ -38,7 +38,7 @@ BASE_LICENSE = _tag("base.license", "its licence")
 TEMPLATE_DIGEST = _tag("template.digest", "digest of the prompt template")
 EVALUATION_DIGEST = _tag("evaluation.digest", "digest of how the models were evaluated; scores compare where it is equal")
 MODEL_MD5 = _tag("model.md5", "md5 of the tuned model, by which DVC's cache knows it")
-TRAIN_CACHED = _tag("train.cached", "`true` if the model came out of DVC's cache")
+TRAIN_CACHED = _tag("train.cached", "`true` if the model was taken from DVC's cache")
 TRAINED_IN = _tag("train.trained_in", "the run that trained that model")
 DVC_EXPERIMENT = _tag("dvc.experiment", "the DVC experiment that `tunetrail restore` takes the files from")
 
@@ -58,7 +58,7 @@ PARENT = _tag("mlflow.parentRunId", "MLflow's own: the sweep's run, below which 
 PROJECT = _tag("mlflow.project.entryPoint", "MLflow's own: set on a run that `mlflow run` opened")
 NOTE = _tag("mlflow.note.content", "MLflow's own: the description at the top of the run's page")
 
-# What goes into a run besides its config, and the beginnings of the tags that describe it.
+# What a run is made from besides its config, and the prefixes of the tags that describe it.
 SECTIONS = {
     "data": (DATA,),
     "base": ("base.",),
@@ -70,7 +70,7 @@ SECTIONS = {
 
 
 def table() -> str:
-    """The tags as a Markdown table."""
+    """Return the tags as a Markdown table."""
     lines = ["| tag | meaning |", "|---|---|"]
     for name, meaning in MEANINGS.items():
         shown = f"{name}*" if name.endswith(".") else name

@@ -1,4 +1,4 @@
-"""A training's `output_dir`, which is emptied before the training starts: checked that it is a folder of its own."""
+"""A check that a training's `output_dir`, which is emptied before the training starts, has a folder for itself."""
 
 import shutil
 from pathlib import Path
@@ -36,7 +36,7 @@ def check(output_dir: str | None, section: str, own: str | None = None) -> Path:
 
 
 def empty(output_dir: str, section: str) -> Path:
-    """Check the folder again, since links may have changed since the run started, and remove it.
+    """Check the folder again, since links may have changed since the run started, and remove it; return its path.
 
     Raises:
         UserError: as `check`.

@@ -1,7 +1,7 @@
 """The rows and the settings of a training -> the folder of its tokenised rows, shared by trainings that tokenise the same.
 
 Axolotl identifies tokenised rows by the names of their files (`dataset_prepared_path`), not by their content, so it is given
-a folder that is named by content. Not covered: tokenising, and who writes first, which are Axolotl's.
+a folder that is named by content. Axolotl tokenises, and decides by its own lock which process writes.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 PLACE = Path("work/shared/tokens")
 _TOOLS = ("axolotl", "datasets", "tokenizers", "transformers")
-_LOCK = "datasets_prep.lock"  # Axolotl's (axolotl/utils/data/lock.py): whoever has it writes
+_LOCK = "datasets_prep.lock"  # Axolotl's (axolotl/utils/data/lock.py): the process that has it writes
 _WRITTEN_LAST = "dataset_info.json"  # of datasets' save_to_disk
 # Prefixes of Axolotl's keys that change no token: runs that differ only in these share their rows. A missing key costs only
 # time.

@@ -1,7 +1,7 @@
 """A folder's tokenizer.json and tokenizer_config.json -> token ids as Axolotl's tokenizer gives them, without transformers.
 
-Does what transformers does when it loads them, whose import takes seconds, and then Axolotl (axolotl/loaders/tokenizer.py).
-Not covered: a tokenizer without a tokenizer.json, `added_tokens_overrides`, and classes of transformers that read only the
+Does what transformers, whose import takes seconds, does when it loads them, and then Axolotl (axolotl/loaders/tokenizer.py).
+Not supported: a tokenizer without a tokenizer.json, `added_tokens_overrides`, and classes of transformers that read only the
 vocabulary and merges of a tokenizer.json and split text by other rules than the file's.
 """
 
@@ -20,7 +20,7 @@ _FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 class Tokenizer:
-    """The part of a tokenizer that `template` uses. Ids of special tokens are None where there is no such token.
+    """The part of a tokenizer that `template` uses. The id of a special token that it does not have is None.
 
     `config` is a tokenizer_config.json; `train` an Axolotl config, whose `special_tokens` and `tokens` are added to those of
     `backend`. `vocab_size` counts added tokens as well.
@@ -55,7 +55,7 @@ class Tokenizer:
 
 
 def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, root: Path) -> Tokenizer | None:
-    """The tokenizer that `train` uses, from its folder (below `root`) or the hub's cache; None where it is in neither.
+    """Return the tokenizer of `train`, from its folder (below `root`) or the hub's cache; None if it is in neither.
 
     The tokenizer of a model which `base` makes is trained on `texts`.
 
@@ -75,12 +75,12 @@ def find(base: dict[str, Any], train: dict[str, Any], texts: list[str] | None, r
 
 
 def name(train: dict[str, Any]) -> str:
-    """The folder or the hub's id that `train` takes its tokenizer from."""
+    """Return the folder or the hub's id that `train` takes its tokenizer from."""
     return train.get("tokenizer_config") or train["base_model"]
 
 
 def read(folder: Path, train: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that is saved in `folder`.
+    """Return the tokenizer that is saved in `folder`.
 
     Raises:
         UserError: one of its files is invalid.
@@ -93,12 +93,12 @@ def read(folder: Path, train: dict[str, Any]) -> Tokenizer:
         if "added_tokens_decoder" not in config and older.is_file():
             config |= json.loads(older.read_text(encoding="utf-8"))
     except Exception as error:  # `tokenizers` has no exception class of its own
-        raise UserError(f"{file}, or a file beside it, is no tokenizer's ({error}). Save or fetch it anew.") from None
+        raise UserError(f"{file}, or a file beside it, is not a tokenizer's ({error}). Save or fetch it again.") from None
     return Tokenizer(backend, config, train)
 
 
 def _named(config: dict[str, Any]) -> dict[str, str | dict[str, Any]]:
-    """bos_token and other tokens, each a text or a mapping with flags; not add_bos_token, which is a flag."""
+    """Return the tokens of a config, such as bos_token, each a text or a mapping. add_bos_token is a flag."""
     return {key: value for key, value in config.items() if key.endswith("_token") and isinstance(value, str | dict)}
 
 

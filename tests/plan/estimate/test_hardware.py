@@ -26,7 +26,7 @@ def test_a_device_is_recognised_by_its_drivers_name_and_keeps_the_reported_memor
 def test_an_unlisted_device_keeps_its_name_and_memory_and_says_which_devices_speeds_it_gets():
     device = hardware.recognised("Matrox G400", 10**9, "NVIDIA")
     assert (device.name, device.memory, device.flops) == ("Matrox G400", 10**9, hardware.named("rtx_4090").flops)
-    assert device.mfu_source.startswith("as rtx_4090, for this device is not known here: ")
+    assert device.mfu_source.startswith("as rtx_4090, since this device is not listed: ")
 
 
 @pytest.mark.parametrize(

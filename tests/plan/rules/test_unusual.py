@@ -167,7 +167,7 @@ def test_lost_rows_are_fixed_by_longer_sequences_up_to_the_models_limit(composed
     words = (CORRECTED, "train.sequence_len=512")
     finding = judged(unusual.rows_cut, composed, *words, data={"train": 1000, "dropped": 80, "longest": 650})
     assert finding.what == (
-        "8.0% of 1,000 rows are not trained on whole, 80 dropped and 0 cut: the longest has 650 tokens, a sequence 512"
+        "8.0% of 1,000 rows are not trained on in full, 80 dropped and 0 cut: the longest has 650 tokens, a sequence 512"
     )
     assert fixed(composed, known, finding, *words)["train"]["sequence_len"] == 704
     words = (CORRECTED, "train.sequence_len=8192", "train.excess_length_strategy=truncate")

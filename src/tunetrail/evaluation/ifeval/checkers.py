@@ -23,7 +23,7 @@ with mock.patch.dict(os.environ, LOCAL_RANK="1"):
 
 
 class _SameDraws:
-    """`random` with each draw the first after the same seed; `draws` counts them."""
+    """Stands in for `random`: each draw is the first after the same seed. `draws` counts them."""
 
     draws = 0
 
@@ -38,7 +38,7 @@ instructions.random = instructions_util.random = _SameDraws()
 
 __all__ = ["agg_inst_level_acc", "build", "known", "process_results", "score", "wanted"]
 
-_counts: dict[str, list[tuple[int, bool]]] = defaultdict(list)  # by text: tokens and ended of each answer with it
+_counts: dict[str, list[tuple[int, bool]]] = defaultdict(list)  # text -> (tokens, ended) of each answer with this text
 
 
 def known() -> dict[str, type]:

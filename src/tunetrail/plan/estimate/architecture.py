@@ -1,7 +1,7 @@
 """A model's config.json -> its shape, how many weights it has, and the FLOP of a token.
 
-For decoders like Llama: grouped-query attention and a gated MLP, without biases. Where neither a file nor the hub's cache
-has the config, `recorded/models.yaml` has the shapes of the models in conf/model. Not covered: mixtures of experts.
+For decoders like Llama: grouped-query attention and a gated MLP, without biases, and not for mixtures of experts. If neither
+a file nor the hub's cache has the config, `recorded/models.yaml` has the shapes of the models in conf/model.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ class Architecture:
         return embeddings + self.linear_parameters + (2 * self.num_hidden_layers + 1) * self.hidden_size
 
     def adapter_parameters(self, train: dict[str, Any]) -> int:
-        """Weights of the LoRA adapter of the Axolotl config `train`; 0 without one.
+        """Return the number of weights of the LoRA adapter of the Axolotl config `train`; 0 without one.
 
         Raises:
             UserError: the adapter has no rank.
@@ -73,22 +73,22 @@ class Architecture:
             raise UserError(f"train.adapter={train['adapter']} needs a rank. Add method=lora, or train.lora_r=16.")
         modules = train.get("lora_target_modules") or ()
         if isinstance(modules, str) and modules != "all-linear":
-            raise NotKnown(f"train.lora_target_modules={modules}: no plan is made of a pattern. Give a list of names.")
-        every = train.get("lora_target_linear") or modules == "all-linear"
-        pairs = [shape for name, shape in self.projections.items() if every or name in modules]
-        whole = {"embed_tokens", "lm_head"} & set(train.get("lora_modules_to_save") or ())
-        maps = self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)
-        return maps + len(whole) * self.embedding_parameters
+            raise NotKnown(f"train.lora_target_modules={modules}: a plan cannot count a pattern. Give a list of names.")
+        all_linear = train.get("lora_target_linear") or modules == "all-linear"
+        pairs = [shape for name, shape in self.projections.items() if all_linear or name in modules]
+        saved_modules = {"embed_tokens", "lm_head"} & set(train.get("lora_modules_to_save") or ())
+        linear = self.num_hidden_layers * train["lora_r"] * sum(inputs + outputs for inputs, outputs in pairs)
+        return linear + len(saved_modules) * self.embedding_parameters
 
     def forward_flops(self, context: float) -> float:
-        """FLOP of one token forward: two for each weight that is multiplied, and attention over `context` tokens, of which a
-        token sees half on average (PaLM, arXiv:2204.02311, appendix B)."""
+        """Return the FLOP of one token's forward pass: two for each weight that is multiplied, and attention over `context`
+        tokens, of which a token sees half on average (PaLM, arXiv:2204.02311, appendix B)."""
         heads = self.num_attention_heads * self.head_dim
         return 2 * (self.linear_parameters + self.embedding_parameters) + 2 * self.num_hidden_layers * heads * context
 
 
 def from_config(config: dict[str, Any]) -> Architecture:
-    """The shape that a transformers config states.
+    """Return the shape that a transformers config describes.
 
     Raises:
         NotKnown: it is not a decoder like Llama.
@@ -98,23 +98,23 @@ def from_config(config: dict[str, Any]) -> Architecture:
     shape["num_key_value_heads"] = shape["num_key_value_heads"] or heads
     shape["head_dim"] = shape["head_dim"] or (config.get("hidden_size") or 0) // (heads or 1)
     shape["tie_word_embeddings"] = bool(shape["tie_word_embeddings"])
-    if lacking := [name for name, value in shape.items() if value is None]:
+    if missing := [name for name, value in shape.items() if value is None]:
         kind = config.get("model_type", "this model")
-        raise NotKnown(f"{kind} has no {lacking[0]} in its config: no plan can be made of it. Take a Llama-like model.")
+        raise NotKnown(f"{kind} has no {missing[0]} in its config: it cannot be planned. Take a Llama-like model.")
     return Architecture(**shape)
 
 
 def puts_bos(base_model: str) -> bool | None:
-    """Whether a recorded model's tokenizer puts BOS before a text; None: not on record."""
+    """Return whether a recorded model's tokenizer puts BOS before a text; None if that is not recorded."""
     return recorded("models").get(base_model, {}).get("puts_bos")
 
 
 def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
-    """The shape of the model that the section `base` of params.yaml names, and where it comes from.
+    """Return the shape of the model that the section `base` of params.yaml names, and where it comes from.
 
     Raises:
         UserError: the folder has no config.
-        NotKnown: neither this machine nor the hub has its config, or it is not like Llama.
+        NotKnown: neither this machine nor the hub has its config, or the model is not like Llama.
     """
     if base["make"]:
         return from_config(base["make"]["llama"] | {"vocab_size": base["make"]["vocab_size"]}), "base.make"

@@ -1,6 +1,6 @@
 """Steps, a model's shape and a device -> FLOP, seconds of evaluation, and bytes on the disk.
 
-Not covered: downloads, waiting for a machine, and how GPUs of several hosts slow each other.
+Not counted: downloads, waiting for a machine, and how GPUs of several hosts slow each other.
 """
 
 import math
@@ -35,7 +35,7 @@ class Disk:
     """Bytes: `checkpoints` of `checkpoint` bytes at once, the finished `model`, the `base` to fetch, the `total` of them.
 
     `total` has the model three times: where Axolotl leaves it, as DVC's output, and in DVC's cache, unless that is linked.
-    `free` is what the disk has, None where another machine's is meant.
+    `free` is what the disk has, None for another machine.
     """
 
     checkpoints: int
@@ -49,16 +49,17 @@ class Disk:
 def flops(
     shape: Architecture, train: dict[str, Any], slots: float, validated: float, length: float, masked: bool = False
 ) -> Flops:
-    """FLOP of the whole training. `slots` and `validated`: tokens computed in training and in validation, padded; `length`:
-    mean tokens of a row, over which packed attention goes. Without a kernel for packed rows, as on a CPU, attention goes
-    over whole sequences, and what its mask excludes is computed too (`masked`).
+    """Return the FLOP of the whole training.
 
-    A backward pass is two forward ones, one where the weights are frozen; activations computed twice are another.
+    `slots` and `validated`: tokens computed in training and in validation, with padding; `length`: mean tokens of a row, the
+    range of packed attention. Without a kernel for packed rows, as on a CPU, attention goes over whole sequences, and what
+    its mask excludes is computed too (`masked`). A backward pass costs two forward passes, or one if the weights are frozen;
+    recomputing activations costs another.
     """
-    whole = train.get("pad_to_sequence_len") or train.get("sample_packing")
-    context = length if train.get("sample_packing") or not whole else train["sequence_len"]
+    fills_sequence = train.get("pad_to_sequence_len") or train.get("sample_packing")
+    context = length if train.get("sample_packing") or not fills_sequence else train["sequence_len"]
     if masked:
-        context = 2 * (train["sequence_len"] if whole else length)
+        context = 2 * (train["sequence_len"] if fills_sequence else length)
     forward = shape.forward_flops(context)
     backward = 1 if train.get("adapter") else 2
     return Flops(
@@ -69,7 +70,7 @@ def flops(
 
 
 def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, device: Device, count: int) -> tuple[int, float]:
-    """(tokens, seconds) at most, to answer `prompts` prompts on `count` GPUs: a batch ends with its longest answer."""
+    """Return (tokens, seconds) at most for `prompts` answers on `count` GPUs: a batch ends with its longest answer."""
     longest = evaluate["task"]["generation_kwargs"]["max_gen_toks"]
     batch = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1
     width = 4 if evaluate["model_args"].get("dtype") == "float32" else 2
@@ -81,7 +82,8 @@ def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, devi
 
 
 def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool, free: int | None = None) -> Disk:
-    """What a run writes that has `saves` checkpoints at once, each with its optimiser's states unless `save_only_model`.
+    """Return the bytes that a run writes with `saves` checkpoints at once, each with optimiser states unless
+    `save_only_model`.
 
     The base model, if it is `fetched`, has 16 bits a weight. `free`: bytes that the disk has.
     """

@@ -1,6 +1,6 @@
 """The composed values -> the rows and prompts of the run, and their tokens as Axolotl counts them.
 
-Counted where data and tokenizer are on this machine; else estimated from the bytes of the texts, or from recorded/.
+Counted if the data and the tokenizer are on this machine; else estimated from the bytes of the texts, or from recorded/.
 Nothing is fetched, and no output of a stage is read.
 """
 
@@ -32,7 +32,7 @@ class _Rows:
     left_out: dict[str, int]
     train: list[Row]
     validation: list[Row]
-    record: dict[str, Any] | None  # used for rows that are not on this machine
+    record: dict[str, Any] | None  # of rows that are not on this machine
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Counted:
 
 
 def count(values: dict[str, Any], root: Path) -> Counted:
-    """The counts of the composed `values`, whose paths start at `root`.
+    """Return the counts of the composed `values`, whose paths start at `root`.
 
     Raises:
-        NotKnown: the data are neither on this machine nor on record.
+        NotKnown: the data are neither on this machine nor recorded.
         UserError: the data are invalid.
     """
     generated = _generated(values)
@@ -61,7 +61,7 @@ def count(values: dict[str, Any], root: Path) -> Counted:
 
 
 def _generated(values: dict[str, Any]) -> dict[str, Any] | None:
-    """The values on which the counts depend, where all data and the tokenizer are generated; None where files are read."""
+    """Return the values on which the counts depend, if all data and the tokenizer are generated; None if files are read."""
     base, train = values["base"], values["train"]
     if not (base["make"] and values["prepare"]["generate"] and values["evaluate"]["path"] == world.SOURCE):
         return None
@@ -71,7 +71,7 @@ def _generated(values: dict[str, Any]) -> dict[str, Any] | None:
     return sections | {"train": {key: train.get(key) for key in _COUNTED_KEYS}}
 
 
-@functools.lru_cache(maxsize=4)  # seconds each, of which a corrected run and the jobs of a sweep need one
+@functools.lru_cache(maxsize=4)  # takes seconds; a corrected run and the jobs of a sweep share a result
 def _count_generated(values: str) -> Counted:
     return _count(json.loads(values), Path())
 
@@ -85,7 +85,7 @@ def _count(values: dict[str, Any], root: Path) -> Counted:
     sizes, validation_sizes = (_sizes(part, rows.record, encoder, values) for part in (rows.train, rows.validation))
     trained = set(() if rows.record else map(records.question, rows.train))  # recorded rows have no text
     if prompts is None:
-        recorded = known.of(evaluate["hub"])
+        recorded = known.find(evaluate["hub"])
         asked, longest_prompt, contaminated = _limited(recorded["prompts"], evaluate), recorded["longest_prompt"], None
     else:
         prompts = prompts[: _limited(len(prompts), evaluate)]
@@ -114,7 +114,7 @@ def _count(values: dict[str, Any], root: Path) -> Counted:
 
 
 def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
-    """The rows that the stages `fetch` and `prepare` would make; of recorded rows only the numbers are real."""
+    """Return the rows that the stages `fetch` and `prepare` would make. Of recorded rows only the numbers are known."""
     left_out = {}
     file = hub.cached(**prepare["hub"], repo_type="dataset") if prepare["hub"] else root / prepare["path"]
     if sizes := prepare["generate"]:
@@ -124,16 +124,16 @@ def _rows(prepare: dict[str, Any], root: Path) -> _Rows:
         read = records.read(file, prepare.get("field"), "prepare.field")
         rows, raw, left_out = records.instructions(file, read, prepare["empty"]), len(read), records.left_out(read)
     else:
-        record = known.of(prepare["hub"])
+        record = known.find(prepare["hub"])
         parts = _recorded_split(record["rows"], prepare["take"], prepare["validation_rows"], prepare["seed"])
         return _Rows(record["rows"], left_out, *parts, record)
     train, validation = records.split(rows, prepare["take"], prepare["validation_rows"], prepare["seed"])
     return _Rows(raw, left_out, train, validation, None)
 
 
-@functools.lru_cache(maxsize=8)  # a second each, of which a corrected run and the jobs of a sweep need one
+@functools.lru_cache(maxsize=8)  # takes a second; a corrected run and the jobs of a sweep share a result
 def _recorded_split(rows: int, take: int | None, held_out: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Rows of which nothing is known but that each has a question of its own."""
+    """Return a split of rows of which nothing is known except that no two have the same question."""
     return records.split([{"instruction": str(number)} for number in range(rows)], take, held_out, seed)
 
 
@@ -147,7 +147,7 @@ def _prompts(values: dict[str, Any], root: Path) -> list[str] | None:
 
 
 def _limited(prompts: int, evaluate: dict[str, Any]) -> int:
-    """The number of prompts that lm-eval asks: `limit` is a number, or below 1 a share (lm_eval/evaluator_utils.py)."""
+    """Return how many prompts lm-eval asks: `limit` is a number, or a share if below 1 (lm_eval/evaluator_utils.py)."""
     limit = evaluate.get("limit")
     if limit is None:
         return prompts
@@ -155,7 +155,7 @@ def _limited(prompts: int, evaluate: dict[str, Any]) -> int:
 
 
 def _texts(values: dict[str, Any], rows: list[Row]) -> list[str]:
-    """The texts on which the stage `base` trains a tokenizer, in its order."""
+    """Return the texts on which the stage `base` trains a tokenizer, in its order."""
     sizes, form = values["prepare"]["generate"], values["base"]["template"]
     prose = world.plain_text(sizes["seed"], sizes["documents"]) if sizes else ({"text": row["output"]} for row in rows)
     prompts = [template.prompt(form, row["instruction"], row["input"]) + row["output"] for row in rows]
@@ -163,7 +163,7 @@ def _texts(values: dict[str, Any], rows: list[Row]) -> list[str]:
 
 
 def _notes(values: dict[str, Any], rows: _Rows, prompts: bool, encoder: bool) -> list[tuple[str, str]]:
-    """For each thing that is not on this machine: the `source` that this makes, and what is used instead."""
+    """Return, for each thing that is not on this machine, the figures' `source` and what is used instead."""
     notes = []
     if rows.record:
         rows_of = values["prepare"]["hub"]["repo_id"]
@@ -184,7 +184,7 @@ def _notes(values: dict[str, Any], rows: _Rows, prompts: bool, encoder: bool) ->
 
 
 def _form(train: dict[str, Any]) -> dict[str, str] | None:
-    """The template with which `train` reads the rows of `prepare`; None where it reads something else."""
+    """Return the template with which `train` reads the rows of `prepare`; None if it reads something else."""
     sets = train.get("datasets") or []
     kind = sets[0].get("type") if len(sets) == 1 and sets[0].get("path") == _PREPARED else None
     if not isinstance(kind, dict) or kind.keys() != _FORM or None in kind.values():
@@ -195,7 +195,7 @@ def _form(train: dict[str, Any]) -> dict[str, str] | None:
 def _sizes(
     rows: list[Row], record: dict[str, Any] | None, encoder: tokenizer.Tokenizer | None, values: dict[str, Any]
 ) -> np.ndarray:
-    """Tokens of each row's prompt and of its answer, shape (2, rows)."""
+    """Return the tokens of each row's prompt and of its answer, shape (2, rows)."""
     if record:
         return known.lengths(record, len(rows))
     if values["train"].get("dataset_exact_deduplication"):
@@ -206,7 +206,7 @@ def _sizes(
 
 
 def _tokens(texts: list[str], kind: str, encoder: tokenizer.Tokenizer | None) -> np.ndarray:
-    """Tokens of each text as a prompt or, without BOS and with EOS, as an "answer"."""
+    """Return the tokens of each text as a "prompt" or, without BOS and with EOS, as an "answer"."""
     if not encoder:
         rate = known.bytes_per_token(kind)
         return np.rint([len(text.encode()) / rate for text in texts]).astype(int).clip(min=1)

@@ -1,7 +1,4 @@
-"""A device's name, or its driver's name for it -> its memory, its speeds by its data sheet, and training's share of them.
-
-Not covered: asking the driver (`machine` does). A share of the peak that was measured on this machine replaces `mfu`.
-"""
+"""A device's name, or its driver's name for it -> its memory, its speeds by its data sheet, and training's share of them."""
 
 import dataclasses
 import difflib
@@ -30,14 +27,14 @@ class Device:
     compute: tuple[int, int] | None = None  # compute capability, as PyTorch numbers it
 
     def peak(self, train: dict[str, Any]) -> float:
-        """FLOP/s in the numbers that the Axolotl config computes in; NVIDIA's tf32 does half of what 16 bits do."""
+        """Return the FLOP/s in the config's number format; NVIDIA's tf32 does half of what 16 bits do."""
         if train.get("bf16") or train.get("fp16"):
             return self.flops
         return self.flops / 2 if train.get("tf32") and self.bf16 and self.maker == "NVIDIA" else self.float32
 
     def capabilities(self) -> dict[str, Any]:
-        """What Axolotl detects on this device (axolotl/cli/config.py: gpu_capabilities); bfloat16 on each GPU, since PyTorch
-        counts what it emulates."""
+        """Return what Axolotl detects on this device (axolotl/cli/config.py: gpu_capabilities). Every GPU has bfloat16
+        there, since PyTorch counts emulation."""
         version = self.compute or (0, 0)
         return {
             "bf16": self.compute is not None,
@@ -47,13 +44,13 @@ class Device:
         }
 
 
-# A share that nobody measured on the device is taken from another of its maker.
+# If the share was not measured on a device, it is taken from another of its maker.
 _H200 = "Llama 3 8B, Liger, no checkpointing: 10,700 tokens/s on one H200 (docs/recipe-notes.md)"
 _H100 = "Llama 3.2 1B and 3B on one H100 (benchmarks/speed.jsonl)"
 _EIGHT_H100 = "Llama 3 8B, 8,192 tokens: 5,762 tokens/s a GPU on 8 H100 (torchtitan's benchmarks, December 2024)"
 _A100 = "Llama 2 7B on Alpaca: 3,000 tokens/s on one A100 (torchao's page on 8-bit Adam)"
 _MI300X = "Llama 3 8B, 8,192 tokens: 5,377 tokens/s a GPU on 8 MI300X (torchao's training table)"
-_LIKE = "as on another GPU of its maker; nobody measured this one: "
+_LIKE = "as on another GPU of its maker; not measured on this one: "
 _DIE = "one of its two dies; " + _LIKE + _MI300X
 
 # Memory as the driver counts it; the makers' data sheets for the rest.
@@ -79,9 +76,9 @@ DEVICES = {
 
 
 def precision(train: dict[str, Any], device: str, bf16: bool) -> dict[str, Any]:
-    """Settings of the Axolotl config `train` without bfloat16, where it asks for it and the device has none.
+    """Return settings of the Axolotl config `train` without bfloat16, if it asks for that and the device has none.
 
-    float16 for an adapter on a GPU: its weights are in float32, and the scaler of gradients refuses any others.
+    They ask for float16 only for an adapter on a GPU: its weights are in float32, and the gradient scaler refuses others.
     """
     if bf16 or not (train.get("bf16") or train.get("bfloat16")):
         return {}
@@ -95,12 +92,12 @@ _CPU = "a Llama of 0.8 M weights at 17,000 tokens/s and SmolLM2 135M at 114, on 
 
 
 def cpu(memory: int, cores: int) -> Device:
-    """This machine without a GPU: `memory` in bytes."""
+    """Return this machine without a GPU as a device; `memory` in bytes."""
     return Device("cpu", memory, cores * _CORE_FLOPS, cores * _CORE_FLOPS, 2.0e10, False, 0.54, _CPU, "")
 
 
 def named(name: str) -> Device:
-    """The device that `plan.device` names.
+    """Return the device that `plan.device` names.
 
     Raises:
         UserError: there is no such device; the message has the nearest name, or all of them.
@@ -113,7 +110,7 @@ def named(name: str) -> Device:
 
 
 def recognised(driver_name: str, memory: int, maker: str) -> Device:
-    """The device with this name of a driver's ("NVIDIA A100-SXM4-80GB"), and the memory that the driver reports.
+    """Return the device that a driver calls "NVIDIA A100-SXM4-80GB", with the memory that the driver reports.
 
     A device that is not listed here gets the speeds of its maker's slowest one that has bfloat16.
     """
@@ -123,5 +120,5 @@ def recognised(driver_name: str, memory: int, maker: str) -> Device:
         return dataclasses.replace(max(matches, key=lambda device: len(device.name)), memory=memory)
     candidates = [device for device in DEVICES.values() if device.maker == maker and device.bf16]
     like = min(candidates, key=lambda device: device.flops)
-    source = f"as {like.name}, for this device is not known here: {like.mfu_source}"
+    source = f"as {like.name}, since this device is not listed: {like.mfu_source}"
     return dataclasses.replace(like, name=driver_name, memory=memory, mfu_source=source)

@@ -8,7 +8,8 @@ from typing import Any
 
 
 def evaluations(train: dict[str, Any], total: int, per_epoch: int | None = None) -> int:
-    """Evaluations in `total` steps, and before the first; `Steps.per_epoch` counts the epochs that max_steps ends."""
+    """Return how many evaluations there are in `total` steps and before the first. `per_epoch` (`Steps.per_epoch`) counts
+    the epochs that max_steps ends."""
     if not (train.get("test_datasets") or train.get("val_set_size")):
         return 0
     logged = train.get("logging_steps") or max(min(int(0.005 * total), 10), 1)
@@ -17,7 +18,7 @@ def evaluations(train: dict[str, Any], total: int, per_epoch: int | None = None)
 
 
 def saves(train: dict[str, Any], total: int, per_epoch: int | None = None) -> tuple[int, int]:
-    """Checkpoints written in `total` steps, and how many are there at once at most, the one being written among them."""
+    """Return how many checkpoints are written, and how many exist at once at most, with the one being written."""
     train = train | {"save_strategy": train.get("save_strategy") or "epoch"}
     written = _times(train, "save", total, per_epoch, 500)  # transformers' save_steps
     if train["save_strategy"] == "best" and not written:  # at most, if each evaluation is better than the one before
@@ -27,7 +28,7 @@ def saves(train: dict[str, Any], total: int, per_epoch: int | None = None) -> tu
 
 
 def _times(train: dict[str, Any], event: str, total: int, per_epoch: int | None, default: int) -> int:
-    """How often it happens in `total` steps; every `default` steps where the config says `steps` and not how many."""
+    """Return how often `event` happens; every `default` steps if the config says `steps` and not how many."""
     every, strategy = _every(train, event), train.get(f"{event}_strategy")
     if every or strategy == "steps":
         every = every or default
@@ -37,14 +38,14 @@ def _times(train: dict[str, Any], event: str, total: int, per_epoch: int | None,
 
 
 def _every(train: dict[str, Any], event: str) -> float | None:
-    """`eval_steps` or `save_steps` as Axolotl sets it: steps, or a share of them all if below 1."""
+    """Return `eval_steps` or `save_steps` as Axolotl sets it: a number of steps, or a share of all steps if below 1."""
     times = train.get(f"{event}s_per_epoch")
     share = 1.0 / (times * train.get("num_epochs", 1.0)) if times else 1.0
     return share if share < 1.0 else train.get(f"{event}_steps")
 
 
 def _keeps_best(train: dict[str, Any]) -> bool:
-    """Whether the best checkpoint stays beside the newest (core/builders/causal.py: load_best_model_at_end)."""
+    """Return whether the best checkpoint is kept beside the newest (core/builders/causal.py: load_best_model_at_end)."""
     save, evaluate = _every(train, "save"), _every(train, "eval")
     wanted = train.get("load_best_model_at_end", False) is not False or train.get("early_stopping_patience")
     validated = bool(train.get("test_datasets")) != bool(train.get("val_set_size"))

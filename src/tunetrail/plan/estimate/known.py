@@ -1,7 +1,4 @@
-"""Recorded numbers and lengths of rows, for data that are not on this machine (recorded/).
-
-Not covered: what the shapes of models mean (`architecture`).
-"""
+"""Recorded numbers and lengths of rows, for data that are not on this machine (recorded/)."""
 
 import functools
 from pathlib import Path
@@ -14,7 +11,7 @@ from tunetrail import UserError
 
 
 class NotKnown(UserError):
-    """The data or the model are neither here nor on record, so there is no plan; a run may start without one."""
+    """The data or the model are neither here nor recorded, so there is no plan; a run may start without one."""
 
 
 _RECORDED = Path(__file__).with_name("recorded")
@@ -22,15 +19,15 @@ _RECORDED = Path(__file__).with_name("recorded")
 
 @functools.cache
 def recorded(name: str) -> dict[str, Any]:
-    """The content of a file of recorded/."""
+    """Return the content of a file of recorded/."""
     return yaml.safe_load((_RECORDED / f"{name}.yaml").read_text())
 
 
-def of(source: dict[str, Any]) -> dict[str, Any]:
-    """The record of a file of the hub.
+def find(source: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a file of the hub, whose `source` has hf_hub_download's arguments.
 
     Raises:
-        NotKnown: nothing is on record.
+        NotKnown: nothing is recorded of it.
     """
     for file in _RECORDED.glob("*.yaml"):
         if recorded(file.stem).get("hub") == source:
@@ -43,7 +40,7 @@ def of(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def lengths(record: dict[str, Any], rows: int) -> np.ndarray:
-    """Tokens of prompts and of answers, (2, rows), spread as the record's quantiles are, in random order."""
+    """Return the tokens of prompts and of answers, (2, rows), distributed as the record's quantiles, in random order."""
     rank = (np.random.default_rng(0).permutation(rows) + 0.5) / rows
     levels = np.linspace(0, 1, len(record["tokens"]))
     tokens, supervised = (np.rint(np.interp(rank, levels, record[key])).astype(int) for key in ("tokens", "supervised"))
@@ -51,5 +48,5 @@ def lengths(record: dict[str, Any], rows: int) -> np.ndarray:
 
 
 def bytes_per_token(kind: str) -> float:
-    """UTF-8 bytes of a token of Llama 3, in a "prompt" or in an "answer"."""
+    """Return the UTF-8 bytes of a token of Llama 3, in a "prompt" or in an "answer"."""
     return recorded("bytes_per_token")[kind]

@@ -1,8 +1,8 @@
 """A model's shape and an Axolotl config -> the bytes that training and evaluation need on each GPU, part by part.
 
-What PyTorch has allocated at its peak; the driver's context and the allocator's free blocks (`OVERHEAD`) are added. What
-says "measured" is fitted to benchmarks/memory.jsonl; tests/plan/estimate/test_memory.py compares the two. Not covered:
-tensor and context parallelism, offloading, mixtures of experts.
+Counted is what PyTorch has allocated at its peak; the driver's context and the allocator's free blocks (`OVERHEAD`) are
+added. Figures marked "measured" are fitted to benchmarks/memory.jsonl; tests/plan/estimate/test_memory.py compares the two.
+Not counted: tensor and context parallelism, offloading, mixtures of experts.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _MOMENT = 1.02  # bytes of a moment in 8 bits, with a scale for each 256
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes on one GPU at a peak: `parts` by name, and optimiser states that are `paged`, so may move to the host."""
+    """Bytes on one GPU at a peak: `parts` by name, and `paged` optimiser states, which may move to the host."""
 
     parts: dict[str, float]
     paged: float = 0.0
@@ -37,14 +37,14 @@ class Peak:
 
 
 def training(shape: Architecture, train: dict[str, Any], num_gpus: int) -> Peak:
-    """The peak of a training step with the Axolotl config `train`, on each of `num_gpus` GPUs."""
+    """Return the peak of a training step with the Axolotl config `train`, on each of `num_gpus` GPUs."""
     zero = _zero_stage(train)
     sharded = num_gpus if train.get("fsdp_config") or zero == 3 else 1
     width = 2 if train.get("bf16") or train.get("fp16") else 4
-    ends = shape.parameters - shape.linear_parameters  # the embedding, the head and the norms
+    non_linear = shape.parameters - shape.linear_parameters  # the embedding, the head and the norms
     linear = _FOUR_BIT if train.get("load_in_4bit") else 1 if train.get("load_in_8bit") else width
     paged = 0.0
-    parts = {"weights": (ends * width + shape.linear_parameters * linear) / sharded}
+    parts = {"weights": (non_linear * width + shape.linear_parameters * linear) / sharded}
     if train.get("adapter"):  # peft trains it in float32
         adapter = shape.adapter_parameters(train)
         parts |= {"adapter": 4 * adapter, "gradients": 4 * adapter, "optimiser": _states(train, 4) * adapter}
@@ -59,7 +59,7 @@ def training(shape: Architecture, train: dict[str, Any], num_gpus: int) -> Peak:
         if num_gpus > 1 and sharded == 1 and not zero:
             parts["gradient buckets"] = width * shape.parameters  # in which DDP exchanges gradients
     if sharded > 1:
-        parts["gathered"] = 2 * width * ends  # whole on each GPU during a step, weights and gradients
+        parts["gathered"] = 2 * width * non_linear  # whole on each GPU during a step, weights and gradients
     return Peak(parts | _activations(shape, train, width), paged)
 
 
@@ -82,28 +82,29 @@ def _activations(shape: Architecture, train: dict[str, Any], width: int) -> dict
 
 
 def _zero_stage(train: dict[str, Any]) -> int:
-    """DeepSpeed's; 0 without it, or where its config is a file."""
+    """Return DeepSpeed's ZeRO stage; 0 without DeepSpeed, or if its config is a file."""
     config = train.get("deepspeed")
     return config.get("zero_optimization", {}).get("stage", 0) if isinstance(config, dict) else 0
 
 
 def _states(train: dict[str, Any], width: int) -> float:
-    """Bytes of optimiser state for a trained weight of `width` bytes: two moments like it, unless its name says less."""
+    """Return the bytes of optimiser state for a trained weight of `width` bytes: two moments of that width, unless the
+    optimiser's name says less."""
     name = str(train["optimizer"])
     moments = {"lion": 1, "sgd": 0, "adafactor": 0.01}  # adafactor: a row's and a column's sum for each matrix
-    count = next((few for kind, few in moments.items() if kind in name), 2)
+    count = next((number for kind, number in moments.items() if kind in name), 2)
     return count * (_MOMENT if "8bit" in name else width)
 
 
 def _optimiser(shape: Architecture, train: dict[str, Any], width: int) -> float:
-    """transformers has bitsandbytes keep the embedding's moments in 32 bits."""
+    """Return the bytes of all optimiser states. transformers has bitsandbytes keep the embedding's moments in 32 bits."""
     states = _states(train, width)
     more = (8 - states) * shape.embedding_parameters if "8bit" in str(train["optimizer"]) else 0
     return states * shape.parameters + more
 
 
 def evaluation(shape: Architecture, evaluate: dict[str, Any], tokens: int, prompts: int) -> Peak:
-    """The peak of generating answers: weights, and the keys and values of the fullest batch.
+    """Return the peak of generating answers: weights, and the keys and values of the fullest batch.
 
     Its rows are padded to `tokens` tokens, prompt and answer. A batch has no more rows than the `prompts` of each GPU.
     """

@@ -1,8 +1,8 @@
-"""What a training computes, and its device -> its seconds: by the device's default, or by an earlier run on this machine.
+"""What a training computes, and its device -> its seconds, by the device's default or by an earlier run on this machine.
 
-A micro-batch takes as long as its arithmetic, or as Python takes to launch its kernels if that is longer, and a time that
-does not grow with its tokens. What says "measured" is fitted to benchmarks/speed.jsonl; tests/plan/estimate/test_pace.py
-compares the two. Not covered: the time that GPUs wait for each other.
+A micro-batch takes as long as its arithmetic, or as Python takes to launch its kernels if that is longer, plus a time
+that does not grow with its tokens. Figures marked "measured" are fitted to benchmarks/speed.jsonl, with which
+tests/plan/estimate/test_pace.py compares them. Not counted: the time that GPUs wait for each other.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Pace:
 
 
 def default(device: Device, count: int, train: dict[str, Any], mfu: float | None) -> Pace:
-    """By the published or measured share of the device's peak, or by `mfu`, which the user gives."""
+    """Return the pace by the published or measured share of the device's peak, or by `mfu`, which the user gives."""
     launch = 0.0 if device.name == "cpu" else _LAUNCH["adapter" if train.get("adapter") else "full"]
     launch *= 4 / 3 if train.get("gradient_checkpointing") else 1
     share, source = (device.mfu, device.mfu_source) if mfu is None else (mfu, "plan.mfu")
@@ -57,7 +57,7 @@ def default(device: Device, count: int, train: dict[str, Any], mfu: float | None
 
 
 def aside(training: Training, shape: Architecture, train: dict[str, Any], device: Device) -> float:
-    """Seconds that do not grow with the tokens of a micro-batch, on a GPU that trains all weights."""
+    """Return the seconds that do not grow with the tokens of a micro-batch, on a GPU that trains all weights."""
     if device.name == "cpu" or train.get("adapter"):
         return 0.0
     head = _PIECE * shape.vocab_size**2 if train.get("liger_fused_linear_cross_entropy") else 0
@@ -65,20 +65,24 @@ def aside(training: Training, shape: Architecture, train: dict[str, Any], device
 
 
 def seconds(training: Training, shape: Architecture, train: dict[str, Any], device: Device, pace: Pace) -> float:
-    """Seconds of the training's loop, without its start."""
+    """Return the seconds of the training's loop, without its start."""
     launching = training.batches * shape.num_hidden_layers * pace.launch
     return max(training.flops / pace.flops_per_s, launching) + aside(training, shape, train, device)
 
 
-def measured(training: Training, layers: int, aside: float, looped: float, start: float) -> dict[str, float]:
-    """The speed of a run, for `from_earlier`: its loop took `looped` seconds, `aside` of them by that function, and the time
-    before it `start` seconds."""
-    grown = max(looped - aside, looped / 4)
-    return {"flops_per_s": training.flops / grown, "layer_s": grown / training.batches / layers, "start_s": start}
+def measured(training: Training, layers: int, aside: float, loop_s: float, start: float) -> dict[str, float]:
+    """Return the speed of a run, for `from_earlier`. Its loop took `loop_s` seconds, of which `aside` do not grow with the
+    tokens, and the time before it `start` seconds."""
+    arithmetic_s = max(loop_s - aside, loop_s / 4)
+    return {
+        "flops_per_s": training.flops / arithmetic_s,
+        "layer_s": arithmetic_s / training.batches / layers,
+        "start_s": start,
+    }
 
 
 def from_earlier(expected: Pace, earlier: dict[str, float]) -> Pace:
-    """The default pace (`expected`), corrected by what was `measured` of an earlier run on this machine."""
+    """Return the default pace (`expected`), corrected by what was `measured` of an earlier run on this machine."""
     launch_bound = earlier["layer_s"] < _LAUNCH_BOUND * expected.launch
     reached = max(earlier["flops_per_s"], expected.flops_per_s) if launch_bound else earlier["flops_per_s"]
     return Pace(reached, min(expected.launch, earlier["layer_s"]), earlier["start_s"], "measured here")

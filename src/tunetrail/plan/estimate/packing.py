@@ -4,7 +4,7 @@ Counted as Axolotl 0.19 counts (utils/trainer.py, utils/samplers/multipack.py, c
 training loop of transformers 5.16. Axolotl shuffles by a seed that each process draws anew: the packs, and sometimes the
 steps, differ from run to run, so they are counted over several shuffles.
 
-Not covered: streaming, pretraining and preference data, `batch_flattening`, and what `group_by_length` saves in padding.
+Not counted: streaming, pretraining and preference data, `batch_flattening`, and what `group_by_length` saves in padding.
 """
 
 import math
@@ -18,7 +18,7 @@ DRAWS = 8  # shuffles counted
 # Axolotl's own, for keys that a config leaves out (axolotl.utils.schemas).
 _DEFAULTS = {"num_epochs": 1.0, "sequence_len": 512, "micro_batch_size": 1, "gradient_accumulation_steps": 1}
 _DEFAULTS |= {"sample_packing_bin_size": 200, "sample_packing_group_size": 100_000}
-# Kernels, by name or older flag, that tell packed rows by their positions: Axolotl joins a micro-batch to one pack for them
+# Kernels, by name or older flag, that separate packed rows by position: for them Axolotl joins a micro-batch to one pack
 # (axolotl.utils.schemas.enums: ATTN_IMPLS_SUPPORTING_PACKING, LEGACY_ATTN_FLAG_TO_IMPL).
 _JOINING = {
     *("flash_attention_2", "flash_attention_3", "flash_attention_4", "flash_attention_torch", "flex_attention", "xformers"),
@@ -34,8 +34,8 @@ class Steps:
     per_epoch: int  # until the trainer has seen every row; the last may have fewer micro-batches
     counted: int  # by Axolotl for num_epochs, which leaves part steps out; the warm-up may be a share of it
     total: int  # taken: as counted, or max_steps, which continues beyond the epochs
-    fewest: int  # total, were every shuffle the one with the fewest packs ...
-    most: int  # ... or with the most
+    fewest: int  # total, if every shuffle were the one with the fewest packs ...
+    most: int  # ... or with the most packs
     packs: float | None  # an epoch; None without packing
     efficiency: float  # tokens of rows / tokens computed
     blocks_per_step: float  # rows of micro-batches on each GPU, packs where rows are packed
@@ -55,10 +55,13 @@ class Validation:
 
 
 def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> np.ndarray:
-    """Tokens in each pack, (packs,), in the order in which they were opened: each row goes into the first that has room.
+    """Return the tokens in each pack, (packs,), in the order in which packs are opened: a row goes into the first with room.
 
-    `lengths`: tokens of each row, (rows,). `capacity`: tokens a pack; a longer row, which Axolotl has dropped or cut by
-    then, is a ValueError. Each `group` rows are packed apart from the others. Axolotl's `pack_group`.
+    `lengths`: tokens of each row, (rows,). `capacity`: tokens a pack. Each `group` rows are packed apart from the others, as
+    by Axolotl's `pack_group`.
+
+    Raises:
+        ValueError: a row is longer than a pack; Axolotl has dropped or cut such rows before.
     """
     if lengths.max(initial=0) > capacity:
         raise ValueError(f"a row of {lengths.max()} tokens is longer than a pack of {capacity}")
@@ -67,9 +70,10 @@ def packs(lengths: np.ndarray, capacity: int, rows_at_most: int, group: int) -> 
     return np.concatenate([_first_fit(part.tobytes(), capacity, rows_at_most) for part in groups] or [lengths])
 
 
-@lru_cache(maxsize=8 * DRAWS)  # a corrected run, and the jobs of a sweep, are mostly packed as before
+@lru_cache(maxsize=8 * DRAWS)  # a corrected run, and the jobs of a sweep, often pack the same rows
 def _first_fit(row_lengths: bytes, capacity: int, rows_at_most: int) -> np.ndarray:
-    """Down a tree whose nodes have the most room below them; a pack that is not yet opened has all of its room.
+    """Return the tokens in each pack, found by descending a tree whose nodes have the most room of the packs below them. A
+    pack that is not yet opened has all of its room.
 
     `row_lengths`: an array of int64 as bytes, which can be a key of the cache.
     """
@@ -97,7 +101,7 @@ def _first_fit(row_lengths: bytes, capacity: int, rows_at_most: int) -> np.ndarr
 
 
 def _next_fit(lengths: list[int], capacity: int) -> list[int]:
-    """Tokens in each pack where rows keep their order (`sample_packing_sequentially`): `allocate_sequentially`."""
+    """Return the tokens in each pack if rows keep their order: Axolotl's `allocate_sequentially`."""
     tokens = [0]
     for length in lengths:
         tokens[-1:] = [tokens[-1] + length] if tokens[-1] + length <= capacity else [tokens[-1], length]
@@ -105,7 +109,8 @@ def _next_fit(lengths: list[int], capacity: int) -> list[int]:
 
 
 def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
-    """`train`: an Axolotl config; `lengths`: tokens of each row trained on, (rows,). All 0 where a GPU gets no row."""
+    """Return the optimiser steps with the Axolotl config `train`; `lengths`: tokens of each row trained on, (rows,). All are
+    0 if a GPU gets no row."""
     train = _DEFAULTS | {key: value for key, value in train.items() if value is not None}
     micro, accumulation, ranks, batch = _sizes(train, num_gpus)
     packing, drop, rng = train.get("sample_packing"), bool(train.get("dataloader_drop_last")), np.random.default_rng(0)
@@ -140,18 +145,19 @@ def steps(train: dict[str, Any], lengths: np.ndarray, num_gpus: int) -> Steps:
     )
 
 
-def _counted(train: dict[str, Any], lengths: np.ndarray, whole: int, batch: int) -> int:
-    """Axolotl's `calculate_total_num_steps`; `whole`: steps that one epoch's packs fill, `batch`: its batch size."""
+def _counted(train: dict[str, Any], lengths: np.ndarray, whole_steps: int, batch: int) -> int:
+    """Return Axolotl's `calculate_total_num_steps`; `whole_steps`: those that an epoch's packs fill."""
     epochs = train["num_epochs"]
     if not train.get("sample_packing"):
         return math.ceil(len(lengths) * epochs / batch)
     if estimate := train.get("sample_packing_eff_est"):
         return math.ceil((0.99 * int(lengths.sum()) / estimate / train["sequence_len"] // batch - 1) * epochs)
-    return math.floor(max(1, whole) * epochs) - (math.ceil(epochs) if train.get("dataloader_drop_last") else 0)
+    return math.floor(max(1, whole_steps) * epochs) - (math.ceil(epochs) if train.get("dataloader_drop_last") else 0)
 
 
 def validation(train: dict[str, Any], lengths: np.ndarray, num_gpus: int, times: int = 1) -> Validation:
-    """`lengths`: tokens of each validation row, (rows,). Packs that do not reach every GPU are left out, as Axolotl does."""
+    """Return the size of `times` evaluations of rows with `lengths` tokens, (rows,). As in Axolotl, packs that do not reach
+    every GPU are left out."""
     train = _DEFAULTS | {key: value for key, value in train.items() if value is not None}
     micro, _, ranks, _ = _sizes(train, num_gpus)
     if not ranks:
@@ -169,7 +175,7 @@ def validation(train: dict[str, Any], lengths: np.ndarray, num_gpus: int, times:
 
 
 def _sizes(train: dict[str, Any], num_gpus: int) -> tuple[int, int, int, int]:
-    """Rows of a micro-batch, micro-batches of a step, GPUs with rows of their own, and Axolotl's batch size."""
+    """Return rows a micro-batch, micro-batches a step, GPUs with rows of their own, and Axolotl's batch size."""
     micro, batch = train["micro_batch_size"], train.get("batch_size")
     accumulation = train["gradient_accumulation_steps"] or batch // micro
     ranks = num_gpus // (train.get("context_parallel_size") or 1) // (train.get("tensor_parallel_size") or 1)
@@ -178,7 +184,7 @@ def _sizes(train: dict[str, Any], num_gpus: int) -> tuple[int, int, int, int]:
 
 
 def _packed(train: dict[str, Any], lengths: np.ndarray) -> np.ndarray:
-    """Tokens in each row of each whole micro-batch of packs: (micro-batches, rows)."""
+    """Return the tokens in each row of each whole micro-batch of packs: (micro-batches, rows)."""
     rows, capacity = train["micro_batch_size"], train["sequence_len"]
     kernel = (train.get("attn_implementation") or "").split(":")[0].split("@")[0]
     joining = not _JOINING.isdisjoint([kernel, *(key for key in train if train[key] is True)])
@@ -192,7 +198,7 @@ def _packed(train: dict[str, Any], lengths: np.ndarray) -> np.ndarray:
 
 
 def _padded(lengths: np.ndarray, rows: int, ranks: int, drop_last: bool) -> np.ndarray:
-    """Tokens in each row of each micro-batch without packing: (micro-batches, rows), 0 where the last has no row."""
+    """Return the tokens in each row of each micro-batch without packing: (micro-batches, rows), 0 for no row."""
     size = rows * ranks
     if drop_last:
         lengths = lengths[: len(lengths) // size * size]
@@ -204,7 +210,7 @@ def _padded(lengths: np.ndarray, rows: int, ranks: int, drop_last: bool) -> np.n
 
 
 def _slots(train: dict[str, Any], batches: np.ndarray) -> int:
-    """Tokens computed for these micro-batches: each row as long as its micro-batch's longest, rounded up by the collator."""
+    """Return the tokens computed: each row as long as its micro-batch's longest, rounded up by the collator."""
     pad, multiple = train.get("pad_to_sequence_len"), train.get("pad_to_multiple_of") or 64
     if pad or (pad is None and train.get("sample_packing")):
         multiple *= math.ceil(train["sequence_len"] / multiple)

@@ -1,8 +1,8 @@
 """An Axolotl config and the number of steps -> the warm-up's length, and the learning rate at each optimiser step.
 
 The usual schedulers of transformers 5.16 (optimization.py) and Axolotl 0.19 (utils/schedulers.py) are computed here, as the
-trainer uses them: the first step of a warm-up is taken at a rate of 0. Axolotl's own trainer is asked for the rates of the
-others. Not known: schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the
+trainer uses them: the first step of a warm-up has a rate of 0. Axolotl's own trainer is asked for the rates of the others.
+Not known: schedulers that go by the validation loss, jagged restarts, a plug-in's own and DeepSpeed's, and the
 rates of `lr_groups` and `loraplus_lr_ratio`.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from tunetrail import UserError, answers
 
 _COMPUTED = ("linear", "cosine", "constant", "constant_with_warmup")
-# Asked of Axolotl's trainer: few people use them, and each is twenty lines.
+# Axolotl's trainer is asked for these, which are rarely used: computing each would take twenty lines.
 _ASKED = ("cosine_with_restarts", "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _ASKED += ("warmup_stable_decay", "rex", "one_cycle")
 _ASKED_KEYS = ("lr_scheduler", "lr_scheduler_kwargs", "learning_rate", "lr_quadratic_warmup", "cosine_min_lr_ratio")
@@ -23,7 +23,7 @@ _ASKED_KEYS += ("cosine_constant_lr_ratio",)
 
 
 def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int:
-    """Steps of warm-up (core/builders/base.py); 3 % and at most 100 where the config says nothing.
+    """Return the steps of warm-up (core/builders/base.py); 3 % and at most 100 if the config does not say.
 
     `total`: steps that are taken. `counted`: `packing.Steps.counted`, where max_steps asks for more than the epochs hold.
     """
@@ -38,7 +38,7 @@ def warmup(train: dict[str, Any], total: int, counted: int | None = None) -> int
 
 
 def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.ndarray | None:
-    """The learning rate at each optimiser step, (total,); None: a scheduler that is not known. `counted`: see `warmup`.
+    """Return the rate at each optimiser step, (total,); None for a scheduler not known. `counted` as for `warmup`.
 
     Raises:
         UserError: Axolotl's trainer refuses the scheduler's lr_scheduler_kwargs, or this length of warm-up.
@@ -63,8 +63,8 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
 
 
 def answer(question: dict[str, Any]) -> list[float] | str:
-    """The rates of Axolotl's own trainer with these keys of its config, or its scheduler's error; in a process of its own,
-    which may import Axolotl."""
+    """Return the rates of Axolotl's own trainer with these keys of its config, or its scheduler's error. Imports Axolotl;
+    `answers` calls it in a process of its own."""
     import torch
     from axolotl.core.builders import HFCausalTrainerBuilder
     from axolotl.core.trainers.mixins.scheduler import SchedulerMixin
@@ -91,7 +91,7 @@ def answer(question: dict[str, Any]) -> list[float] | str:
 
 
 def _shares(name: str, at: np.ndarray, warmup: int, total: int, train: dict[str, Any]) -> np.ndarray:
-    """Shares of train.learning_rate, (steps,), at the steps `at`, of which `warmup` warm up and the run has `total`."""
+    """Return the shares of train.learning_rate, (steps,), at the steps `at` of `total`; the first `warmup` warm up."""
     climb = at / max(1, warmup)
     progress = (at - warmup) / max(1, total - warmup)  # 0 at the end of the warm-up, 1 at the end
     if name == "constant":

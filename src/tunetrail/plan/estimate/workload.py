@@ -1,6 +1,6 @@
 """The composed values -> the rows and prompts of the run, and their tokens as Axolotl trains on them.
 
-Not covered: how the tokens are counted (`counting`), other rows than `prepare`'s, PoSE, shards.
+`counting` counts the tokens. Not counted: other rows than `prepare`'s, PoSE, shards.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tunetrail.plan.estimate import counting
 
 @dataclass(frozen=True)
 class Workload:
-    """Rows, and their lengths in tokens with template, BOS and EOS; None: not known.
+    """Rows, and their lengths in tokens with template, BOS and EOS; None if not known.
 
     `source` is that of the least certain figure; `why` says what is not on this machine and what is used instead.
     """
@@ -46,10 +46,10 @@ class Workload:
 
 
 def read(values: dict[str, Any], root: Path) -> Workload:
-    """The workload of the experiment `values` (what params.yaml would hold), whose paths start at `root`.
+    """Return the workload of the run of `values` (what params.yaml would hold), whose paths start at `root`.
 
     Raises:
-        NotKnown: the data are neither on this machine nor on record.
+        NotKnown: the data are neither on this machine nor recorded.
         UserError: the data are invalid, or have a row that `excess_length_strategy: raise` stops at.
     """
     train = values["train"]
@@ -78,7 +78,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
 
 
 def _kept(sizes: np.ndarray, train: dict[str, Any], longest: int, packed: bool | None, bos: bool) -> tuple[np.ndarray, ...]:
-    """For each row that Axolotl keeps: its tokens, those under the loss, and whether it is cut.
+    """Return for each row that Axolotl keeps its tokens, those under the loss, and whether it is cut.
 
     Prompt and answer are each cut at sequence_len (axolotl/prompt_tokenizers.py), then rows are dropped or cut by `longest`
     (utils/data/utils.py), and those that supervise nothing are dropped where rows are packed (utils/trainer.py).

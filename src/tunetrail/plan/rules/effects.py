@@ -1,7 +1,7 @@
 """Composed values -> keys that have no effect, lose to another key, read a file that is not recorded, or send data away.
 
-One function a rule; its name in capitals is the finding's code. Not covered: what Axolotl itself refuses, which is asked
-(`acceptance`), and adapters' keys without an adapter (`stops`).
+One function a rule; its name in capitals is the finding's code. What Axolotl itself refuses is in `acceptance`, keys of an
+adapter without an adapter are in `stops`.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ _PAIRS = (
     ("bf16", "fp16", lambda followed, ignored: followed is True),  # utils/config: resolve_dtype
 )
 _WANDB, _HUB = "Weights & Biases (WANDB_BASE_URL, else wandb.ai)", "huggingface.co"
-# Keys of which any turns the sending on, what is sent, and where to.
+# Keys of which each starts the sending, what is sent, and where to.
 _SENT = (
     (("use_wandb", "wandb_project"), "losses, the config and the machine's load", _WANDB),
     (("use_comet", "comet_project_name"), "losses, the config and the machine's load", "comet.com"),
@@ -64,7 +64,6 @@ _SENT = (
 
 
 def _sections(values: Values) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The Axolotl configs of a run."""
     yield "train", values["train"]
     if values["base"]["make"]:
         yield "base.make.train", values["base"]["make"]["train"]
@@ -76,8 +75,8 @@ def _set(config: dict[str, Any], key: str) -> bool:
 
 @error
 def keys_unused(values: Values, facts: Facts) -> Problem | None:
-    """Keys are set that have an effect only for chats, or beside another key, which is not set. Keys of packing where
-    packing is off by its own key are a normal comparison."""
+    """Keys are set that have an effect only for chats, or only with another key, which is not set. Keys of packing are
+    accepted with `sample_packing: false`, as in a comparison with and without packing."""
     unused: dict[str, str] = {}
     for section, config in _sections(values):
         datasets = config.get("datasets") or []
@@ -94,8 +93,8 @@ def keys_unused(values: Values, facts: Facts) -> Problem | None:
                 unused |= {f"{section}.{key}": name for key in keys if (key, config[key]) not in _PRECAUTIONS}
     if not unused:
         return None
-    what = "; ".join(f"{key} has no effect without {name}" for key, name in unused.items())
-    return what, "Axolotl accepts the keys and trains as if they were not set.", dict.fromkeys(unused)
+    problem = "; ".join(f"{key} has no effect without {name}" for key, name in unused.items())
+    return problem, "Axolotl accepts the keys and trains as if they were not set.", dict.fromkeys(unused)
 
 
 @error
@@ -104,8 +103,8 @@ def no_checkpoint(values: Values, facts: Facts) -> Problem | None:
     for section, config in _sections(values):
         key, folder = f"{section}.resume_from_checkpoint", config.get("resume_from_checkpoint")
         if folder and not (Path(str(folder)) / "trainer_state.json").is_file():
-            what = f"{key}={folder} is not a checkpoint: it has no trainer_state.json"
-            return what, "Training would fail at its start, after the base model was made and evaluated.", {key: None}
+            problem = f"{key}={folder} is not a checkpoint: it has no trainer_state.json"
+            return problem, "Training would fail at its start, after the base model was made and evaluated.", {key: None}
     return None
 
 
@@ -116,9 +115,9 @@ def resumes(values: Values, facts: Facts) -> Problem | None:
     resuming = [f"{section}.{key}" for section, config in _sections(values) for key in keys if _set(config, key)]
     if not resuming:
         return None
-    what = f"training resumes from a checkpoint: {', '.join(resuming)}"
+    problem = f"training resumes from a checkpoint: {', '.join(resuming)}"
     why = "Nothing compares the checkpoint with this run: it may be of other rows or keys, and is recorded as this run's."
-    return what, why, dict.fromkeys(resuming)
+    return problem, why, dict.fromkeys(resuming)
 
 
 @warning
@@ -153,7 +152,7 @@ def sent_elsewhere(values: Values, facts: Facts) -> Problem | None:
 
 @warning
 def file_unrecorded(values: Values, facts: Facts) -> Problem | None:
-    """A key names a file or folder of this machine that no stage depends on, as `deepspeed=zero3.json`."""
+    """A key names a file or folder of this machine that no stage depends on, such as `deepspeed=zero3.json`."""
     recorded = {values["base"]["base_model"], values["base"]["path"], values["evaluate"]["path"]}
     outputs = (*contradictions.OUTPUTS, "work")
     files = {}

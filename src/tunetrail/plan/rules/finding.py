@@ -1,7 +1,6 @@
 """One problem of a planned run, and the overrides that fix it, written as they are typed.
 
 Overrides are added at the end of the command; that of a group (`hardware=...`) replaces another of its group.
-Not covered: which fix is right, which each rule knows.
 """
 
 import functools
@@ -33,12 +32,12 @@ class Finding:
     fix: str
 
 
-Problem = tuple[str, str, Settings | str]  # what, why, and settings, or text where a person must decide
+Problem = tuple[str, str, Settings | str]  # what, why, and settings, or text if the user must decide
 Rule = Callable[[Values, Facts], Finding | None]
 
 
 def _rule(level: str, problem: Callable[[Values, Facts], Problem | None]) -> Rule:
-    """The rule whose finding has the function's name as its code."""
+    """Return a rule that makes a finding of the function's result, with the function's name as its code."""
 
     @functools.wraps(problem)
     def rule(values: Values, facts: Facts) -> Finding | None:
@@ -56,10 +55,10 @@ warning = functools.partial(_rule, WARNING)
 
 
 def overrides(values: Values, settings: Settings) -> str:
-    """Hydra's overrides that set these dotted keys, quoted for a shell; with a plus where `values` lack the key.
+    """Return Hydra's overrides that set these dotted keys, quoted for a shell; with a plus if `values` lack the key.
 
-    A key without a dot is a group's (`method`), and its value an option, or a list of them. An option may bring a key that
-    `values` lack, so beside it two pluses set the key whether it is there or not.
+    A key without a dot is a group's (`method`), and its value an option, or a list of them. An option may add a key that
+    `values` lack, so with it two pluses set the key whether it is there or not.
     """
     words, plus_of_new = [], "++" if any("." not in key for key in settings) else "+"
     for key, value in settings.items():
@@ -69,7 +68,7 @@ def overrides(values: Values, settings: Settings) -> str:
 
 
 def at(values: Any, key: str) -> Any:
-    """The value of a dotted key.
+    """Return the value of a dotted key.
 
     Raises:
         KeyError: there is none.
@@ -83,7 +82,7 @@ def at(values: Any, key: str) -> Any:
 
 
 def short(number: float) -> str:
-    """A number as people write it: 5.2e-6, 0.003, 1.92e18."""
+    """Return a number as people write it: 5.2e-6, 0.003, 1.92e18."""
     return f"{number:.3g}".replace("e-0", "e-").replace("e+", "e")
 
 

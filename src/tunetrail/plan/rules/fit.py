@@ -1,7 +1,6 @@
-"""A run that does not fit -> the settings that make it fit: dotted keys and values, of which none is set yet.
+"""A run that does not fit -> the settings that make it fit: dotted keys and values, which are not applied here.
 
-What changes no result comes first. Not covered: whether the corrected run fits the disk too, or is refused for
-something else (`fixes`).
+Settings that change no result come first. `fixes` plans the corrected run once more.
 """
 
 from collections.abc import Iterator
@@ -24,11 +23,10 @@ _MARGIN = 0.95  # a fix may fill this share of the capacity: an estimate may be 
 
 
 def training(values: Values, facts: Facts) -> Settings | None:
-    """Settings with which the peak of training fits; None: there are none.
+    """Return settings with which the peak of training fits, or None if there are none.
 
-    Within a method: Liger's kernels, activations computed twice, smaller micro-batches with more accumulation, as many of
-    them, in this order, as it takes. The first method with which it fits: as it is, shards over the GPUs, 8-bit optimiser
-    states, LoRA, QLoRA.
+    The methods are tried in this order: none, shards over the GPUs, 8-bit optimiser states, LoRA, QLoRA. Within a method,
+    savings are added one by one: Liger's kernels, activations computed twice, smaller micro-batches with more accumulation.
     """
     device = facts.device
     for method, changes in _methods(values["train"], device):
@@ -42,7 +40,7 @@ def training(values: Values, facts: Facts) -> Settings | None:
 
 
 def _methods(train: dict[str, Any], device: Devices) -> Iterator[tuple[Settings, dict[str, Any]]]:
-    """Settings, and the keys of the Axolotl config that they change; what changes the result least comes first."""
+    """Yield settings, and the Axolotl keys that they change; what changes the result least comes first."""
     gpu, sharded = device.name != "cpu", train.get("fsdp_config") or train.get("deepspeed")
     yield {}, {}
     if gpu and not sharded and device.count > 1:
@@ -62,12 +60,12 @@ def _methods(train: dict[str, Any], device: Devices) -> Iterator[tuple[Settings,
 
 
 def conf_hardware(device: Devices) -> str:
-    """The option of conf/hardware for such a device."""
+    """Return the option of conf/hardware for such a device."""
     return {"AMD": "rocm", "NVIDIA": "cuda"}.get(device.maker, "cpu")
 
 
 def _savings(train: dict[str, Any], gpu: bool) -> Iterator[Settings]:
-    """No settings, and then one more each time."""
+    """Yield no settings, and then one more each time."""
     settings: Settings = {}
     yield settings
     if gpu and memory.LIGER not in (train.get("plugins") or []):
@@ -87,18 +85,18 @@ def _savings(train: dict[str, Any], gpu: bool) -> Iterator[Settings]:
 
 
 def blocks(train: dict[str, Any]) -> int:
-    """Sequences that a step takes on each GPU."""
+    """Return the number of sequences that a step takes on each GPU."""
     return train["micro_batch_size"] * (train.get("gradient_accumulation_steps") or 1)
 
 
 def batch(train: dict[str, Any], number: int) -> Settings:
-    """Settings for a step of at most `number` sequences on each GPU, in micro-batches no larger than now."""
+    """Return settings for a step of at most `number` sequences on each GPU, in micro-batches no larger than now."""
     micro = min(train["micro_batch_size"], number)
     return {"train.micro_batch_size": micro, "train.gradient_accumulation_steps": number // micro}
 
 
 def evaluation(values: Values, facts: Facts) -> Settings | None:
-    """Settings with which the peak of generating answers fits: a smaller batch, a power of two. None: there are none."""
+    """Return settings with which generating answers fits, a batch that is a smaller power of two, or None."""
     evaluate, prompts = values["evaluate"], -(-facts.data.prompts // facts.device.count)
     size = evaluate["batch_size"] if isinstance(evaluate["batch_size"], int) else 1  # "auto" ends at one by itself
     while size > 1:
@@ -111,7 +109,7 @@ def evaluation(values: Values, facts: Facts) -> Settings | None:
 
 
 def disk(values: Values, facts: Facts) -> Settings | None:
-    """Settings that write less; None where the finished models alone are too much."""
+    """Return settings that write less; None if the finished models alone are too much."""
     train, written = values["train"], facts.disk
     excess = written.total - written.free
     _, limited = intervals.saves(train | {"save_total_limit": 1}, facts.steps.total, facts.steps.per_epoch)
@@ -124,8 +122,7 @@ def disk(values: Values, facts: Facts) -> Settings | None:
 
 
 def whole_rows(values: Values, facts: Facts) -> Settings:
-    """Settings that do not cut the longest row; where the model has too few positions, long rows are dropped, or others are
-    taken."""
+    """Return settings that do not cut the longest row, or drop it, or name other rows if no setting can do that."""
     length = min(rounded(facts.data.longest), facts.model.max_position_embeddings)
     if values["train"]["sequence_len"] < length:
         return {"train.sequence_len": length}
@@ -135,5 +132,5 @@ def whole_rows(values: Values, facts: Facts) -> Settings:
 
 
 def rounded(length: int) -> int:
-    """The next multiple of 64 tokens, to which Axolotl pads (core/builders/causal.py)."""
+    """Return the next multiple of 64 tokens, to which Axolotl pads (core/builders/causal.py)."""
     return -(-length // 64) * 64

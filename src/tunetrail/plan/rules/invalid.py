@@ -1,6 +1,6 @@
 """Composed values and a plan's facts -> errors of a run whose loss or score would not mean what it seems to.
 
-One function a rule; its name in capitals is the finding's code. Not covered: whether the scores are good (`report`).
+One function a rule; its name in capitals is the finding's code.
 """
 
 import json
@@ -26,9 +26,9 @@ _ADDITIONS |= {"task.num_fewshot": None, "task.description": None, "task.gen_pre
 
 @error
 def template_differs(values: Values, facts: Facts) -> Problem | None:
-    """A section has another template than `template`, or lm-eval is told to add more to the prompt.
+    """A section has another template than `template`, or lm-eval adds more to the prompt.
 
-    A named type of Axolotl's has a format of its own; `alpaca` is the same as this template if that is Stanford's.
+    A named type of Axolotl's has a format of its own; that of `alpaca` is Stanford's template.
     """
     wanted, fix = values["template"], {}
     for section in ("contract", "evaluate"):
@@ -46,19 +46,20 @@ def template_differs(values: Values, facts: Facts) -> Problem | None:
         if kind.get("system_prompt"):
             fix[f"{key}.system_prompt"] = None
     evaluate = check.flatten(values["evaluate"])
-    fix |= {f"evaluate.{key}": nothing for key, nothing in _ADDITIONS.items() if evaluate.get(key)}
+    fix |= {f"evaluate.{key}": neutral for key, neutral in _ADDITIONS.items() if evaluate.get(key)}
     if not fix:
         return None
-    what = f"training and evaluation do not have the same template: {', '.join(fix)}"
-    return what, "A model that is asked in another form than it was trained in scores lower, and nothing shows why.", fix
+    problem = f"training and evaluation do not have the same template: {', '.join(fix)}"
+    return problem, "A model that is asked in another form than it was trained in scores lower, and nothing shows why.", fix
 
 
 @error
 def bos_differs(values: Values, facts: Facts) -> Problem | None:
     """lm-eval puts BOS before a prompt where training put none, or the other way round.
 
-    Unset, lm-eval 0.4.11 leaves it to the tokenizer (models/huggingface.py: tok_batch_encode), as Axolotl does. Set, it is
-    `add_special_tokens` and rewrites the tokenizer. Where the tokenizer has no BOS, `true` does nothing but is refused too.
+    If `add_bos_token` is unset, lm-eval 0.4.11 leaves it to the tokenizer (models/huggingface.py: tok_batch_encode), as
+    Axolotl does. If it is set, lm-eval passes it on as `add_special_tokens` and changes the tokenizer. With a tokenizer that
+    has no BOS, `true` does nothing, but is refused too.
     """
     evaluated, trained = values["evaluate"]["model_args"].get("add_bos_token"), facts.data.bos_trained
     if evaluated is None or trained is None or evaluated == trained:
@@ -84,17 +85,17 @@ def rows_overlap(values: Values, facts: Facts) -> Problem | None:
                 fix[f"train.{trained_key}.path"] = TRAIN
             else:
                 fix[f"train.test_datasets.{number}.path"] = VALIDATION
-            what = f"train.{trained_key} and train.test_datasets.{number} are both {dataset.get('path')}"
+            problem = f"train.{trained_key} and train.test_datasets.{number} are both {dataset.get('path')}"
     if not fix and facts.data.overlap:
         fix = {"train.test_datasets.0.path": VALIDATION}
-        what = f"{facts.data.overlap:,} of the validation rows ask what is also trained on"
+        problem = f"{facts.data.overlap:,} of the validation rows ask what is also trained on"
     if not fix:
         return None
-    return what, "The validation loss would keep falling while the model memorises rows, which it is there to show.", fix
+    return problem, "The validation loss would keep falling while the model memorises rows, which it is there to show.", fix
 
 
 def _identity(dataset: dict[str, Any]) -> tuple[str, ...]:
-    """The keys that distinguish two data sets of Axolotl's; its default split is `train`."""
+    """Return the keys that distinguish two data sets of Axolotl's; its default split is `train`."""
     return *(str(dataset.get(key)) for key in ("path", "name", "data_files")), dataset.get("split") or "train"
 
 
@@ -110,16 +111,16 @@ def eos_masked(values: Values, facts: Facts) -> Problem | None:
     kinds = [str(dataset.get("type")) for dataset in values["train"].get("datasets") or []]
     pad = special.get("pad_token")
     if any("llama2_chat" in kind for kind in kinds) and pad in (None, special.get("eos_token", "</s>")):
-        what = f"the type llama2_chat masks every token that is the pad token, which is {pad or 'not set, so EOS'}"
+        problem = f"the type llama2_chat masks every token that is the pad token, which is {pad or 'not set, so EOS'}"
         fix = {"train.special_tokens.pad_token": "<pad>"}
     elif data.eos_supervised is False:
-        what, fix = "no answer ends with EOS: the tokenizer names none", {"train.special_tokens.eos_token": pad or "</s>"}
+        problem, fix = "no answer ends with EOS: the tokenizer names none", {"train.special_tokens.eos_token": pad or "</s>"}
     elif data.cut * 2 > data.kept:
-        what = f"{data.cut:,} of {data.kept:,} rows are cut at {values['train']['sequence_len']:,} tokens, before EOS"
+        problem = f"{data.cut:,} of {data.kept:,} rows are cut at {values['train']['sequence_len']:,} tokens, before EOS"
         fix = fit.whole_rows(values, facts)
     else:
         return None
-    return what, "A model that never sees EOS at the end of an answer writes on until the token limit.", fix
+    return problem, "A model that never sees EOS at the end of an answer writes on until the token limit.", fix
 
 
 @error
@@ -129,11 +130,11 @@ def nothing_supervised(values: Values, facts: Facts) -> Problem | None:
     if data.supervised:
         return None
     if not data.kept and data.longest > length:
-        what = f"none of {data.train:,} rows is kept: the longest has {data.longest:,} tokens, a sequence {length:,}"
+        problem = f"none of {data.train:,} rows is kept: the longest has {data.longest:,} tokens, a sequence {length:,}"
         fix = fit.whole_rows(values, facts)
     else:
-        what, fix = f"none of {data.train:,} rows has a token under the loss", {"train.datasets.0.type": TYPE}
-    return what, "Axolotl drops rows without a token under the loss, and training fails because no row is left.", fix
+        problem, fix = f"none of {data.train:,} rows has a token under the loss", {"train.datasets.0.type": TYPE}
+    return problem, "Axolotl drops rows without a token under the loss, and training fails because no row is left.", fix
 
 
 @error

@@ -1,6 +1,6 @@
 """Composed values, a plan's facts and the environment -> all findings of the run, and those that refuse it.
 
-Not covered: the rules themselves (`stops`, `invalid`, `effects`, `unusual`, `risks`).
+The rules themselves are in `stops`, `invalid`, `effects`, `unusual` and `risks`.
 """
 
 import difflib
@@ -24,16 +24,16 @@ CODES = (*NEVER_ALLOWED, *(rule.__name__.upper() for rule in (*RULES, risks.tele
 
 
 def judge(values: Values, facts: Facts, environ: Mapping[str, str]) -> list[Finding]:
-    """The findings of the rules about the run of `values` (what params.yaml would hold), errors first."""
+    """Return the findings of the rules about the run of `values` (what params.yaml would hold), errors first."""
     findings = [rule(values, facts) for rule in RULES] + [risks.telemetry_on(environ)]
     return [finding for finding in findings if finding]
 
 
 def unknown_keys(refused: check.Refused, values: Values, words: list[str]) -> list[Finding]:
-    """A finding for each unknown key that `config.check` has found, or Hydra, which then composed no values.
+    """Return a finding for each unknown key that `config.check` found, or that Hydra found, which then composed no values.
 
     `values` and `words` are the composed values and the overrides. The fix gives the value of a key to the key of the same
-    meaning; where a key is only spelled similarly, a person must decide.
+    meaning; if a key is only spelled similarly, the user must decide.
 
     Raises:
         Refused: `refused` itself, if it also has other faults.
@@ -47,7 +47,7 @@ def unknown_keys(refused: check.Refused, values: Values, words: list[str]) -> li
 
 
 def _renamed(fault: check.Fault, values: Values, words: list[str], claims: int) -> str:
-    """The overrides that give a key's value to the key of the same meaning, which `claims` keys set, or advice."""
+    """Return the overrides that give a key's value to its synonym, which `claims` keys would set, or advice."""
     if not fault.instead:
         return f"correct {fault.key}, or leave it out"
     if claims > 1:
@@ -62,7 +62,7 @@ def _renamed(fault: check.Fault, values: Values, words: list[str], claims: int) 
 
 
 def tools_refuse(values: Values, axolotl: dict[str, Any], checkers: str, here: bool) -> list[Finding]:
-    """The refusals of the tools: the answers of `acceptance.ask` and `instructions.ask`.
+    """Return the tools' refusals, which `acceptance.ask` and `instructions.ask` answered, as findings.
 
     A package that is missing does not refuse a plan for another machine (`here` is false).
     """
@@ -83,7 +83,7 @@ def tools_refuse(values: Values, axolotl: dict[str, Any], checkers: str, here: b
 
 
 def refused(findings: list[Finding], allow: list[str]) -> list[Finding]:
-    """The errors that `plan.allow` does not allow. What a tool refuses is never allowed.
+    """Return the errors that `plan.allow` does not allow. What a tool refuses is never allowed.
 
     Raises:
         UserError: `allow` has a code that does not exist; the message has the nearest one.

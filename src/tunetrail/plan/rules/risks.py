@@ -1,7 +1,6 @@
 """Composed values and a plan's facts -> warnings of a run that writes, sends or trusts more than it must.
 
-One function a rule; its name in capitals is the finding's code. Not covered: errors (`stops`, `invalid`), and figures that
-are out of proportion (`unusual`).
+One function a rule; its name in capitals is the finding's code.
 """
 
 import re
@@ -30,9 +29,9 @@ def planned_otherwise(values: Values, facts: Facts) -> Problem | None:
         fix |= {"accelerate.num_processes": count, "accelerate.multi_gpu": count > 1}
     if not fix:
         return None
-    what = f"the plan is for {count:,} x {device.name} and the run would use "
-    what += "this machine's CPU" if on_cpu else f"{processes:,} GPUs" if processes > 1 else "one GPU"
-    return what, "Steps, memory and hours are those of the plan's devices, not of the run as it is composed.", fix
+    problem = f"the plan is for {count:,} x {device.name} and the run would use "
+    problem += "this machine's CPU" if on_cpu else f"{processes:,} GPUs" if processes > 1 else "one GPU"
+    return problem, "Steps, memory and hours are those of the plan's devices, not of the run as it is composed.", fix
 
 
 @warning
@@ -41,8 +40,12 @@ def checkpoints_kept(values: Values, facts: Facts) -> Problem | None:
     disk = facts.disk
     if values["train"].get("save_total_limit") or disk.checkpoints <= 1:
         return None
-    what = f"{disk.checkpoints} checkpoints of {size(disk.checkpoint)} are kept, and no train.save_total_limit"
-    return what, "Only the newest is needed to resume; the finished model is saved elsewhere.", {"train.save_total_limit": 1}
+    problem = f"{disk.checkpoints} checkpoints of {size(disk.checkpoint)} are kept, and no train.save_total_limit"
+    return (
+        problem,
+        "Only the newest is needed to resume; the finished model is saved elsewhere.",
+        {"train.save_total_limit": 1},
+    )
 
 
 @warning
@@ -52,9 +55,9 @@ def unpinned(values: Values, facts: Facts) -> Problem | None:
     name, revision = base["base_model"], base["revision_of_model"]
     if base["path"] == name or checkpoint.is_path(name) or _COMMIT.fullmatch(revision or ""):
         return None
-    what = f"{name} is taken at {revision or 'its newest commit'}, which may change"
+    problem = f"{name} is taken at {revision or 'its newest commit'}, which may change"
     why = "Its owner may change the model between two runs, or between training and evaluation."
-    return what, why, {"base.revision_of_model": "COMMIT"}
+    return problem, why, {"base.revision_of_model": "COMMIT"}
 
 
 @warning
@@ -70,8 +73,8 @@ def non_commercial(values: Values, facts: Facts) -> Problem | None:
             fix |= settings
     if not licences:
         return None
-    what = " and ".join(licences)
-    return what, "It also binds the tuned model, which may be studied but not sold or used in a business.", fix
+    problem = " and ".join(licences)
+    return problem, "It also binds the tuned model, which may be studied but not sold or used in a business.", fix
 
 
 @warning
@@ -81,12 +84,12 @@ def remote_code(values: Values, facts: Facts) -> Problem | None:
     if not keys:
         return None
     fix = dict.fromkeys(keys, False)
-    what = f"{', '.join(keys)}: on"
-    return what, "Python code that comes with a model runs with your rights, on your files and tokens.", fix
+    problem = f"{', '.join(keys)}: on"
+    return problem, "Python code that comes with a model runs with your rights, on your files and tokens.", fix
 
 
 def telemetry_on(environ: Mapping[str, str]) -> Finding | None:
-    """The environment makes a tool send telemetry. A variable that is not set is set to off by `launch`."""
+    """Warn if the environment makes a tool send telemetry. `launch` turns off what the environment does not set."""
     tools = telemetry.senders(environ)
     if not tools:
         return None

@@ -1,7 +1,7 @@
 """Composed values and a plan's facts -> errors of a run that would fail half way, or train something else than was meant.
 
-One function a rule; its name in capitals is the finding's code. Not covered: scores that would mean something else
-(`invalid`), and what Axolotl itself refuses as soon as it reads its config.
+One function a rule; its name in capitals is the finding's code. What Axolotl itself refuses when it reads its config is in
+`acceptance`.
 """
 
 from tunetrail.plan.estimate import hardware
@@ -16,11 +16,11 @@ _OF_ADAPTERS = ("lora_", "loraplus_", "peft", "qlora_", "load_in_4bit", "load_in
 @error
 def no_steps(values: Values, facts: Facts) -> Problem | None:
     """The rows do not fill one micro-batch on every GPU, so there is no optimiser step."""
-    if facts.steps.total or not facts.data.kept:  # without a row it is `nothing_supervised`
+    if facts.steps.total or not facts.data.kept:  # if no row is kept, `nothing_supervised` says so
         return None
     data, train, count = facts.data, values["train"], facts.device.count
     fix = {"train.micro_batch_size": 1, "train.gradient_accumulation_steps": 1} if train["micro_batch_size"] > 1 else {}
-    # Where too many rows are held out, and with fewer the others would fill it.
+    # If too many rows are held out, and with fewer the others would fill it, hold out fewer.
     rows = data.train + data.validation
     needed = train["micro_batch_size"] * count * (train["sequence_len"] if train.get("sample_packing") else 1)
     filled = 0.9 * rows * (data.mean if train.get("sample_packing") else 1)
@@ -37,15 +37,17 @@ def no_steps(values: Values, facts: Facts) -> Problem | None:
 @error
 def answers_too_long(values: Values, facts: Facts) -> Problem | None:
     """The longest prompt and its answer have more tokens than the model has positions: lm-eval then cuts the start of the
-    prompt, or fails where the answer alone takes them all (models/huggingface.py)."""
+    prompt, or fails if the answer alone takes them all (models/huggingface.py)."""
     key = "evaluate.task.generation_kwargs.max_gen_toks"
     limit, answer, row = facts.model.max_position_embeddings, at(values, key), facts.memory.row_in_evaluation
     if row <= limit:
         return None
     prompt = row - answer
-    what = f"the longest prompt has {prompt:,} tokens, an answer may have {answer:,}, and the model has {limit:,} positions"
+    problem = (
+        f"the longest prompt has {prompt:,} tokens, an answer may have {answer:,}, and the model has {limit:,} positions"
+    )
     why = "lm-eval cuts the start of the prompt, or fails before anything is trained."
-    return what, why, {key: limit - prompt} if limit > prompt else "a model with more positions, or shorter prompts"
+    return problem, why, {key: limit - prompt} if limit > prompt else "a model with more positions, or shorter prompts"
 
 
 @error
@@ -59,9 +61,9 @@ def warmup_never_ends(values: Values, facts: Facts) -> Problem | None:
     reached = ""
     if schedule.peak is not None:
         reached = f": the rate only reaches {short(schedule.peak)} of {short(schedule.asked)}"
-    what = f"the warm-up takes {schedule.warmup:,} steps and the run has {total:,}{reached}"
+    problem = f"the warm-up takes {schedule.warmup:,} steps and the run has {total:,}{reached}"
     why = "The model is trained at a fraction of its learning rate, which never decays."
-    return what, why, {"train.warmup_steps": None, "train.warmup_ratio": 0.03}
+    return problem, why, {"train.warmup_steps": None, "train.warmup_ratio": 0.03}
 
 
 @error
@@ -82,8 +84,8 @@ def out_of_memory(values: Values, facts: Facts) -> Problem | None:
     if None not in fixes:
         fix = {key: value for settings in fixes for key, value in settings.items()}
     each = device.name if device.name == "cpu" else f"each {device.name}"
-    what = f"{' and '.join(needs)} on {each}, which has {size(memory.capacity)}"
-    return what, "It would load for minutes and fail at its first full batch.", fix
+    problem = f"{' and '.join(needs)} on {each}, which has {size(memory.capacity)}"
+    return problem, "It would load for minutes and fail at its first full batch.", fix
 
 
 @error
@@ -93,17 +95,17 @@ def out_of_disk(values: Values, facts: Facts) -> Problem | None:
     if disk.free is None or disk.total <= disk.free:
         return None
     checkpoints = f" ({disk.checkpoints} checkpoints of {size(disk.checkpoint)})" if disk.checkpoints else ""
-    what = f"the run writes {size(disk.total)}{checkpoints} and the disk has {size(disk.free)} free"
+    problem = f"the run writes {size(disk.total)}{checkpoints} and the disk has {size(disk.free)} free"
     why = "A checkpoint that cannot be written ends the run, and its hours are lost."
-    return what, why, fit.disk(values, facts) or "tunetrail gc"
+    return problem, why, fit.disk(values, facts) or "tunetrail gc"
 
 
 @error
 def sequence_too_long(values: Values, facts: Facts) -> Problem | None:
     """Sequences are longer than the positions that the model was pre-trained on.
 
-    Axolotl only writes the larger number into the model's config (loaders/model.py: _adjust_model_config). A limit that
-    `overrides_of_model_config` sets is meant, and is taken.
+    Axolotl only writes the larger number into the model's config (loaders/model.py: _adjust_model_config). A limit in
+    `overrides_of_model_config` is set on purpose, so it counts.
     """
     length, changed = values["train"]["sequence_len"], values["train"].get("overrides_of_model_config") or {}
     limit = changed.get("max_position_embeddings") or facts.model.max_position_embeddings
@@ -119,7 +121,7 @@ def sequence_too_long(values: Values, facts: Facts) -> Problem | None:
 
 @error
 def no_bf16(values: Values, facts: Facts) -> Problem | None:
-    """bfloat16 on a device that has none.
+    """The config asks for bfloat16, which the device does not have.
 
     On a CPU `auto` falls back and `true` is an error. An older NVIDIA GPU emulates bfloat16 without its matrix units, also
     for `auto`, since PyTorch counts that as supported (torch.cuda.is_bf16_supported).
@@ -134,15 +136,15 @@ def no_bf16(values: Values, facts: Facts) -> Problem | None:
         fix["accelerate.mixed_precision"] = "fp16" if settings["fp16"] else "no"
     if device.name != "cpu" and values["evaluate"]["model_args"].get("dtype") == "bfloat16":
         fix["evaluate.model_args.dtype"] = "float16"
-    what = f"train.bf16={str(asked).lower()}, and {device.name} has no bfloat16"
-    return what, "On a CPU the trainer fails at its start; an older GPU emulates bfloat16, slowly.", fix
+    problem = f"train.bf16={str(asked).lower()}, and {device.name} has no bfloat16"
+    return problem, "On a CPU the trainer fails at its start; an older GPU emulates bfloat16, slowly.", fix
 
 
 @error
 def adapter_keys_unused(values: Values, facts: Facts) -> Problem | None:
     """Keys of an adapter are set and `train.adapter` is not, so every weight is trained and the keys do nothing.
 
-    Whether fused kernels are used is no adapter's setting: conf/hardware/cpu.yaml turns them off for all methods.
+    The switches of fused kernels (`lora_mlp_kernel`) do not count: conf/hardware/cpu.yaml turns them off for all methods.
     """
     train = values["train"]
     unused = [key for key, value in train.items() if key.startswith(_OF_ADAPTERS) and value not in (None, False, [], {})]
@@ -153,9 +155,9 @@ def adapter_keys_unused(values: Values, facts: Facts) -> Problem | None:
     fix |= {f"train.{key}": value for key, value in fit.LORA.items() if train.get(key) is None} | fit.ADAPTERS_RATE
     if train.get("lora_target_modules"):
         fix.pop("train.lora_target_linear", None)
-    what = f"{', '.join(f'train.{key}={train[key]}' for key in unused)}, and no train.adapter"
+    problem = f"{', '.join(f'train.{key}={train[key]}' for key in unused)}, and no train.adapter"
     why = f"All {facts.model.parameters:,} weights would be trained; to train them all, set these keys to null."
-    return what, why, fix
+    return problem, why, fix
 
 
 RULES = (

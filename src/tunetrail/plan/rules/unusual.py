@@ -1,7 +1,6 @@
 """Composed values and a plan's facts -> warnings of a run whose figures are out of proportion to each other.
 
-One function a rule; its name in capitals is the finding's code. Not covered: errors (`stops`, `invalid`), and risks for
-the disk, the record, licences and privacy (`risks`).
+One function a rule; its name in capitals is the finding's code.
 """
 
 import math
@@ -42,8 +41,8 @@ def not_validated(values: Values, facts: Facts) -> Problem | None:
         rows = math.ceil(1.2 * tokens / max(data.mean, 1))
         batch = f"{tokens:,} tokens"
         fix = {"train.eval_sample_packing": False} if rows > data.raw / 5 else {"prepare.validation_rows": rows}
-    what = f"{data.validation:,} validation rows do not fill one batch of {batch}: there is no validation loss"
-    return what, "Nothing would show when the model starts to memorise the rows.", fix
+    problem = f"{data.validation:,} validation rows do not fill one batch of {batch}: there is no validation loss"
+    return problem, "Nothing would show when the model starts to memorise the rows.", fix
 
 
 @warning
@@ -52,13 +51,13 @@ def more_held_out(values: Values, facts: Facts) -> Problem | None:
     data = facts.data
     if data.validation <= data.train:
         return None
-    what = f"{data.validation:,} rows are held out to validate with, and {data.train:,} are left to train on"
-    return what, "A few rows measure a loss well enough, and the model learns only from the others.", fit.HELD_OUT
+    problem = f"{data.validation:,} rows are held out to validate with, and {data.train:,} are left to train on"
+    return problem, "A few rows measure a loss well enough, and the model learns only from the others.", fit.HELD_OUT
 
 
 @warning
 def evaluation_costly(values: Values, facts: Facts) -> Problem | None:
-    """Validation computes more than a quarter (`COSTLY`) of what training does, with what is computed twice."""
+    """Validation computes more than a quarter (`COSTLY`) of what training does, recomputed activations included."""
     validation, training = facts.flops.validation, facts.flops.training + facts.flops.recomputed
     if validation <= COSTLY * training or not training:
         return None
@@ -72,13 +71,13 @@ def evaluation_costly(values: Values, facts: Facts) -> Problem | None:
         why = "Even one batch in each evaluation is too much for such a short run."
         fix = {"train.evals_per_epoch": None, "train.eval_steps": None, "train.eval_strategy": "no"}
         fix = {key: value for key, value in fix.items() if value or train.get(key.removeprefix("train."))}
-    what = f"validation computes {short(validation)} FLOP, {validation / training:.0%} of training's {short(training)}"
-    return what, why, fix
+    problem = f"validation computes {short(validation)} FLOP, {validation / training:.0%} of training's {short(training)}"
+    return problem, why, fix
 
 
 @warning
 def few_steps(values: Values, facts: Facts) -> Problem | None:
-    """Fewer than 50 optimiser steps (`FEW`)."""
+    """The run has fewer than 50 optimiser steps (`FEW`)."""
     steps, train = facts.steps, values["train"]
     total, rows, blocks = steps.total, steps.rows_per_step, steps.blocks_per_step
     if not total or total >= FEW:
@@ -92,9 +91,9 @@ def few_steps(values: Values, facts: Facts) -> Problem | None:
         fix = fit.batch(train, smaller)
     else:
         fix = {"train.num_epochs": math.ceil((train.get("num_epochs") or 1) * FEW / total)}
-    what = f"the run has {total:,} optimiser steps, of {rows:,.0f} rows each"
+    problem = f"the run has {total:,} optimiser steps, of {rows:,.0f} rows each"
     why = "Adam moves a weight by about the learning rate in each step, whatever its number of rows: few steps teach little."
-    return what, why, fix
+    return problem, why, fix
 
 
 @warning
@@ -103,9 +102,9 @@ def batch_far(values: Values, facts: Facts) -> Problem | None:
     rows = facts.steps.rows_per_step
     if not _far(facts):
         return None
-    what = f"a step takes {rows:,.0f} rows, {rows / RECIPE:.2g} times the {RECIPE} of Stanford Alpaca's recipe"
+    problem = f"a step takes {rows:,.0f} rows, {rows / RECIPE:.2g} times the {RECIPE} of Stanford Alpaca's recipe"
     why = "A recipe's learning rate fits its batch size, and each packed sequence has many rows."
-    return what, why, _nearer(values["train"], facts)
+    return problem, why, _nearer(values["train"], facts)
 
 
 def _far(facts: Facts) -> bool:
@@ -115,8 +114,8 @@ def _far(facts: Facts) -> bool:
 
 
 def _nearer(train: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    """Settings for a step of about the recipe's rows; of too few, the least that is not far, where more would leave few
-    steps."""
+    """Return settings for a step of about the recipe's rows. If a step has too few rows and the recipe's would leave few
+    steps, they are for the fewest rows that are not far from it."""
     steps, epochs = facts.steps, train.get("num_epochs") or 1
     rows = steps.rows_per_step
     target = RECIPE if steps.total * rows / RECIPE >= FEW or rows > RECIPE else RECIPE / FAR
@@ -138,10 +137,10 @@ def rows_cut(values: Values, facts: Facts) -> Problem | None:
     lost, length = data.dropped + data.cut, values["train"]["sequence_len"]
     if lost <= CUT * data.train:
         return None
-    whole = data.p95 <= facts.model.max_position_embeddings
-    fix = fit.whole_rows(values, facts) if whole else fit.OTHER_ROWS
+    most_fit = data.p95 <= facts.model.max_position_embeddings
+    fix = fit.whole_rows(values, facts) if most_fit else fit.OTHER_ROWS
     return (
-        f"{lost / data.train:.1%} of {data.train:,} rows are not trained on whole, {data.dropped:,} dropped and "
+        f"{lost / data.train:.1%} of {data.train:,} rows are not trained on in full, {data.dropped:,} dropped and "
         f"{data.cut:,} cut: the longest has {data.longest:,} tokens, a sequence {length:,}",
         "It is the long answers that are lost, and a cut one has no EOS, so it does not teach where to stop.",
         fix,
@@ -152,7 +151,7 @@ def rows_cut(values: Values, facts: Facts) -> Problem | None:
 def learning_rate_far(values: Values, facts: Facts) -> Problem | None:
     """The rate is far outside the usual range of the method and the model's size (`USUAL`)."""
     rate, adapter, size = facts.schedule.asked, bool(values["train"].get("adapter")), facts.model.parameters
-    low, high, take = next(row[2:] for row in USUAL if size >= row[0] and adapter == row[1])
+    low, high, suggested = next(row[2:] for row in USUAL if size >= row[0] and adapter == row[1])
     if rate is None or low <= rate <= high:
         return None
     return (
@@ -160,7 +159,7 @@ def learning_rate_far(values: Values, facts: Facts) -> Problem | None:
         f"parameters {short(low)} to {short(high)} is usual",
         "Too low a rate leaves the base model as it is, too high a rate destroys what it has learned."
         + (" An adapter takes about ten times the rate of full fine-tuning." if size >= TINY else ""),
-        {"train.learning_rate": take},
+        {"train.learning_rate": suggested},
     )
 
 
