@@ -61,11 +61,11 @@ def demo(trained):
 
 @pytest.fixture
 def tracked(demo):
-    """The one MLflow run that the demo left, and a client of its store."""
+    """The MLflow run of the demo, which is the first in its store, and a client of the store."""
     folder, _ = demo
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    (found,) = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
-    return found, client
+    experiment = client.get_experiment_by_name("tunetrail").experiment_id
+    return client.search_runs([experiment], order_by=["attributes.start_time"])[0], client
 
 
 def test_the_demo_ends_with_the_table_the_figures_and_how_to_open_the_run(demo, tracked):

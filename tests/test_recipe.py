@@ -134,6 +134,7 @@ def test_the_evaluation_prompt_is_the_training_prompt_to_the_last_newline_with_t
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_packed_by_axolotl_the_published_run_has_27_steps_and_the_corrected_one_about_1160(published, corrected, shared):
     """With the lengths of 999 real rows, scaled to their mean in Llama 3's tokens and drawn again to the full number."""
     import numpy

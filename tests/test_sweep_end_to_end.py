@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from tests.checkouts import SHRUNKEN, branch, environment, left_running, run, start
 from tunetrail.tracking import tags
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 SMALL = [
     *(override for override in SHRUNKEN if "max_gen_toks" not in override),
@@ -141,7 +141,6 @@ def test_the_same_sweep_again_skips_what_has_finished_and_tries_the_rest(swept, 
     assert {run.info.run_id: run.info.end_time for run in runs if run.info.run_id in ends} == ends
 
 
-@pytest.mark.slow
 def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_checkpoint(swept):
     folder, client, _ = swept
     saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
@@ -181,7 +180,6 @@ def test_a_key_that_is_none_is_an_error_and_no_run(swept):
     assert {found.info.run_id for found in client.search_runs(experiments)} == before
 
 
-@pytest.mark.slow
 def test_two_of_the_same_sweep_do_not_run_at_once(swept):
     folder, _, _ = swept
     words = [sys.executable, "-m", "tunetrail", "run", "-m", *SMALL, "sweep=submitit_local"]

@@ -14,7 +14,7 @@ from tunetrail.config import check, differences
     ("words", "experiment", "differs"),
     [
         ([], "demo", []),
-        (["train.num_epochs=2"], "demo", [[["train.num_epochs"], "2", "4"]]),
+        (["train.num_epochs=3"], "demo", [[["train.num_epochs"], "3", "2"]]),
         (
             ["experiment=alpaca_tiny", "prepare.path=a.jsonl", "evaluate.path=b.jsonl"],
             "alpaca_tiny",
@@ -74,7 +74,7 @@ def test_keys_of_one_name_that_change_together_share_a_row(composed):
 
 def test_differences_can_be_computed_inside_a_run_that_hydra_started(monkeypatch):
     """As `tunetrail run` calls it: Hydra cannot open a second config folder while one is open."""
-    words = ["train.num_epochs=2"]
+    words = ["train.num_epochs=3"]
     results = []
     monkeypatch.setattr(sys, "argv", ["run", *words])
     monkeypatch.chdir(ROOT)
@@ -84,4 +84,4 @@ def test_differences_can_be_computed_inside_a_run_that_hydra_started(monkeypatch
         results.append(list(HydraConfig.get().overrides.task))
 
     hydra.main(config_path=str(ROOT / "conf"), config_name="config")(job)()
-    assert results == [("demo", [[["train.num_epochs"], "2", "4"]]), words]
+    assert results == [("demo", [[["train.num_epochs"], "3", "2"]]), words]

@@ -99,7 +99,8 @@ def test_a_run_whose_record_names_no_models_says_so(checkout):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7\n", "- a\n", "{}\n", "train: 3\n", ")
+    "text", ["", "7\n", "- a\n", "{}\n", "train: 3\n", "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> b\n"]
+)
 def test_a_broken_params_yaml_is_an_error_with_its_name(checkout, text):
     (checkout / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=rf"^{checkout}/params\.yaml: "):
@@ -158,7 +159,6 @@ def test_a_flipped_bit_in_the_cache_is_detected_and_the_commands_in_the_error_fi
     flip(damaged)
     with pytest.raises(UserError, match=r"In DVC's cache it is damaged") as error:
         download.from_record(checkout, "one")
-<<<<<<< HEAD
     message = str(error.value)
     assert message.startswith(f"run {ids['one']} (one): 1 file is not as recorded in ")
     wanted, here = (hashlib.md5(text).hexdigest() for text in (b"tuned 1", damaged.read_bytes()))

@@ -106,7 +106,8 @@ def test_a_question_that_cannot_be_asked_is_an_error_with_its_row(loaded_model, 
 def test_a_question_that_nearly_fills_the_context_gets_a_short_answer(loaded_model):
     served = loaded_model.unwrap_python_model()
     served.network.config.max_position_embeddings = len(served.encode(1, "it", "")) + 1
-    assert len(served.tokenizer(loaded_model.predict(rows(("it", "")))[0], add_special_tokens=False).input_ids) <= 1
+    (answer,) = loaded_model.predict(rows(("it", "")))
+    assert answer in {"", *served.tokenizer.batch_decode([[token] for token in range(len(served.tokenizer))])}
 
 
 def test_an_adapter_is_loaded_with_its_registered_base(root, folder):
@@ -223,6 +224,7 @@ def post(address, payload):
         return error.code, json.loads(error.read())
 
 
+@pytest.mark.slow
 def test_over_http_every_form_of_a_request_is_answered_as_in_a_chat(server, models):
     columns = ["instruction", "input"]
     records = [dict(zip(columns, question, strict=True)) for question in QUESTIONS]
@@ -242,6 +244,7 @@ def test_over_http_every_form_of_a_request_is_answered_as_in_a_chat(server, mode
     assert post(server[0], short) == (200, {"predictions": [expected(models, "it", cap=2)]})
 
 
+@pytest.mark.slow
 def test_a_bad_request_is_a_400_and_the_server_keeps_running(server, models):
     for payload, message in (
         (b"{", "JSON"),
@@ -258,12 +261,14 @@ def test_a_bad_request_is_a_400_and_the_server_keeps_running(server, models):
     assert post(server[0], {"inputs": [{"instruction": "it"}]}) == (200, {"predictions": [expected(models, "it")]})
 
 
+@pytest.mark.slow
 def test_the_printed_command_asks_the_server(server, promoted, models):
     port = server[0].rpartition(":")[2]
     ended = subprocess.run(["bash", "-c", promoted[1].replace("5001", port)], capture_output=True, text=True)
     assert json.loads(ended.stdout) == {"predictions": [expected(models, "Name three rivers.")]}
 
 
+@pytest.mark.slow
 def test_mlflow_models_predict_answers_a_file_of_questions(promoted, models):
     serve, _, elsewhere, environment = promoted
     (elsewhere / "rows.json").write_text(json.dumps({"inputs": [{"instruction": "it", "input": "that"}]}))

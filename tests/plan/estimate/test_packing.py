@@ -212,6 +212,7 @@ def test_with_the_same_shuffles_the_steps_equal_axolotls(kind, axolotl, monkeypa
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_with_its_own_shuffles_the_steps_of_real_rows_equal_axolotls_too(real_rows, axolotl, composed):
     """999 rows, and as many as alpaca-cleaned has; 27 steps as published, or 45 in packs of at most 200 rows."""
     many = SHUFFLE(0).choice(np.round(real_rows * 193.1 / real_rows.mean()).astype(int), 49_172)

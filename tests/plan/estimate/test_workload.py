@@ -114,6 +114,7 @@ def test_the_demos_rows_and_tokens_equal_axolotls(tmp_path, monkeypatch, compose
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_real_rows_and_their_tokens_equal_axolotls(checkout, shared):
     """The tokenizer adds no BOS, and 14 of the rows are exact duplicates."""
     model = Path("model")
