@@ -1,8 +1,9 @@
 """Measure the README's figures of the demo in a fresh clone: its wall time, peak memory and scores. End with code 1 unless
-each score rises by 30 points with disjoint 95 % intervals, within 6 minutes and 4 GiB.
+each score rises by 30 points with disjoint 95 % intervals, within 5 minutes and 4 GiB.
 
     python benchmarks/demo.py
 
+Minutes are those of one machine, so the time is also given as a multiple of that of `python -c "import axolotl.train"`.
 Memory is the proportional set size (shared pages counted once) of all the demo's processes, read every half second.
 It uses the installed environment; the clone has no data, no model and no DVC cache.
 """
@@ -52,7 +53,11 @@ def main() -> None:
             sys.exit(process.returncode)
         stages = [json.loads(line) for line in (clone / "work" / "seconds.jsonl").read_text().splitlines()]
         in_stages = sum(stage["seconds"] for stage in stages)
-        print(f"\n{os.cpu_count()} cores: {seconds / 60:.1f} minutes, {peak / 2**30:.2f} GiB at most")
+        imported = time.monotonic()
+        subprocess.run([sys.executable, "-c", "import axolotl.train"], env=environment, check=True, capture_output=True)
+        imported = time.monotonic() - imported
+        print(f"\n{seconds / imported:.0f} times as long as to import Axolotl, which took {imported:.1f} s")
+        print(f"{os.cpu_count()} cores: {seconds / 60:.1f} minutes, {peak / 2**30:.2f} GiB at most")
         for stage in stages:
             print(f"{stage['stage']:<16}{stage['seconds']:7.1f} s {stage['seconds'] / seconds:6.0%}")
         print(f"{'MLflow, DVC':<16}{seconds - in_stages:7.1f} s {1 - in_stages / seconds:6.0%}")
@@ -62,7 +67,7 @@ def main() -> None:
             "disjoint intervals": all(
                 scores["base"][name]["high"] < scores["tuned"][name]["low"] for name in scores["base"]
             ),
-            "6 minutes": seconds <= 360,
+            "5 minutes": seconds <= 300,
             "4 GiB": peak <= 4 * 2**30,
         }
         print(", ".join(f"{goal}: {'yes' if met else 'NO'}" for goal, met in goals.items()))
