@@ -255,4 +255,4 @@ def test_a_server_killed_in_the_middle_costs_the_record_and_not_the_run(root, se
     assert time.monotonic() - began < 60  # MLflow's own patience is minutes
     said = capsys.readouterr().out
     assert said.count("failed to store the record") == 1
-    assert "uploads all of it" in said
+    assert "uploads the whole record" in said

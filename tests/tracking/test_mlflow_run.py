@@ -200,7 +200,7 @@ def test_a_store_that_fails_later_costs_the_record_and_not_the_run(root, monkeyp
     assert run.sent == set()
     said = capsys.readouterr().out
     assert said.count("failed to store the record") == 1
-    assert "uploads all of it" in said
+    assert "uploads the whole record" in said
 
 
 def test_a_run_of_another_place_is_not_taken_for_one_that_was_left_open(root):

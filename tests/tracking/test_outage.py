@@ -59,8 +59,8 @@ def fault(root, monkeypatch, address, limit=30.0):
         ("sqlite:///:memory:", "in memory, where each process has its own"),
         ("sqlite://", "in memory, where each process has its own"),
         ("sqlite+pysqlite:///file:x?mode=memory&uri=true", "in memory, where each process has its own"),
-        ("sqlite:////proc/nowhere/x.db", "folder that can be written to"),
-        ("sqlite:////dev/null/x.db", "folder that can be written to"),
+        ("sqlite:////proc/nowhere/x.db", "writable, or give MLFLOW_TRACKING_URI another file"),
+        ("sqlite:////dev/null/x.db", "writable, or give MLFLOW_TRACKING_URI another file"),
     ],
 )
 def test_what_cannot_be_reached_is_said_with_the_fix(root, monkeypatch, address, says):
@@ -173,7 +173,7 @@ def test_a_locked_file_and_a_folder_and_a_newer_schema_are_said(root, monkeypatc
     monkeypatch.setattr(connection, "_SECONDS", 1)
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert "database is locked: another process holds it" in fault(root, monkeypatch, "sqlite:///mlflow.db")
+        assert "database is locked: another process keeps it locked" in fault(root, monkeypatch, "sqlite:///mlflow.db")
         other.rollback()
         other.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
         other.commit()
