@@ -40,7 +40,7 @@ def test_params_models_and_results_come_back_and_the_code_stays(root, capsys):
     assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     said = capsys.readouterr().out
-    assert "the code is not the run's" in said
+    assert "the code differs from the run's" in said
     replaced = "were another run's or your own, and are replaced by this run's"
     assert f"params.yaml and dvc.lock {replaced}" in said
     restore.restore(root, "one")
@@ -68,7 +68,7 @@ def test_on_a_later_commit_the_code_stays_and_the_rest_comes_back(root, capsys):
     assert holds(root, "value = 4\n", MODEL)
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     assert run(root, "git", "diff", "--cached", "--name-only") == ""
-    assert "the code is not the run's" in capsys.readouterr().out
+    assert "the code differs from the run's" in capsys.readouterr().out
 
 
 def test_models_that_are_here_no_more_are_pulled(root, capsys):
