@@ -256,4 +256,4 @@ def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, 
     assert time.monotonic() - began < 60  # MLflow's own timeout is minutes
     output = capsys.readouterr().out
     assert output.count("failed to store the record") == 1
-    assert "uploads all of it" in output
+    assert "uploads the whole record" in output

@@ -53,7 +53,7 @@ def test_the_number_of_jobs_is_known_except_with_a_sampler_or_a_glob(words, coun
             "hydra.sweeper.n_trials=0: no job would run. Give 1 or more.",
         ),
         (["seed=1,1"], "seed=1,1: the job seed=1 is given twice. Give each value once."),
-        (["train.learning_rate=1e-3,0.001"], "train.learning_rate=1e-3,0.001: the job train.learning_rate=0.001 is there"),
+        (["train.learning_rate=1e-3,0.001"], "train.learning_rate=1e-3,0.001: the job train.learning_rate=0.001 is given"),
         (["seed=choice(1,2,1.0)"], "seed=choice(1,2,1.0): the job seed=1.0 is given twice."),
         (["name=a,'a'"], "name=a,'a': the job name='a' is given twice."),
         (["seed=1,2", "seed=3"], "seed is given twice, and the last one wins in every job. Give it once."),

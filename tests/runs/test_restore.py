@@ -40,7 +40,7 @@ def test_params_models_and_results_are_restored_and_the_code_is_unchanged(root, 
     assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     output = capsys.readouterr().out
-    assert "the code is not the run's" in output
+    assert "the code differs from the run's" in output
     replaced = "were another run's or your own, and are replaced by this run's"
     assert f"params.yaml and dvc.lock {replaced}" in output
     restore.restore(root, "one")
@@ -68,7 +68,7 @@ def test_on_a_later_commit_the_code_is_unchanged_and_the_rest_is_restored(root, 
     assert has_code_and_model(root, "value = 4\n", MODEL)
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     assert run(root, "git", "diff", "--cached", "--name-only") == ""
-    assert "the code is not the run's" in capsys.readouterr().out
+    assert "the code differs from the run's" in capsys.readouterr().out
 
 
 def test_missing_models_are_pulled_from_the_remote(root, capsys):

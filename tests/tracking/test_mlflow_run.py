@@ -200,7 +200,7 @@ def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeyp
     assert run.sent == set()
     output = capsys.readouterr().out
     assert output.count("failed to store the record") == 1
-    assert "uploads all of it" in output
+    assert "uploads the whole record" in output
 
 
 def test_a_run_of_another_folder_is_not_taken_for_one_that_was_left_open(root):
