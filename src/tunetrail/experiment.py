@@ -16,14 +16,9 @@ from tunetrail.data import sources
 from tunetrail.training import history
 
 RAW, PLAN = "data/raw", "work/plan.json"
-# Stages that the jobs of a sweep share, with the sections that a stage and those before it depend on. Of the jobs in which
-# these sections are equal, one runs the stage, and the others take its outputs from DVC's run cache.
-SHARED_STAGES = {
-    "prepare": ("fetch", "prepare"),
-    "base": ("fetch", "prepare", "base", "accelerate"),
-    "contract": ("fetch", "prepare", "base", "accelerate", "contract"),
-    "evaluate_base": ("fetch", "prepare", "base", "accelerate", "evaluate"),
-}
+# Stages that the jobs of a sweep share: of the jobs that agree in all that such a stage depends on, one runs it, and the
+# others take its outputs from DVC's run cache.
+SHARED_STAGES = ("prepare", "base", "contract", "evaluate_base")
 
 
 def run_experiment(
@@ -108,9 +103,10 @@ def _reproduce(root: Path, lock_fd: int, values: dict[str, Any], force: bool) ->
         dvc.reproduce(root, lock_fd, "--force", "--single-item", *dvc.stages_without(root, RAW))
         return
     if shared.is_symlink():  # in a worktree beside others
-        for stage, sections in SHARED_STAGES.items():
-            section_values = json.dumps([values[name] for name in sections], sort_keys=True).encode()
-            lock = shared / "turns" / f"{stage}-{hashlib.sha256(section_values).hexdigest()[:10]}"
+        for stage in SHARED_STAGES:
+            sections = {name: values[name] for name in dvc.sections(root, stage)}
+            digest = hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
+            lock = shared / "turns" / f"{stage}-{digest[:10]}"
             with locks.wait_for_lock(lock, functools.partial(_waiting, root, stage)):
                 dvc.reproduce(root, lock_fd, stage)
     dvc.reproduce(root, lock_fd)

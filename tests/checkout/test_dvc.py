@@ -128,3 +128,16 @@ def test_the_shared_config_has_cache_and_remotes_with_absolute_paths_and_special
     }
     assert config.items() >= settings.items()
     assert remotes == {key: value for key, value in settings.items() if key != "cache.dir"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "sections"),
+    [
+        ("prepare", {"fetch", "prepare"}),
+        ("base", {"fetch", "prepare", "base", "accelerate"}),
+        ("evaluate_base", {"fetch", "prepare", "base", "accelerate", "evaluate"}),
+        ("train", {"fetch", "prepare", "base", "accelerate", "train"}),
+    ],
+)
+def test_a_stage_depends_on_the_sections_of_those_before_it(stage, sections):
+    assert dvc.sections(ROOT, stage) == sections

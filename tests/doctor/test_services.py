@@ -294,7 +294,7 @@ def test_tokens_are_listed_as_set_or_not_and_a_pair_must_be_complete(monkeypatch
     assert services.check_tokens(Asked(tmp_path)).mark == "warn"
     (tmp_path / "token").write_text("hf_x\n")
     line = services.check_tokens(Asked(tmp_path))
-    assert (line.mark, line.found.split(";")[0]) == ("ok", "there: the hub's token file")
+    assert (line.mark, line.found.split(";")[0]) == ("ok", "set: the hub's token file")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     line = services.check_tokens(Asked(tmp_path))
     assert (line.mark, "AWS_SECRET_ACCESS_KEY" in line.fix) == ("warn", True)

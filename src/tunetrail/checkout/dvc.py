@@ -87,6 +87,17 @@ def stages_without(folder: Path, output: str) -> list[str]:
     return [name for name, stage in _stages(folder).items() if output not in stage["outs"]]
 
 
+def sections(folder: Path, stage: str) -> set[str]:
+    """Return the sections of params.yaml that `stage` and the stages before it depend on."""
+    stages = _stages(folder)
+    names = {key.partition(".")[0] for key in stages[stage]["params"]}
+    for dependency in stages[stage]["deps"]:
+        for other, entry in stages.items():
+            if any(Path(dependency).is_relative_to(output) for output in entry["outs"]):
+                names |= sections(folder, other)
+    return names
+
+
 def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
     """Bring the stages of `targets`, by default all, up to date with `dvc repro`, which inherits the lock `lock_fd`.
 
