@@ -3,7 +3,7 @@
 from mlflow import MlflowClient
 
 from tests.checkouts import begin
-from tunetrail.tracking import mlflow_run, store, tags
+from tunetrail.tracking import connection, mlflow_run, tags
 from tunetrail.tracking.recorded import RecordedRun
 
 
@@ -34,6 +34,6 @@ def record_run_and_sweep(root, monkeypatch):
             job.tags({"sweep": "sweep-1", "sweep.overrides": f"seed={seed}", tags.PARENT: parent.id})
             job.params({"seed": seed})
             job.metrics(scored(0.1, 0.2 * seed))
-        MlflowClient(store.uri(root)).set_terminated(job.id, status)
+        MlflowClient(connection.uri(root)).set_terminated(job.id, status)
         ids[f"seed={seed}"] = job.id
     return ids

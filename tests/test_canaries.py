@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.checkouts import SHRUNKEN, clone, environment
-from tests.test_server import free_port, healthy
+from tests.servers import free_port, healthy
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 

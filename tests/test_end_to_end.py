@@ -159,24 +159,25 @@ def test_the_loss_curve_moved_while_training_went_on(trained):
 
 def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
     folder, _ = demo
-    found, client = tracked
-    assert found.info.status == "FINISHED"
-    assert found.info.run_name == "demo"
+    recorded, client = tracked
+    assert recorded.info.status == "FINISHED"
+    assert recorded.info.run_name == "demo"
     values = yaml.safe_load((folder / "params.yaml").read_text())
     assert (
-        found.data.params.items() >= {k: str(v)[:500] for k, v in check.flatten(values).items() if len(str(v)) < 500}.items()
+        recorded.data.params.items()
+        >= {k: str(v)[:500] for k, v in check.flatten(values).items() if len(str(v)) < 500}.items()
     )
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
     for model in ("base", "tuned"):
         for name, score in metrics["ifeval"][model].items():
-            assert found.data.metrics[f"ifeval/{model}/{name}"] == pytest.approx(score["value"])
-    assert "ifeval/delta/prompt_strict" in found.data.metrics
-    assert {"time/train_s", "time/base_s", "time/evaluate_tuned_s", "train/tokens_per_second"} <= set(found.data.metrics)
+            assert recorded.data.metrics[f"ifeval/{model}/{name}"] == pytest.approx(score["value"])
+    assert "ifeval/delta/prompt_strict" in recorded.data.metrics
+    assert {"time/train_s", "time/base_s", "time/evaluate_tuned_s", "train/tokens_per_second"} <= set(recorded.data.metrics)
     steps, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
-    curve = client.get_metric_history(found.info.run_id, "train/loss")
+    curve = client.get_metric_history(recorded.info.run_id, "train/loss")
     assert [point.step for point in curve] == [step["step"] for step in steps if "train/loss" in step]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True).stdout.strip()
-    assert found.data.tags.items() >= {"git.commit": commit, "git.dirty": "false", "data.rows": "700"}.items()
+    assert recorded.data.tags.items() >= {"git.commit": commit, "git.dirty": "false", "data.rows": "700"}.items()
     needed = (
         "data.md5",
         "model.md5",
@@ -186,15 +187,15 @@ def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
         "versions.axolotl",
         "hardware.cpu",
     )
-    assert all(found.data.tags[tag] for tag in needed)
-    kept = {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert all(recorded.data.tags[tag] for tag in needed)
+    kept = {file.path for file in client.list_artifacts(recorded.info.run_id)}
     assert kept >= {"params.yaml", "dvc.lock", "dvc.yaml", "history.jsonl", "report", "plan.json"}
-    reported = {file.path for file in client.list_artifacts(found.info.run_id, "report")}
+    reported = {file.path for file in client.list_artifacts(recorded.info.run_id, "report")}
     assert {"report/ifeval.png", "report/types.png", "report/lengths.png", "report/data_card.md"} <= reported
-    assert {"ifeval_stopped/tuned/inst_loose", "health/base/looping"} <= set(found.data.metrics)
-    assert int(found.data.tags["data.supervised_tokens"]) > 0
-    assert found.data.tags["data.license"] == "apache-2.0"
-    assert found.inputs.dataset_inputs[0].dataset.digest == found.data.tags["data.md5"]
+    assert {"ifeval_stopped/tuned/inst_loose", "health/base/looping"} <= set(recorded.data.metrics)
+    assert int(recorded.data.tags["data.supervised_tokens"]) > 0
+    assert recorded.data.tags["data.license"] == "apache-2.0"
+    assert recorded.inputs.dataset_inputs[0].dataset.digest == recorded.data.tags["data.md5"]
 
 
 def changed(folder, *, params=None, append=None):
@@ -208,9 +209,9 @@ def changed(folder, *, params=None, append=None):
         write_params(values, folder)
     elif append:
         file.write_text(before + "\n# changed\n")
-    said = run(folder, "dvc", "repro", "--dry").stdout
+    plan = run(folder, "dvc", "repro", "--dry").stdout
     file.write_text(before)
-    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+    return {line.split("'")[1] for line in plan.splitlines() if line.startswith("Running stage")}
 
 
 def test_dvc_finds_all_up_to_date_and_runs_no_more_than_a_change_needs(demo):
@@ -238,7 +239,7 @@ def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked
     assert second.info.run_id != first.info.run_id
     assert second.data.tags["train.cached"] == "true"
     assert second.data.tags["train.trained_in"] == first.info.run_id
-    curves = [client.get_metric_history(one.info.run_id, "train/loss") for one in (first, second)]
+    curves = [client.get_metric_history(entry.info.run_id, "train/loss") for entry in (first, second)]
     assert [(p.step, p.value, p.timestamp) for p in curves[0]] == [(p.step, p.value, p.timestamp) for p in curves[1]]
     assert second.data.metrics["ifeval/tuned/inst_loose"] == first.data.metrics["ifeval/tuned/inst_loose"]
 
@@ -321,9 +322,9 @@ def test_the_real_rows_and_prompts_go_through_the_whole_chain(real):
     prepared = folder / "data" / "prepared"
     assert len(records.read(prepared / "train.jsonl")) + len(records.read(prepared / "validation.jsonl")) == 999
     assert not (prepared / "ifeval.jsonl").exists()
-    found = results.read(folder / "eval_results" / "tuned", 100, 0)
-    assert found.task == "ifeval"
-    shown = found.samples[0]["arguments"]["gen_args_0"]["arg_0"]
+    tuned = results.read(folder / "eval_results" / "tuned", 100, 0)
+    assert tuned.task == "ifeval"
+    shown = tuned.samples[0]["arguments"]["gen_args_0"]["arg_0"]
     assert shown.startswith("Below is an instruction")
     assert shown.endswith("\n\n### Response:\n")
     raw = folder / "data" / "raw" / "instructions" / "alpaca_en_demo.jsonl"
@@ -338,9 +339,9 @@ def test_an_adapter_is_trained_kept_and_scored_on_its_base(real):
     kept = {file.name for file in (folder / "outputs" / "model").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= kept
     assert "model.safetensors" not in kept
-    told = json.loads(next((folder / "eval_results" / "tuned").glob("*/results_*.json")).read_text())
-    assert told["config"]["model_args"]["peft"] == "outputs/model"
-    assert told["config"]["model_args"]["pretrained"] == "outputs/base/model"
+    evaluation = json.loads(next((folder / "eval_results" / "tuned").glob("*/results_*.json")).read_text())
+    assert evaluation["config"]["model_args"]["peft"] == "outputs/model"
+    assert evaluation["config"]["model_args"]["pretrained"] == "outputs/base/model"
     base, tuned = (results.read(folder / "eval_results" / model, 100, 0) for model in ("base", "tuned"))
     assert base.digest == tuned.digest
     weights = load_file(folder / "outputs" / "model" / "adapter_model.safetensors")

@@ -203,3 +203,8 @@ def test_every_direct_dependency_has_a_reason():
         re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S).group(1).splitlines()
     ):
         assert re.match(r'  "[^"]+", +# \S', line), line
+
+
+def test_no_test_file_imports_another():
+    for file in (ROOT / "tests").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) tests\.(\w+\.)*test_", file.read_text(), re.M), file

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,7 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
+from tests.servers import free_port, healthy
 from tests.stage_outputs import left_by_a_run
 from tunetrail import UserError, launch
 from tunetrail.config import check
@@ -67,12 +67,6 @@ class Server:
             self.process.wait(timeout=1)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def program(name):
     """Return the path of PostgreSQL's program `name`; Debian's server programs are not on PATH."""
     path = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
@@ -85,16 +79,6 @@ def filled(service):
     """Return the environment of `service` in compose.yaml, with the password filled in."""
     wanted = re.compile(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}")
     return {key: wanted.sub(lambda _: PASSWORD, value) for key, value in SERVICES[service]["environment"].items()}
-
-
-def healthy(command, environment, running, patience):
-    """Repeat a health check until it passes; return False once `running` is false or after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while running() and time.monotonic() < deadline:
-        if subprocess.run(command, env=environment, capture_output=True).returncode == 0:
-            return True
-        time.sleep(0.5)
-    return False
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,8 @@ def family(swept):
     """The sweep's own run, and those of its jobs by learning rate."""
     _, client, _ = swept
     runs = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])
-    (parent,) = (found for found in runs if tags.PARENT not in found.data.tags)
-    return parent, {found.data.params.get("train.learning_rate"): found for found in runs if found is not parent}
+    (parent,) = (entry for entry in runs if tags.PARENT not in entry.data.tags)
+    return parent, {entry.data.params.get("train.learning_rate"): entry for entry in runs if entry is not parent}
 
 
 def artifact(client, run_id, path):
@@ -103,19 +103,19 @@ def test_each_finished_job_is_a_dvc_experiment_with_its_params_and_scores(swept,
     folder, _, _ = swept
     _, children = family
     shown = json.loads(run(folder, "dvc", "exp", "show", "--json").stdout)
-    found = {}
+    experiments = {}
     for baseline in shown:
         for experiment in baseline["experiments"] or []:
             state = experiment["revs"][0]
-            found[state["name"]] = (
+            experiments[state["name"]] = (
                 state["data"]["params"]["params.yaml"]["data"]["train"]["learning_rate"],
                 json.dumps(state["data"]["metrics"]),
             )
     finished = [child for child in children.values() if child.info.status == "FINISHED"]
-    assert {name: rate for name, (rate, _) in found.items()} == {
+    assert {name: rate for name, (rate, _) in experiments.items()} == {
         child.data.tags["dvc.experiment"]: float(child.data.params["train.learning_rate"]) for child in finished
     }
-    assert all("prompt_strict" in metrics for _, metrics in found.values())
+    assert all("prompt_strict" in metrics for _, metrics in experiments.values())
 
 
 def test_worktrees_go_with_the_jobs_that_finish_and_stay_with_those_that_fail(swept, family):
@@ -136,7 +136,7 @@ def test_the_same_sweep_again_skips_what_has_finished_and_tries_the_rest(swept, 
     assert "2 skipped" in again.stderr
     assert "1 failed" in again.stderr
     runs = client.search_runs([parent.info.experiment_id])
-    assert {found.info.run_id for found in runs} == {found.info.run_id for found in (parent, *children.values())}
+    assert {entry.info.run_id for entry in runs} == {entry.info.run_id for entry in (parent, *children.values())}
     ends = {child.info.run_id: child.info.end_time for child in children.values() if child.info.status == "FINISHED"}
     assert {run.info.run_id: run.info.end_time for run in runs if run.info.run_id in ends} == ends
 
@@ -173,11 +173,11 @@ def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_chec
 def test_a_key_that_is_none_is_an_error_and_no_run(swept):
     folder, client, _ = swept
     experiments = [client.get_experiment_by_name("tunetrail").experiment_id]
-    before = {found.info.run_id for found in client.search_runs(experiments)}
+    before = {entry.info.run_id for entry in client.search_runs(experiments)}
     ended = run(folder, sys.executable, "-m", "tunetrail", "run", "-m", "train.lerning_rate=1,2")
     assert ended.returncode == 2
     assert "train.learning_rate" in ended.stderr
-    assert {found.info.run_id for found in client.search_runs(experiments)} == before
+    assert {entry.info.run_id for entry in client.search_runs(experiments)} == before
 
 
 def test_two_of_the_same_sweep_do_not_run_at_once(swept):

@@ -21,11 +21,11 @@ from mlflow import MlflowClient
 from playwright.sync_api import Error, expect, sync_playwright
 
 from tests.conftest import ROOT
+from tests.servers import free_port
 from tests.stage_outputs import left_by_a_run
-from tests.test_server import free_port
 from tunetrail import launch
 from tunetrail.config import check
-from tunetrail.tracking import connection, mlflow_run, record, store
+from tunetrail.tracking import connection, mlflow_run, record
 from tunetrail.training import history
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -172,7 +172,7 @@ def loss(name, step):
 def sweep(root, composed, monkeypatch, tmp_path_factory):
     """Record a sweep of three jobs as a sweep and its jobs do; return the runs' ids by name."""
     ids = {}
-    with mlflow_run.run(root, SWEEP, place=tmp_path_factory.mktemp("sweep")) as parent:
+    with mlflow_run.run(root, SWEEP, folder=tmp_path_factory.mktemp("sweep")) as parent:
         parent.tags({"sweep": SWEEP, "sweep.overrides": "method=full,lora train.learning_rate=0.001,0.003"})
         for name, score in JOBS.items():
             tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"{len(ids):010x}"}
@@ -200,9 +200,9 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
 def test_a_sweep_is_opened_and_two_of_its_jobs_are_compared_without_set_up(root, sweep, tmp_path_factory):
     log = tmp_path_factory.mktemp("ui") / "log"
     shutil.rmtree(SHOTS, ignore_errors=True)
-    experiment = MlflowClient(store.uri(root)).get_experiment_by_name(connection.EXPERIMENT).experiment_id
+    experiment = MlflowClient(connection.uri(root)).get_experiment_by_name(connection.EXPERIMENT).experiment_id
     curves = {name: [list(STEPS), [loss(name, step) for step in STEPS]] for name in JOBS}
-    with serving(store.uri(root), log) as address, browsing() as window:
+    with serving(connection.uri(root), log) as address, browsing() as window:
         page = window()
         urls = []
         page.on("request", lambda request: urls.append(request.url))

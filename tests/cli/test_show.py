@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from tests.commands import output
 from tests.recorded_runs import record_run_and_sweep
 from tunetrail.cli import show
-from tunetrail.tracking import mlflow_run, store
+from tunetrail.tracking import connection, mlflow_run
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_show_suggests_the_next_commands(checkout):
 
 
 def test_show_of_a_promoted_run_or_of_its_sweep_does_not_offer_to_promote_it(checkout, root):
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     client.create_registered_model("demo")
     for name in ("demo", "seed=1"):
         client.create_model_version("demo", f"runs:/{checkout[name]}/model", checkout[name])
@@ -83,7 +83,7 @@ def test_show_of_a_failed_run_says_how_to_retry_it_and_offers_no_model(checkout,
 
 
 def test_show_of_a_run_that_failed_outside_a_sweep_says_how_to_retry_it(checkout, root):
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     for tags, says in (
         ({}, "the command that started it continues it"),
         ({"reproduces": "abcdef0123"}, "tunetrail reproduce abcdef01"),

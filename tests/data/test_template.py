@@ -31,7 +31,7 @@ def test_lm_eval_renders_the_same_prompt_as_training():
         "{{x}} {{{{ y }}}} {{% if z %}} {{# w #}} | {instruction}\n",
         "{{instruction}} {instruction}",
         "'\"\\ \\n {instruction}\r\n\t",
-        "ü 😀 \u2028 {instruction}",
+        "ü 😀 \u2028 \0 {instruction}",
         "{instruction}",
         "  {instruction}\n\n",
     ):

@@ -17,7 +17,7 @@ from tunetrail import UserError, launch
 from tunetrail.checkout import locks
 from tunetrail.cli.gc import command as gc_command
 from tunetrail.runs import gc, usage
-from tunetrail.tracking import download, mlflow_run, store
+from tunetrail.tracking import connection, download, mlflow_run, store
 
 pytestmark = pytest.mark.stage
 
@@ -41,7 +41,7 @@ def typed(*words):
 
 
 def tags(root, run):
-    return MlflowClient(store.uri(root)).get_run(run).data.tags
+    return MlflowClient(connection.uri(root)).get_run(run).data.tags
 
 
 def experiments(root):
@@ -91,7 +91,7 @@ def test_a_run_that_may_not_be_freed_is_refused_by_name_and_nothing_at_all_is_fr
     before, names = objects(root), experiments(root)
     mlflow_run.tag(root, ids["two"], {"promoted": "demo/1"})
     mlflow_run.tag(root, ids["bare"], {"tunetrail.checkout": "far:/away"})
-    MlflowClient(store.uri(root)).update_run(ids["bare"], status="RUNNING")
+    MlflowClient(connection.uri(root)).update_run(ids["bare"], status="RUNNING")
     with pytest.raises(UserError, match=rf"nothing is freed:\n  - run {ids[name][:8]} \({name}\): {reason}"):
         free(root, "one", name, failed=True)
     assert (objects(root), experiments(root)) == (before, names)

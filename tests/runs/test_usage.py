@@ -13,7 +13,7 @@ from tests.spaces import WEIGHTS, command, failing
 from tunetrail import UserError
 from tunetrail.cli import gc
 from tunetrail.runs import usage
-from tunetrail.tracking import mlflow_run, store
+from tunetrail.tracking import connection, mlflow_run
 
 pytestmark = pytest.mark.stage
 
@@ -47,7 +47,7 @@ def test_a_run_takes_its_own_model_and_shares_its_base_counted_once(root, ids):
 
 def test_runs_that_are_promoted_or_registered_or_in_the_checkout_or_run_elsewhere_are_kept(root, ids):
     mlflow_run.tag(root, ids["one"], {"promoted": "demo/1"})
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     client.create_registered_model("by-hand")
     client.create_model_version("by-hand", (root / "made" / "2").as_uri(), ids["two"])
     client.set_tag(ids["bare"], "tunetrail.checkout", "elsewhere:/there")
@@ -74,7 +74,7 @@ def test_objects_named_by_a_commit_belong_to_no_run_alone(root, ids):
 
 
 def test_objects_that_nothing_names_are_counted_as_unused(root, ids):
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     name = client.get_run(ids["two"]).data.tags["dvc.experiment"]
     client.delete_run(ids["two"])
     survey = usage.survey(root)

@@ -93,7 +93,7 @@ def test_a_sweep_that_is_stopped_ends_jobs_whose_launcher_is_dead_and_says_how_t
 def record(checkout, jobs):
     """Record the jobs as those of a sweep, and return its run."""
     (checkout / "runs").mkdir()
-    with mlflow_run.run(checkout, "sweep-1", place=checkout / "runs") as sweep_run:
+    with mlflow_run.run(checkout, "sweep-1", folder=checkout / "runs") as sweep_run:
         parent.record(sweep_run, checkout / "runs", jobs, frozenset())
     (run,) = recorded(checkout)
     return run

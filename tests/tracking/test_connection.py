@@ -123,7 +123,7 @@ def test_an_experiment_that_another_run_creates_meanwhile_is_used(root):
 
 def recorded(root):
     """Return the one experiment of a run, of a run made for another process, and of a sweep."""
-    with mlflow_run.run(root, "demo") as run, mlflow_run.run(root, "sweep-1", place=root / "runs") as sweep:
+    with mlflow_run.run(root, "demo") as run, mlflow_run.run(root, "sweep-1", folder=root / "runs") as sweep:
         sweep.tags({"sweep": "sweep-1"})
     made = mlflow_run.create(root, "again", {})
     ids = {run.experiment_id, sweep.experiment_id, MlflowClient(connection.uri(root)).get_run(made).info.experiment_id}

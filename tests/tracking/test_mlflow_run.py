@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError
-from tunetrail.tracking import mlflow_run, record, store, tags
+from tunetrail.tracking import connection, mlflow_run, record, store, tags
 from tunetrail.training import history
 
 
@@ -76,7 +76,7 @@ def test_steps_are_recorded_during_training(root):
 @pytest.mark.parametrize(("tags", "name"), [({"mlflow.project.entryPoint": "main"}, "demo"), ({}, "method=lora")])
 def test_a_run_opened_by_mlflow_is_used_and_its_id_is_not_passed_on(root, monkeypatch, tags, name):
     """`mlflow run` gives a random name, which is replaced; a sweep's name for its job is kept."""
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     opened = client.create_run("0", run_name="method=lora", tags=tags)
     client.set_terminated(opened.info.run_id, "FAILED")
     monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
@@ -160,7 +160,7 @@ with mlflow_run.run(pathlib.Path({str(root)!r}), "demo") as run:
     os.kill(os.getpid(), 9)
 """
     left = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip()
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     assert client.get_run(left).info.status == "RUNNING"
     with mlflow_run.run(root, "demo") as run:
         assert client.get_run(left).info.status == "KILLED"
@@ -204,7 +204,7 @@ def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeyp
 
 
 def test_a_run_of_another_folder_is_not_taken_for_one_that_was_left_open(root):
-    with mlflow_run.run(root, "parent", place=root / "runs" / "sweep-1") as parent, mlflow_run.run(root, "demo"):
+    with mlflow_run.run(root, "parent", folder=root / "runs" / "sweep-1") as parent, mlflow_run.run(root, "demo"):
         assert stored(root, parent).info.status == "RUNNING"
 
 
@@ -253,7 +253,7 @@ def test_overrides_may_have_any_letter_and_length(root, parent, override):
 def test_a_deleted_child_is_not_continued(root, parent):
     child = mlflow_run.child(root, parent, "method=lora", JOB).id
     mlflow_run.delete_run(root, child)
-    assert MlflowClient(store.uri(root)).get_run(child).info.lifecycle_stage == "deleted"
+    assert MlflowClient(connection.uri(root)).get_run(child).info.lifecycle_stage == "deleted"
     assert mlflow_run.child(root, parent, "method=lora", JOB).id != child
 
 
@@ -261,7 +261,7 @@ def test_a_run_made_for_another_process_is_open_and_in_the_same_experiment(root)
     with mlflow_run.run(root, "demo") as run:
         pass
     created = mlflow_run.create(root, "demo again", {"reproduces": run.id})
-    saved = MlflowClient(store.uri(root)).get_run(created)
+    saved = MlflowClient(connection.uri(root)).get_run(created)
     assert (saved.info.status, saved.info.run_name, saved.data.tags["reproduces"]) == ("RUNNING", "demo again", run.id)
     assert saved.info.experiment_id == run.experiment_id
 
@@ -287,7 +287,7 @@ def test_a_sweep_is_its_newest_run_without_a_parent(root, parent):
 
 
 def test_a_sweep_and_jobs_that_another_checkout_is_running_are_not_taken_over(root, parent):
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     client.set_tag(parent, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
     job = mlflow_run.child(root, parent, "method=lora", JOB).id
     client.set_tag(job, tags.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # this checkout on another machine
@@ -304,7 +304,7 @@ def test_a_sweep_and_jobs_that_another_checkout_is_running_are_not_taken_over(ro
 
 
 def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     created = mlflow_run.create(root, "demo", {})
     mlflow_run.close_run(root, created, "FAILED", "because " * 2000)
     saved = client.get_run(created)

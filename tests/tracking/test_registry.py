@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from tests import tiny_models, trained_runs
-from tests.scored_runs import TAGS, VALUES, files, finish, metrics, note
+from tests.scored_runs import DOTS, TAGS, VALUES, files, finish, metrics, note
 from tests.tiny_models import TEMPLATE
 from tunetrail import UserError
 from tunetrail.checkout import locks
 from tunetrail.cli import promote
-from tunetrail.tracking import mlflow_run, registry, store, tags
+from tunetrail.tracking import connection, mlflow_run, model_card, registry, store, tags
 
 pytestmark = pytest.mark.stage
 
@@ -31,7 +31,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def client(root):
-    return MlflowClient(store.uri(root))
+    return MlflowClient(connection.uri(root))
 
 
 def make_champion(root, weights, run, name="demo"):
@@ -46,9 +46,6 @@ def test_a_run_that_beats_its_base_outside_the_interval_may_be_the_first_champio
     assert registry.objections(root, "demo", run, registry.scores(root, run)) == []
 
 
-DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_on": 0.0}
-
-
 def test_a_model_with_empty_answers_may_not_be_champion_although_its_base_may_have_them(root):
     answers = DOTS | {"ended": 1.0, "says_nothing": 0.1}
     run = finish(root, metrics(10, 60) | {"health": {"base": DOTS, "tuned": answers}})
@@ -59,8 +56,6 @@ def test_a_model_with_empty_answers_may_not_be_champion_although_its_base_may_ha
     run = finish(root, metrics(10, 60) | {"health": {"base": answers, "tuned": DOTS}})
     (reason,) = registry.objections(root, "demo", run, registry.scores(root, run))
     assert reason.startswith("Of the answers of tuned 100.0% say nothing (no letter or digit), 100.0% never end")
-    card = registry.card("demo", run, VALUES, registry.scores(root, run), adapter=False)
-    assert card.index("**Of the answers of tuned 100.0% say nothing") < card.index("| accuracy in %")
 
 
 def test_a_run_whose_interval_includes_zero_may_not_be_champion(root):
@@ -134,7 +129,7 @@ def test_a_registered_model_has_the_name_of_its_experiment_or_the_given_one(root
 
 def test_a_version_has_the_model_its_card_and_its_licences_and_the_run_stays_as_it_was(root, client, weights, caplog):
     run = finish(root, metrics(10, 60))
-    card = registry.card("demo", run, VALUES | {"train": {}}, registry.scores(root, run), adapter=False)
+    card = model_card.render("demo", run, VALUES | {"train": {}}, registry.scores(root, run), adapter=False)
     assert registry.version(root, "demo", run.id) is None
     number = registry.register(root, "demo", run, weights, card)
     assert registry.version(root, "demo", run.id) == number == "1"
@@ -159,24 +154,6 @@ def test_a_version_has_the_model_its_card_and_its_licences_and_the_run_stays_as_
     ]
     assert mlflow.models.Model.load(str(folder)).model_size_bytes == weights.size()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def test_the_card_has_the_base_the_data_the_scores_and_the_licences(root):
-    run = finish(root, metrics(10, 60), **{"dvc.experiment": "sly-fox", "git.commit": "c0ffee", "base.revision": "abc"})
-    card = registry.card("demo", run, VALUES | {"train": {"adapter": "lora"}}, registry.scores(root, run), adapter=True)
-    assert "`org/name` at revision `abc`, tuned" in card
-    assert "3,900 rows of `rows.jsonl`, an adapter (lora) on the base" in card
-    assert (
-        "**No commercial use.** Licences: data cc-by-nc-4.0, base model llama3. The data's licence forbids commercial use"
-        in card
-    )
-    assert "| Prompt Strict | 10.0 [5.5, 17.4] | 60.0 [50.2, 69.1] | +50.0 [" in card
-    assert "    Do {instruction} with {input}:" in card
-    assert "7 of 100 evaluation prompts" in card
-    for text in ("`c0ffee`", "`sly-fox`", run.id, "models:/demo@champion"):
-        assert text in card
-    free = finish(root, metrics(10, 60), **{"data.license": "apache-2.0"})
-    assert "No commercial use" not in registry.card("demo", free, VALUES, registry.scores(root, free), adapter=False)
 
 
 def test_a_failed_upload_makes_no_version_and_is_marked_as_failed(root, client, weights):
@@ -232,7 +209,7 @@ def command(finished, monkeypatch):
 
 def test_promote_registers_a_better_run_and_refuses_a_worse_one_without_force(command, finished):
     root, ids = finished
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     lock = locks.exclusive_lock(root)
     with lock:
         assert re.search(
@@ -274,7 +251,7 @@ def test_promote_registers_a_better_run_and_refuses_a_worse_one_without_force(co
 
 def test_a_better_champion_registered_meanwhile_keeps_the_alias(command, finished, monkeypatch):
     root, ids = finished
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     register = registry.register
 
     def meanwhile(root, name, run, *rest):

@@ -152,7 +152,7 @@ def test_a_sweep_that_was_left_open_here_is_continued(root, client, monkeypatch)
     tags = {"sweep": "sweep-1", "tunetrail.checkout": f"{socket.gethostname()}:{root}/runs/sweep-1"}
     run = made(client, tags=tags)
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
-    with mlflow_run.run(root, "sweep-1", place=root / "runs" / "sweep-1") as again:
+    with mlflow_run.run(root, "sweep-1", folder=root / "runs" / "sweep-1") as again:
         assert again.id == run
 
 
@@ -187,11 +187,11 @@ def test_a_sweep_is_recorded_in_its_own_run_or_a_fresh_one(root, client, monkeyp
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     if says:
         before = client.get_run(run_id).to_dictionary()
-        with pytest.raises(UserError, match=says), mlflow_run.run(root, "sweep-1", place=root / "runs"):
+        with pytest.raises(UserError, match=says), mlflow_run.run(root, "sweep-1", folder=root / "runs"):
             pass
         assert client.get_run(run_id).to_dictionary() == before
         return
-    with mlflow_run.run(root, "sweep-1", place=root / "runs") as record:
+    with mlflow_run.run(root, "sweep-1", folder=root / "runs") as record:
         assert record.id == run_id
     assert "MLFLOW_RUN_ID" not in os.environ
 

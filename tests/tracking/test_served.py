@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from tests import scored_runs, tiny_models, trained_runs
 from tests.conftest import ROOT
 from tests.projects import flip
+from tests.servers import free_port
 from tests.tiny_models import EVALUATE, TEMPLATE
 from tunetrail.data import template
 from tunetrail.runs import chat
@@ -183,9 +183,7 @@ def promoted(folder, tmp_path_factory):
 def server(promoted):
     """Run the printed command in an empty folder on a free port; yield the server's address and log file."""
     serve, _, elsewhere, environment = promoted
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = elsewhere / "log"
     with log.open("w") as file:
         process = subprocess.Popen(

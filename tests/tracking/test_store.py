@@ -10,15 +10,15 @@ import pytest
 from mlflow import MlflowClient
 
 from tunetrail import UserError
-from tunetrail.tracking import mlflow_run, store, tags
+from tunetrail.tracking import connection, mlflow_run, store, tags
 
 
 def test_the_uri_is_made_absolute_once_and_passed_to_child_processes(root, monkeypatch):
-    assert store.uri(root) == f"sqlite:///{root}/mlflow.db" == os.environ["MLFLOW_TRACKING_URI"]
+    assert connection.uri(root) == f"sqlite:///{root}/mlflow.db" == os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.chdir("/")
-    assert store.uri(root) == f"sqlite:///{root}/mlflow.db"
+    assert connection.uri(root) == f"sqlite:///{root}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
-    assert store.uri(root) == "http://server:5000"
+    assert connection.uri(root) == "http://server:5000"
 
 
 def test_a_run_is_found_by_its_id_by_a_prefix_of_it_or_by_its_name(root):
@@ -38,7 +38,7 @@ def test_a_run_is_found_by_its_id_by_a_prefix_of_it_or_by_its_name(root):
 
 
 def test_a_name_of_many_runs_lists_ten_of_them_and_counts_the_rest(root):
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     experiment = client.create_experiment("many")
     for _ in range(12):
         client.create_run(experiment, run_name="demo")
@@ -57,7 +57,7 @@ def test_an_unknown_alias_is_an_error_that_lists_the_existing_ones(root):
         store.find(root, "@champion")
     fix = "Make a champion: tunetrail promote RUN"
     assert str(error.value) == f"@champion: no registered model has the alias champion. {fix}"
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     client.create_registered_model("model")
     client.create_model_version("model", f"runs:/{run.id}/model", run.id)
     client.set_registered_model_alias("model", "champion", "1")
@@ -141,7 +141,7 @@ def test_registered_versions_are_listed_by_run_with_their_aliases(root):
     with mlflow_run.run(root, "demo") as run:
         pass
     assert store.registered(root) == {}
-    client = MlflowClient(store.uri(root))
+    client = MlflowClient(connection.uri(root))
     client.create_registered_model("model")
     for _ in range(2):
         client.create_model_version("model", f"runs:/{run.id}/model", run.id)

@@ -49,7 +49,7 @@ def promote(root: Path, reference: str, name: str | None, force: bool) -> None:
     """Register the run that `reference` names, unless it is registered already, as the champion; print how to serve it."""
     os.environ.update(_QUIET | launch.environment())  # before MLflow is imported
     from tunetrail import redaction
-    from tunetrail.tracking import connection, download, registry, store
+    from tunetrail.tracking import connection, download, model_card, registry, store
     from tunetrail.training import checkpoint
 
     run = store.single(root, reference)
@@ -67,7 +67,7 @@ def promote(root: Path, reference: str, name: str | None, force: bool) -> None:
         click.echo(f"{name}/{version} is already this run's model: nothing is copied.")
     else:
         files = download.from_record(root, run.id)
-        card = registry.card(name, run, files.params, scores, checkpoint.is_adapter(files.tuned))
+        card = model_card.render(name, run, files.params, scores, checkpoint.is_adapter(files.tuned))
         address = redaction.redact_address(connection.uri(root))
         click.echo(f"{size(files.size())} are copied from {files.tuned} into the artifact store of {address}")
         version = registry.register(root, name, run, files, card)

@@ -6,6 +6,7 @@ the answer.
 
 import hashlib
 import json
+import string
 from typing import Any
 
 
@@ -18,7 +19,11 @@ def prompt(template: dict[str, str], instruction: str, input: str = "") -> str:
 
 def doc_to_text(template: dict[str, str]) -> str:
     """Return lm-eval's `doc_to_text`: a Jinja string that puts an IFEval prompt, which has no input, into this template."""
-    parts = template["without_input"].format(instruction="\0").split("\0")
+    parts = [""]
+    for literal, field, *_ in string.Formatter().parse(template["without_input"]):
+        parts[-1] += literal
+        if field:
+            parts.append("")
     before, after = (json.dumps(part, ensure_ascii=False) for part in parts)
     return f"{{{{ {before} + prompt + {after} }}}}"
 

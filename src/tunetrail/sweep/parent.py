@@ -62,7 +62,7 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
             os.environ["MLFLOW_RUN_ID"] = existing
         opened = None
         try:
-            with mlflow_run.run(root, name, place=folder) as parent:
+            with mlflow_run.run(root, name, folder=folder) as parent:
                 opened = parent.id
                 print(f"{name}: MLflow run {parent.id} in {parent.address}; logs in {folder}", flush=True)
                 parent.tags({tags.SWEEP: name, tags.SWEEP_OVERRIDES: shlex.join(overrides)})

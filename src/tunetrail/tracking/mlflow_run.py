@@ -136,10 +136,10 @@ class Run:
 
 
 @contextlib.contextmanager
-def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any] | None = None) -> Iterator[Run]:
+def run(root: Path, name: str, folder: Path | None = None, params: dict[str, Any] | None = None) -> Iterator[Run]:
     """Open the run that MLFLOW_RUN_ID names (from `mlflow run` or a sweep), or a new one, and close it with its status.
 
-    `place` is the folder where it runs: a sweep's, or else the checkout. `params` are the dotted params that it will have (a
+    `folder` is where it runs: a sweep's, or else the checkout. `params` are the dotted params that it will have (a
     sweep has none); those of an earlier attempt must be the same.
 
     The status is FINISHED, KILLED after Ctrl-C or a signal, or FAILED after any other exception, which the tag `error` then
@@ -152,9 +152,9 @@ def run(root: Path, name: str, place: Path | None = None, params: dict[str, Any]
     """
     run_id = os.environ.pop("MLFLOW_RUN_ID", "").strip()
     recorded = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
-    here = {tags.CHECKOUT: f"{socket.gethostname()}:{place or root}"}
+    here = {tags.CHECKOUT: f"{socket.gethostname()}:{folder or root}"}
     with connection.open_client(root) as client:
-        earlier = reopening.run(client, run_id, root, name if place else "", recorded) if run_id else None
+        earlier = reopening.run(client, run_id, root, name if folder else "", recorded) if run_id else None
         for other in store.search(client, here, store.RUNNING):
             if other.id != run_id:
                 client.set_terminated(other.id, "KILLED")

@@ -20,8 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from tunetrail import UserError, redaction
-from tunetrail.data import contract
-from tunetrail.report import metrics, page
+from tunetrail.report import metrics
 from tunetrail.tracking import connection, store, tags
 from tunetrail.tracking.download import RunFiles
 from tunetrail.tracking.recorded import RecordedRun
@@ -31,16 +30,6 @@ CHAMPION = "champion"
 EXAMPLE = [{"instruction": "Name three rivers.", "input": ""}]
 METRICS = "report/metrics.json"
 _VERSION_TAGS = (tags.MODEL_MD5, tags.EVALUATION_DIGEST, tags.TEMPLATE_DIGEST, tags.DATA_LICENSE, tags.BASE_LICENSE)
-_CARD_ROWS = {
-    "data, md5": tags.DATA_MD5,
-    "data, licence": tags.DATA_LICENSE,
-    "base, SHA-256": tags.BASE_SHA256,
-    "base, licence": tags.BASE_LICENSE,
-    "model, md5": tags.MODEL_MD5,
-    "commit": tags.GIT_COMMIT,
-    "with changes that are not committed": tags.GIT_DIRTY,
-    "DVC experiment": tags.DVC_EXPERIMENT,
-}
 _MAX_DESCRIPTION = 5000  # characters, of MLflow's database
 
 
@@ -156,24 +145,6 @@ def crown(root: Path, name: str, version: str, reasons: Sequence[str]) -> None:
         if reasons:
             client.set_model_version_tag(name, version, tags.PROMOTED_AGAINST, "; ".join(reasons))
         client.set_registered_model_alias(name, CHAMPION, version)
-
-
-def card(name: str, run: RecordedRun, values: dict[str, Any], measured: dict[str, Any], adapter: bool) -> str:
-    """Return the model card, Markdown: what was trained on what, how it scored, what it may be used for."""
-    licenses = ({"license": run.tags.get(tag)} for tag in (tags.DATA_LICENSE, tags.BASE_LICENSE))
-    return page.render(
-        "model_card.md.jinja",
-        model=name,
-        run=run,
-        base=run.tags.get(tags.BASE_MODEL),
-        revision=run.tags.get(tags.BASE_REVISION),
-        source=run.tags.get(tags.DATA_SOURCE),
-        provenance={label: run.tags[tag] for label, tag in _CARD_ROWS.items() if tag in run.tags},
-        params=values,
-        metrics=measured,
-        adapter=adapter,
-        notice=contract.license_notice(*licenses),
-    )
 
 
 def _upload(client: MlflowClient, model: Model, run: RecordedRun, files: RunFiles, card: str) -> None:

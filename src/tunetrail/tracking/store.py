@@ -17,7 +17,6 @@ from tunetrail import UserError
 from tunetrail.redaction import redact
 from tunetrail.tracking import ranking, tags
 from tunetrail.tracking.connection import open_client
-from tunetrail.tracking.connection import uri as uri
 from tunetrail.tracking.recorded import RecordedRun
 
 RUNNING = "attributes.status = 'RUNNING'"  # a condition of `search`
