@@ -110,7 +110,7 @@ def test_a_run_of_an_experiment_that_is_not_the_one_asked_for_is_refused(root, c
 @pytest.mark.parametrize("sweep", [False, True])
 def test_a_missing_run_is_an_error(root, monkeypatch, run_id, sweep):
     with pytest.raises(UserError, match=rf"MLFLOW_RUN_ID={run_id}: tracking store .*mlflow\.db has no such run\..*unset"):
-        opened(root, monkeypatch, run_id, **({"place": root} if sweep else {}))
+        opened(root, monkeypatch, run_id, **({"folder": root} if sweep else {}))
 
 
 def test_a_deleted_run_is_refused_with_the_command_that_restores_it(root, client, monkeypatch):
