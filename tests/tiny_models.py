@@ -14,10 +14,22 @@ LLAMA = {
 TEXTS = ["The river is wide, calm and cold. It has many stones.", "Do ünïcode with 漢字:\n", *TEMPLATE.values()]
 
 
+def add_weights(folder, seed=0):
+    """Save random weights for the config.json of the folder; return the model."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    model.save_pretrained(folder)
+    return model
+
+
 def save(folder, seed=1):
     """Save a Llama with its tokenizer in the folder; return the folder."""
     size = tiny.save_tokenizer(TEXTS * 20, 320, folder)
-    tiny.save_model(LLAMA, size, seed, folder)
+    tiny.save_config(LLAMA, size, folder)
+    add_weights(folder, seed)
     return folder
 
 

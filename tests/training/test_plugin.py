@@ -45,6 +45,19 @@ def test_the_plugin_writes_beside_the_checkpoints(plugin):
     assert str(callback.path) == "work/train/history.jsonl"
 
 
+def test_random_weights_are_the_same_each_time(plugin):
+    """Axolotl makes a new model's weights, and an adapter's, before its trainer sets the seed."""
+    import torch
+    from axolotl.utils.dict import DictDefault
+
+    def first_weights(seed):
+        plugin.HistoryPlugin().pre_model_load(DictDefault({"seed": seed}))
+        return torch.nn.Linear(3, 3).weight.tolist()
+
+    assert first_weights(1) == first_weights(1) != first_weights(2)
+    assert first_weights(None) != first_weights(None)
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, "nan", "inf"])
 def test_a_nan_loss_ends_training_at_once_and_is_logged(trainer, loss):
     trainer.log(1, loss=2.5, grad_norm=1.0)

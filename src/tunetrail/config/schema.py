@@ -77,7 +77,6 @@ def answer(_: Any) -> Schema:
             revision_of_model=nullable(TEXT),
             license=nullable(TEXT),
             template=template,
-            seed=SEED,
             make=nullable(closed(vocab_size=COUNT, llama=_llama(), train=axolotl)),
         ),
         train=axolotl,

@@ -6,7 +6,6 @@ Existing weights are not copied. With `base.make`, a tokenizer and a tiny Llama 
 plain text that `prepare` wrote: no instructions.
 """
 
-import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -38,23 +37,21 @@ def main() -> None:
 
 def make(section: dict[str, Any]) -> int:
     """Train the base model from scratch into `base_model`; return its number of parameters."""
-    recipe, seed = section["make"], section["seed"]
+    recipe = section["make"]
     trained = scratch.check(recipe["train"]["output_dir"], "base.make.train", own=WORK.name)
     shutil.rmtree(WORK, ignore_errors=True)
     rows = records.read(Path("data/prepared/train.jsonl"))
     prompts = [template.prompt(section["template"], row["instruction"], row["input"]) + row["output"] for row in rows]
     prose = [row["text"] for row in records.read(Path("data/prepared/text.jsonl"))]
     WORK.mkdir(parents=True)
-    # Importing the models prints a page of warnings about GPU kernels.
-    with (WORK / "untrained.log").open("w") as log, contextlib.redirect_stderr(log):
-        vocab_size = tiny.save_tokenizer(prose + prompts, recipe["vocab_size"], WORK / "untrained")
-        size = tiny.save_model(recipe["llama"], vocab_size, seed, WORK / "untrained")
-    print(f"base: a Llama of {size:,} parameters, {vocab_size:,} tokens")
+    vocab_size = tiny.save_tokenizer(prose + prompts, recipe["vocab_size"], WORK / "untrained")
+    tiny.save_config(recipe["llama"], vocab_size, WORK / "untrained")
+    print(f"base: a Llama with {vocab_size:,} tokens")
     params.write_yaml(WORK / "axolotl.yaml", recipe["train"])
     words = ["-m", "axolotl.cli.train", str(WORK / "axolotl.yaml")]
     launch.accelerate_launch(words, params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)
     checkpoint.copy(trained, Path(section["base_model"]))
-    return size
+    return checkpoint.parameters(trained)
 
 
 if __name__ == "__main__":

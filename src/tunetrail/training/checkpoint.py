@@ -1,9 +1,10 @@
-"""A model's folder -> the files of the model or the adapter, and their digest.
+"""A model's folder -> the files of the model or the adapter, their digest, the number of parameters.
 
 Without the trainer's logs, optimiser states and checkpoints.
 """
 
 import hashlib
+import math
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def digest(folder: Path) -> str:
     """Return the SHA-256 over the names and contents of the model's files."""
     lines = "".join(f"{name} {sha256}\n" for name, sha256 in hashes(folder).items())
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def parameters(folder: Path) -> int:
+    """Return how many parameters the model's weights in `folder` have; tied weights are saved and counted once."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "np") as weights:
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+    return total
 
 
 def copy(source: Path, target: Path) -> None:

@@ -1,21 +1,32 @@
-"""Axolotl's plug-in that writes the history file during training; Axolotl loads it by its key `plugins`.
+"""Axolotl's plug-in that seeds random weights and writes the history file; Axolotl loads it by its key `plugins`.
 
 It stops a training whose loss is NaN. It knows nothing of the tracking server, so a server that is slow or down cannot stop
 training (`tracking.mlflow_run` reads the file).
 """
 
+import gc
 import math
 import time
 from pathlib import Path
 
 from axolotl.integrations.base import BasePlugin
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 
 from tunetrail.training import history
 
 
 class HistoryPlugin(BasePlugin):
-    """Adds the callback that writes `history.jsonl` in Axolotl's output_dir."""
+    """Adds the callback that writes `history.jsonl` in Axolotl's output_dir, and seeds what is random before training."""
+
+    def register(self, cfg):
+        # Axolotl collects garbage each time it packs rows, five times and more for a training and again for each evaluation.
+        # Its imports leave millions of objects, which are never garbage: looking at them takes half a second each time.
+        gc.freeze()
+
+    def pre_model_load(self, cfg):
+        # Axolotl sets its seed only with the trainer: the weights of a new model or adapter would differ each time.
+        if cfg.seed is not None:
+            set_seed(cfg.seed)
 
     def add_callbacks_pre_trainer(self, cfg, model):
         return [HistoryCallback(Path(cfg.output_dir) / "history.jsonl")]

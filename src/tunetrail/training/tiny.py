@@ -1,8 +1,10 @@
-"""Texts -> a byte-level BPE tokenizer; a Llama configuration and a seed -> an untrained model; both saved in one folder.
+"""Texts -> a byte-level BPE tokenizer; a Llama configuration -> config.json; both saved in one folder.
 
-For experiments with their own base model, which run on two CPU cores and without a download.
+For experiments with their own base model, which run on two CPU cores and without a download. Axolotl makes the random weights
+(its key `reinit_weights`). Without transformers, whose import takes longer than all of this.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,21 +38,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
 
 
 def save_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
-    """Train a tokenizer and save it as transformers does; return its size, at most `vocab_size`."""
-    from transformers import PreTrainedTokenizerFast
+    """Train a tokenizer and save it as transformers reads it; return its size, at most `vocab_size`."""
+    tokenizer = train_tokenizer(texts, vocab_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | SPECIAL_TOKENS)
+    return tokenizer.get_vocab_size()
 
-    fast = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(texts, vocab_size), **SPECIAL_TOKENS)
-    fast.save_pretrained(folder)
-    return len(fast)
+
+def save_config(llama: dict[str, Any], vocab_size: int, folder: Path) -> None:
+    """Save the configuration of a Llama (`llama`: transformers.LlamaConfig's keys) with the tokenizer of this folder."""
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    _write(folder / "config.json", kind | llama | {"vocab_size": vocab_size} | ids)
 
 
-def save_model(llama: dict[str, Any], vocab_size: int, seed: int, folder: Path) -> int:
-    """Save a randomly initialised Llama (`llama`: transformers.LlamaConfig's keys); return its number of parameters."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(**llama, vocab_size=vocab_size, bos_token_id=0, eos_token_id=1, pad_token_id=1)
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    return model.num_parameters()
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import tiny_models
 from tests.conftest import ROOT
 from tunetrail import launch
 from tunetrail.data import template
@@ -125,7 +126,8 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     vocabulary = tiny.save_tokenizer(["The river is wide."] * 20, 300, folder)
     llama = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    tiny.save_model(llama, vocabulary, seed=0, folder=folder)
+    tiny.save_config(llama, vocabulary, folder)
+    tiny_models.add_weights(folder)
     return folder
 
 

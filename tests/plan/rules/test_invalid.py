@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import tiny_models
 from tests.conftest import ROOT
 from tests.planned import assert_one_finding_per_rule, facts, fixed, judged
 from tunetrail.data import template
@@ -118,7 +119,8 @@ def test_lm_eval_itself_adds_bos_as_the_rule_says(tmp_path):
     tiny.save_tokenizer(["Say it."] * 9, 400, tmp_path)
     size = len(json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]) + 3
     llama = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    tiny.save_model(llama | {"max_position_embeddings": 64}, size, 0, tmp_path)
+    tiny.save_config(llama | {"max_position_embeddings": 64}, size, tmp_path)
+    tiny_models.add_weights(tmp_path)
     tokenizer, settings = (json.loads((tmp_path / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json"))
     puts_bos = {}
     for name, changed, bos in (
