@@ -23,6 +23,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forked_dvc():
+    from tests import forked_dvc
+
+    with pytest.MonkeyPatch.context() as patch:
+        forked_dvc.patch(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The shrunken demo, really trained once for all workers, by the one whose test asks first."""

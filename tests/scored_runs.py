@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from tests.tiny_models import TEMPLATE
-from tunetrail.evaluation import intervals, results
+from tunetrail.evaluation import results, significance
 from tunetrail.tracking import connection, mlflow_run, store
 from tunetrail.tracking.download import RunFiles
 
@@ -33,10 +33,10 @@ DOTS = {"ended": 0.0, "empty": 0.0, "says_nothing": 1.0, "looping": 0.0, "runs_o
 def metrics(base, tuned, digest="e1"):
     """Return a metrics.json for base and tuned models that followed this many of 100 prompts."""
     was, now = ([np.array([int(number < count)]) for number in range(100)] for count in (base, tuned))
-    delta = dataclasses.asdict(intervals.newcombe(was, now)) | {"p": intervals.mcnemar(was, now)}
+    delta = dataclasses.asdict(significance.newcombe(was, now)) | {"p": significance.mcnemar(was, now)}
     scores = {
-        "base": dataclasses.asdict(intervals.wilson(was)),
-        "tuned": dataclasses.asdict(intervals.wilson(now)),
+        "base": dataclasses.asdict(significance.wilson(was)),
+        "tuned": dataclasses.asdict(significance.wilson(now)),
         "delta": delta,
     }
     return {

@@ -1,4 +1,4 @@
-"""The design, kept by tests: names, floors, and a README whose words are real."""
+"""The design, kept by tests: names, layers, and a README whose words are real."""
 
 import ast
 import os
@@ -77,7 +77,7 @@ def test_a_stage_depends_on_every_module_that_it_imports_but_launch(name):
     assert folders <= {PACKAGE / "evaluation" / "ifeval", PACKAGE / "report" / "pages"}
 
 
-def test_imports_go_down_the_floors_only():
+def test_imports_go_down_the_layers_only():
     linter = Path(sys.executable).with_name("lint-imports")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -119,12 +119,12 @@ def test_the_tree_in_the_readme_is_that_of_the_repository():
     for path in named | inside:
         assert (ROOT / path).exists(), path
     modules = {f"src/tunetrail/{f.name}" for f in PACKAGE.glob("*.py") if not f.name.startswith("__")}
-    rooms = {f"{file.parent.relative_to(ROOT)}/" for file in PACKAGE.rglob("*/__init__.py")}
-    assert modules | rooms == inside
+    packages = {f"{file.parent.relative_to(ROOT)}/" for file in PACKAGE.rglob("*/__init__.py")}
+    assert modules | packages == inside
     lines = dict(line.split(maxsplit=1) for line in tree.splitlines() if line.startswith("  "))
-    for room in rooms:  # the README and the package have the same line
-        purpose = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())).splitlines()[0]
-        assert f"{lines[room.removeprefix('src/tunetrail/')]}." == purpose
+    for package in packages:  # the README and the package have the same line
+        purpose = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())).splitlines()[0]
+        assert f"{lines[package.removeprefix('src/tunetrail/')]}." == purpose
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     folders = {path.split("/")[0] + "/" for path in tracked if "/" in path and not path.startswith(".")}
     assert folders <= {path.split("/")[0] + "/" for path in named}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, answers, events, machine
+from tunetrail import UserError, events, machine, tool_queries
 from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
 from tunetrail.config import canonical, check, inputs, params, schema
 from tunetrail.data import sources
@@ -45,7 +45,7 @@ def run_experiment(
         from tunetrail.plan import gate  # importing NumPy and, below, MLflow takes seconds: after the checks
 
         plan = gate.check_run(values, root)
-        answers.close()
+        tool_queries.close()
         from tunetrail.data import contract
         from tunetrail.tracking import mlflow_run, record, run_file, tags
 

@@ -175,7 +175,7 @@ def test_bad_input_ends_with_one_message_and_code_2(checkout, overrides, says):
         (("-m", "sweep=joblib", "train.learning_rate=1e-3,abc"), "the job train.learning_rate=abc: "),
         (
             ("-m", "train.warmup_ratio=null", "+train.warmup_steps=5000", "seed=1,2"),
-            "the job seed=1: it would be refused: WARMUP_NEVER_ENDS. `tunetrail plan`",
+            "the job seed=1: its plan has errors: WARMUP_NEVER_ENDS. `tunetrail plan`",
         ),
         (("--params", "nowhere.yaml"), "--params nowhere.yaml: no such file. Give the params.yaml of a run."),
     ],

@@ -82,7 +82,7 @@ def test_a_value_that_is_a_secret_under_any_key(value):
 @pytest.mark.parametrize("value", ["${oc.env:HF_TOKEN}", "a ${oc.env: wandb_api_key,none}"])
 def test_a_value_that_would_take_a_secret_from_the_environment(value):
     with pytest.raises(
-        UserError, match=r"^train\.x takes the secret (HF_TOKEN|wandb_api_key), which params\.yaml would publish"
+        UserError, match=r"^train\.x would write \$(HF_TOKEN|wandb_api_key) into params\.yaml, which is published"
     ):
         secret.refuse({"train.x": value})
 

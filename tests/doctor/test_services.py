@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from tests.conftest import ROOT
 from tunetrail.doctor import services
 from tunetrail.doctor.lines import Asked
-from tunetrail.tracking import outage
+from tunetrail.tracking import store_errors
 
 MLFLOW = {"/health": (200, "OK"), "/version": (200, importlib.metadata.version("mlflow"))}
 REVISION = "a" * 40
@@ -207,7 +207,7 @@ def test_the_checkouts_own_store_is_made_by_the_first_run(tracked, tmp_path):
 
 @pytest.mark.stage
 def test_a_store_of_another_mlflow_is_red_with_the_fix(root):
-    file, newest = root / "mlflow.db", outage.schemas()[0]
+    file, newest = root / "mlflow.db", store_errors.schemas()[0]
     line = services.check_tracking(Asked(root))
     assert (line.mark, line.found) == ("ok", f"{file}, 0 runs, schema {newest}")
     for version, fix in (

@@ -104,7 +104,7 @@ def test_a_plugin_of_one_config_does_not_stay_for_the_next(ask_axolotl):
 def questions(composed, monkeypatch):
     """Return a function that gives the question to Axolotl for the run of some overrides in a checkout."""
     recorded = []
-    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: recorded.append(question))
+    monkeypatch.setattr(acceptance.tool_queries, "ask", lambda module, question, *_: recorded.append(question))
 
     def call(root, *words):
         values = composed(*words)
@@ -138,8 +138,8 @@ def test_axolotl_is_asked_again_after_a_change_of_a_plugin_that_is_a_package(que
 
 def test_a_refusal_that_may_be_temporary_is_not_cached(ask_axolotl, monkeypatch):
     keeps = []
-    ask = acceptance.answers.ask
-    monkeypatch.setattr(acceptance.answers, "ask", lambda *question: keeps.append(question[3]) or ask(*question))
+    ask = acceptance.tool_queries.ask
+    monkeypatch.setattr(acceptance.tool_queries, "ask", lambda *question: keeps.append(question[3]) or ask(*question))
     missing = ask_axolotl("train.plugins=[tunetrail.training.plugin.HistoryPlugin,nowhere.Plugin]", "model=llama3_2_1b")
     refused = ask_axolotl("+train.rl=dpo")
     assert [keep(answer) for keep, answer in zip(keeps, (missing, refused), strict=True)] == [False, True]
@@ -157,7 +157,7 @@ def test_axolotls_check_needs_neither_a_model_nor_data(ask_axolotl, tmp_path):
 
 def test_the_capabilities_of_a_gpu_that_is_here_are_left_to_axolotl(composed, monkeypatch):
     requests = []
-    monkeypatch.setattr(acceptance.answers, "ask", lambda module, question, *_: requests.append(question))
+    monkeypatch.setattr(acceptance.tool_queries, "ask", lambda module, question, *_: requests.append(question))
     values = composed("hardware=cuda", "accelerate.num_processes=2", "accelerate.multi_gpu=true")
     for origin in ("this machine", "plan.device"):
         acceptance.ask(values, ROOT, hardware.named("h100"), origin)

@@ -37,7 +37,9 @@ def test_a_run_without_errors_is_printed_and_may_start(composed, tmp_path, capsy
 
 def test_a_refused_run_is_printed_first_and_an_allowed_error_refuses_nothing(composed, tmp_path, capsys, predicted):
     predicted(steps={"total": 27}, schedule={"warmup": 100})
-    with pytest.raises(UserError, match=r"refused before it costs anything: WARMUP_NEVER_ENDS\. .*'plan\.allow=\[WARM"):
+    with pytest.raises(
+        UserError, match=r"the plan has errors, so the run was not started: WARMUP_NEVER_ENDS\. .*'plan\.allow=\[WARM"
+    ):
         gate.check_run(composed(*RECIPE), tmp_path)
     assert "error WARMUP_NEVER_ENDS" in capsys.readouterr().out
     plan = gate.check_run(composed(*RECIPE, "plan.allow=[WARMUP_NEVER_ENDS]"), tmp_path)
@@ -59,7 +61,7 @@ def test_a_tools_refusal_is_listed_with_the_other_errors_and_cannot_be_allowed(c
 def test_a_job_is_refused_without_a_printed_plan(composed, tmp_path, capsys, predicted):
     gate.check_job(composed(*RECIPE), tmp_path)
     predicted(steps={"total": 27}, schedule={"warmup": 100})
-    with pytest.raises(UserError, match=r"^it would be refused: WARMUP_NEVER_ENDS"):
+    with pytest.raises(UserError, match=r"^its plan has errors: WARMUP_NEVER_ENDS"):
         gate.check_job(composed(*RECIPE), tmp_path)
     assert capsys.readouterr().out == ""
 
@@ -75,7 +77,7 @@ def test_a_run_that_cannot_be_predicted_starts_without_a_plan_unless_a_tool_refu
     assert capsys.readouterr().out == "no plan: org/other is not in the hub's cache\n"
     assert (plan.facts, plan.findings, plan.to_dict()) == (None, [], {"findings": []})
     monkeypatch.setattr(gate.instructions, "ask", lambda *_: lambda: "row 2: no such id")
-    with pytest.raises(UserError, match=r"refused before it costs anything: CHECKERS_REFUSE"):
+    with pytest.raises(UserError, match=r"the plan has errors, so the run was not started: CHECKERS_REFUSE"):
         gate.check_run(composed(*RECIPE), tmp_path)
 
 

@@ -1,8 +1,8 @@
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
-from tunetrail.evaluation.intervals import Score
 from tunetrail.evaluation.results import SCORES, Results
+from tunetrail.evaluation.significance import Score
 from tunetrail.report import plots
 
 

@@ -15,7 +15,7 @@ from tests.checkouts import begin
 from tests.stage_outputs import evaluation
 from tunetrail import UserError
 from tunetrail.cli import compare as compare_command
-from tunetrail.evaluation import intervals, results
+from tunetrail.evaluation import results, significance
 from tunetrail.report import plots
 from tunetrail.runs import compare
 from tunetrail.tracking import connection, mlflow_run
@@ -39,8 +39,8 @@ def finish(root, name, followed, batch_size=8, verdicts=True, **params):
     for model, met in (("base", [[False] * len(prompt) for prompt in followed]), ("tuned", followed)):
         file = next(evaluation(made / model, met).glob("*/results_*"))
         file.write_text(file.read_text().replace('"batch_size": 8', f'"batch_size": {batch_size}'))
-        evaluations[model] = results.read(made / model, **intervals.SAMPLING)
-    scored = results.compare(evaluations["base"], evaluations["tuned"], **intervals.SAMPLING)
+        evaluations[model] = results.read(made / model, **significance.SAMPLING)
+    scored = results.compare(evaluations["base"], evaluations["tuned"], **significance.SAMPLING)
     tuned = evaluations["tuned"]
     metrics = {"task": tuned.task, "size": results.size(tuned), "evaluation_digest": tuned.digest, "ifeval": scored}
     (made / "report").mkdir()
@@ -80,11 +80,11 @@ def test_scores_are_compared_with_the_first_run_by_paired_tests(checkout):
     prompts = [[np.array([int(all(met))]) for met in followed] for followed in (FIRST, BETTER)]
     each = [[np.array(met).astype(int) for met in followed] for followed in (FIRST, BETTER)]
     by_prompt, by_instruction = other["delta"]["prompt_strict"], other["delta"]["inst_loose"]
-    expected = intervals.newcombe(*prompts)
+    expected = significance.newcombe(*prompts)
     assert (by_prompt["value"], by_prompt["low"], by_prompt["high"]) == (expected.value, expected.low, expected.high)
     assert by_prompt["value"] == 4 / 8
-    assert by_prompt["p"] == intervals.mcnemar(*prompts) == 2 / 2**4  # four gained, none lost
-    expected = intervals.paired_bootstrap(*each, **intervals.SAMPLING)
+    assert by_prompt["p"] == significance.mcnemar(*prompts) == 2 / 2**4  # four gained, none lost
+    expected = significance.paired_bootstrap(*each, **significance.SAMPLING)
     assert (by_instruction["value"], by_instruction["low"], by_instruction["high"]) == (
         expected.value,
         expected.low,
@@ -136,7 +136,7 @@ def test_runs_that_were_evaluated_differently_are_shown_and_not_tested(checkout)
     text = typed(first, other)
     assert "not tested: " in text
     assert "tuned (*)" in text
-    assert "less " not in text
+    assert "difference from" not in text
     page = next((checkout / "work" / "compare").glob("*/compare.html")).read_text()
     assert "evaluated differently: batch_size 8 and 16" in page
 
@@ -150,7 +150,9 @@ def test_a_run_without_verdicts_shows_its_scores_and_how_to_get_the_test(checkou
     old, new = finish(checkout, "old", FIRST, verdicts=False), finish(checkout, "new", BETTER)
     for ids in ((old, new), (new, old)):
         run = compared(*ids)["runs"][1]
-        assert run["why"].startswith(f"{old[:8]} is older than the verdicts that a test needs. Run its command again")
+        assert run["why"].startswith(
+            f"{old[:8]} was recorded without the result of each prompt, which the test needs. Run its command again"
+        )
         assert run["scores"]
     otherwise = finish(checkout, "old and otherwise", FIRST, batch_size=16, verdicts=False)
     assert compared(new, otherwise)["runs"][1]["why"].startswith("evaluated differently: evaluation digest ")

@@ -1,4 +1,4 @@
-"""The command line: one file a command.
+"""The command line: one file per command.
 
 An error that a user can fix (UserError) ends any command with one message and the error's code.
 """

@@ -30,7 +30,7 @@ def command(references: tuple[str, ...], out: Path | None, as_json: bool) -> Non
     RUN is an MLflow id or the start of one, a name, or @alias of the registry. Runs that were evaluated differently are
     shown, but not tested. The page and figures go into the record of each run as well, below compare/.
     """
-    from tunetrail.evaluation import intervals, results
+    from tunetrail.evaluation import results, significance
     from tunetrail.report import page
     from tunetrail.runs import compare, listing
     from tunetrail.tracking import store
@@ -44,7 +44,7 @@ def command(references: tuple[str, ...], out: Path | None, as_json: bool) -> Non
         texts = store.read_artifacts(root, run.id, (_METRICS, _VERDICTS))
         verdicts = json.loads(texts[_VERDICTS]) if _VERDICTS in texts else None
         records.append(compare.Record(run, results.recorded(texts.get(_METRICS)), verdicts))
-    compared = compare.compare(records, ids, **intervals.SAMPLING)
+    compared = compare.compare(records, ids, **significance.SAMPLING)
     name = "-".join(ids[run.id] for run in runs)
     folder = out or root / "work" / "compare" / name
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, answers, experiment
+from tunetrail import UserError, experiment, tool_queries
 from tunetrail.checkout import git
 from tunetrail.config import check, compose, grid, implied, params, schema, secret
 from tunetrail.config.overrides import validate
@@ -92,7 +92,7 @@ def _run_sweep(words: list[str], root: Path, force: bool) -> None:
     with compose.explained(root, words, params_schema):
         grid.check_jobs(root, words, params_schema, lambda values: gate.check_job(values, root))
     click.echo("".join(f"{note}\n" for note in notes), nl=False)
-    answers.close()
+    tool_queries.close()
 
     def run_jobs(folder: Path, job: Callable[[Any], float | None]) -> None:
         compose.run_composed(root, [*words, f"hydra.sweep.dir={folder}"], params_schema, job)

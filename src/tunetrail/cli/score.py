@@ -36,7 +36,7 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, as_j
     Each prompt of the prompt file must have one response, whose `prompt` is the same word for word.
     """
     from tunetrail.data import records
-    from tunetrail.evaluation import instructions, intervals, results, scoring
+    from tunetrail.evaluation import instructions, results, scoring, significance
     from tunetrail.report import metrics, page
 
     if not stop:
@@ -46,9 +46,9 @@ def command(prompts: Path, responses: Path, folder: Path | None, stop: str, as_j
     answers = scoring.read_responses(responses, rows)
     inputs.punkt(rows)
     samples = scoring.score(rows, [answer or "" for answer in answers])
-    scores = {"responses": results.gather("ifeval", samples, **intervals.SAMPLING)}
+    scores = {"responses": results.gather("ifeval", samples, **significance.SAMPLING)}
     null_count = answers.count(None)
-    measured = metrics.measure(scores, stop, **intervals.SAMPLING) | {"null_responses": null_count}
+    measured = metrics.measure(scores, stop, **significance.SAMPLING) | {"null_responses": null_count}
     if null_count:
         click.echo(f"{null_count:,} of {len(answers):,} responses are null, and count as empty answers", err=as_json)
     if folder or not as_json:

@@ -1,1 +1,1 @@
-"""conf/ composed, checked, written to params.yaml."""
+"""conf/ composed, every key and file checked, written to params.yaml."""

@@ -10,7 +10,7 @@ from typing import Any
 from tunetrail import UserError
 from tunetrail.config import contradictions
 from tunetrail.data import records, world
-from tunetrail.training import checkpoint, scratch
+from tunetrail.training import checkpoint, output_dir
 
 HISTORY_PLUGIN = "tunetrail.training.plugin.HistoryPlugin"
 
@@ -72,7 +72,7 @@ def check_consistency(values: dict[str, Any]) -> None:
         raise UserError("accelerate refuses accelerate.multi_gpu=true with one process. Add accelerate.multi_gpu=false.")
     trainings = {"train": train} | ({"base.make.train": base["make"]["train"]} if base["make"] else {})
     for section, config in trainings.items():
-        scratch.check(config.get("output_dir"), section, None if section == "train" else "base")
+        output_dir.check(config.get("output_dir"), section, None if section == "train" else "base")
         if HISTORY_PLUGIN not in (config.get("plugins") or []):
             raise UserError(f"{section}.plugins lacks {HISTORY_PLUGIN}, which keeps the loss curve. Add it to the list.")
     name = base["base_model"]

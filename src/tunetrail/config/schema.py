@@ -9,7 +9,7 @@ minute, so `answers` caches the result.
 import json
 from typing import Any
 
-from tunetrail import answers
+from tunetrail import tool_queries
 from tunetrail.config import axolotl_schema
 
 Schema = dict[str, Any]
@@ -35,7 +35,7 @@ def nullable(schema: Schema) -> Schema:
 
 def params() -> Schema:
     """Return the schema of params.yaml, from the cache if it is there."""
-    return answers.ask("config.schema", None, "asking Axolotl, transformers and lm-eval which keys they know")()
+    return tool_queries.ask("config.schema", None, "asking Axolotl, transformers and lm-eval which keys they know")()
 
 
 def answer(_: Any) -> Schema:

@@ -52,7 +52,8 @@ def refuse(values: Mapping[str, Any]) -> None:
             continue
         if (variable := _ENVIRONMENT.search(value)) and has(variable[1]):
             raise UserError(
-                f"{key} takes the secret {variable[1]}, which params.yaml would publish. The tools read it themselves."
+                f"{key} would write ${variable[1]} into params.yaml, which is published. Leave it out: the tools read the "
+                "variable themselves."
             )
         text = value if "://" in value else re.sub(r"[?&#]", " ", value)  # a ?key= outside an address is text
         if has(key) or _VALUE.search(value) or redaction.redact(text) != text:

@@ -54,7 +54,7 @@ def _line(check: Check, asked: Asked) -> Line:
 
 
 def table(lines: Mapping[str, Line], width: int, mark: Callable[[str], str] = str) -> str:
-    """Return a line a check in at most `width` columns, then the fixes, unwrapped for pasting. `mark` may add a colour."""
+    """Return one line per check in at most `width` columns, then the fixes, unwrapped for pasting. `mark` may colour."""
     name_width = max(map(len, lines))
     indent = " " * (4 + 2 + name_width + 2)
     rows = []

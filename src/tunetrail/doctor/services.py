@@ -26,7 +26,7 @@ from tunetrail.checkout import dvc
 from tunetrail.data import hub
 from tunetrail.doctor.lines import PYTHON, Asked, Check, Line
 from tunetrail.redaction import host
-from tunetrail.tracking import outage
+from tunetrail.tracking import store_errors
 from tunetrail.training import checkpoint
 
 _PATIENCE = 3.0  # seconds
@@ -95,7 +95,7 @@ def check_tracking(asked: Asked) -> Line:
     """Check the store that MLFLOW_TRACKING_URI names, or the checkout's own, without importing MLflow."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
     try:
-        outage.check_address(uri)
+        store_errors.check_address(uri)
     except UserError as error:
         return Line("fail", str(error), _OWN_STORE)
     if uri.startswith("sqlite:///"):
@@ -142,7 +142,7 @@ def _database(file: Path) -> Line:
             ((runs,),) = store.execute("SELECT COUNT(*) FROM runs")
     except (sqlite3.Error, ValueError):
         return Line("fail", f"{file} is not an MLflow store", f"move it away; or {_OWN_STORE}")
-    newest, known = outage.schemas()
+    newest, known = store_errors.schemas()
     if schema == newest:
         return Line("ok", f"{file}, {runs} runs, schema {schema}")
     upgrade = f"mlflow db upgrade {shlex.quote(f'sqlite:///{file}')}"

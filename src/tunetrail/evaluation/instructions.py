@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, answers
+from tunetrail import UserError, tool_queries
 from tunetrail.data import hub, records, world
 
 # Instruction id and arguments. In a published prompt the arguments of other checkers are null.
@@ -36,7 +36,7 @@ def ask(values: dict[str, Any], root: Path) -> Callable[[], str]:
     if not file:
         return lambda: ""
     prompts = records.read_prompts(file)
-    waiting = answers.ask(
+    waiting = tool_queries.ask(
         "evaluation.instructions", _distinct(prompts), "asking lm-eval's checkers whether they take these prompts"
     )
     return lambda: _message(prompts, waiting(), evaluate["hub"]["filename"] if evaluate["hub"] else evaluate["path"])

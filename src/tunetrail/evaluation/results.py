@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tunetrail import UserError
-from tunetrail.evaluation import intervals
-from tunetrail.evaluation.intervals import Score
+from tunetrail.evaluation import significance
+from tunetrail.evaluation.significance import Score
 
 # Our name for a score: (lm-eval's name, the usual label).
 SCORES = {
@@ -76,9 +76,9 @@ def gather(task: str, samples: list[dict[str, Any]], resamples: int, seed: int, 
             ones.
     """
     scores = {
-        name: intervals.wilson(_followed(samples, name))
+        name: significance.wilson(_followed(samples, name))
         if name.startswith("prompt")
-        else intervals.bootstrap(_followed(samples, name), resamples, seed)
+        else significance.bootstrap(_followed(samples, name), resamples, seed)
         for name in SCORES
     }
     for level in ("prompt", "inst"):
@@ -140,9 +140,9 @@ def differences(base: Verdicts, tuned: Verdicts, resamples: int, seed: int) -> d
     for name in SCORES:
         pair = _arrays(base[name]), _arrays(tuned[name])
         if name.startswith("prompt"):
-            delta[name] = asdict(intervals.newcombe(*pair)) | {"p": intervals.mcnemar(*pair)}
+            delta[name] = asdict(significance.newcombe(*pair)) | {"p": significance.mcnemar(*pair)}
         else:
-            delta[name] = asdict(intervals.paired_bootstrap(*pair, resamples, seed))
+            delta[name] = asdict(significance.paired_bootstrap(*pair, resamples, seed))
     return delta
 
 
@@ -213,9 +213,9 @@ def answer(sample: dict[str, Any]) -> str:
     return sample["filtered_resps"][0]
 
 
-def _followed(samples: list[dict[str, Any]], name: str) -> intervals.Followed:
+def _followed(samples: list[dict[str, Any]], name: str) -> significance.Followed:
     return _arrays([sample[SCORES[name][0]] for sample in samples])
 
 
-def _arrays(verdicts: list[Any]) -> intervals.Followed:
+def _arrays(verdicts: list[Any]) -> significance.Followed:
     return [np.atleast_1d(verdict).astype(int) for verdict in verdicts]

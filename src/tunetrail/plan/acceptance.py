@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import answers
+from tunetrail import tool_queries
 from tunetrail.plan.estimate.hardware import Device
 
 # Keys that a fix never leaves out: without one it would be another run, or none.
@@ -47,7 +47,7 @@ def ask(values: dict[str, Any], root: Path, device: Device, origin: str) -> Call
         "files": sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(configs)),
     }
     subject = "asking Axolotl whether it takes this config"
-    return answers.ask(
+    return tool_queries.ask(
         "plan.acceptance", question, subject, lambda answer: all(refusal["lasting"] for refusal in answer.values())
     )
 

@@ -79,7 +79,7 @@ def check_run(values: dict[str, Any], root: Path) -> Plan:
     if planned.findings:
         print(f"\n{table.problems(planned.findings, planned.allowed)}\n", flush=True)
     if refusal:
-        raise UserError(f"refused before it costs anything: {refusal}")
+        raise UserError(f"the plan has errors, so the run was not started: {refusal}")
     return planned
 
 
@@ -91,7 +91,7 @@ def check_job(values: dict[str, Any], root: Path) -> None:
     """
     inputs.check(values)
     if refusal := _refusal(plan(values, root)):
-        raise UserError(f"it would be refused: {refusal}")
+        raise UserError(f"its plan has errors: {refusal}")
 
 
 def _refusal(planned: Plan) -> str:

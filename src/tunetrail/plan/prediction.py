@@ -7,7 +7,7 @@ from typing import Any
 
 from tunetrail.data import hub
 from tunetrail.plan import measured
-from tunetrail.plan.estimate import architecture, cost, intervals, memory, pace, packing, schedule, workload
+from tunetrail.plan.estimate import architecture, cost, frequency, memory, pace, packing, schedule, workload
 from tunetrail.plan.estimate.hardware import Device, precision
 from tunetrail.plan.facts import Devices, Evaluation, Facts, Memory, Model, Schedule, Time
 from tunetrail.training import checkpoint
@@ -25,12 +25,12 @@ def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> 
     work = workload.read(values, root)
     shape, shape_origin = architecture.read(values["base"], root)
     steps = packing.steps(train, work.lengths, count)
-    evaluations = intervals.evaluations(train, steps.total, steps.per_epoch)
+    evaluations = frequency.evaluations(train, steps.total, steps.per_epoch)
     validation = packing.validation(train, work.validation_lengths, count, evaluations)
     peak = memory.training(shape, train, count)
     row = work.longest_prompt + values["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"]
     generating = memory.evaluation(shape, values["evaluate"], row, math.ceil(work.prompts / count))
-    _, saved = intervals.saves(train, steps.total, steps.per_epoch)
+    _, saved = frequency.saves(train, steps.total, steps.per_epoch)
     flops = cost.flops(
         shape,
         train,

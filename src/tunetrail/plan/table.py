@@ -81,7 +81,7 @@ def _device(facts: Facts) -> list[str]:
 def _data(facts: Facts) -> list[str]:
     data = facts.data
     lost = "".join(f", {rows:,} {how}" for how, rows in (("dropped", data.dropped), ("cut", data.cut)) if rows)
-    tokens = f"{data.tokens:,} tokens an epoch, {data.supervised:,} under the loss; mean {data.mean:.0f} a row"
+    tokens = f"{data.tokens:,} tokens an epoch, {data.supervised:,} of them trained on; mean {data.mean:.0f} a row"
     lines = [f"{data.kept:,} rows to train on{lost}; {data.validation:,} to validate with"]
     lines.append(f"{tokens}, longest {data.longest:,}")
     if data.left_out:

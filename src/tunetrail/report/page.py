@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 
 from tunetrail.evaluation import health, results, scoring
-from tunetrail.evaluation.intervals import Score
 from tunetrail.evaluation.results import Results
+from tunetrail.evaluation.significance import Score
 from tunetrail.report import metrics, plots
 
 _TEMPLATES = Path(__file__).parent / "pages"

@@ -9,8 +9,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tunetrail.evaluation.intervals import Score
 from tunetrail.evaluation.results import SCORES, Results, size
+from tunetrail.evaluation.significance import Score
 
 # Okabe and Ito's palette, for colour-blind people too (jfly.uni-koeln.de/color).
 BASE, TUNED, RATE, VALIDATION = "#999999", "#0072B2", "#E69F00", "#D55E00"

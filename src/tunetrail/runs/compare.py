@@ -84,7 +84,7 @@ def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[
     for record in (first, other):
         if not record.metrics or not record.verdicts:
             fix = "Run its command again: a cached model is not trained again, and the new run has them"
-            return f"{ids[record.run.id]} is older than the verdicts that a test needs. {fix}"
+            return f"{ids[record.run.id]} was recorded without the result of each prompt, which the test needs. {fix}"
     return ""
 
 
@@ -193,7 +193,7 @@ def _scores(compared: dict[str, Any]) -> str:
 
 
 def _tests(first: dict[str, Any], tested: list[dict[str, Any]]) -> str:
-    rows = [[f"less {first['id']}", *(label for _, label in results.SCORES.values())]]
+    rows = [[f"difference from {first['id']}", *(label for _, label in results.SCORES.values())]]
     for run in tested:
         deltas = [run["delta"][name] for name in results.SCORES]
         rows.append([run["id"], *(metrics.interval(delta, "+") + metrics.p_value(delta) for delta in deltas)])

@@ -1,4 +1,4 @@
-"""The stages that DVC runs: one file a stage.
+"""The stages that DVC runs: one file per stage.
 
 Each reads its section of params.yaml, calls the tool that owns it, and writes the outputs.
 """

@@ -15,7 +15,7 @@ from tunetrail import launch
 from tunetrail.config import params
 from tunetrail.data import hub, records, template
 from tunetrail.stages import run
-from tunetrail.training import checkpoint, scratch, tiny
+from tunetrail.training import checkpoint, output_dir, tiny
 
 OUT, WORK = Path("outputs/base"), Path("work/base")
 
@@ -38,7 +38,7 @@ def main() -> None:
 def make(section: dict[str, Any]) -> int:
     """Train the base model from scratch into `base_model`; return its number of parameters."""
     recipe = section["make"]
-    trained = scratch.check(recipe["train"]["output_dir"], "base.make.train", own=WORK.name)
+    trained = output_dir.check(recipe["train"]["output_dir"], "base.make.train", own=WORK.name)
     shutil.rmtree(WORK, ignore_errors=True)
     rows = records.read(Path("data/prepared/train.jsonl"))
     prompts = [template.prompt(section["template"], row["instruction"], row["input"]) + row["output"] for row in rows]

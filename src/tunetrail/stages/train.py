@@ -14,7 +14,7 @@ from pathlib import Path
 from tunetrail import launch
 from tunetrail.config import params
 from tunetrail.stages import run
-from tunetrail.training import checkpoint, scratch, token_cache
+from tunetrail.training import checkpoint, output_dir, token_cache
 
 PREPARED = Path("data/prepared")
 
@@ -22,7 +22,7 @@ PREPARED = Path("data/prepared")
 def main() -> None:
     section = params.read("train")
     resumes = section.get("resume_from_checkpoint") or section.get("auto_resume_from_checkpoints")
-    work = (scratch.check if resumes else scratch.empty)(section["output_dir"], "train")
+    work = (output_dir.check if resumes else output_dir.empty)(section["output_dir"], "train")
     base = json.loads(Path("outputs/base/base.json").read_text())
     token_cache.share(section, [PREPARED / "train.jsonl", PREPARED / "validation.jsonl"], base)
     params.write_yaml(work / "axolotl.yaml", section)

@@ -2,7 +2,7 @@
 
     python -m tunetrail.tracking.connection   creates the store of the current folder's checkout unless there is one
 
-A store that does not answer is reported within seconds, once, with the fix (`outage`). `store` finds runs.
+A store that does not answer is reported within seconds, once, with the fix (`store_errors`). `store` finds runs.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError
 from tunetrail.checkout import locks
-from tunetrail.tracking import outage
+from tunetrail.tracking import store_errors
 
 EXPERIMENT = "tunetrail"
 FAULTS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)  # what a failing store raises; requests' are OSErrors
@@ -45,7 +45,7 @@ def uri(root: Path) -> str:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # its line has the password
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(_SECONDS))
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
-    outage.check_address(uri)
+    store_errors.check_address(uri)
     scheme, relative, path = re.fullmatch(r"(sqlite(?:\+\w+)?:///)?(?=(/)?)(.*)", uri, re.DOTALL).groups()
     if scheme and not relative:
         uri = f"{scheme}{root / path}"
@@ -85,23 +85,23 @@ def open_client(root: Path) -> Iterator[MlflowClient]:
     except UserError:
         raise
     except Exception as error:  # a driver's, alembic's, SQLAlchemy's, the system's: each has its own family
-        raise outage.explained(address, error) from error
+        raise store_errors.explained(address, error) from error
     try:
         yield client
     except FAULTS as error:
-        path, file = getattr(error, "filename", None), outage.file(address)
+        path, file = getattr(error, "filename", None), store_errors.file(address)
         if path and not (file and str(path).startswith(str(file))):  # the body's own file, not the store's
             raise UserError(f"{path}: {error.strerror or error}") from error
-        raise outage.explained(address, error) from error
+        raise store_errors.explained(address, error) from error
 
 
 def _answering_client(address: str) -> MlflowClient:
     """Return a client of a store that has answered. MLflow's own retries, which take minutes, are not used."""
-    file = outage.file(address)
+    file = store_errors.file(address)
     if file:
         _create(file)
         if address not in _answered:
-            outage.check(file, _SECONDS)
+            store_errors.check(file, _SECONDS)
     elif address not in _answered and address.startswith(("http://", "https://")):
         with _short_timeout():
             MlflowClient(address).search_experiments(max_results=1)
@@ -188,7 +188,7 @@ def experiment(client: MlflowClient, root: Path) -> str:
     if existing and existing.lifecycle_stage == "deleted":
         raise UserError(
             f"the experiment {existing.name} was deleted, so it takes no runs. Restore it: "
-            f"{outage.command(client.tracking_uri, root)}mlflow experiments restore -x {existing.experiment_id}    "
+            f"{store_errors.command(client.tracking_uri, root)}mlflow experiments restore -x {existing.experiment_id}    "
             "or record in another: export MLFLOW_EXPERIMENT_NAME=NAME"
         )
     if existing and name and number not in ("", existing.experiment_id):
@@ -219,8 +219,8 @@ def _by_id(client: MlflowClient, number: str) -> Any:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise UserError(
-            f"MLFLOW_EXPERIMENT_ID={number}: {outage.store_title(client.tracking_uri)} has no such experiment. Give the id "
-            "of one that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
+            f"MLFLOW_EXPERIMENT_ID={number}: {store_errors.store_title(client.tracking_uri)} has no such experiment. Give "
+            "the id of one that it has (mlflow experiments search lists them), or: unset MLFLOW_EXPERIMENT_ID"
         ) from None
 
 

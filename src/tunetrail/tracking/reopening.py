@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError
-from tunetrail.tracking import connection, outage, store, tags
+from tunetrail.tracking import connection, store, store_errors, tags
 from tunetrail.tracking.recorded import RecordedRun
 
 _NULL = "None"  # the param of a key that is null
@@ -30,13 +30,15 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        raise _refusal(run_id, f"{outage.store_title(client.tracking_uri)} has no such run") from None
+        raise _refusal(run_id, f"{store_errors.store_title(client.tracking_uri)} has no such run") from None
     if stored.info.lifecycle_stage == "deleted":
         restore = f"mlflow runs restore --run-id {run_id}"
         experiment = client.get_experiment(stored.info.experiment_id)
         if experiment.lifecycle_stage == "deleted":
             restore = f"mlflow experiments restore -x {experiment.experiment_id}"
-        raise _refusal(run_id, f"this run was deleted ({outage.command(client.tracking_uri, root)}{restore} restores it)")
+        raise _refusal(
+            run_id, f"this run was deleted ({store_errors.command(client.tracking_uri, root)}{restore} restores it)"
+        )
     run = store.recorded(stored)
     wanted = connection.wanted_experiment(client)
     if not {tags.PROJECT, tags.PARENT} & run.tags.keys() and wanted not in (None, run.experiment_id):

@@ -1,1 +1,1 @@
-"""What Axolotl reads and leaves."""
+"""What Axolotl reads and writes: plug-in, history, tokenizer, checkpoints."""

@@ -11,7 +11,7 @@ from tests import tiny_models
 from tests.conftest import ROOT
 from tunetrail import launch
 from tunetrail.data import template
-from tunetrail.plan.estimate import intervals, packing, schedule
+from tunetrail.plan.estimate import frequency, packing, schedule
 from tunetrail.training import tiny
 
 SHUFFLE = np.random.default_rng
@@ -398,10 +398,10 @@ def test_axolotl_takes_the_predicted_steps_rates_padding_evaluations_and_checkpo
     assert not ended.returncode, ended.stderr[-3000:]
     for train, real in zip(trained, json.loads(results.read_text()), strict=True):
         steps, once = packing.steps(train, rows, 1), packing.validation(train, validated, 1)
-        times = intervals.evaluations(train, steps.total, steps.per_epoch)
+        times = frequency.evaluations(train, steps.total, steps.per_epoch)
         assert (steps.counted, steps.total) == (real["counted"], real["total"])
         assert (times, times * once.slots) == (real["evaluations"], real["validated"])
-        written, on_disk = intervals.saves(train, steps.total, steps.per_epoch)
+        written, on_disk = frequency.saves(train, steps.total, steps.per_epoch)
         assert written == real["saves"]
         assert on_disk - bool(train.get("load_best_model_at_end")) <= real["kept"] <= on_disk  # the best may be the newest
         assert steps.slots_per_step * steps.total == pytest.approx(real["computed"], rel=0.08)

@@ -20,7 +20,7 @@ COMMIT = "12567cabf869d7c92e573c7c783905fc160e9639"
 IFEVAL = ["evaluate=ifeval", "evaluate.path=prompts.jsonl", "evaluate.hub=null"]
 PROMPT = {"key": 1, "prompt": "Name a colour.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 
-# Axolotl's own loading of the data of each config: the first id of a row, its length, its labels under the loss, the last.
+# Axolotl's own loading of the data of each config: the first id of a row, its length, its trained labels, the last.
 AXOLOTL = """
 import json, os, sys
 os.environ["AXOLOTL_IS_PREPROCESS"] = "1"

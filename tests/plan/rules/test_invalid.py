@@ -272,7 +272,7 @@ def test_axolotls_llama2_chat_masks_a_whole_row_if_the_pad_token_is_eos():
     assert "</s>" in supervised["<pad>"]
 
 
-# Tokens under the loss.
+# Tokens that are trained on.
 
 
 def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
@@ -281,7 +281,7 @@ def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
     finding = judged(
         invalid.nothing_supervised, composed, override, data={"supervised": 0, "kept": 0, "train": 3900, "longest": 144}
     )
-    assert finding.what == "none of 3,900 rows has a token under the loss"
+    assert finding.what == "none of 3,900 rows has a token that is trained on"
     assert fixed(composed, known, finding, override)["train"]["datasets"] == composed()["train"]["datasets"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tunetrail import UserError, answers
+from tunetrail import UserError, tool_queries
 
 _COMPUTED = ("linear", "cosine", "constant", "constant_with_warmup")
 # Axolotl's trainer is asked for these, which are rarely used: computing each would take twenty lines.
@@ -53,7 +53,7 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
         return float(train["learning_rate"]) * _shares(name, np.arange(total), steps, total, train)
     keys = {key: train[key] for key in _ASKED_KEYS if train.get(key) is not None}
     question = keys | {"warmup_steps": steps, "max_steps": total}
-    answer = answers.ask("plan.estimate.schedule", question, f"asking Axolotl for the rates of {name}")()
+    answer = tool_queries.ask("plan.estimate.schedule", question, f"asking Axolotl for the rates of {name}")()
     if isinstance(answer, str):
         raise UserError(
             f"train.lr_scheduler={name} with {steps:,} of {total:,} steps of warm-up: Axolotl's trainer stops with "

@@ -30,7 +30,7 @@ class Workload:
     dropped: int
     cut: int  # of the kept rows
     lengths: np.ndarray  # (kept,)
-    supervised: int  # tokens under the loss in an epoch
+    supervised: int  # tokens that are trained on in an epoch
     validation_lengths: np.ndarray  # (kept validation rows,)
     longest: int  # of the rows to train on, before any is dropped or cut
     p95: int  # tokens: 95 % of these rows are not longer
@@ -39,7 +39,7 @@ class Workload:
     longest_prompt: int  # tokens
     contaminated: list[str] | None  # prompts that a row to train on has word for word
     bos_trained: bool | None  # the tokenizer puts BOS before a text
-    eos_supervised: bool | None  # every kept row that is not cut ends with EOS under the loss
+    eos_supervised: bool | None  # every kept row that is not cut ends with EOS, which is trained on
     tokens: int  # of all kept rows
     mean: float  # tokens of a kept row
     license: str | None  # of the rows
@@ -78,7 +78,7 @@ def read(values: dict[str, Any], root: Path) -> Workload:
 
 
 def _kept(sizes: np.ndarray, train: dict[str, Any], longest: int, packed: bool | None, bos: bool) -> tuple[np.ndarray, ...]:
-    """Return for each row that Axolotl keeps its tokens, those under the loss, and whether it is cut.
+    """Return for each row that Axolotl keeps its tokens, those that are trained on, and whether it is cut.
 
     Prompt and answer are each cut at sequence_len (axolotl/prompt_tokenizers.py), then rows are dropped or cut by `longest`
     (utils/data/utils.py), and those that supervise nothing are dropped where rows are packed (utils/trainer.py).

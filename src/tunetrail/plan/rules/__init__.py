@@ -1,1 +1,1 @@
-"""What is wrong with a planned run and how to fix it: a function a rule, judge.py decides."""
+"""What is wrong with a planned run and how to fix it: one function per rule; plan/gate.py decides."""

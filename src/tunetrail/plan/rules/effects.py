@@ -1,6 +1,6 @@
 """Composed values -> keys that have no effect, lose to another key, read a file that is not recorded, or send data away.
 
-One function a rule; its name in capitals is the finding's code. What Axolotl itself refuses is in `acceptance`, keys of an
+One function per rule; its name in capitals is the finding's code. What Axolotl itself refuses is in `acceptance`, keys of an
 adapter without an adapter are in `stops`.
 """
 

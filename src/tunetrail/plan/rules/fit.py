@@ -6,7 +6,7 @@ Settings that change no result come first. `fixes` plans the corrected run once 
 from collections.abc import Iterator
 from typing import Any
 
-from tunetrail.plan.estimate import hardware, intervals, memory
+from tunetrail.plan.estimate import frequency, hardware, memory
 from tunetrail.plan.facts import Devices, Facts
 from tunetrail.plan.rules.finding import Settings, Values
 
@@ -112,7 +112,7 @@ def disk(values: Values, facts: Facts) -> Settings | None:
     """Return settings that write less; None if the finished models alone are too much."""
     train, written = values["train"], facts.disk
     excess = written.total - written.free
-    _, limited = intervals.saves(train | {"save_total_limit": 1}, facts.steps.total, facts.steps.per_epoch)
+    _, limited = frequency.saves(train | {"save_total_limit": 1}, facts.steps.total, facts.steps.per_epoch)
     if limited < written.checkpoints and (written.checkpoints - limited) * written.checkpoint >= excess:
         return {"train.save_total_limit": 1}
     if written.checkpoints * written.checkpoint >= excess:

@@ -1,6 +1,6 @@
 """Composed values and a plan's facts -> errors of a run whose loss or score would not mean what it seems to.
 
-One function a rule; its name in capitals is the finding's code.
+One function per rule; its name in capitals is the finding's code.
 """
 
 import json
@@ -101,11 +101,12 @@ def _identity(dataset: dict[str, Any]) -> tuple[str, ...]:
 
 @error
 def eos_masked(values: Values, facts: Facts) -> Problem | None:
-    """EOS is not under the loss: in no row, because of the type or the tokenizer, or in over half, because they are cut.
+    """EOS is masked from the loss: in no row, because of the type or the tokenizer, or in over half, because they are cut.
 
-    A pad token that is EOS does not mask it: Axolotl ends each answer with EOS under the loss and pads labels with -100, by
-    position and not by the pad's id (prompt_tokenizers.py, utils/collators/batching.py). Only its type `llama2_chat` counts
-    by that id and, where it is EOS, masks whole rows; a tokenizer without a pad token gets EOS (loaders/tokenizer.py).
+    A pad token that is EOS does not mask it: Axolotl trains on the EOS that ends each answer and pads labels with -100,
+    by position and not by the pad's id (prompt_tokenizers.py, utils/collators/batching.py). Only its type `llama2_chat`
+    counts by that id and, where it is EOS, masks whole rows; a tokenizer without a pad token gets EOS
+    (loaders/tokenizer.py).
     """
     data, special = facts.data, values["train"].get("special_tokens") or {}
     kinds = [str(dataset.get("type")) for dataset in values["train"].get("datasets") or []]
@@ -125,7 +126,7 @@ def eos_masked(values: Values, facts: Facts) -> Problem | None:
 
 @error
 def nothing_supervised(values: Values, facts: Facts) -> Problem | None:
-    """No token of any row is under the loss: no row is left, or the rows' answers are under another key."""
+    """No token of any row is trained on: no row is left, or the rows' answers are under another key."""
     data, length = facts.data, values["train"]["sequence_len"]
     if data.supervised:
         return None
@@ -133,8 +134,8 @@ def nothing_supervised(values: Values, facts: Facts) -> Problem | None:
         problem = f"none of {data.train:,} rows is kept: the longest has {data.longest:,} tokens, a sequence {length:,}"
         fix = fit.whole_rows(values, facts)
     else:
-        problem, fix = f"none of {data.train:,} rows has a token under the loss", {"train.datasets.0.type": TYPE}
-    return problem, "Axolotl drops rows without a token under the loss, and training fails because no row is left.", fix
+        problem, fix = f"none of {data.train:,} rows has a token that is trained on", {"train.datasets.0.type": TYPE}
+    return problem, "Axolotl drops rows without a token that is trained on, and training fails because no row is left.", fix
 
 
 @error

@@ -1,6 +1,6 @@
 """Composed values and a plan's facts -> warnings of a run that writes, sends or trusts more than it must.
 
-One function a rule; its name in capitals is the finding's code.
+One function per rule; its name in capitals is the finding's code.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Composed values and a plan's facts -> errors of a run that would fail half way, or train something else than was meant.
 
-One function a rule; its name in capitals is the finding's code. What Axolotl itself refuses when it reads its config is in
+One function per rule; its name in capitals is the finding's code. What Axolotl itself refuses when it reads its config is in
 `acceptance`.
 """
 

@@ -1,6 +1,6 @@
 """Composed values and a plan's facts -> warnings of a run whose figures are out of proportion to each other.
 
-One function a rule; its name in capitals is the finding's code.
+One function per rule; its name in capitals is the finding's code.
 """
 
 import math

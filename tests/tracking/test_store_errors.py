@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels.initial_models import Base
 
 from tunetrail import UserError
-from tunetrail.tracking import connection, outage, store
+from tunetrail.tracking import connection, store, store_errors
 
 
 def fault(root, monkeypatch, address, limit=30.0):
@@ -156,7 +156,7 @@ def test_an_incomplete_store_is_an_error_with_the_command_that_moves_it(root, mo
     ],
 )
 def test_an_error_of_the_process_does_not_blame_or_move_the_file(error, says):
-    message = str(outage.explained("sqlite:////x/mlflow.db", error))
+    message = str(store_errors.explained("sqlite:////x/mlflow.db", error))
     assert message.startswith(f"tracking store sqlite:////x/mlflow.db: {says}")
     assert "mv " not in message
 
@@ -196,4 +196,4 @@ def test_a_missing_entry_of_a_store_is_an_error_without_advice_to_make_a_store(r
 def test_the_newest_schema_is_that_of_a_new_store(root):
     MlflowClient(connection.uri(root))
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as made:
-        assert made.execute("SELECT version_num FROM alembic_version").fetchone()[0] == outage.schemas()[0]
+        assert made.execute("SELECT version_num FROM alembic_version").fetchone()[0] == store_errors.schemas()[0]

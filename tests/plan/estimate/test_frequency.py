@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunetrail.plan.estimate import intervals
+from tunetrail.plan.estimate import frequency
 
 VALIDATED = {"num_epochs": 3, "test_datasets": [{}]}
 
@@ -25,7 +25,7 @@ VALIDATED = {"num_epochs": 3, "test_datasets": [{}]}
     ],
 )
 def test_the_trainer_evaluates_before_the_first_step_and_after_the_last(keys, times):
-    assert intervals.evaluations(VALIDATED | keys, 30) == times
+    assert frequency.evaluations(VALIDATED | keys, 30) == times
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_the_trainer_evaluates_before_the_first_step_and_after_the_last(keys, ti
     ],
 )
 def test_checkpoints_are_written_and_one_more_than_the_limit_is_there_at_once(keys, written):
-    assert intervals.saves(VALIDATED | keys, 30) == written
+    assert frequency.saves(VALIDATED | keys, 30) == written
 
 
 def test_epochs_end_where_max_steps_does():
     keys = VALIDATED | {"eval_strategy": "epoch", "max_steps": 30}
-    assert (intervals.evaluations(keys, 30, 8), intervals.saves(keys, 30, 8)) == (5, (4, 4))
-    assert (intervals.evaluations(keys, 0, 0), intervals.saves(keys, 0, 0)) == (1, (0, 0))
+    assert (frequency.evaluations(keys, 30, 8), frequency.saves(keys, 30, 8)) == (5, (4, 4))
+    assert (frequency.evaluations(keys, 0, 0), frequency.saves(keys, 0, 0)) == (1, (0, 0))

@@ -3,7 +3,7 @@
 import pytest
 
 from tunetrail import UserError
-from tunetrail.training import scratch
+from tunetrail.training import output_dir
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def all_unchanged(checkout):
 def test_a_training_folder_below_work_is_emptied(checkout, path):
     (checkout / path).mkdir(parents=True)
     (checkout / path / "old").touch()
-    assert scratch.empty(path, "train") == scratch.check(path, "train")
+    assert output_dir.empty(path, "train") == output_dir.check(path, "train")
     assert not (checkout / path).exists()
 
 
@@ -36,7 +36,7 @@ def test_a_training_folder_below_work_is_emptied(checkout, path):
 )
 def test_a_path_elsewhere_is_refused(checkout, path):
     with pytest.raises(UserError, match=r"train\.output_dir=.*Keep it in a folder below work/"):
-        scratch.empty(path, "train")
+        output_dir.empty(path, "train")
     assert all_unchanged(checkout)
 
 
@@ -59,14 +59,14 @@ def test_a_path_elsewhere_is_refused(checkout, path):
 def test_a_link_to_another_folder_is_refused_and_that_folder_is_not_emptied(checkout, target, path):
     (checkout / "work" / "link").symlink_to(target)
     with pytest.raises(UserError, match=rf"train\.output_dir={path}\b.*Name (another|a) folder below work/"):
-        scratch.empty(path, "train")
+        output_dir.empty(path, "train")
     assert all_unchanged(checkout)
 
 
 def test_a_circle_of_links_is_an_error(checkout):
     (checkout / "work" / "ring").symlink_to("ring")
     with pytest.raises(UserError, match="links are a circle"):
-        scratch.empty("work/ring/train", "train")
+        output_dir.empty("work/ring/train", "train")
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,26 @@ def test_a_circle_of_links_is_an_error(checkout):
 )
 def test_a_folder_with_another_use_is_refused(checkout, name):
     with pytest.raises(UserError, match=rf"work/{name.partition('/')[0]} has another use"):
-        scratch.empty(f"work/{name}", "train")
+        output_dir.empty(f"work/{name}", "train")
     assert all_unchanged(checkout)
 
 
 def test_the_stage_base_trains_in_its_own_folder_only(checkout):
-    assert str(scratch.check("work/base/trained", "base.make.train", own="base")) == "work/base/trained"
+    assert str(output_dir.check("work/base/trained", "base.make.train", own="base")) == "work/base/trained"
     with pytest.raises(UserError, match=r"base\.make\.train\.output_dir=work/shared"):
-        scratch.check("work/shared/a", "base.make.train", own="base")
+        output_dir.check("work/shared/a", "base.make.train", own="base")
 
 
 def test_work_and_its_shared_folder_may_be_links_to_another_disk(checkout):
     (checkout / "work").rename(checkout.parent / "disk")
     (checkout / "work").symlink_to(checkout.parent / "disk")
     (checkout / "work" / "train").mkdir()
-    scratch.empty("work/train", "train")
+    output_dir.empty("work/train", "train")
     (checkout / "work" / "shared").rename(checkout.parent / "shared")
     (checkout / "work" / "shared").symlink_to(checkout.parent / "shared")  # as in a worktree of a sweep
-    scratch.empty("work/train", "train")
+    output_dir.empty("work/train", "train")
     (checkout / "work" / "way").symlink_to("shared")
     for path in ("work/shared", "work/way/tokens"):
         with pytest.raises(UserError, match="below work/"):
-            scratch.empty(path, "train")
+            output_dir.empty(path, "train")
     assert (checkout.parent / "shared" / "tokens" / "file").exists()

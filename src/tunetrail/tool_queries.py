@@ -1,6 +1,6 @@
-"""Asks the installed tools in a process of their own, and caches the answers in the user's cache.
+"""Queries the installed tools in a process of their own, and caches the answers in the user's cache.
 
-    python -m tunetrail.answers       answers the questions on its standard input, one line of JSON each
+    python -m tunetrail.tool_queries       answers the questions on its standard input, one line of JSON each
 
 Importing Axolotl takes half a minute, so no command does it itself: one process imports the tools once for all questions of
 a command, while the command continues. A cached answer is used until something changes that it depends on: the question, the
@@ -81,7 +81,7 @@ class _Tools:
 
     def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = launch.start_interactive([sys.executable, "-m", "tunetrail.answers"], self.errors)
+        self.process = launch.start_interactive([sys.executable, "-m", "tunetrail.tool_queries"], self.errors)
         self.lock = threading.Lock()
         self.announced = False
         self.failure = ""
