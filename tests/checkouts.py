@@ -18,8 +18,6 @@ SHRUNKEN = [
     "prepare.generate.rows=800",
     "prepare.generate.documents=600",
     "prepare.generate.prompts=24",
-    "base.make.train.num_epochs=1",
-    "train.num_epochs=1",
     "evaluate.task.generation_kwargs.max_gen_toks=60",
     "accelerate.num_cpu_threads_per_process=1",
 ]

@@ -159,6 +159,7 @@ def test_make_lock_reproduces_the_committed_locks(tmp_path):
     assert copies["rocm"].read_text().splitlines() == LOCKS["rocm"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
 @pytest.mark.parametrize("lock", ["default", "rocm"])
 def test_a_lock_can_be_installed_and_adds_only_what_torch_brings(tmp_path, lock, python):

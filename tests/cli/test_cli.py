@@ -148,7 +148,7 @@ FILE = ("experiment=alpaca_tiny", "evaluate.path=good.jsonl")
         (("+train.lr_scheduler_kwargs={min_lr: 1e-6}",), ["train.lr_scheduler=cosine", "keyword argument 'min_lr'"]),
         (
             ("train.lr_scheduler=one_cycle", "train.warmup_ratio=null", "+train.warmup_steps=5000"),
-            ["train.lr_scheduler=one_cycle with 5,000 of 342 steps of warm-up"],
+            ["train.lr_scheduler=one_cycle with 5,000 of 343 steps of warm-up"],
         ),
         (("train.excess_length_strategy=raise", "train.sequence_len=64"), ["a row has", "Axolotl would stop there"]),
         (("model=local", "base.base_model=empty_folder"), ["empty_folder: no model", "save_pretrained"]),

@@ -14,7 +14,7 @@ from tunetrail.plan.rules import judge
 
 EXPERIMENTS = {
     "alpaca_tiny": None,  # needs a file
-    "demo": 342,
+    "demo": 343,
     "llama3_8b_alpaca": 1164,
     "llama3_8b_alpaca_lora": 1164,
     "llama3_8b_alpaca_published": 27,

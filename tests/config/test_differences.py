@@ -14,7 +14,7 @@ from tunetrail.config import check, differences
     ("words", "experiment", "differs"),
     [
         ([], "demo", []),
-        (["train.num_epochs=3"], "demo", [[["train.num_epochs"], "3", "2"]]),
+        (["train.num_epochs=3"], "demo", [[["train.num_epochs"], "3", "1"]]),
         (
             ["experiment=alpaca_tiny", "prepare.path=a.jsonl", "evaluate.path=b.jsonl"],
             "alpaca_tiny",
@@ -84,4 +84,4 @@ def test_differences_can_be_computed_inside_a_run_that_hydra_started(monkeypatch
         results.append(list(HydraConfig.get().overrides.task))
 
     hydra.main(config_path=str(ROOT / "conf"), config_name="config")(job)()
-    assert results == [("demo", [[["train.num_epochs"], "3", "2"]]), words]
+    assert results == [("demo", [[["train.num_epochs"], "3", "1"]]), words]

@@ -148,7 +148,7 @@ def test_a_refusal_that_may_be_temporary_is_not_cached(ask_axolotl, monkeypatch)
 def test_jobs_that_differ_in_rate_and_seed_and_checkouts_in_other_folders_share_an_answer(questions, tmp_path):
     question = questions(ROOT)
     assert questions(tmp_path, "seed=7", "train.learning_rate=1e-5") == question
-    assert questions(ROOT, "train.num_epochs=1") != question
+    assert questions(ROOT, "train.num_epochs=2") != question
 
 
 def test_axolotls_check_needs_neither_a_model_nor_data(ask_axolotl, tmp_path):

@@ -136,7 +136,7 @@ def test_runs_that_were_evaluated_differently_are_shown_and_not_tested(checkout)
     text = typed(first, other)
     assert "not tested: " in text
     assert "tuned (*)" in text
-    assert "difference from" not in text
+    assert "minus " not in text
     page = next((checkout / "work" / "compare").glob("*/compare.html")).read_text()
     assert "evaluated differently: batch_size 8 and 16" in page
 

@@ -193,7 +193,7 @@ def _scores(compared: dict[str, Any]) -> str:
 
 
 def _tests(first: dict[str, Any], tested: list[dict[str, Any]]) -> str:
-    rows = [[f"difference from {first['id']}", *(label for _, label in results.SCORES.values())]]
+    rows = [[f"minus {first['id']}", *(label for _, label in results.SCORES.values())]]
     for run in tested:
         deltas = [run["delta"][name] for name in results.SCORES]
         rows.append([run["id"], *(metrics.interval(delta, "+") + metrics.p_value(delta) for delta in deltas)])

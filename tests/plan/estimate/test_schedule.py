@@ -51,7 +51,7 @@ def axolotl_in_this_process(monkeypatch):
         answer = schedule.answer(json.loads(json.dumps(question)))
         return lambda: json.loads(json.dumps(answer))
 
-    monkeypatch.setattr(schedule.answers, "ask", ask)
+    monkeypatch.setattr(schedule.tool_queries, "ask", ask)
 
 
 @pytest.fixture(scope="module")

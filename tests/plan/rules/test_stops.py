@@ -127,7 +127,7 @@ def out_of_memory(composed, device, count, *words):
 # Each with its first fix: kernels, activations, micro-batches; shards; 8-bit states; adapters; a smaller model.
 TOO_MUCH = [
     ((PUBLISHED,), "h100", 8, "train.plugins"),
-    (("model=llama3_8b", "hardware=cuda"), "h200", 1, "train.plugins"),
+    (("model=llama3_8b", "hardware=cuda", "train.micro_batch_size=8"), "h200", 1, "train.plugins"),
     (("model=llama3_8b", "hardware=cuda"), "h100", 8, "hardware=[cuda,fsdp2]"),
     (("model=llama3_8b", "hardware=rocm"), "mi210", 8, "hardware=[rocm,fsdp2]"),
     (("model=llama3_8b", "hardware=cuda"), "l40s", 1, "train.optimizer=paged_adamw_8bit"),
@@ -157,7 +157,7 @@ def test_the_fix_keeps_the_number_of_sequences_per_step(composed, known):
 
 
 def test_the_fix_enables_all_of_ligers_kernels_on_a_gpu_and_none_on_a_cpu(composed, known):
-    words = ("model=llama3_8b", "hardware=cuda")
+    words = ("model=llama3_8b", "hardware=cuda", "train.micro_batch_size=8")
     train = fixed(composed, known, out_of_memory(composed, "h200", 1, *words), *words)["train"]
     recipe = composed(CORRECTED)["train"]
     assert train["plugins"] == recipe["plugins"]

@@ -118,7 +118,7 @@ def test_few_steps_are_fixed_by_smaller_ones_else_by_more_epochs(composed, known
 def test_accumulation_beyond_an_epoch_counts_as_one_epoch(composed):
     steps = {"total": 4, "rows_per_step": 3880, "blocks_per_step": 1364.0}
     finding = judged(unusual.few_steps, composed, "train.gradient_accumulation_steps=10000", steps=steps, model=TINY)
-    assert finding.fix == "train.micro_batch_size=8 train.gradient_accumulation_steps=13"
+    assert finding.fix == "train.micro_batch_size=4 train.gradient_accumulation_steps=27"
 
 
 @pytest.mark.parametrize(("rows", "warned"), [(15.9, True), (16.0, False), (128.0, False), (1024.0, False), (1025.0, True)])
