@@ -108,7 +108,7 @@ def test_what_was_planned_is_what_was_trained(request, name):
     folder, _ = request.getfixturevalue(name)
     planned = json.loads((folder / "work" / "plan.json").read_text())
     trained, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
-    assert planned["steps"]["total"] == trained[-1]["step"]
+    assert planned["steps"]["fewest"] <= trained[-1]["step"] <= planned["steps"]["most"]
     card = json.loads((folder / "outputs" / "contract" / "contract.json").read_text())
     assert planned["data"]["longest"] == card["tokens"]["longest"]
     assert planned["data"]["train"] == card["rows"]["train"]
@@ -177,7 +177,7 @@ def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
     curve = client.get_metric_history(recorded.info.run_id, "train/loss")
     assert [point.step for point in curve] == [step["step"] for step in steps if "train/loss" in step]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True).stdout.strip()
-    assert recorded.data.tags.items() >= {"git.commit": commit, "git.dirty": "false", "data.rows": "700"}.items()
+    assert recorded.data.tags.items() >= {"git.commit": commit, "git.dirty": "false", "data.rows": "716"}.items()
     needed = (
         "data.md5",
         "model.md5",
@@ -296,8 +296,10 @@ def test_a_stage_that_fails_loses_nothing_and_its_run_is_failed(demo, tracked, c
     stage = folder / "src" / "tunetrail" / "stages" / "train.py"
     text = stage.read_text()
     stage.write_text(code + text)
-    failed = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, f"train.optimizer={optimizer}")
-    stage.write_text(text)
+    try:
+        failed = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, f"train.optimizer={optimizer}")
+    finally:
+        stage.write_text(text)
     assert failed.returncode == 2
     assert "came_pytorch" in failed.stderr
     assert failed.stderr.rstrip().splitlines()[-1].startswith("error: a stage failed")

@@ -77,6 +77,15 @@ def test_a_stage_depends_on_every_module_that_it_imports_but_launch(name):
     assert folders <= {PACKAGE / "evaluation" / "ifeval", PACKAGE / "report" / "pages"}
 
 
+def test_dvc_lock_is_of_these_modules():
+    """Their content may be newer than the last demo that is recorded here, but not their names."""
+    locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    assert locked.keys() == DVC.keys()
+    for name, stage in DVC.items():
+        recorded = {dep["path"] for dep in locked[name]["deps"] if dep["path"].startswith("src/")}
+        assert {dep for dep in stage["deps"] if dep.startswith("src/")} <= recorded
+
+
 def test_imports_go_down_the_layers_only():
     linter = Path(sys.executable).with_name("lint-imports")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

@@ -92,6 +92,8 @@ def test_composed_experiments_do_not_contradict_themselves(made, words):
         ((), {"base__path": "rows.jsonl"}, "is made from data/prepared/text.jsonl"),
         ((), {"base__make__train__base_model": "org/m"}, "starts as work/base/untrained"),
         ((), {"base__make__train__reinit_weights": False}, "has no weights yet"),
+        ((), {"base__make__train__reinit_weights": None}, "has no weights yet"),
+        ((), {"base__make__train__adapter": "lora"}, "cannot be an adapter"),
         # What the stage `evaluate` sets itself.
         ((), {"evaluate__model_args__revision": "main"}, "Set base.base_model alone"),
         ((), {"evaluate__model_args__peft": "adapter"}, "Set base.base_model alone"),

@@ -134,11 +134,11 @@ SECRETS = {
 }
 
 
-SHAPES = (
+SHAPES = (  # more, each in three processes
     "http://Zyzzyva@{}/Zyzzyva?key=Zyzzyva",
     "http://me:Zyz/Zyzzyva@{}",
     "http://me:Zyzzyva@word@{}",
-    "http://me:Zyzzyva@[{}",
+    "http://{}:Zyzzyva",
     "postgresql://me:Zyzzyva@{}/mlflow",
     "Zyzzyva@{}",
 )
@@ -167,7 +167,7 @@ def refusing():
     "shape",
     [
         "http://me:Zyzzyva@{}",
-        "http://{}:Zyzzyva",
+        "http://me:Zyzzyva@[{}",
         *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES),
     ],
 )

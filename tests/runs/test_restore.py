@@ -37,6 +37,7 @@ def test_params_models_and_results_are_restored_and_the_code_is_unchanged(root, 
     (root / "conf" / "mine.yaml").write_text("mine: 1\n")
     assert restore.restore(root, "one").startswith("one (")
     assert has_code_and_model(root, "value = 7\n", MODEL)
+    assert "changed outs" not in run(root, "dvc", "status")
     assert (root / "conf" / "mine.yaml").read_text() == "mine: 1\n"
     assert "conf/new.yaml" in (root / "params.yaml").read_text()
     output = capsys.readouterr().out

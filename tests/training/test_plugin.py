@@ -1,10 +1,12 @@
 """Axolotl's plug-in, called as transformers' trainer calls it."""
 
+import gc
 import math
 
 import pytest
 
-from tunetrail.training import history
+from tunetrail.config import params
+from tunetrail.training import history, tiny
 
 pytestmark = pytest.mark.stage  # Axolotl's import
 
@@ -45,17 +47,50 @@ def test_the_plugin_writes_beside_the_checkpoints(plugin):
     assert str(callback.path) == "work/train/history.jsonl"
 
 
+def test_what_was_imported_is_not_searched_for_garbage_again(plugin):
+    plugin.HistoryPlugin().register(None)
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    assert frozen > 100_000
+
+
 def test_random_weights_are_the_same_each_time(plugin):
     """Axolotl makes a new model's weights, and an adapter's, before its trainer sets the seed."""
     import torch
     from axolotl.utils.dict import DictDefault
+    from transformers import TrainingArguments
 
     def first_weights(seed):
         plugin.HistoryPlugin().pre_model_load(DictDefault({"seed": seed}))
         return torch.nn.Linear(3, 3).weight.tolist()
 
     assert first_weights(1) == first_weights(1) != first_weights(2)
-    assert first_weights(None) != first_weights(None)
+    assert first_weights(None) == first_weights(TrainingArguments.seed)
+
+
+@pytest.mark.parametrize("adapter", [{}, {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True}])
+def test_axolotl_makes_the_same_weights_each_time(tmp_path, composed, monkeypatch, adapter):
+    monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from axolotl.cli.config import load_cfg
+    from axolotl.loaders import ModelLoader, load_tokenizer
+
+    recipe = composed()["base"]["make"]
+    vocabulary = tiny.save_tokenizer(["The river is wide."] * 20, 300, tmp_path / "untrained")
+    tiny.save_config(recipe["llama"], vocabulary, tmp_path / "untrained")
+    folders = {"base_model": tmp_path / "untrained", "output_dir": tmp_path, "dataset_prepared_path": tmp_path}
+    params.write_yaml(
+        tmp_path / "axolotl.yaml", recipe["train"] | {key: str(path) for key, path in folders.items()} | adapter
+    )
+
+    def weights():
+        cfg = load_cfg(str(tmp_path / "axolotl.yaml"))
+        model, _ = ModelLoader(cfg, load_tokenizer(cfg)).load()
+        return {name: weight.detach().tolist() for name, weight in model.named_parameters()}
+
+    first = weights()
+    assert any("lora_A" in name for name in first) == bool(adapter)
+    assert weights() == first
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, "nan", "inf"])

@@ -11,6 +11,7 @@ def test_a_tiny_tokenizer_decodes_its_own_text_and_starts_with_bos(tmp_path):
 
     vocab_size = tiny.save_tokenizer(TEXTS, 300, tmp_path)
     llama = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    llama["tie_word_embeddings"] = True
     tiny.save_config(llama, vocab_size, tmp_path)
     made = tiny_models.add_weights(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)

@@ -12,7 +12,7 @@ import click
 
 from tunetrail import UserError, experiment, tool_queries
 from tunetrail.checkout import git
-from tunetrail.config import check, compose, grid, implied, params, schema, secret
+from tunetrail.config import canonical, check, compose, grid, implied, params, schema, secret
 from tunetrail.config.overrides import validate
 
 _RUN_HELP = """Run an experiment: prepare the data, evaluate the base model, train, evaluate the tuned model, write a report.
@@ -75,7 +75,7 @@ def _run_file(file: Path, words: list[str], root: Path, force: bool) -> None:
     if words:
         secret.refuse_text(words[0])
         raise UserError(f"--params {file} is composed already. Leave out {words[0]}, or change the file.")
-    experiment.run_experiment(params.load(file), root, force)
+    experiment.run_experiment(canonical.migrated(params.load(file)), root, force)
 
 
 def _run_sweep(words: list[str], root: Path, force: bool) -> None:

@@ -33,6 +33,19 @@ def renamed(values: Any) -> Any:
     return _EARLIER.get(values, values) if isinstance(values, str) else values
 
 
+def migrated(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a params.yaml of this or an earlier version as this version takes it.
+
+    Earlier, `base.seed` seeded the random weights of a model that is made here; now Axolotl makes them.
+    """
+    base = dict(values.get("base") or {})
+    if base.pop("seed", None) is None:
+        return values
+    if base.get("make"):
+        base["make"] = base["make"] | {"train": base["make"]["train"] | {"reinit_weights": True}}
+    return values | {"base": base}
+
+
 def alternatives_of(schema: Schema, definitions: Schema) -> list[Schema]:
     """Return the alternatives of a schema, or the schema alone, with references resolved."""
     if "$ref" in schema:

@@ -144,8 +144,14 @@ def _check_base(base: dict[str, Any], train: dict[str, Any]) -> None:
         raise UserError(
             f"base.make.train.base_model={make['train']['base_model']}: the model starts as {_UNTRAINED}. Leave it out."
         )
-    if make and not make["train"].get("reinit_weights", True):
-        raise UserError("base.make.train.reinit_weights is off: a model that is made here has no weights yet. Leave it out.")
+    if make and make["train"].get("reinit_weights") is not True:
+        raise UserError(
+            "base.make.train.reinit_weights is not true: a model that is made here has no weights yet. Set it to true."
+        )
+    if make and make["train"].get("adapter"):
+        raise UserError(
+            f"base.make.train.adapter={make['train']['adapter']}: a base model cannot be an adapter. Leave it out."
+        )
     if make and revision:
         raise UserError(f"base.revision_of_model={revision}: a model that is made here has none. Set it to null.")
     if not make and checkpoint.is_path(name):

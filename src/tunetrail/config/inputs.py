@@ -74,7 +74,10 @@ def check_consistency(values: dict[str, Any]) -> None:
     for section, config in trainings.items():
         output_dir.check(config.get("output_dir"), section, None if section == "train" else "base")
         if HISTORY_PLUGIN not in (config.get("plugins") or []):
-            raise UserError(f"{section}.plugins lacks {HISTORY_PLUGIN}, which keeps the loss curve. Add it to the list.")
+            raise UserError(
+                f"{section}.plugins lacks {HISTORY_PLUGIN}, which keeps the loss curve and seeds random weights. Add it to "
+                "the list."
+            )
     name = base["base_model"]
     if train["base_model"] != name:
         raise UserError(

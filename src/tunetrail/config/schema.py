@@ -3,7 +3,7 @@
     python -m tunetrail.config.schema        prints it
 
 Axolotl silently ignores a misspelled key, so every key is compared with Axolotl's own config class. The imports take half a
-minute, so `answers` caches the result.
+minute, so `tool_queries` caches the result.
 """
 
 import json

@@ -82,7 +82,7 @@ def _message(prompts: list[records.Row], faults: list[str], name: str) -> str:
 
 
 def answer(instructions: list[Instruction]) -> list[str]:
-    """Return lm-eval's error for each instruction, or "". Imports lm-eval; `answers` calls it in a process of its own."""
+    """Return lm-eval's error for each instruction, or "". Imports lm-eval; `tool_queries` calls it in its own process."""
     from tunetrail.evaluation.ifeval import checkers
 
     return [_fault(checkers, kind, kwargs) for kind, kwargs in instructions]

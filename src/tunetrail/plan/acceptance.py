@@ -75,7 +75,7 @@ def _files(configs: dict[str, dict[str, Any]]) -> list[Path]:
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to `ask`. Imports Axolotl; `answers` calls it in a process of its own."""
+    """Return the answer to `ask`. Imports Axolotl; `tool_queries` calls it in a process of its own."""
     refused = {}
     for name, config in question["configs"].items():
         if error := _error(config, question["capabilities"]):

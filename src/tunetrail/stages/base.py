@@ -46,7 +46,7 @@ def make(section: dict[str, Any]) -> int:
     WORK.mkdir(parents=True)
     vocab_size = tiny.save_tokenizer(prose + prompts, recipe["vocab_size"], WORK / "untrained")
     tiny.save_config(recipe["llama"], vocab_size, WORK / "untrained")
-    print(f"base: a Llama with {vocab_size:,} tokens")
+    print(f"base: a tokenizer of {vocab_size:,} tokens")
     params.write_yaml(WORK / "axolotl.yaml", recipe["train"])
     words = ["-m", "axolotl.cli.train", str(WORK / "axolotl.yaml")]
     launch.accelerate_launch(words, params.read("accelerate"), WORK / "axolotl.log", "base", offline=True)

@@ -1,7 +1,7 @@
 """Texts -> a byte-level BPE tokenizer; a Llama configuration -> config.json; both saved in one folder.
 
 For experiments with their own base model, which run on two CPU cores and without a download. Axolotl makes the random
-weights (its key `reinit_weights`). Without transformers, whose import takes longer than all of this.
+weights (its key `reinit_weights`). Transformers is not imported: that alone would take longer than all of this.
 """
 
 import json

@@ -275,7 +275,7 @@ def test_axolotls_llama2_chat_masks_a_whole_row_if_the_pad_token_is_eos():
 # Tokens that are trained on.
 
 
-def test_a_run_without_a_token_under_the_loss_is_refused(composed, known):
+def test_a_run_without_a_token_trained_on_is_refused(composed, known):
     assert judged(invalid.nothing_supervised, composed, data={"supervised": 1}) is None
     override = "train.datasets.0.type.field_output=answer"
     finding = judged(

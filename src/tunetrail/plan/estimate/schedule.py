@@ -64,7 +64,7 @@ def rates(train: dict[str, Any], total: int, counted: int | None = None) -> np.n
 
 def answer(question: dict[str, Any]) -> list[float] | str:
     """Return the rates of Axolotl's own trainer with these keys of its config, or its scheduler's error. Imports Axolotl;
-    `answers` calls it in a process of its own."""
+    `tool_queries` calls it in a process of its own."""
     import torch
     from axolotl.core.builders import HFCausalTrainerBuilder
     from axolotl.core.trainers.mixins.scheduler import SchedulerMixin
