@@ -61,6 +61,7 @@ for given in json.loads(sys.argv[1]):
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_the_tools_read_the_switches_in_the_same_way():
     """As `launch` starts them, and outside CI, where MLflow never sends anything."""
     ours = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}

@@ -287,6 +287,7 @@ class Terminal:
         os.write(self.end, text.encode())
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_answers_grow_side_by_side_and_ctrl_c_ends_one_of_them(checkout):
     terminal = Terminal([sys.executable, "-m", "tunetrail", "chat", "--max-new-tokens", "4000"], checkout)
     try:

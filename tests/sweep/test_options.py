@@ -120,6 +120,7 @@ def test_slurm_gets_a_batch_script_with_what_the_option_and_the_command_ask_for(
 
 
 @pytest.mark.stage
+@pytest.mark.slow
 def test_optunas_study_continues_with_the_same_sweep_and_after_a_failed_job(call, tmp_path):
     done, jobs = call(*command("optuna"), "hydra.sweeper.n_trials=4", NOTHING="1", FAULT="2")
     assert done.returncode == 0, done.stderr
