@@ -35,12 +35,12 @@ def stages(root):
 def test_outputs_of_a_resumed_runs_earlier_attempt_are_verified_and_those_of_this_attempt_are_not(root):
     assert stages(root) == {"fetch", "train"}
     assert stages(root) == set()  # resumed: the times of the earlier attempt are still there
-    experiment._compare(root, set())
+    experiment._verify_cached_outputs(root, set())
     flip(root / "data" / "raw" / "rows")
     (root / "src" / "tunetrail" / "code.py").write_text("one = 2\n")
     with pytest.raises(UserError, match=r"data/raw/rows: md5 \w{32} is recorded"):
-        experiment._compare(root, {"train"})
-    experiment._compare(root, {"fetch"})
+        experiment._verify_cached_outputs(root, {"train"})
+    experiment._verify_cached_outputs(root, {"fetch"})
 
 
 def test_a_stage_that_ran_in_either_attempt_counts_as_run(root):

@@ -36,7 +36,6 @@ def run_experiment(
     params_schema = schema.params()
     values = canonical.read(values, params_schema)
     check.check(values, params_schema)
-    values["prepare"].setdefault("field", None)  # a file of an earlier version has none, and DVC asks for it
     inputs.check(values)
     for note in notes:
         print(note, flush=True)
@@ -74,7 +73,7 @@ def run_experiment(
                         ran = _stages(root, lock_fd, values, force)
                 finally:
                     record.upload_logs(run, root, started)
-                _compare(root, ran)
+                _verify_cached_outputs(root, ran)
                 report = record.upload(run, root, values)
             if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
                 from tunetrail.plan import measured
@@ -117,7 +116,7 @@ def _waiting(root: Path, stage: str) -> None:
     events.add(root, stage, waiting=True)
 
 
-def _compare(root: Path, ran: set[str]) -> None:
+def _verify_cached_outputs(root: Path, ran: set[str]) -> None:
     """Compare the outputs of stages that did not run now with dvc.lock: DVC takes them from its cache without reading them.
 
     Raises:

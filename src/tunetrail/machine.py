@@ -1,4 +1,4 @@
-"""This machine: its CPU and GPUs, the build of torch and its lock file, and an account for users that it does not list."""
+"""This machine: its CPU and GPUs, the build of torch and its lock file; USER and HOME of a user that it does not list."""
 
 import contextlib
 import importlib.util

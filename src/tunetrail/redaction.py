@@ -2,7 +2,7 @@
 
 If a password cannot be told from what follows it, more is removed rather than less, except after a port:
 `http://host:8080/data@v2/rows`. Takes time linear in the text. Passwords outside of addresses
-are not found.
+are not found: `config.secret` refuses those in a config.
 """
 
 import re

@@ -5,6 +5,7 @@ will read. The schema says where: `lenient` marks a section that pydantic reads,
 """
 
 import contextlib
+import copy
 from typing import Any
 
 import jsonschema
@@ -34,16 +35,18 @@ def renamed(values: Any) -> Any:
 
 
 def migrated(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a params.yaml of this or an earlier version as this version takes it.
+    """Return a params.yaml of this or an earlier version as this version takes it.
 
-    Earlier, `base.seed` seeded the random weights of a model that is made here; now Axolotl makes them.
+    An earlier version has no `prepare.field`. Its `base.seed` was for the random weights of a made model; now
+    Axolotl makes them.
     """
-    base = dict(values.get("base") or {})
-    if base.pop("seed", None) is None:
-        return values
-    if base.get("make"):
-        base["make"] = base["make"] | {"train": base["make"]["train"] | {"reinit_weights": True}}
-    return values | {"base": base}
+    values = copy.deepcopy(values)
+    prepare, base = values.get("prepare"), values.get("base")
+    if isinstance(prepare, dict):
+        prepare.setdefault("field", None)
+    if isinstance(base, dict) and base.pop("seed", None) is not None and base.get("make"):
+        base["make"]["train"]["reinit_weights"] = True
+    return values
 
 
 def alternatives_of(schema: Schema, definitions: Schema) -> list[Schema]:

@@ -83,7 +83,6 @@ def answer(_: Any) -> Schema:
         evaluate=_evaluate(template, hub),
         report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=SEED),
     )
-    schema["properties"]["prepare"]["required"].remove("field")  # an earlier version's params.yaml has none
     return schema | {"$defs": definitions}
 
 
