@@ -20,8 +20,9 @@ SHARED = Path(os.environ.get("TUNETRAIL_TEST_DATA", ROOT.parent / "shared" / "da
 
 
 def pytest_collection_modifyitems(items):
-    """What really trains comes first: begun last, it would leave one of two workers idle for minutes."""
-    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+    """What really trains comes first: started last, it would leave one of two workers idle for minutes. What is slow as well
+    comes in its turn, since it waits for the fixture `trained`."""
+    items.sort(key=lambda item: not item.get_closest_marker("end_to_end") or bool(item.get_closest_marker("slow")))
 
 
 @pytest.fixture(scope="session", autouse=True)
