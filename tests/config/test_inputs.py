@@ -21,7 +21,7 @@ def values(tmp_path):
         "accelerate": {"num_processes": 1, "num_machines": 1},
         "prepare": FILE | {"path": str(tmp_path / "rows.jsonl")},
         "evaluate": {"path": str(tmp_path / "prompts.jsonl"), "hub": None},
-        "base": {"make": {"train": dict(TRAIN)}, "base_model": "outputs/base/model"},
+        "base": {"make": {"train": TRAIN | {"reinit_weights": True}}, "base_model": "outputs/base/model"},
         "train": TRAIN | {"base_model": "outputs/base/model"},
     }
 
