@@ -36,6 +36,7 @@ def run_experiment(
     params_schema = schema.params()
     values = canonical.read(values, params_schema)
     check.check(values, params_schema)
+    values["prepare"].setdefault("field", None)  # a file of an earlier version has none, and DVC asks for it
     inputs.check(values)
     for note in notes:
         print(note, flush=True)

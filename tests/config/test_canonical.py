@@ -96,6 +96,8 @@ def test_names_of_an_earlier_version_are_replaced(known):
 def test_an_earlier_versions_seed_of_a_made_model_is_dropped_and_axolotl_makes_its_weights(composed):
     values, earlier = composed(), composed()
     earlier["base"]["seed"] = 42
-    del earlier["base"]["make"]["train"]["reinit_weights"], earlier["prepare"]["field"]
+    del earlier["base"]["make"]["train"]["reinit_weights"]
     assert canonical.migrated(earlier) == canonical.migrated(values) == values
     assert canonical.migrated({"name": "a", "base": {"make": None, "seed": 1}}) == {"name": "a", "base": {"make": None}}
+    for make in (None, "yes", {}, {"train": None}, []):  # refused by `check`
+        assert canonical.migrated({"base": {"make": make, "seed": 1}}) == {"base": {"make": make}}

@@ -37,15 +37,14 @@ def renamed(values: Any) -> Any:
 def migrated(values: dict[str, Any]) -> dict[str, Any]:
     """Return a params.yaml of this or an earlier version as this version takes it.
 
-    An earlier version has no `prepare.field`. Its `base.seed` was for the random weights of a made model; now
-    Axolotl makes them.
+    Earlier, `base.seed` was for the random weights of a made model; now Axolotl makes them. What no version writes so
+    is left for `check`.
     """
     values = copy.deepcopy(values)
-    prepare, base = values.get("prepare"), values.get("base")
-    if isinstance(prepare, dict):
-        prepare.setdefault("field", None)
-    if isinstance(base, dict) and base.pop("seed", None) is not None and base.get("make"):
-        base["make"]["train"]["reinit_weights"] = True
+    base = values.get("base")
+    if isinstance(base, dict) and base.pop("seed", None) is not None:
+        with contextlib.suppress(KeyError, TypeError):
+            base["make"]["train"]["reinit_weights"] = True
     return values
 
 

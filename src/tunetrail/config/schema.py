@@ -83,6 +83,7 @@ def answer(_: Any) -> Schema:
         evaluate=_evaluate(template, hub),
         report=closed(stop={"type": "string", "minLength": 1}, samples=COUNT, resamples=COUNT, seed=SEED),
     )
+    schema["properties"]["prepare"]["required"].remove("field")  # a file of an earlier version has none
     return schema | {"$defs": definitions}
 
 
