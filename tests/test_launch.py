@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunetrail import UserError, events, launch, telemetry
+from tunetrail.checkout import locks
 
 BARS = """
 import sys, time
@@ -167,7 +168,7 @@ def test_a_stopped_run_leaves_no_process_behind(tmp_path):
 import signal, sys
 from tunetrail import launch
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-launch.run([sys.executable, "-c", {child!r}], fds=[1])
+launch.run([sys.executable, "-c", {child!r}], fds=[1], patience=1)
 """
     process = subprocess.Popen([sys.executable, "-c", runner])
     deadline = time.monotonic() + 30
@@ -286,6 +287,31 @@ launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=15) == 143
     assert ends(deaf)
+
+
+@pytest.mark.parametrize("killed", ["runner", "dvc", "stage", "launcher"])
+def test_nothing_is_left_behind_whichever_process_is_killed(tmp_path, killed):
+    """As `tunetrail` starts `dvc`, which starts a stage, which starts a launcher, which starts a trainer."""
+    names = ("runner", "dvc", "stage", "launcher", "trainer")
+    trainer = WRITES + "time.sleep(60)"
+    launcher = WRITES + f"subprocess.run([sys.executable, '-c', {trainer!r}, 'trainer'])"
+    stage = WRITES + (
+        "from tunetrail import launch; "
+        f"launch.run_tool([sys.executable, '-c', {launcher!r}, 'launcher'], pathlib.Path('log'), 'train', offline=True)"
+    )
+    dvc = WRITES + f"sys.exit(subprocess.run([sys.executable, '-c', {stage!r}, 'stage']).returncode)"
+    runner = WRITES + (
+        "from tunetrail import launch; from tunetrail.checkout import locks; "
+        "lock = locks.exclusive_lock(pathlib.Path('.')); fd = lock.__enter__(); "
+        f"sys.exit(launch.run([sys.executable, '-c', {dvc!r}, 'dvc'], [fd]) != 0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", runner, "runner"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    ids = dict(zip(names, wait_for_ids(*(tmp_path / name for name in names)), strict=True))
+    os.kill(ids[killed], signal.SIGKILL)
+    process.wait(timeout=15)
+    with locks.exclusive_lock(tmp_path):  # it waits for what is being ended
+        assert all(map(ends, ids.values()))
+    assert process.returncode == (-9 if killed == "runner" else 1)
 
 
 def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_is_dead(tmp_path):

@@ -13,7 +13,7 @@ from tunetrail import UserError, events, machine, tool_queries
 from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
 from tunetrail.config import canonical, check, inputs, params, schema
 from tunetrail.data import sources
-from tunetrail.training import history
+from tunetrail.training import history, resume
 
 RAW, PLAN = "data/raw", "work/plan.json"
 # Stages that the jobs of a sweep share: of the jobs that agree in all that such a stage depends on, one runs it, and the
@@ -27,11 +27,15 @@ def run_experiment(
     force: bool = False,
     overrides: list[str] | None = None,
     notes: Sequence[str] = (),
+    fresh: bool = False,
 ) -> None:
     """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, the table.
 
-    `force` runs every stage, changed or not, on the data that are here. `overrides` are those that were typed, None if the
-    values do not come from overrides; `notes` say what was added to them, and are printed first.
+    `force` runs every stage, changed or not, on the data that are here. An attempt at the same experiment that did not
+    finish here is continued, in its MLflow run and from its newest checkpoint, unless `fresh`.
+
+    `overrides` are those that were typed, None if the values do not come from overrides; `notes` say what was added to them,
+    and are printed first.
     """
     params_schema = schema.params()
     values = canonical.read(values, params_schema)
@@ -49,8 +53,11 @@ def run_experiment(
         from tunetrail.data import contract
         from tunetrail.tracking import mlflow_run, record, run_file, tags
 
-        with mlflow_run.run(root, values["name"], params=check.flatten(values)) as run:
-            print(f"run {run.id}: {values['name']}, tracked in {run.address}", flush=True)
+        if fresh:
+            resume.forget(root, values["train"])
+        with mlflow_run.run(root, values["name"], params=check.flatten(values), code=code.digest, fresh=fresh) as run:
+            attempt = f", continued: attempt {run.tries}" if run.tries > 1 else ""
+            print(f"run {run.id}: {values['name']}, tracked in {run.address}{attempt}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
             params.write(values, root)
             run.params(check.flatten(values))
@@ -76,6 +83,7 @@ def run_experiment(
                     record.upload_logs(run, root, started)
                 _verify_cached_outputs(root, ran)
                 report = record.upload(run, root, values)
+            resume.finish(root / values["train"]["output_dir"])
             if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
                 from tunetrail.plan import measured
 

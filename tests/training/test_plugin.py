@@ -6,7 +6,7 @@ import math
 import pytest
 
 from tunetrail.config import params
-from tunetrail.training import history, tiny
+from tunetrail.training import history, manifest, tiny
 
 pytestmark = pytest.mark.stage  # Axolotl's import
 
@@ -43,15 +43,116 @@ def test_the_plugin_writes_beside_the_checkpoints(plugin):
     class Config:
         output_dir = "work/train"
 
-    (callback,) = plugin.HistoryPlugin().add_callbacks_pre_trainer(Config, None)
+    callback, _ = plugin.HistoryPlugin().add_callbacks_pre_trainer(Config, None)
     assert str(callback.path) == "work/train/history.jsonl"
 
 
 def test_what_was_imported_is_not_searched_for_garbage_again(plugin):
-    plugin.HistoryPlugin().register(None)
+    plugin.HistoryPlugin().register({})
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     assert frozen > 100_000
+
+
+@pytest.fixture
+def packed(plugin):
+    """Axolotl's packs of 200 rows as its trainer makes them, with our order: call it for a fresh process."""
+    import numpy as np
+    from axolotl.core.trainers import base
+    from axolotl.utils.samplers import MultipackBatchSampler
+
+    lengths = np.random.default_rng(0).integers(10, 200, 200)
+
+    def make(seed=42):
+        plugin.HistoryPlugin().register({"seed": seed})
+        rows = base.RandomSampler(range(200))
+        return MultipackBatchSampler(rows, 1, 256, lengths, bin_size=64, num_processes=1)
+
+    return make
+
+
+def epoch_of(sampler, epoch):
+    """The packs of an epoch: Axolotl's trainer and accelerate call both."""
+    sampler.set_epoch(epoch)
+    sampler.sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_the_packs_of_an_epoch_depend_on_the_seed_and_the_epoch_alone(packed):
+    unbroken, resumed = packed(), packed()
+    assert len(unbroken) == len(resumed)
+    epochs = [epoch_of(unbroken, epoch) for epoch in range(3)]
+    assert epoch_of(resumed, 2) == epochs[2]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert epoch_of(packed(seed=1), 0) != epochs[0]
+
+
+def test_an_epoch_is_as_long_as_the_shortest_of_the_epochs_to_come(packed):
+    sampler = packed()
+    length = len(sampler)
+    sampler._len_across_ranks = None  # else a longer epoch is cut
+    counts = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        sampler.sampler.set_epoch(epoch)
+        counts.append(len(sampler.generate_batches()))
+    assert len(set(counts)) > 1
+    assert length == min(counts)
+
+
+def test_the_epoch_is_set_also_below_what_accelerate_wraps_for_several_processes(plugin, packed):
+    """Without it Axolotl packs once, and every epoch has the packs of the first count."""
+    from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+    from transformers import TrainerState
+
+    class Loader:
+        def __init__(self, skipped):
+            self.sampler = packed()
+            len(self.sampler)
+            shard = BatchSamplerShard(self.sampler, num_processes=2, process_index=0, even_batches=False)
+            self.batch_sampler = SkipBatchSampler(shard, 1) if skipped else shard
+
+    epochs = [epoch_of(packed(), epoch) for epoch in range(3)]
+    for resumed_at in (0.0, 1.5, 2.0):
+        loader, callback = Loader(skipped=resumed_at % 1), plugin.CheckpointCallback()
+        callback.on_train_begin(TrainingArgs(), TrainerState(epoch=resumed_at), None)
+        for epoch in range(int(resumed_at), 3):
+            callback.on_epoch_begin(None, None, None, train_dataloader=loader)
+            assert list(loader.sampler)[:50] == epochs[epoch][:50]
+
+
+class TrainingArgs:
+    eval_on_start, save_only_model, output_dir = True, False, None
+
+
+@pytest.mark.parametrize(("step", "evaluates"), [(0, True), (7, False)])
+def test_a_resumed_training_is_not_evaluated_where_an_unbroken_one_is_not(plugin, step, evaluates):
+    from transformers import TrainerState
+
+    args = TrainingArgs()
+    plugin.CheckpointCallback().on_train_begin(args, TrainerState(global_step=step, epoch=0.5), None)
+    assert args.eval_on_start == evaluates
+
+
+@pytest.mark.parametrize("only_model", [True, False])
+def test_a_checkpoint_with_all_states_gets_a_manifest(plugin, tmp_path, only_model):
+    from transformers import TrainerState
+
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "model.safetensors").write_bytes(b"x")
+    args = TrainingArgs()
+    args.output_dir, args.save_only_model = tmp_path, only_model
+    plugin.CheckpointCallback().on_save(args, TrainerState(global_step=7, is_world_process_zero=True), None)
+    assert bool(manifest.fault(tmp_path / "checkpoint-7")) == only_model
+
+
+def test_losses_are_logged_up_to_a_checkpoint(plugin):
+    """Else those since the last logged step are in no checkpoint, and the next logged loss is another mean."""
+    from transformers import TrainerControl
+
+    control = TrainerControl(should_save=True)
+    plugin.CheckpointCallback().on_step_end(None, None, control)
+    assert control.should_log
 
 
 def test_random_weights_are_the_same_each_time(plugin):

@@ -6,6 +6,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +14,8 @@ from typing import TextIO
 from tunetrail import UserError
 
 _TWO_RUNS = "and two runs would write the same files. Wait for it, or run in a clone of your own."
+
+_SECONDS_TO_END = 30
 
 
 class Busy(UserError):
@@ -33,14 +36,30 @@ def exclusive_lock(folder: Path, name: str = "work/lock", why: str = _TWO_RUNS) 
     Raises:
         Busy: another process has the lock.
     """
-    with _locked(folder / name) as (file, locked):
-        if not locked:
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while True:
+        with _locked(folder / name) as (file, locked):
+            if locked:
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                yield file.fileno()
+                return
             file.seek(0)
-            raise Busy(folder, file.read().strip(), why)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield file.fileno()
+            process = file.read().strip()
+        if not _has_ended(process) or time.monotonic() > deadline:
+            raise Busy(folder, process, why)
+        time.sleep(0.1)  # it was killed, and what it started is being ended (`launch.run`)
+
+
+def _has_ended(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return False
 
 
 @contextlib.contextmanager

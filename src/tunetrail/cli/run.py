@@ -28,8 +28,9 @@ OVERRIDES change the config in conf/, in Hydra's syntax; without any, the demo i
   tunetrail run --cfg job --resolve                    print the composed config, run nothing
   tunetrail run --params params.yaml                   the parameters of an earlier run, unchanged
 
-A stage is run again only if something that it depends on has changed. The same sweep continues where it stopped. Relative
-paths start at the checkout's root. What experiment=, model=, method= and the like can be is a file in that folder of conf/.
+A stage is run again only if something that it depends on has changed. A run that was interrupted, or failed, is continued by
+the same command: in its MLflow run, and its training from the newest whole checkpoint. So is a sweep. Relative paths start
+at the checkout's root. What experiment=, model=, method= and the like can be is a file in that folder of conf/.
 """
 
 
@@ -38,8 +39,9 @@ paths start at the checkout's root. What experiment=, model=, method= and the li
 @click.option("--overrides", "more", default="", help="More overrides, as one text; for `mlflow run -P`.")
 @click.option("--params", "file", type=click.Path(path_type=Path), help="Run this params.yaml unchanged; no overrides.")
 @click.option("--force", is_flag=True, help="Run every stage, changed or not, on the data that are here.")
+@click.option("--fresh", is_flag=True, help="Start over: do not continue the run, nor its training, that did not finish.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def command(overrides: tuple[str, ...], more: str, file: Path | None, force: bool, debug: bool) -> None:
+def command(overrides: tuple[str, ...], more: str, file: Path | None, force: bool, fresh: bool, debug: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -48,15 +50,15 @@ def command(overrides: tuple[str, ...], more: str, file: Path | None, force: boo
     root = git.root()
     words = [*overrides, *_split(more)]
     if file:
-        _run_file(file, words, root, force)
+        _run_file(file, words, root, force, fresh)
     elif {"-m", "--multirun"} & set(words):
-        _run_sweep(words, root, force)
+        _run_sweep(words, root, ["--force"] * force + ["--fresh"] * fresh)
     else:
         validate(words)
         completed, notes = implied.complete(root, words)
 
         def run(cfg: Any) -> None:
-            experiment.run_experiment(check.resolve(cfg), root, force, words, notes)
+            experiment.run_experiment(check.resolve(cfg), root, force, words, notes, fresh)
 
         compose.run_composed(root, completed, schema.params(), run)
 
@@ -69,21 +71,21 @@ def _split(overrides: str) -> list[str]:
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
-def _run_file(file: Path, words: list[str], root: Path, force: bool) -> None:
+def _run_file(file: Path, words: list[str], root: Path, force: bool, fresh: bool) -> None:
     if not file.is_file():
         raise UserError(f"--params {file}: no such file. Give the params.yaml of a run.")
     if words:
         secret.refuse_text(words[0])
         raise UserError(f"--params {file} is composed already. Leave out {words[0]}, or change the file.")
-    experiment.run_experiment(canonical.migrated(params.load(file)), root, force)
+    experiment.run_experiment(canonical.migrated(params.load(file)), root, force, fresh=fresh)
 
 
-def _run_sweep(words: list[str], root: Path, force: bool) -> None:
+def _run_sweep(words: list[str], root: Path, options: list[str]) -> None:
     from tunetrail.plan import gate
     from tunetrail.sweep import parent  # MLflow takes seconds to import
 
     validate(words, multirun=True)
-    options = ["--force"] * force + [word for word in words if word.startswith("--") and word != "--multirun"]
+    options = options + [word for word in words if word.startswith("--") and word != "--multirun"]
     if options:
         raise UserError(f"{options[0]} is for one experiment, and -m for many. Leave out one of them.")
     params_schema = schema.params()

@@ -21,14 +21,17 @@ from tunetrail import UserError
 from tunetrail.checkout import dvc, git, integrity
 from tunetrail.tracking import store, tags
 from tunetrail.tracking.recorded import RecordedRun
-from tunetrail.training import token_cache
+from tunetrail.training import resume, token_cache
 
 _MD5 = re.compile(r"md5: ([0-9a-f]{32}(?:\.dir)?)")  # as dvc.lock and .dvc files have it
+
+_COPIES = (Path("work/recorded"), token_cache.PLACE, resume.UNFINISHED)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is freed as a unit: a "run", a "worktree" below runs/, or a "copy" that is made again when needed.
+    """What is freed as a unit: a "run", a "worktree" below runs/, or a "copy" that is made again when needed, such as an
+    unfinished training.
 
     `objects` are the objects of DVC's cache that it uses, by md5; `folder`, of `size` bytes, is its own; `run` is the run
     that it belongs to.
@@ -126,7 +129,7 @@ def survey(root: Path) -> Usage:
             parts.append(Part("worktree", str(worktree.relative_to(root)), run, used, worktree, _size(worktree)))
         else:
             pinned.append(used)
-    for copy in (*sorted((root / "work" / "recorded").glob("*/")), *sorted((root / token_cache.PLACE).glob("*/"))):
+    for copy in (file for place in _COPIES for file in sorted((root / place).glob("*/"))):
         parts.append(Part("copy", str(copy.relative_to(root)), by_id.get(copy.name), folder=copy, size=_size(copy)))
     return Usage(root, folder, sizes, frozenset().union(*pinned), parts, reasons_by_id)
 

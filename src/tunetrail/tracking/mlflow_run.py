@@ -42,6 +42,7 @@ class Run:
     sent: set[tuple[str, int]] = field(default_factory=set)
     store_failed: bool = False
     resumed: bool = False  # opened again after an earlier attempt
+    tries: int = 1
     stop_event: threading.Event = field(default_factory=threading.Event)
 
     def _call(self, method: str, *arguments: Any, **keywords: Any) -> None:
@@ -61,6 +62,7 @@ class Run:
     def params(self, values: dict[str, Any]) -> None:
         """Log dotted params; a value longer than MLflow takes ends in an ellipsis (params.yaml has it whole)."""
         entries = [Param(key, _cut(value, _MAX_PARAM_LENGTH)) for key, value in values.items()]
+        entries.sort(key=lambda entry: entry.key == "name")  # the last: a run that has it has them all
         for start in range(0, len(entries), _MAX_PARAMS):
             self._call("log_batch", params=entries[start : start + _MAX_PARAMS])
 
@@ -119,8 +121,7 @@ class Run:
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
         """Log the lines added to the history file `path` while the body runs, not those of an earlier training."""
-        offset = path.stat().st_size if path.is_file() else 0
-        thread = threading.Thread(target=self._follow, args=(path, offset), daemon=True)
+        thread = threading.Thread(target=self._follow, args=(path, *_end(path)), daemon=True)
         thread.start()
         try:
             yield
@@ -128,19 +129,36 @@ class Run:
             self.stop_event.set()
             thread.join()
 
-    def _follow(self, path: Path, offset: int) -> None:
+    def _follow(self, path: Path, file: int, offset: int) -> None:
         while not self.stop_event.wait(_SECONDS_BETWEEN_READS):
+            if _end(path)[0] != file:  # another training's folder, or a new file
+                file, offset = _end(path)[0], 0
             rows, offset = history.read(path, offset)
             if rows:
                 self.steps(rows)
 
 
+def _end(path: Path) -> tuple[int, int]:
+    """Return the number that the file system has for the file, and its size; 0 if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_ino, path.stat().st_size
+    return 0, 0
+
+
 @contextlib.contextmanager
-def run(root: Path, name: str, folder: Path | None = None, params: dict[str, Any] | None = None) -> Iterator[Run]:
+def run(
+    root: Path,
+    name: str,
+    folder: Path | None = None,
+    params: dict[str, Any] | None = None,
+    code: str | None = None,
+    fresh: bool = False,
+) -> Iterator[Run]:
     """Open the run that MLFLOW_RUN_ID names (from `mlflow run` or a sweep), or a new one, and close it with its status.
 
     `folder` is where it runs: a sweep's, or else the checkout. `params` are the dotted params that it will have (a
-    sweep has none); those of an earlier attempt must be the same.
+    sweep has none); those of an earlier attempt must be the same. If an earlier attempt with these params and this `code`
+    (its digest) did not finish here, its run is opened instead of a new one, unless `fresh`.
 
     The status is FINISHED, KILLED after Ctrl-C or a signal, or FAILED after any other exception, which the tag `error` then
     has. Only one run at a time can be open in a folder (`locks.exclusive_lock`), so another that is still RUNNING there was
@@ -155,6 +173,13 @@ def run(root: Path, name: str, folder: Path | None = None, params: dict[str, Any
     here = {tags.CHECKOUT: f"{socket.gethostname()}:{folder or root}"}
     with connection.open_client(root) as client:
         earlier = reopening.run(client, run_id, root, name if folder else "", recorded) if run_id else None
+        if code and not fresh and (earlier is None or reopening.is_new_project(earlier)):
+            experiment = earlier.experiment_id if earlier else connection.experiment(client, root)
+            if unfinished := reopening.unfinished(client, root, here, experiment, recorded or {}, code):
+                if earlier:  # MLflow Projects made it, and sets its status at the end
+                    client.set_terminated(earlier.id, "KILLED")
+                    client.delete_run(earlier.id)
+                run_id, earlier = unfinished.id, unfinished
         for other in store.search(client, here, store.RUNNING):
             if other.id != run_id:
                 client.set_terminated(other.id, "KILLED")
@@ -163,7 +188,8 @@ def run(root: Path, name: str, folder: Path | None = None, params: dict[str, Any
             opened = Run(client, run_id, earlier.experiment_id, address)
             _reopen(opened, earlier, name, here)
         else:
-            info = client.create_run(connection.experiment(client, root), run_name=name, tags=here).info
+            own = here | ({tags.CODE_DIGEST: code} if code else {})
+            info = client.create_run(connection.experiment(client, root), run_name=name, tags=own).info
             opened = Run(client, info.run_id, info.experiment_id, address)
     status = "FAILED"
     try:
@@ -181,12 +207,16 @@ def run(root: Path, name: str, folder: Path | None = None, params: dict[str, Any
 
 def _reopen(run: Run, earlier: RecordedRun, name: str, here: dict[str, str]) -> None:
     """Set the run RUNNING again, without the error and the passwords that an earlier attempt recorded."""
-    run.client.update_run(run.id, status="RUNNING", name=name if tags.PROJECT in earlier.tags else None)
-    redacted = {key: redact(value) for key, value in earlier.tags.items() if redact(value) != value}
-    run.client.log_batch(run.id, tags=[RunTag(key, value) for key, value in (here | redacted).items()])
+    run.resumed = "name" in earlier.params  # set by tunetrail; a new run of MLflow Projects has its entry point's params
+    unnamed = tags.PROJECT in earlier.tags or (tags.CODE_DIGEST in earlier.tags and not run.resumed)
+    run.client.update_run(run.id, status="RUNNING", name=name if unnamed else None)
+    changed = here | {key: redact(value) for key, value in earlier.tags.items() if redact(value) != value}
+    if run.resumed:
+        run.tries = int(earlier.tags.get(tags.TRIES, 1)) + 1
+        changed[tags.TRIES] = str(run.tries)
+    run.client.log_batch(run.id, tags=[RunTag(key, value) for key, value in changed.items()])
     if tags.ERROR in earlier.tags:
         run.client.delete_tag(run.id, tags.ERROR)
-    run.resumed = "name" in earlier.params  # set by tunetrail; a new run of MLflow Projects has its entry point's params
     curves = [key for key in earlier.metrics if key.startswith(("train/", "validation/"))]
     run.sent = {(key, point.step) for key in curves for point in run.client.get_metric_history(run.id, key)}
 

@@ -29,6 +29,7 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
     times = seconds(root)
     if "time/train_s" not in times:
         run.tags({tags.TRAIN_CACHED: "true", tags.TRAINED_IN: trained_in(run, model)})
+    run.tags(_resumed(root))
     steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
     run.steps(steps)
     metrics = json.loads((root / "report" / "metrics.json").read_text())
@@ -44,6 +45,17 @@ def upload(run: Run, root: Path, values: dict[str, Any]) -> Path:
     run.artifacts(root, "report", "dvc.lock", "outputs/train/history.jsonl")
     run.tags({tags.NOTE: _description(root, values, metrics, source)})
     return _upload_report(run, root)
+
+
+def _resumed(root: Path) -> dict[str, Any]:
+    """Return the tags of a training that went on from a checkpoint."""
+    file = root / "outputs" / "train" / "attempts.json"
+    training = json.loads(file.read_text()) if file.is_file() else {"attempts": []}  # none before checkpoints were resumed
+    if not any(attempt["from_step"] for attempt in training["attempts"]):
+        return {}
+    repeated = sum(attempt["repeated"] for attempt in training["attempts"])
+    why = training["inexact"]
+    return {tags.TRAIN_RESUMED: f"inexact: {why}" if why else "exact", tags.TRAIN_REPEATED: str(repeated)}
 
 
 def trained_in(run: Run, model_md5: str) -> str | None:

@@ -50,6 +50,23 @@ def run(client: MlflowClient, run_id: str, root: Path, sweep: str, params: dict[
     return run
 
 
+def is_new_project(run: RecordedRun) -> bool:
+    """Return whether `mlflow run` has just made the run, so that nothing of an experiment is in it."""
+    return tags.PROJECT in run.tags and "name" not in run.params
+
+
+def unfinished(
+    client: MlflowClient, root: Path, here: dict[str, str], experiment: str, params: dict[str, str], code: str
+) -> RecordedRun | None:
+    """Return the newest run with these params and this code in the checkout, which has the tags `here`, if it did not
+    finish; None if it did, or there is none."""
+    for run in store.search(client, here, order="DESC"):
+        own = (run.experiment_id, run.tags.get(tags.CODE_DIGEST)) == (experiment, code)
+        if own and not run.is_sweep and not _why_params_differ(run, params, own=False):
+            return None if _why_not_for_experiment(run, root, params) else run
+    return None
+
+
 def running_elsewhere(run: RecordedRun, root: Path) -> str:
     """Return where the run of a sweep or job is RUNNING, as host:folder, if outside of the checkout `root`; else "".
 

@@ -17,6 +17,7 @@ EXPERIMENT = _tag("experiment", "the experiment's name, `name` in params.yaml")
 OVERRIDES = _tag("overrides", "the overrides as typed, or `none`")
 PLAN_ALLOWED = _tag("plan.allowed", "findings of the plan that `plan.allow` let pass")
 ERROR = _tag("error", "the message that ended a failed run")
+TRIES = _tag("tries", "how often the run was started, if more than once")
 CHECKOUT = _tag("tunetrail.checkout", "where the run runs, as host:folder")
 
 GIT_COMMIT = _tag("git.commit", "the commit of the code")
@@ -40,6 +41,11 @@ EVALUATION_DIGEST = _tag("evaluation.digest", "digest of how the models were eva
 MODEL_MD5 = _tag("model.md5", "md5 of the tuned model, by which DVC's cache knows it")
 TRAIN_CACHED = _tag("train.cached", "`true` if the model was taken from DVC's cache")
 TRAINED_IN = _tag("train.trained_in", "the run that trained that model")
+TRAIN_RESUMED = _tag(
+    "train.resumed",
+    "on a training that went on from a checkpoint: `exact`, or `inexact` and why an unbroken one has other numbers",
+)
+TRAIN_REPEATED = _tag("train.repeated_steps", "how many steps of it were done again")
 DVC_EXPERIMENT = _tag("dvc.experiment", "the DVC experiment that `tunetrail restore` takes the files from")
 
 SWEEP = _tag("sweep", "the name of the sweep, on its own run and on its jobs")
@@ -65,7 +71,7 @@ SECTIONS = {
     "code": ("git.", "code."),
     "evaluation": ("template.", "evaluation."),
     "environment": ("lock.", VERSIONS, HARDWARE),
-    "model": ("model.",),
+    "model": ("model.", TRAIN_RESUMED),
 }
 
 

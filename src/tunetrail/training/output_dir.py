@@ -7,7 +7,7 @@ from tunetrail import UserError
 
 WORK = Path("work")
 # Other folders below work/: of the stages, and of commands about finished runs.
-_OTHERS = ("base", "compare", "evaluate_base", "evaluate_tuned", "raw", "recorded", "shared")
+_OTHERS = ("base", "compare", "evaluate_base", "evaluate_tuned", "raw", "recorded", "shared", "unfinished")
 
 
 def check(output_dir: str | None, section: str, own: str | None = None) -> Path:
