@@ -227,8 +227,9 @@ def test_the_server_accepts_the_trainers_and_this_machine_and_no_other_host(serv
     assert answer(server, f"elsewhere.example:{server.port}") == 403
 
 
-def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, composed, capsys):
+def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, composed, capsys, monkeypatch):
     values = composed()
+    monkeypatch.setattr(mlflow_run, "_SECONDS_AT_THE_END", 5.0)
     with mlflow_run.run(root, "unlucky") as run:
         run.params(check.flatten(values))
         assert not run.store_failed
@@ -236,7 +237,6 @@ def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, 
         began = time.monotonic()
         record.upload(run, root, values)
     assert run.store_failed
-    assert run.sent == set()
     assert time.monotonic() - began < 60  # MLflow's own timeout is minutes
     output = capsys.readouterr().out
     assert output.count("failed to store the record") == 1

@@ -190,6 +190,7 @@ def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeyp
     def fail(*args, **kwargs):
         raise MlflowException("connection refused")
 
+    monkeypatch.setattr(mlflow_run, "_SECONDS_AT_THE_END", 1.0)
     with mlflow_run.run(root, "demo") as run:
         monkeypatch.setattr(run.client, "log_batch", fail)
         monkeypatch.setattr(run.client, "set_terminated", fail)
@@ -197,10 +198,78 @@ def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeyp
         run.steps([{"step": 1, "time": 1.0, "train/loss": 1.0}])
         run.artifacts(root, "mlflow.db")
     assert run.store_failed
-    assert run.sent == set()
     output = capsys.readouterr().out
-    assert output.count("failed to store the record") == 1
+    assert output.count("does not store the record") == output.count("failed to store the record") == 1
     assert "uploads the whole record" in output
+
+
+def test_the_same_experiment_goes_on_in_the_run_of_an_attempt_that_did_not_finish(root):
+    params = {"name": "demo", "seed": 1}
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo", params=params, code="c") as first:
+        first.params(params)
+        raise ValueError("the reason")
+    with contextlib.suppress(KeyboardInterrupt), mlflow_run.run(root, "demo", params=params, code="c") as second:
+        assert (second.id, second.tries) == (first.id, 2)
+        raise KeyboardInterrupt
+    with mlflow_run.run(root, "demo", params=params, code="c") as third:
+        assert (third.id, third.tries) == (first.id, 3)
+    saved = stored(root, first)
+    assert (saved.info.status, saved.data.tags[tags.TRIES]) == ("FINISHED", "3")
+    assert tags.ERROR not in saved.data.tags
+    with mlflow_run.run(root, "demo", params=params, code="c") as fourth:
+        assert (fourth.id != first.id, fourth.tries) == (True, 1)  # that one has finished
+
+
+@pytest.mark.parametrize(
+    "changed", [{"code": "d"}, {"params": {"name": "demo", "seed": 2}}, {"fresh": True}, {"params": {"name": "demo"}}]
+)
+def test_another_experiment_other_code_and_a_fresh_start_have_runs_of_their_own(root, changed):
+    same = {"params": {"name": "demo", "seed": 1}, "code": "c"}
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo", **same) as first:
+        first.params(same["params"])
+        raise ValueError
+    with mlflow_run.run(root, "demo", **(same | changed)) as second:
+        assert second.id != first.id
+
+
+def test_a_run_that_was_killed_before_its_params_were_recorded_is_the_next_attempts(root):
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo", params={"name": "demo"}, code="c") as first:
+        raise ValueError
+    with mlflow_run.run(root, "other", params={"name": "other"}, code="c") as second:
+        assert second.id == first.id
+    assert stored(root, first).info.run_name == "other"
+
+
+def test_the_run_that_mlflow_run_opens_gives_way_to_the_one_that_did_not_finish(root, monkeypatch):
+    params = {"name": "demo", "seed": 1}
+    with contextlib.suppress(ValueError), mlflow_run.run(root, "demo", params=params, code="c") as first:
+        first.params(params)
+        raise ValueError
+    opened = mlflow_run.create(root, "fine-owl-1", {tags.PROJECT: "main"})
+    client = MlflowClient(connection.uri(root))
+    client.log_param(opened, "experiment", "demo")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    with mlflow_run.run(root, "demo", params=params, code="c") as second:
+        assert second.id == first.id
+    removed = client.get_run(opened).info
+    assert (removed.lifecycle_stage, removed.status) == ("deleted", "KILLED")  # so MLflow leaves it as it is at the end
+
+
+def test_a_run_that_was_made_twice_because_the_store_did_not_say_so_is_kept_once(root, monkeypatch):
+    client = MlflowClient(connection.uri(root))
+    experiment = connection.experiment(client, root)
+    create = MlflowClient.create_run
+
+    def twice(client, *arguments, **keywords):
+        create(client, *arguments, **keywords)
+        create(client, *arguments, **keywords)
+        raise MlflowException("done, and then a fault")
+
+    monkeypatch.setattr(MlflowClient, "create_run", twice)
+    with mlflow_run.run(root, "demo") as run:
+        pass
+    (left,) = client.search_runs([experiment])
+    assert (left.info.run_id, left.info.status) == (run.id, "FINISHED")
 
 
 def test_a_run_of_another_folder_is_not_taken_for_one_that_was_left_open(root):

@@ -202,8 +202,9 @@ def experiment(client: MlflowClient, root: Path) -> str:
     local = (root / "mlartifacts").as_uri() if client.tracking_uri.startswith("sqlite:") else None
     try:
         return client.create_experiment(name or EXPERIMENT, artifact_location=local)
-    except MlflowException as error:  # another first run has created it meanwhile
-        if error.error_code == "RESOURCE_ALREADY_EXISTS" and (made := client.get_experiment_by_name(name or EXPERIMENT)):
+    except MlflowException:
+        # Another first run has created it meanwhile, or the store has and then failed to say so.
+        if made := client.get_experiment_by_name(name or EXPERIMENT):
             return made.experiment_id
         raise
 

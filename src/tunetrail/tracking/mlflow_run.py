@@ -9,6 +9,8 @@ import os
 import socket
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +21,24 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from tunetrail.checkout.git import Code
 from tunetrail.redaction import redact, redact_address
-from tunetrail.tracking import connection, reopening, store, tags
+from tunetrail.tracking import connection, reopening, store, store_errors, tags
 from tunetrail.tracking.recorded import RecordedRun
 from tunetrail.training import history
 
 _SECONDS_BETWEEN_READS = 1.0
+_LONGEST_PAUSE = 30.0  # seconds between two tries
+_SECONDS_AT_THE_END = 300.0
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
 
 
 @dataclass
 class Run:
-    """An open MLflow run; `sent` are the points of its curves that it already has, by name and step.
+    """An open MLflow run; `sent` are the points of its curves that it already has, or will have, by name and step.
 
-    If the store fails later: warn once, stop logging, keep training.
+    While the store fails, what is to be logged waits in `unsent`, in order, and is tried again with growing pauses, at the
+    end for `_SECONDS_AT_THE_END`. Training never waits. If the store refuses an entry, or does not answer until the end, the
+    record is given up (`store_failed`), with what to do.
     """
 
     client: MlflowClient
@@ -41,23 +47,71 @@ class Run:
     address: str  # of the store, without a password
     sent: set[tuple[str, int]] = field(default_factory=set)
     store_failed: bool = False
+    unsent: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=deque)
+    pause: float = 0.0  # seconds before the store is tried again; 0 while it answers
+    next_try: float = 0.0
+    lock: threading.RLock = field(default_factory=threading.RLock)  # the thread that reads the history logs too
     resumed: bool = False  # opened again after an earlier attempt
     tries: int = 1
     stop_event: threading.Event = field(default_factory=threading.Event)
 
     def _call(self, method: str, *arguments: Any, **keywords: Any) -> None:
-        if self.store_failed:
+        with self.lock:
+            if not self.store_failed:
+                self.unsent.append((method, arguments, keywords))
+                self.send()
+
+    def send(self) -> None:
+        """Send what waits, unless the store failed and its pause is not over."""
+        with self.lock:
+            while self.unsent and not self.store_failed and time.monotonic() >= self.next_try:
+                method, arguments, keywords = self.unsent[0]
+                try:
+                    getattr(self.client, method)(self.id, *arguments, **keywords)
+                except connection.FAULTS as error:
+                    self._failed(error)
+                else:
+                    self.unsent.popleft()
+                    if self.pause and not self.unsent:
+                        print(f"tracking: {self.address} answers again, and has all that waited", flush=True)
+                        self.pause = 0.0
+
+    def _failed(self, error: Exception) -> None:
+        if store_errors.is_refusal(error):
+            self._give_up(error)
             return
-        try:
-            getattr(self.client, method)(self.id, *arguments, **keywords)
-        except connection.FAULTS as error:
-            self.store_failed = True
+        if not self.pause:
             print(
-                f"tracking: {self.address} failed to store the record ({redact(str(error))[:300]}). The run "
-                "continues, and its files are kept here. Run the same command again later: it trains nothing and uploads "
-                "the whole record.",
+                f"tracking: {self.address} does not store the record ({_brief(error)}). The run continues; what is logged "
+                "waits here, and is sent when the store answers again.",
                 flush=True,
             )
+        self.pause = min(2 * self.pause or 1.0, _LONGEST_PAUSE)
+        self.next_try = time.monotonic() + self.pause
+
+    def _give_up(self, error: Exception | str) -> None:
+        self.store_failed = True
+        print(
+            f"tracking: {self.address} failed to store the record ({_brief(error)}). The run continues, and its files are "
+            "kept here. Run the same command again later: it trains nothing and uploads the whole record.",
+            flush=True,
+        )
+
+    def _send_the_rest(self) -> None:
+        """Wait until all is sent, or the store has not answered for `_SECONDS_AT_THE_END`."""
+        deadline = time.monotonic() + _SECONDS_AT_THE_END
+        self.send()
+        if self.unsent and not self.store_failed:
+            print(
+                f"tracking: {len(self.unsent)} entries of the record wait for {self.address}: they are tried for "
+                f"{_SECONDS_AT_THE_END:.0f} s at most",
+                flush=True,
+            )
+        while self.unsent and not self.store_failed:
+            if time.monotonic() > deadline:
+                self._give_up(f"no answer for {_SECONDS_AT_THE_END:.0f} s")
+            time.sleep(0.1)
+            self.send()
 
     def params(self, values: dict[str, Any]) -> None:
         """Log dotted params; a value longer than MLflow takes ends in an ellipsis (params.yaml has it whole)."""
@@ -93,8 +147,7 @@ class Run:
         ]
         for start in range(0, len(metrics), _MAX_METRICS):
             self._call("log_batch", metrics=metrics[start : start + _MAX_METRICS])
-        if not self.store_failed:
-            self.sent |= {(metric.key, metric.step) for metric in metrics}
+        self.sent |= {(metric.key, metric.step) for metric in metrics}
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Record which data the run was trained on."""
@@ -115,8 +168,11 @@ class Run:
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED; an incomplete record is not FINISHED."""
-        with contextlib.suppress(*connection.FAULTS):
-            self.client.set_terminated(self.id, "FAILED" if self.store_failed and status == "FINISHED" else status)
+        self._call("set_terminated", status)
+        self._send_the_rest()
+        if self.store_failed:
+            with contextlib.suppress(*connection.FAULTS):
+                self.client.set_terminated(self.id, "FAILED" if status == "FINISHED" else status)
 
     @contextlib.contextmanager
     def following(self, path: Path) -> Iterator[None]:
@@ -136,6 +192,7 @@ class Run:
             rows, offset = history.read(path, offset)
             if rows:
                 self.steps(rows)
+            self.send()
 
 
 def _end(path: Path) -> tuple[int, int]:
@@ -189,8 +246,8 @@ def run(
             _reopen(opened, earlier, name, here)
         else:
             own = here | ({tags.CODE_DIGEST: code} if code else {})
-            info = client.create_run(connection.experiment(client, root), run_name=name, tags=own).info
-            opened = Run(client, info.run_id, info.experiment_id, address)
+            experiment = connection.experiment(client, root)
+            opened = Run(client, _create(client, experiment, name, own), experiment, address)
     status = "FAILED"
     try:
         yield opened
@@ -232,13 +289,28 @@ def child(root: Path, parent: str, name: str, values: dict[str, str]) -> Recorde
                 return earlier
         experiment = client.get_run(parent).info.experiment_id
         cut = {key: _cut(value, _MAX_TAG_LENGTH) for key, value in values.items()}
-        return store.recorded(client.create_run(experiment, run_name=_cut(name, _MAX_NAME_LENGTH), tags=cut))
+        return store.recorded(client.get_run(_create(client, experiment, _cut(name, _MAX_NAME_LENGTH), cut)))
 
 
 def create(root: Path, name: str, values: dict[str, str]) -> str:
     """Return the id of a new run with the tags `values`, for another process to open."""
     with connection.open_client(root) as client:
-        return client.create_run(connection.experiment(client, root), run_name=name, tags=values).info.run_id
+        return _create(client, connection.experiment(client, root), name, values)
+
+
+def _create(client: MlflowClient, experiment: str, name: str, values: dict[str, str]) -> str:
+    """Return the id of a new run. A server that makes it and then fails to say so is asked again, by MLflow too: of several
+    runs that were made so, one is kept."""
+    own = {tags.CREATED: uuid.uuid4().hex}
+    try:
+        client.create_run(experiment, run_name=name, tags=values | own)
+    except connection.FAULTS:
+        if not store.search(client, own):
+            raise
+    first, *more = store.search(client, own)
+    for run in more:
+        client.delete_run(run.id)
+    return first.id
 
 
 def tag(root: Path, run_id: str, values: dict[str, str]) -> None:
@@ -269,6 +341,10 @@ def close_run(root: Path, run_id: str, status: str, error: str | None = None) ->
             client.set_terminated(run_id, status)
         if error:
             client.set_tag(run_id, tags.ERROR, _cut(error, _MAX_TAG_LENGTH))
+
+
+def _brief(error: Exception | str) -> str:
+    return " ".join(redact(str(error)).split())[:300]
 
 
 def _cut(value: Any, length: int) -> str:

@@ -98,6 +98,11 @@ def schemas() -> tuple[str, set[str]]:
     return newest, known
 
 
+def is_refusal(error: Exception) -> bool:
+    """Return whether the store answered, and will not answer otherwise if it is asked again."""
+    return getattr(error, "error_code", "") in (*_REFUSED, *_NOT_THERE)
+
+
 def explained(address: str, error: Exception) -> UserError:
     """Return the error as a message with the fix."""
     title = store_title(address)

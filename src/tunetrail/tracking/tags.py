@@ -17,6 +17,7 @@ EXPERIMENT = _tag("experiment", "the experiment's name, `name` in params.yaml")
 OVERRIDES = _tag("overrides", "the overrides as typed, or `none`")
 PLAN_ALLOWED = _tag("plan.allowed", "findings of the plan that `plan.allow` let pass")
 ERROR = _tag("error", "the message that ended a failed run")
+CREATED = _tag("tunetrail.created", "a random id, by which a run is found whose creation was not confirmed")
 TRIES = _tag("tries", "how often the run was started, if more than once")
 CHECKOUT = _tag("tunetrail.checkout", "where the run runs, as host:folder")
 
