@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunetrail import UserError, events, launch, telemetry
+from tunetrail import UserError, events, launch, processes, telemetry
 from tunetrail.checkout import locks
 
 BARS = """
@@ -325,7 +325,7 @@ def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_i
             [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
         )
         leader, trainer, _ = wait_for_ids(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
-        launch.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process also holds it, and survives
+        processes.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process also holds it, and survives
         assert ends(leader)
         assert ends(trainer)
         assert beside.poll() is None
@@ -338,7 +338,7 @@ def test_the_holder_of_a_file_that_ignores_sigterm_is_killed(tmp_path):
         words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
         process = subprocess.Popen(words, pass_fds=[file.fileno()], start_new_session=True)
         wait_for_ids(tmp_path / "deaf")
-        launch.terminate_holders([tmp_path / "held"], patience=0.5)
+        processes.terminate_holders([tmp_path / "held"], patience=0.5)
         assert process.wait(timeout=5) == -signal.SIGKILL
 
 

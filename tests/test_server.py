@@ -28,7 +28,7 @@ from tests.servers import free_port, healthy
 from tests.stage_outputs import left_by_a_run
 from tunetrail import UserError, launch
 from tunetrail.config import check
-from tunetrail.tracking import connection, mlflow_run, record
+from tunetrail.tracking import connection, mlflow_run, outbox, record
 from tunetrail.training import history
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -229,7 +229,7 @@ def test_the_server_accepts_the_trainers_and_this_machine_and_no_other_host(serv
 
 def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, composed, capsys, monkeypatch):
     values = composed()
-    monkeypatch.setattr(mlflow_run, "_SECONDS_AT_THE_END", 5.0)
+    monkeypatch.setattr(outbox, "_SECONDS_AT_THE_END", 5.0)
     with mlflow_run.run(root, "unlucky") as run:
         run.params(check.flatten(values))
         assert not run.store_failed

@@ -25,7 +25,7 @@ from tests.servers import free_port
 from tests.stage_outputs import left_by_a_run
 from tunetrail import launch
 from tunetrail.config import check
-from tunetrail.tracking import connection, mlflow_run, record
+from tunetrail.tracking import connection, mlflow_run, other_runs, record
 from tunetrail.training import history
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -176,7 +176,7 @@ def sweep(root, composed, monkeypatch, tmp_path_factory):
         parent.tags({"sweep": SWEEP, "sweep.overrides": "method=full,lora train.learning_rate=0.001,0.003"})
         for name, score in JOBS.items():
             tags = {"sweep": SWEEP, "sweep.overrides": name, "job.digest": f"{len(ids):010x}"}
-            ids[name] = mlflow_run.child(root, parent.id, name, tags).id
+            ids[name] = other_runs.child(root, parent.id, name, tags).id
             folder = root / "runs" / SWEEP / tags["job.digest"]  # as in a sweep
             folder.mkdir(parents=True)
             left_by_a_run(folder)

@@ -7,21 +7,14 @@ behind: what a child has started ends with it, and all of it with this process, 
 import contextlib
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
-import time
-import uuid
 from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from tunetrail import UserError, events, redaction, telemetry
-
-if TYPE_CHECKING:
-    import psutil
+from tunetrail import UserError, events, processes, redaction, telemetry
 
 # How long OpenMP's threads spin while they wait for each other, before they sleep. The default is so long that on a busy
 # machine they hold the core that the other thread needs; 10,000 turns cost nothing on a free one.
@@ -100,12 +93,12 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
     bars = events.Bars(label)
     print(f"{label}: {shlex.join([Path(command[0]).name, *command[1:]])} (its output: {log})", flush=True)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    mark, variables = _marked(environment(offline))
+    mark, variables = processes.marked(environment(offline))
     with log.open("w", encoding="utf-8", buffering=1) as file:
         # As text, in which a progress bar's \r ends a line too.
         process = subprocess.Popen(command, **pipes, env=variables, encoding="utf-8", errors="replace")
         # A launcher that is killed leaves a trainer, which keeps the pipe open.
-        threading.Thread(target=lambda: (process.wait(), _end(mark, 5)), daemon=True).start()
+        threading.Thread(target=lambda: (process.wait(), processes.end(mark, 5)), daemon=True).start()
         try:
             for line in map(str.rstrip, process.stdout):
                 if line and not bars.show(line):
@@ -113,7 +106,7 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
                     file.write(line + "\n")
                     tail.append(line)
         except BaseException:
-            _end(mark, 5)
+            processes.end(mark, 5)
             raise
         code = process.wait()
     bars.end()
@@ -135,8 +128,8 @@ def run(
     If it fails, and at an exception here (Ctrl-C, SIGTERM), all that it has started is ended, by force after `patience`
     seconds. If this process is killed, a guard does that, which keeps the locks meanwhile.
     """
-    mark, environ = _marked(environment() | (variables or {}))
-    guard = subprocess.Popen(["sh", "-c", _GUARD], stdin=subprocess.PIPE, start_new_session=True, pass_fds=fds)
+    mark, environ = processes.marked(environment() | (variables or {}))
+    guard = subprocess.Popen(["sh", "-c", processes.GUARD], stdin=subprocess.PIPE, start_new_session=True, pass_fds=fds)
     code = None
     try:
         with log.open("ab") if log else contextlib.nullcontext() as screen:
@@ -149,102 +142,16 @@ def run(
     finally:
         try:
             if code != 0:
-                _end(mark, patience)
+                processes.end(mark, patience)
         finally:
             with contextlib.suppress(BrokenPipeError):
                 guard.communicate(b"done\n")
-
-
-# Reads the id of a process group, then waits for a second line. If its input ends instead, the process that writes to it was
-# killed, and the group is ended.
-_GUARD = """
-trap '' HUP INT TERM
-read -r group || exit 0
-read -r done && exit 0
-kill -s TERM -- "-$group" 2>/dev/null || exit 0
-for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-  sleep 0.1
-  kill -s 0 -- "-$group" 2>/dev/null || exit 0
-done
-kill -s KILL -- "-$group" 2>/dev/null
-"""
-
-_MARKS = "TUNETRAIL_STARTED_BY"  # a child's environment has its marks, and so has that of all that it starts
-
-
-def _marked(variables: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Return a new mark, and `variables` with it."""
-    mark = uuid.uuid4().hex
-    return mark, variables | {_MARKS: f"{variables.get(_MARKS, '')}:{mark}"}
-
-
-def _end(mark: str, patience: float) -> None:
-    """End the processes that have the mark, by force after `patience` seconds, and return when there are none."""
-    deadline = time.monotonic() + patience
-    try:
-        _signal(_with_mark(mark), signal.SIGTERM)
-        while _with_mark(mark) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:  # also after a second signal to this process
-        while processes := _with_mark(mark):
-            _signal(processes, signal.SIGKILL)
-            time.sleep(0.01)
-
-
-def _with_mark(mark: str) -> list["psutil.Process"]:
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):  # another user's, or it has ended
-            if mark in process.environ().get(_MARKS, "") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def _signal(processes: list["psutil.Process"], number: signal.Signals) -> None:
-    import psutil
-
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(number)
 
 
 def start_interactive(command: list[str], errors: IO[bytes]) -> subprocess.Popen[str]:
     """Start a process that reads lines of text and writes lines of text; its error output goes to `errors`."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
     return subprocess.Popen(command, **pipes, env=environment(offline=True), text=True, encoding="utf-8")
-
-
-def terminate_holders(files: Iterable[Path], patience: float = 60) -> None:
-    """Terminate the other processes of this machine that have one of `files` open, with the process groups that they lead;
-    by force after `patience` seconds. Return when there are none, or none that can be terminated.
-
-    An open file finds a process whose parent is dead, and never a newer process with the same id.
-    """
-    paths = {str(file.resolve()) for file in files}
-    deadline = time.monotonic() + patience
-    signalled: set[int] = set()
-    while (holders := _holders(paths)) and time.monotonic() < deadline + 10:
-        force = time.monotonic() > deadline
-        for process in holders if force else holders - signalled:  # a second SIGTERM would interrupt the cleaning up
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill = os.killpg if os.getpgid(process) == process else os.kill
-                kill(process, signal.SIGKILL if force else signal.SIGTERM)
-        signalled |= holders
-        time.sleep(0.1)
-
-
-def _holders(paths: set[str]) -> set[int]:
-    """Return the ids of the other processes of this user that have one of `paths` open."""
-    import psutil
-
-    processes = psutil.process_iter(["open_files"])  # None for another user's
-    return {
-        process.pid
-        for process in processes
-        if process.pid != os.getpid() and any(file.path in paths for file in process.info["open_files"] or ())
-    }
 
 
 def output(command: list[str], variables: dict[str, str] | None = None) -> str:

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from tests.commands import output
 from tests.recorded_runs import record_run_and_sweep
 from tunetrail.cli import show
-from tunetrail.tracking import connection, mlflow_run
+from tunetrail.tracking import connection, mlflow_run, other_runs
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def test_show_of_a_failed_run_says_how_to_retry_it_and_offers_no_model(checkout,
     )
     assert [line.split()[1] for line in lines] == ["run", "compare"]
     worktree = root / "runs" / "sweep-1" / "job"
-    mlflow_run.tag(root, job, {"tunetrail.checkout": f"{socket.gethostname()}:{worktree}"})
+    other_runs.tag(root, job, {"tunetrail.checkout": f"{socket.gethostname()}:{worktree}"})
     assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
     (worktree / "work").mkdir(parents=True)
     (worktree / "work" / "composed.yaml").touch()
     assert "tunetrail run --params runs/sweep-1/job/work/composed.yaml" in next_lines(output(show.command, job))
-    mlflow_run.tag(root, job, {"tunetrail.checkout": f"elsewhere:{worktree}"})
+    other_runs.tag(root, job, {"tunetrail.checkout": f"elsewhere:{worktree}"})
     assert not [line for line in next_lines(output(show.command, job)) if "--params" in line]
 
 
@@ -88,7 +88,7 @@ def test_show_of_a_run_that_failed_outside_a_sweep_says_how_to_retry_it(checkout
         ({}, "the command that started it continues it"),
         ({"reproduces": "abcdef0123"}, "tunetrail reproduce abcdef01"),
     ):
-        failed = mlflow_run.create(root, "failed", tags)
+        failed = other_runs.create(root, "failed", tags)
         assert not next_lines(output(show.command, failed))[0].startswith(says)  # it goes on
         client.set_terminated(failed, "FAILED")
         assert next_lines(output(show.command, failed))[0].startswith(says)

@@ -17,7 +17,7 @@ from tunetrail import UserError, launch
 from tunetrail.checkout import locks
 from tunetrail.cli.gc import command as gc_command
 from tunetrail.runs import gc, usage
-from tunetrail.tracking import connection, download, mlflow_run, store
+from tunetrail.tracking import connection, download, mlflow_run, other_runs, store
 
 pytestmark = pytest.mark.stage
 
@@ -89,8 +89,8 @@ def test_two_runs_with_one_model_keep_it_until_both_are_freed(root, ids):
 )
 def test_a_run_that_may_not_be_freed_is_refused_by_name_and_nothing_at_all_is_freed(root, ids, name, reason):
     before, names = objects(root), experiments(root)
-    mlflow_run.tag(root, ids["two"], {"promoted": "demo/1"})
-    mlflow_run.tag(root, ids["bare"], {"tunetrail.checkout": "far:/away"})
+    other_runs.tag(root, ids["two"], {"promoted": "demo/1"})
+    other_runs.tag(root, ids["bare"], {"tunetrail.checkout": "far:/away"})
     MlflowClient(connection.uri(root)).update_run(ids["bare"], status="RUNNING")
     with pytest.raises(UserError, match=rf"nothing is freed:\n  - run {ids[name][:8]} \({name}\): {reason}"):
         free(root, "one", name, failed=True)
@@ -146,8 +146,8 @@ def test_freeing_a_sweep_keeps_its_promoted_run(root, ids):
     with mlflow_run.run(root, "sweep-1") as parent:
         parent.tags({"sweep": "sweep-1"})
     for name in ("one", "bare", "two"):
-        mlflow_run.tag(root, ids[name], {"sweep": "sweep-1", "mlflow.parentRunId": parent.id})
-    mlflow_run.tag(root, ids["two"], {"promoted": "demo/1"})
+        other_runs.tag(root, ids[name], {"sweep": "sweep-1", "mlflow.parentRunId": parent.id})
+    other_runs.tag(root, ids["two"], {"promoted": "demo/1"})
     with pytest.raises(UserError, match=r"\(sweep-1\): a sweep.*--sweep sweep-1"):
         free(root, "sweep-1")
     announced, freed = free(root, sweep=parent.id[:8])

@@ -14,7 +14,7 @@ from tests.projects import commit, flip, run
 from tunetrail import UserError
 from tunetrail.checkout import dvc
 from tunetrail.runs import restore
-from tunetrail.tracking import mlflow_run
+from tunetrail.tracking import mlflow_run, other_runs
 
 pytestmark = pytest.mark.stage
 
@@ -209,7 +209,7 @@ def test_a_run_without_an_experiment_cannot_be_restored_and_says_so(root):
         UserError, match=rf"\(failed\), FAILED: it has no DVC .* to try it again: tunetrail show {failed.id[:8]}"
     ):
         restore.restore(root, "failed")
-    mlflow_run.tag(root, mlflow_run.create(root, "gone", {}), {"dvc.experiment": "gone-1"})
+    other_runs.tag(root, other_runs.create(root, "gone", {}), {"dvc.experiment": "gone-1"})
     with pytest.raises(UserError, match="dvc exp pull origin gone-1"):
         restore.restore(root, "gone")
 

@@ -13,7 +13,7 @@ from tests.spaces import WEIGHTS, command, failing
 from tunetrail import UserError
 from tunetrail.cli import gc
 from tunetrail.runs import usage
-from tunetrail.tracking import connection, mlflow_run
+from tunetrail.tracking import connection, other_runs
 
 pytestmark = pytest.mark.stage
 
@@ -46,7 +46,7 @@ def test_a_run_takes_its_own_model_and_shares_its_base_counted_once(root, ids):
 
 
 def test_runs_that_are_promoted_or_registered_or_in_the_checkout_or_run_elsewhere_are_kept(root, ids):
-    mlflow_run.tag(root, ids["one"], {"promoted": "demo/1"})
+    other_runs.tag(root, ids["one"], {"promoted": "demo/1"})
     client = MlflowClient(connection.uri(root))
     client.create_registered_model("by-hand")
     client.create_model_version("by-hand", (root / "made" / "2").as_uri(), ids["two"])
@@ -118,7 +118,7 @@ def test_restored_models_and_tokenised_rows_are_copies(root, ids):
 
 def test_the_table_lists_the_newest_run_last_with_the_commands_that_free_space_and_frees_nothing(root, ids):
     before = spaces.objects(root)
-    mlflow_run.tag(root, ids["one"], {"promoted": "demo/1"})
+    other_runs.tag(root, ids["one"], {"promoted": "demo/1"})
     shown = CliRunner().invoke(gc.command, [], catch_exceptions=False)
     lines = [line for line in shown.output.splitlines() if line.startswith(tuple(run_id[:8] for run_id in ids.values()))]
     assert [line.split()[1] for line in lines] == list(ids)

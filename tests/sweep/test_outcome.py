@@ -9,7 +9,7 @@ from tunetrail import UserError, launch
 from tunetrail.checkout import locks
 from tunetrail.sweep import outcome
 from tunetrail.sweep.state import Job
-from tunetrail.tracking import mlflow_run, store
+from tunetrail.tracking import mlflow_run, other_runs, store
 
 ELASTIC = """
 E1122 10:00:00.000000 77 torch/distributed/elastic/multiprocessing/api.py:984] failed (exitcode: 1) local_rank: 0 (pid: 9)
@@ -131,9 +131,9 @@ def test_a_skipped_job_takes_over_the_scores_and_times_of_its_run(root):
 
 
 def test_the_run_of_a_failed_job_is_closed_unless_another_process_still_writes_it(root):
-    parent = mlflow_run.create(root, "sweep", {})
+    parent = other_runs.create(root, "sweep", {})
     for error, status in ((locks.Busy(root, "1", ""), "RUNNING"), (UserError("bad"), "FAILED")):
-        child = mlflow_run.child(root, parent, "one", {"job.digest": status})
+        child = other_runs.child(root, parent, "one", {"job.digest": status})
         job = Job(root / "job.json", 0, [], "running", run=child.id)
         with outcome.record(job, root):
             raise error

@@ -17,7 +17,7 @@ from tests.sweep.job_holder import start_holder
 from tunetrail import UserError
 from tunetrail.sweep import parent
 from tunetrail.sweep.state import Job
-from tunetrail.tracking import mlflow_run
+from tunetrail.tracking import mlflow_run, other_runs
 
 
 def job(number, overrides, state, **fields):
@@ -74,7 +74,7 @@ def test_a_sweep_that_is_stopped_ends_jobs_whose_launcher_is_dead_and_says_how_t
     def interrupted(folder, job):
         folder = checkout / folder
         parent = next(run.info.run_id for run in recorded(checkout))
-        child = mlflow_run.child(checkout, parent, "seed=1", {"job.digest": "a"}).id
+        child = other_runs.child(checkout, parent, "seed=1", {"job.digest": "a"}).id
         (folder / "aaaaaaaaaa" / "work").mkdir(parents=True)
         Job(folder / "aaaaaaaaaa.json", 0, ["seed=1"], "running", run=child, started=time.time()).write()
         started.append(start_holder(folder / "aaaaaaaaaa"))

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tunetrail import UserError
-from tunetrail.tracking import connection, mlflow_run, store
+from tunetrail.tracking import connection, mlflow_run, other_runs, store
 
 
 def test_a_relative_file_is_made_absolute_whatever_the_driver(root, monkeypatch):
@@ -125,7 +125,7 @@ def recorded(root):
     """Return the one experiment of a run, of a run made for another process, and of a sweep."""
     with mlflow_run.run(root, "demo") as run, mlflow_run.run(root, "sweep-1", folder=root / "runs") as sweep:
         sweep.tags({"sweep": "sweep-1"})
-    made = mlflow_run.create(root, "again", {})
+    made = other_runs.create(root, "again", {})
     ids = {run.experiment_id, sweep.experiment_id, MlflowClient(connection.uri(root)).get_run(made).info.experiment_id}
     (number,) = ids
     return number
@@ -135,15 +135,15 @@ def test_runs_belong_to_the_experiment_that_the_environment_names(root, monkeypa
     client = MlflowClient(connection.uri(root))
     assert client.get_experiment(recorded(root)).name == "tunetrail"
     other = client.create_experiment("other")
-    assert mlflow_run.sweep(root, "sweep-1")
+    assert other_runs.sweep(root, "sweep-1")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
-    assert mlflow_run.sweep(root, "sweep-1") is None  # the earlier one belongs to another experiment
+    assert other_runs.sweep(root, "sweep-1") is None  # the earlier one belongs to another experiment
     assert recorded(root) == other
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     assert recorded(root) == other
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "new")
-    assert mlflow_run.sweep(root, "sweep-1") is None
+    assert other_runs.sweep(root, "sweep-1") is None
     assert client.get_experiment(recorded(root)).name == "new"
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tunetrail import UserError
-from tunetrail.tracking import connection, mlflow_run, record, store, tags
+from tunetrail.tracking import connection, mlflow_run, other_runs, outbox, record, store, tags
 from tunetrail.training import history
 
 
@@ -154,7 +154,7 @@ def until(true):
 def test_a_run_left_open_by_kill_9_is_closed_when_next_seen(root):
     script = f"""
 import os, pathlib
-from tunetrail.tracking import mlflow_run
+from tunetrail.tracking import mlflow_run, other_runs
 with mlflow_run.run(pathlib.Path({str(root)!r}), "demo") as run:
     print(run.id, flush=True)
     os.kill(os.getpid(), 9)
@@ -190,7 +190,7 @@ def test_a_run_continues_without_a_record_if_the_store_fails_later(root, monkeyp
     def fail(*args, **kwargs):
         raise MlflowException("connection refused")
 
-    monkeypatch.setattr(mlflow_run, "_SECONDS_AT_THE_END", 1.0)
+    monkeypatch.setattr(outbox, "_SECONDS_AT_THE_END", 1.0)
     with mlflow_run.run(root, "demo") as run:
         monkeypatch.setattr(run.client, "log_batch", fail)
         monkeypatch.setattr(run.client, "set_terminated", fail)
@@ -245,7 +245,7 @@ def test_the_run_that_mlflow_run_opens_gives_way_to_the_one_that_did_not_finish(
     with contextlib.suppress(ValueError), mlflow_run.run(root, "demo", params=params, code="c") as first:
         first.params(params)
         raise ValueError
-    opened = mlflow_run.create(root, "fine-owl-1", {tags.PROJECT: "main"})
+    opened = other_runs.create(root, "fine-owl-1", {tags.PROJECT: "main"})
     client = MlflowClient(connection.uri(root))
     client.log_param(opened, "experiment", "demo")
     monkeypatch.setenv("MLFLOW_RUN_ID", opened)
@@ -291,45 +291,45 @@ JOB = {"sweep": "sweep-1", "sweep.overrides": "method=lora train.learning_rate=0
 
 @pytest.fixture
 def parent(root):
-    return mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
+    return other_runs.create(root, "sweep-1", {"sweep": "sweep-1"})
 
 
 def test_a_child_is_a_run_below_its_parent_and_found_again_by_its_tags(root, parent):
     above = store.find(root, parent)
-    child = mlflow_run.child(root, parent, "method=lora", JOB)
+    child = other_runs.child(root, parent, "method=lora", JOB)
     assert child.status == "RUNNING"
     saved = store.find(root, child.id)
     assert saved.tags.items() >= (JOB | {PARENT: parent}).items()
     assert (saved.name, saved.experiment_id) == ("method=lora", above.experiment_id)
-    mlflow_run.close_run(root, child.id, "FINISHED")
-    again = mlflow_run.child(root, parent, "method=lora", JOB)
+    other_runs.close_run(root, child.id, "FINISHED")
+    again = other_runs.child(root, parent, "method=lora", JOB)
     assert (again.id, again.status) == (child.id, "FINISHED")
-    other = mlflow_run.child(root, parent, "method=lora", JOB | {"job.digest": "of other code"})
+    other = other_runs.child(root, parent, "method=lora", JOB | {"job.digest": "of other code"})
     assert other.id != child.id
-    elsewhere = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
-    third = mlflow_run.child(root, elsewhere, "method=lora", JOB)
+    elsewhere = other_runs.create(root, "sweep-1", {"sweep": "sweep-1"})
+    third = other_runs.child(root, elsewhere, "method=lora", JOB)
     assert third.id not in (child.id, other.id)
 
 
 @pytest.mark.parametrize("override", ["name='my run'", 'name="my run"', "template.with_input='`%{a}'", "a=" + "x" * 9000])
 def test_overrides_may_have_any_letter_and_length(root, parent, override):
     values = JOB | {"sweep.overrides": override}
-    child = mlflow_run.child(root, parent, override, values)
-    assert mlflow_run.child(root, parent, override, values).id == child.id
+    child = other_runs.child(root, parent, override, values)
+    assert other_runs.child(root, parent, override, values).id == child.id
     assert store.find(root, child.id).tags["sweep.overrides"][:40] == override[:40]
 
 
 def test_a_deleted_child_is_not_continued(root, parent):
-    child = mlflow_run.child(root, parent, "method=lora", JOB).id
-    mlflow_run.delete_run(root, child)
+    child = other_runs.child(root, parent, "method=lora", JOB).id
+    other_runs.delete_run(root, child)
     assert MlflowClient(connection.uri(root)).get_run(child).info.lifecycle_stage == "deleted"
-    assert mlflow_run.child(root, parent, "method=lora", JOB).id != child
+    assert other_runs.child(root, parent, "method=lora", JOB).id != child
 
 
 def test_a_run_made_for_another_process_is_open_and_in_the_same_experiment(root):
     with mlflow_run.run(root, "demo") as run:
         pass
-    created = mlflow_run.create(root, "demo again", {"reproduces": run.id})
+    created = other_runs.create(root, "demo again", {"reproduces": run.id})
     saved = MlflowClient(connection.uri(root)).get_run(created)
     assert (saved.info.status, saved.info.run_name, saved.data.tags["reproduces"]) == ("RUNNING", "demo again", run.id)
     assert saved.info.experiment_id == run.experiment_id
@@ -338,48 +338,48 @@ def test_a_run_made_for_another_process_is_open_and_in_the_same_experiment(root)
 def test_a_run_that_has_ended_can_be_tagged(root):
     with mlflow_run.run(root, "demo") as run:
         pass
-    mlflow_run.tag(root, run.id, {"agrees": "bit for bit"})
+    other_runs.tag(root, run.id, {"agrees": "bit for bit"})
     assert stored(root, run).data.tags["agrees"] == "bit for bit"
     assert stored(root, run).info.status == "FINISHED"
 
 
 def test_a_sweep_is_its_newest_run_without_a_parent(root, parent):
-    assert mlflow_run.sweep(root, "sweep-2") is None
-    assert mlflow_run.sweep(root, "sweep-1") == parent
-    mlflow_run.child(root, parent, "method=lora", JOB)
-    assert mlflow_run.sweep(root, "sweep-1") == parent
+    assert other_runs.sweep(root, "sweep-2") is None
+    assert other_runs.sweep(root, "sweep-1") == parent
+    other_runs.child(root, parent, "method=lora", JOB)
+    assert other_runs.sweep(root, "sweep-1") == parent
     time.sleep(0.01)  # the store orders by milliseconds
-    newer = mlflow_run.create(root, "sweep-1", {"sweep": "sweep-1"})
-    assert mlflow_run.sweep(root, "sweep-1") == newer
-    mlflow_run.delete_run(root, newer)
-    assert mlflow_run.sweep(root, "sweep-1") == parent
+    newer = other_runs.create(root, "sweep-1", {"sweep": "sweep-1"})
+    assert other_runs.sweep(root, "sweep-1") == newer
+    other_runs.delete_run(root, newer)
+    assert other_runs.sweep(root, "sweep-1") == parent
 
 
 def test_a_sweep_and_jobs_that_another_checkout_is_running_are_not_taken_over(root, parent):
     client = MlflowClient(connection.uri(root))
     client.set_tag(parent, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1")
-    job = mlflow_run.child(root, parent, "method=lora", JOB).id
+    job = other_runs.child(root, parent, "method=lora", JOB).id
     client.set_tag(job, tags.CHECKOUT, f"node2:{root}/runs/sweep-1/0123456789")  # this checkout on another machine
-    assert mlflow_run.child(root, parent, "method=lora", JOB).id == job
+    assert other_runs.child(root, parent, "method=lora", JOB).id == job
     client.set_tag(job, tags.CHECKOUT, "otherhost:/home/ann/runs/sweep-1/0123456789")
-    assert mlflow_run.sweep(root, "sweep-1") is None
-    own = mlflow_run.child(root, parent, "method=lora", JOB).id
+    assert other_runs.sweep(root, "sweep-1") is None
+    own = other_runs.child(root, parent, "method=lora", JOB).id
     assert own != job
-    mlflow_run.delete_run(root, own)
+    other_runs.delete_run(root, own)
     client.set_terminated(parent, "KILLED")
     client.set_terminated(job, "FAILED")
-    assert mlflow_run.sweep(root, "sweep-1") == parent
-    assert mlflow_run.child(root, parent, "method=lora", JOB).id == job
+    assert other_runs.sweep(root, "sweep-1") == parent
+    assert other_runs.child(root, parent, "method=lora", JOB).id == job
 
 
 def test_a_run_that_its_process_left_open_is_closed_and_one_that_is_closed_keeps_its_status(root):
     client = MlflowClient(connection.uri(root))
-    created = mlflow_run.create(root, "demo", {})
-    mlflow_run.close_run(root, created, "FAILED", "because " * 2000)
+    created = other_runs.create(root, "demo", {})
+    other_runs.close_run(root, created, "FAILED", "because " * 2000)
     saved = client.get_run(created)
     assert saved.info.status == "FAILED"
     assert len(saved.data.tags["error"]) == 8000
-    mlflow_run.close_run(root, created, "KILLED")
+    other_runs.close_run(root, created, "KILLED")
     assert client.get_run(created).info.status == "FAILED"
     assert client.get_run(created).data.tags["error"].startswith("because")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tunetrail import UserError, launch
 from tunetrail.checkout import git, locks, worktree
 from tunetrail.runs import usage
-from tunetrail.tracking import mlflow_run, ranking, store, tags
+from tunetrail.tracking import other_runs, ranking, store, tags
 from tunetrail.tracking.recorded import RecordedRun
 
 # DVC itself keeps all that the checkout, any commit of a branch or tag, and any experiment names.
@@ -112,7 +112,7 @@ def free(disk: usage.Usage, chosen: list[usage.Part]) -> int:
     for run in runs:
         if reference := saved.get(run.tags.get(tags.DVC_EXPERIMENT)):
             git.run(root, "update-ref", "-d", reference)
-        mlflow_run.tag(root, run.id, {tags.FREED: datetime.now(UTC).date().isoformat()})
+        other_runs.tag(root, run.id, {tags.FREED: datetime.now(UTC).date().isoformat()})
     for part in chosen:
         if part.kind == "worktree":
             worktree.remove(root, part.folder)

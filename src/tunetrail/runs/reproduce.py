@@ -12,7 +12,7 @@ from typing import Any
 from tunetrail import UserError, launch
 from tunetrail.checkout import dvc, git, integrity, locks, worktree
 from tunetrail.config import params
-from tunetrail.tracking import mlflow_run, record, store, tags
+from tunetrail.tracking import other_runs, record, store, tags
 from tunetrail.tracking.recorded import RecordedRun
 from tunetrail.training import history
 
@@ -51,7 +51,7 @@ def reproduce(root: Path, reference: str) -> None:
         recorded = {tags.REPRODUCES: old.id}
         if tags.OVERRIDES in old.tags:
             recorded[tags.OVERRIDES] = old.tags[tags.OVERRIDES]
-        run_id = mlflow_run.create(root, f"{old.name} again", recorded)
+        run_id = other_runs.create(root, f"{old.name} again", recorded)
         print(f"run {run_id[:8]} reproduces {short} in {checkout}", flush=True)
         command = [sys.executable, "-m", "tunetrail", "run", "--force", "--params", str(composed)]
         environment = launch.python_path(checkout / "src") | {"MLFLOW_RUN_ID": run_id}
@@ -60,11 +60,11 @@ def reproduce(root: Path, reference: str) -> None:
             code = launch.run(command, [lock_fd], checkout, environment, patience=60)
         finally:
             if code != 0:
-                mlflow_run.close_run(root, run_id, "KILLED" if code is None else "FAILED")
+                other_runs.close_run(root, run_id, "KILLED" if code is None else "FAILED")
         if code:
             raise UserError(f"run {short} cannot be reproduced: its output is above. The worktree stays: {checkout}")
         verdict = _verdict(old, store.find(root, run_id), list(_numbers(record_folder, checkout)))
-        mlflow_run.tag(root, run_id, {tags.AGREES: verdict})
+        other_runs.tag(root, run_id, {tags.AGREES: verdict})
         if verdict == "no":
             raise NotReproduced(f"run {run_id[:8]} does not agree with {short}. What it made is in {checkout}")
         worktree.remove(root, folder)

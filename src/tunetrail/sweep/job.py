@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, launch
+from tunetrail import UserError, launch, processes
 from tunetrail.checkout import git, locks, worktree
 from tunetrail.config import check, params
 from tunetrail.sweep import gpus, outcome, state
@@ -53,12 +53,12 @@ def run_job(cfg: Any, sweep: Sweep) -> float | None:
     job = Job(sweep.folder / f"{key[:10]}.json", hydra.job.num, overrides, started=time.time())
     # A sampler may draw the same job twice: the second waits for the first and takes over its scores.
     with locks.wait_for_lock(job.file.with_suffix(".turn")), outcome.record(job, sweep.root):
-        from tunetrail.tracking import mlflow_run
+        from tunetrail.tracking import other_runs
 
         recorded = {tags.SWEEP: sweep.folder.name, tags.SWEEP_OVERRIDES: " ".join(overrides), tags.JOB_DIGEST: key}
         recorded |= {tags.JOB_NUMBER: str(hydra.job.num), tags.OVERRIDES: shlex.join(hydra.overrides.task)}
         name = " ".join(overrides) or (values or {}).get("name", "job")
-        child = mlflow_run.child(sweep.root, sweep.parent, name, recorded)
+        child = other_runs.child(sweep.root, sweep.parent, name, recorded)
         job.run = child.id
         if child.finished:
             outcome.take_over(job, child, sweep.root)
@@ -81,7 +81,7 @@ def terminate_jobs(root: Path, folder: Path, name: str = "*") -> None:
     """Terminate the jobs of the sweep in `folder` that run on this machine, or the one with this name, whoever started them,
     and wait until they have ended."""
     turns = folder.glob(f"{name}.turn")
-    launch.terminate_holders([*turns, *_locks(root, folder, name, "job.lock"), *_locks(root, folder, name, "lock")])
+    processes.terminate_holders([*turns, *_locks(root, folder, name, "job.lock"), *_locks(root, folder, name, "lock")])
     # A process that ends releases its locks after its files are no longer listed. Jobs on other machines keep theirs.
     deadline = time.monotonic() + _SECONDS_TO_UNLOCK
     while any(map(locks.is_locked, _locks(root, folder, name, "job.lock"))) and time.monotonic() < deadline:

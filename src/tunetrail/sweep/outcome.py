@@ -45,9 +45,9 @@ def record(job: Job, root: Path) -> Iterator[None]:
         job.ended = job.ended or time.time()
         job.write()
         if status and job.run:
-            from tunetrail.tracking import mlflow_run
+            from tunetrail.tracking import other_runs
 
-            mlflow_run.close_run(root, job.run, status, job.why)
+            other_runs.close_run(root, job.run, status, job.why)
 
 
 def take_over(job: Job, child: RecordedRun, root: Path) -> None:

@@ -44,7 +44,7 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
         Failed: a job failed.
         UserError: the sweep is running already, or no job could be composed.
     """
-    from tunetrail.tracking import mlflow_run
+    from tunetrail.tracking import mlflow_run, other_runs
 
     overrides = sorted(word for word in overrides if word not in ("-m", "--multirun"))
     count = total(root, overrides)
@@ -57,7 +57,7 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
     with locks.exclusive_lock(folder, "lock"):
         code = git.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
         mark_stopped(root, folder)
-        existing = os.environ.get("MLFLOW_RUN_ID") or mlflow_run.sweep(root, name)
+        existing = os.environ.get("MLFLOW_RUN_ID") or other_runs.sweep(root, name)
         if existing:
             os.environ["MLFLOW_RUN_ID"] = existing
         opened = None
@@ -76,11 +76,11 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
             if not list(folder.glob("*.json")):  # no job was composed
                 shutil.rmtree(folder)
                 if opened and not existing:
-                    mlflow_run.delete_run(root, opened)
+                    other_runs.delete_run(root, opened)
 
 
 def _run_jobs(sweep: Sweep, multirun: Callable[..., None]) -> None:
-    from tunetrail.tracking import mlflow_run
+    from tunetrail.tracking import other_runs
 
     started = time.time()
     interrupted = False
@@ -112,7 +112,7 @@ def _run_jobs(sweep: Sweep, multirun: Callable[..., None]) -> None:
         ended.set()
         watcher.join()
         for run in runs:
-            mlflow_run.close_run(sweep.root, run, "KILLED")
+            other_runs.close_run(sweep.root, run, "KILLED")
         if interrupted:
             _say_how_to_continue(sweep)
 

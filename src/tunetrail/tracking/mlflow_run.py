@@ -9,8 +9,6 @@ import os
 import socket
 import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,109 +19,51 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from tunetrail.checkout.git import Code
 from tunetrail.redaction import redact, redact_address
-from tunetrail.tracking import connection, reopening, store, store_errors, tags
+from tunetrail.tracking import connection, other_runs, reopening, store, tags
+from tunetrail.tracking.other_runs import cut
+from tunetrail.tracking.outbox import Outbox
 from tunetrail.tracking.recorded import RecordedRun
 from tunetrail.training import history
 
 _SECONDS_BETWEEN_READS = 1.0
-_LONGEST_PAUSE = 30.0  # seconds between two tries
-_SECONDS_AT_THE_END = 300.0
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # in one log_batch (MLflow's REST limits)
-_MAX_PARAM_LENGTH, _MAX_TAG_LENGTH, _MAX_NAME_LENGTH = 6000, 8000, 250
+_MAX_PARAM_LENGTH = 6000
 
 
 @dataclass
 class Run:
-    """An open MLflow run; `sent` are the points of its curves that it already has, or will have, by name and step.
-
-    While the store fails, what is to be logged waits in `unsent`, in order, and is tried again with growing pauses, at the
-    end for `_SECONDS_AT_THE_END`. Training never waits. If the store refuses an entry, or does not answer until the end, the
-    record is given up (`store_failed`), with what to do.
-    """
+    """An open MLflow run; `sent` are the points of its curves that it has or will have, by name and step."""
 
     client: MlflowClient
     id: str
     experiment_id: str
     address: str  # of the store, without a password
     sent: set[tuple[str, int]] = field(default_factory=set)
-    store_failed: bool = False
-    unsent: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=deque)
-    pause: float = 0.0  # seconds before the store is tried again; 0 while it answers
-    next_try: float = 0.0
-    lock: threading.RLock = field(default_factory=threading.RLock)  # the thread that reads the history logs too
     resumed: bool = False  # opened again after an earlier attempt
     tries: int = 1
     stop_event: threading.Event = field(default_factory=threading.Event)
 
-    def _call(self, method: str, *arguments: Any, **keywords: Any) -> None:
-        with self.lock:
-            if not self.store_failed:
-                self.unsent.append((method, arguments, keywords))
-                self.send()
+    def __post_init__(self):
+        self._outbox = Outbox(self.client, self.id, self.address)
 
-    def send(self) -> None:
-        """Send what waits, unless the store failed and its pause is not over."""
-        with self.lock:
-            while self.unsent and not self.store_failed and time.monotonic() >= self.next_try:
-                method, arguments, keywords = self.unsent[0]
-                try:
-                    getattr(self.client, method)(self.id, *arguments, **keywords)
-                except connection.FAULTS as error:
-                    self._failed(error)
-                else:
-                    self.unsent.popleft()
-                    if self.pause and not self.unsent:
-                        print(f"tracking: {self.address} answers again, and has all that waited", flush=True)
-                        self.pause = 0.0
-
-    def _failed(self, error: Exception) -> None:
-        if store_errors.is_refusal(error):
-            self._give_up(error)
-            return
-        if not self.pause:
-            print(
-                f"tracking: {self.address} does not store the record ({_brief(error)}). The run continues; what is logged "
-                "waits here, and is sent when the store answers again.",
-                flush=True,
-            )
-        self.pause = min(2 * self.pause or 1.0, _LONGEST_PAUSE)
-        self.next_try = time.monotonic() + self.pause
-
-    def _give_up(self, error: Exception | str) -> None:
-        self.store_failed = True
-        print(
-            f"tracking: {self.address} failed to store the record ({_brief(error)}). The run continues, and its files are "
-            "kept here. Run the same command again later: it trains nothing and uploads the whole record.",
-            flush=True,
-        )
-
-    def _send_the_rest(self) -> None:
-        """Wait until all is sent, or the store has not answered for `_SECONDS_AT_THE_END`."""
-        deadline = time.monotonic() + _SECONDS_AT_THE_END
-        self.send()
-        if self.unsent and not self.store_failed:
-            print(
-                f"tracking: {len(self.unsent)} entries of the record wait for {self.address}: they are tried for "
-                f"{_SECONDS_AT_THE_END:.0f} s at most",
-                flush=True,
-            )
-        while self.unsent and not self.store_failed:
-            if time.monotonic() > deadline:
-                self._give_up(f"no answer for {_SECONDS_AT_THE_END:.0f} s")
-            time.sleep(0.1)
-            self.send()
+    @property
+    def store_failed(self) -> bool:
+        """Whether the record is incomplete, since the store failed."""
+        return self._outbox.failed
 
     def params(self, values: dict[str, Any]) -> None:
         """Log dotted params; a value longer than MLflow takes ends in an ellipsis (params.yaml has it whole)."""
-        entries = [Param(key, _cut(value, _MAX_PARAM_LENGTH)) for key, value in values.items()]
+        entries = [Param(key, cut(value, _MAX_PARAM_LENGTH)) for key, value in values.items()]
         entries.sort(key=lambda entry: entry.key == "name")  # the last: a run that has it has them all
         for start in range(0, len(entries), _MAX_PARAMS):
-            self._call("log_batch", params=entries[start : start + _MAX_PARAMS])
+            self._outbox.call("log_batch", params=entries[start : start + _MAX_PARAMS])
 
     def tags(self, values: dict[str, Any]) -> None:
         """Set the tags that have a value."""
-        entries = [RunTag(key, _cut(value, _MAX_TAG_LENGTH)) for key, value in values.items() if value not in (None, "")]
-        self._call("log_batch", tags=entries)
+        entries = [
+            RunTag(key, cut(value, other_runs.MAX_TAG_LENGTH)) for key, value in values.items() if value not in (None, "")
+        ]
+        self._outbox.call("log_batch", tags=entries)
 
     def code(self, code: Code) -> None:
         """Record the code: its commit, its digest and, as changes.patch, the uncommitted changes."""
@@ -135,7 +75,7 @@ class Run:
     def metrics(self, values: dict[str, float]) -> None:
         """Log metrics that have one value in a run."""
         now = int(time.time() * 1000)
-        self._call("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
+        self._outbox.call("log_batch", metrics=[Metric(key, value, now, 0) for key, value in values.items()])
 
     def steps(self, rows: list[dict[str, Any]]) -> None:
         """Log history rows, each at its own step and time; points that the run has are not sent again."""
@@ -146,30 +86,30 @@ class Run:
             if key not in ("step", "time") and (key, row["step"]) not in self.sent
         ]
         for start in range(0, len(metrics), _MAX_METRICS):
-            self._call("log_batch", metrics=metrics[start : start + _MAX_METRICS])
+            self._outbox.call("log_batch", metrics=metrics[start : start + _MAX_METRICS])
         self.sent |= {(metric.key, metric.step) for metric in metrics}
 
     def dataset(self, name: str, digest: str, path: str, profile: str) -> None:
         """Record which data the run was trained on."""
         data = Dataset(name=name, digest=digest[:36], source_type="local", source=redact(path), profile=profile)
-        self._call("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        self._outbox.call("log_inputs", [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, root: Path, *paths: str, into: str | None = None) -> None:
         """Upload files, into the folder `into` of the record, and whole folders; missing ones are left out."""
         for path in paths:
             if (root / path).is_dir():
-                self._call("log_artifacts", str(root / path), path)
+                self._outbox.call("log_artifacts", str(root / path), path)
             elif (root / path).is_file():
-                self._call("log_artifact", str(root / path), into)
+                self._outbox.call("log_artifact", str(root / path), into)
 
     def text(self, name: str, text: str) -> None:
         """Record `text` as the file `name`."""
-        self._call("log_text", text, name)
+        self._outbox.call("log_text", text, name)
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED; an incomplete record is not FINISHED."""
-        self._call("set_terminated", status)
-        self._send_the_rest()
+        self._outbox.call("set_terminated", status)
+        self._outbox.finish()
         if self.store_failed:
             with contextlib.suppress(*connection.FAULTS):
                 self.client.set_terminated(self.id, "FAILED" if status == "FINISHED" else status)
@@ -192,7 +132,7 @@ class Run:
             rows, offset = history.read(path, offset)
             if rows:
                 self.steps(rows)
-            self.send()
+            self._outbox.send()
 
 
 def _end(path: Path) -> tuple[int, int]:
@@ -226,7 +166,7 @@ def run(
             stays as it is.
     """
     run_id = os.environ.pop("MLFLOW_RUN_ID", "").strip()
-    recorded = None if params is None else {key: _cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
+    recorded = None if params is None else {key: cut(value, _MAX_PARAM_LENGTH) for key, value in params.items()}
     here = {tags.CHECKOUT: f"{socket.gethostname()}:{folder or root}"}
     with connection.open_client(root) as client:
         earlier = reopening.run(client, run_id, root, name if folder else "", recorded) if run_id else None
@@ -247,7 +187,7 @@ def run(
         else:
             own = here | ({tags.CODE_DIGEST: code} if code else {})
             experiment = connection.experiment(client, root)
-            opened = Run(client, _create(client, experiment, name, own), experiment, address)
+            opened = Run(client, other_runs.create_run(client, experiment, name, own), experiment, address)
     status = "FAILED"
     try:
         yield opened
@@ -276,77 +216,3 @@ def _reopen(run: Run, earlier: RecordedRun, name: str, here: dict[str, str]) -> 
         run.client.delete_tag(run.id, tags.ERROR)
     curves = [key for key in earlier.metrics if key.startswith(("train/", "validation/"))]
     run.sent = {(key, point.step) for key in curves for point in run.client.get_metric_history(run.id, key)}
-
-
-def child(root: Path, parent: str, name: str, values: dict[str, str]) -> RecordedRun:
-    """Return the run below `parent` with the tags `values`: that of an earlier attempt, unless another checkout is running
-    it, or else a new one, RUNNING."""
-    with connection.open_client(root) as client:
-        values = {tags.PARENT: parent} | values
-        known = {key: values[key] for key in (tags.PARENT, tags.JOB_DIGEST)}  # overrides may hold quotes
-        for earlier in store.search(client, known, order="DESC"):
-            if not reopening.running_elsewhere(earlier, root):
-                return earlier
-        experiment = client.get_run(parent).info.experiment_id
-        cut = {key: _cut(value, _MAX_TAG_LENGTH) for key, value in values.items()}
-        return store.recorded(client.get_run(_create(client, experiment, _cut(name, _MAX_NAME_LENGTH), cut)))
-
-
-def create(root: Path, name: str, values: dict[str, str]) -> str:
-    """Return the id of a new run with the tags `values`, for another process to open."""
-    with connection.open_client(root) as client:
-        return _create(client, connection.experiment(client, root), name, values)
-
-
-def _create(client: MlflowClient, experiment: str, name: str, values: dict[str, str]) -> str:
-    """Return the id of a new run. A server that makes it and then fails to say so is asked again, by MLflow too: of several
-    runs that were made so, one is kept."""
-    own = {tags.CREATED: uuid.uuid4().hex}
-    try:
-        client.create_run(experiment, run_name=name, tags=values | own)
-    except connection.FAULTS:
-        if not store.search(client, own):
-            raise
-    first, *more = store.search(client, own)
-    for run in more:
-        client.delete_run(run.id)
-    return first.id
-
-
-def tag(root: Path, run_id: str, values: dict[str, str]) -> None:
-    """Set tags of a run that this process does not have open."""
-    with connection.open_client(root) as client:
-        client.log_batch(run_id, tags=[RunTag(key, redact(value)) for key, value in values.items()])
-
-
-def sweep(root: Path, name: str) -> str | None:
-    """Return the id of the sweep's newest run, in the environment's experiment, that is not running elsewhere."""
-    with connection.open_client(root) as client:
-        runs = store.search(client, {tags.SWEEP: name}, order="DESC")
-        experiment = connection.wanted_experiment(client)
-    own = [run for run in runs if run.is_sweep and not reopening.running_elsewhere(run, root)]
-    return next((run.id for run in own if experiment in (None, run.experiment_id)), None)
-
-
-def delete_run(root: Path, run_id: str) -> None:
-    """Delete a run in which nothing ran; MLflow can restore it."""
-    with connection.open_client(root) as client:
-        client.delete_run(run_id)
-
-
-def close_run(root: Path, run_id: str, status: str, error: str | None = None) -> None:
-    """Close a run that its own process could not close, because it ended before it opened the run, or was killed."""
-    with connection.open_client(root) as client:
-        if client.get_run(run_id).info.status == "RUNNING":
-            client.set_terminated(run_id, status)
-        if error:
-            client.set_tag(run_id, tags.ERROR, _cut(error, _MAX_TAG_LENGTH))
-
-
-def _brief(error: Exception | str) -> str:
-    return " ".join(redact(str(error)).split())[:300]
-
-
-def _cut(value: Any, length: int) -> str:
-    text = redact(str(value))
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests import servers
-from tunetrail.tracking import mlflow_run
+from tunetrail.tracking import mlflow_run, outbox
 from tunetrail.training import history
 
 pytestmark = pytest.mark.slow  # seconds of outage
@@ -147,7 +147,7 @@ def test_no_point_and_no_run_is_lost(proxy, tmp_path, capsys, fault, lasts):
 
 
 def test_a_server_that_stays_away_is_given_up_after_the_stated_time(proxy, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(mlflow_run, "_SECONDS_AT_THE_END", 3.0)
+    monkeypatch.setattr(outbox, "_SECONDS_AT_THE_END", 3.0)
     began = time.monotonic()
     with mlflow_run.run(tmp_path, "unlucky") as run:
         proxy.fault = "dead"
