@@ -80,7 +80,9 @@ def facts(values, **changes):
         validation=packing.Validation(batches=20, slots=500_000, times=7),
         flops=cost.Flops(training=1.29e18, recomputed=0.0, validation=5.5e16),
         memory=Memory({}, total=75 * GIB, paged=0, evaluation=40 * GIB, row_in_evaluation=1665, capacity=192 * GIB),
-        disk=cost.Disk(checkpoints=1, checkpoint=33 * GIB, model=15 * GIB, base=0.0, total=66 * GIB, free=900 * GIB),
+        disk=cost.Disk(
+            written=1, checkpoints=1, checkpoint=33 * GIB, model=15 * GIB, base=0.0, total=66 * GIB, free=900 * GIB
+        ),
         evaluation=Evaluation(2 * 541, tokens_at_most=541 * 1280, expected_s=500.0, origin=""),
         time=Time(
             tokens_per_second=1.0,

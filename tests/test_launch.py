@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tunetrail import UserError, events, launch, processes, telemetry
-from tunetrail.checkout import locks
+from tests.started import DEAF, ends, wait_for_ids
+from tunetrail import UserError, events, launch, telemetry
 
 BARS = """
 import sys, time
@@ -245,32 +245,6 @@ with open({str(tmp_path / "held")!r}, "w") as held:
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def wait_for_ids(*files):
-    """Wait until a process has written its id into each of these files; return the ids."""
-    deadline = time.monotonic() + 30
-    while not all(file.exists() and file.read_text() for file in files):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return [int(file.read_text()) for file in files]
-
-
-def ends(pid):
-    """Return whether the process ends within seconds; a zombie counts as ended."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-WRITES = "import os, pathlib, signal, subprocess, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); "
-DEAF = WRITES + "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
-
-
 def test_a_second_signal_also_leaves_no_process_behind(tmp_path):
     """The second signal arrives while the first still waits for the command."""
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DEAF!r}, {str(tmp_path / 'deaf')!r}])"
@@ -287,59 +261,6 @@ launch.run([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=15) == 143
     assert ends(deaf)
-
-
-@pytest.mark.parametrize("killed", ["runner", "dvc", "stage", "launcher"])
-def test_nothing_is_left_behind_whichever_process_is_killed(tmp_path, killed):
-    """As `tunetrail` starts `dvc`, which starts a stage, which starts a launcher, which starts a trainer."""
-    names = ("runner", "dvc", "stage", "launcher", "trainer")
-    trainer = WRITES + "time.sleep(60)"
-    launcher = WRITES + f"subprocess.run([sys.executable, '-c', {trainer!r}, 'trainer'])"
-    stage = WRITES + (
-        "from tunetrail import launch; "
-        f"launch.run_tool([sys.executable, '-c', {launcher!r}, 'launcher'], pathlib.Path('log'), 'train', offline=True)"
-    )
-    dvc = WRITES + f"sys.exit(subprocess.run([sys.executable, '-c', {stage!r}, 'stage']).returncode)"
-    runner = WRITES + (
-        "from tunetrail import launch; from tunetrail.checkout import locks; "
-        "lock = locks.exclusive_lock(pathlib.Path('.')); fd = lock.__enter__(); "
-        f"sys.exit(launch.run([sys.executable, '-c', {dvc!r}, 'dvc'], [fd]) != 0)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", runner, "runner"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    ids = dict(zip(names, wait_for_ids(*(tmp_path / name for name in names)), strict=True))
-    os.kill(ids[killed], signal.SIGKILL)
-    process.wait(timeout=15)
-    with locks.exclusive_lock(tmp_path):  # it waits for what is being ended
-        assert all(map(ends, ids.values()))
-    assert process.returncode == (-9 if killed == "runner" else 1)
-
-
-def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_is_dead(tmp_path):
-    """As a job whose worker was killed: it has a session of its own."""
-    leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"
-    words = [sys.executable, "-c", leader, str(tmp_path / "leader"), str(tmp_path / "trainer")]
-    parent = f"import subprocess, sys; subprocess.Popen({words!r}, pass_fds=[int(sys.argv[1])], start_new_session=True)"
-    with (tmp_path / "held").open("w") as file, (tmp_path / "other").open("w") as other:
-        subprocess.run([sys.executable, "-c", parent, str(file.fileno())], pass_fds=[file.fileno()], check=True)
-        beside = subprocess.Popen(
-            [sys.executable, "-c", WRITES + "time.sleep(60)", str(tmp_path / "beside")], pass_fds=[other.fileno()]
-        )
-        leader, trainer, _ = wait_for_ids(tmp_path / "leader", tmp_path / "trainer", tmp_path / "beside")
-        processes.terminate_holders([tmp_path / "held", tmp_path / "gone"])  # this process also holds it, and survives
-        assert ends(leader)
-        assert ends(trainer)
-        assert beside.poll() is None
-        beside.kill()
-        beside.wait()
-
-
-def test_the_holder_of_a_file_that_ignores_sigterm_is_killed(tmp_path):
-    with (tmp_path / "held").open("w") as file:
-        words = [sys.executable, "-c", DEAF, str(tmp_path / "deaf")]
-        process = subprocess.Popen(words, pass_fds=[file.fileno()], start_new_session=True)
-        wait_for_ids(tmp_path / "deaf")
-        processes.terminate_holders([tmp_path / "held"], patience=0.5)
-        assert process.wait(timeout=5) == -signal.SIGKILL
 
 
 def test_ctrl_c_just_as_the_command_ends_is_still_a_keyboard_interrupt(tmp_path, monkeypatch):

@@ -1,6 +1,10 @@
 """Fine-tuning as an experiment: Hydra composes it, DVC runs its stages, MLflow keeps the record."""
 
+import re
+
 from tunetrail import redaction
+
+_LONG_WORD = re.compile(r"\S{1000,}")  # a value that was typed: the start is enough to know it
 
 
 class UserError(Exception):
@@ -9,4 +13,5 @@ class UserError(Exception):
     code = 2
 
     def __init__(self, message: str):
-        super().__init__(redaction.redact(message))  # it may quote an address, or a tool that does
+        message = redaction.redact(message)  # it may quote an address, or a tool that does
+        super().__init__(_LONG_WORD.sub(lambda word: f"{word[0][:80]}…", message))

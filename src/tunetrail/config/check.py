@@ -14,10 +14,11 @@ import jsonschema
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from tunetrail import UserError
+from tunetrail import UserError, table
 from tunetrail.config import canonical, secret, synonyms
 from tunetrail.config.canonical import Schema
 
+_LONGEST = 80  # characters of a value in a message
 _VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=canonical.TYPES)
 _LISTED = 20  # keys of a section that an error lists
 
@@ -134,9 +135,11 @@ def _explain(error: jsonschema.ValidationError, path: str) -> str:
     if error.validator == "required":
         return f"{path}: {error.message}. Set it in conf/ or on the command line."
     if error.validator == "type" and error.validator_value == "array":
-        return f"{path}: {error.instance!r} is not a list. Write {path}=[{error.instance}]."
+        value = table.cut(str(error.instance), _LONGEST)
+        return f"{path}: {value!r} is not a list. Write {path}=[{value}]."
     fix = "a value of that type" if error.validator == "type" else "another value"
-    return f"{path}: {error.message}. Give {fix}."
+    value = repr(error.instance)
+    return f"{path}: {error.message.replace(value, table.cut(value, _LONGEST))}. Give {fix}."
 
 
 def unknown(key: str, known: list[str]) -> Fault:

@@ -6,6 +6,7 @@
 import contextlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,8 +38,21 @@ def compose(root: Path, overrides: list[str], hydra: bool = False) -> Any:
     with contextlib.nullcontext() if inside else initialize_config_dir(str(root / "conf")):
         try:
             return compose("config", overrides, return_hydra_config=hydra)
-        except ValueError as error:  # a group that is null
-            raise ConfigCompositionException(str(error)) from error
+        except errors() as error:
+            if str(error).strip():
+                raise
+            raise ConfigCompositionException(_cannot(overrides, error)) from error
+        except (ValueError, TypeError, AttributeError, LookupError, AssertionError, OSError, RecursionError) as error:
+            # Hydra's own faults, such as for a group that is null or a list of numbers.
+            raise ConfigCompositionException(_cannot(overrides, error)) from error
+
+
+def _cannot(overrides: list[str], error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"Hydra cannot compose {shlex.join(overrides)} ({reason}). See its syntax: "
+        "https://hydra.cc/docs/advanced/override_grammar/basic"
+    )
 
 
 def run_composed(root: Path, overrides: list[str], schema: check.Schema, job: Callable[[Any], float | None]) -> None:

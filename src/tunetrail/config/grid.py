@@ -5,7 +5,7 @@ Which combinations run, and where, is decided by Hydra.
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ def check_jobs(
         refuse_secrets(override)
     _check_sweep_options(root / "conf" / "sweep", overrides)
     hydra = compose(root, next(jobs(overrides)), hydra=True).hydra
+    if not isinstance(hydra.sweeper, Mapping):
+        raise UserError(f"hydra.sweeper={hydra.sweeper}: a section, not a value. Choose a searcher with sweep=...")
     overrides = _with_params_of_sweeper(hydra.sweeper, overrides)
     varied = {override.get_key_element(): override for override in overrides if override.is_sweep_override()}
     if not varied and not hydra.sweeper.get("custom_search_space"):

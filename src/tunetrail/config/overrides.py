@@ -78,6 +78,7 @@ def _check_option(word: str) -> None:
 
 
 def _check_override(word: str, multirun: bool) -> None:
+    from hydra.core.override_parser.types import ValueType
     from hydra.errors import OverrideParseException
 
     try:
@@ -88,6 +89,11 @@ def _check_override(word: str, multirun: bool) -> None:
     refuse_secrets(override)
     if not override.key_or_group:
         raise UserError(f"{word}: no key. An override is KEY=VALUE.")
+    try:
+        if override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP:
+            next(iter(override.sweep_iterator()), None)
+    except (ValueError, TypeError, ArithmeticError) as error:  # such as a range whose step is 0
+        raise UserError(f"{word}: {error}. Give other values.") from None
     if override.is_sweep_override() and not multirun:
         key = word.partition("=")[0]
         raise UserError(

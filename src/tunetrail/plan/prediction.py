@@ -30,7 +30,7 @@ def predict(values: dict[str, Any], root: Path, device: Device, origin: str) -> 
     peak = memory.training(shape, train, count)
     row = work.longest_prompt + values["evaluate"]["task"]["generation_kwargs"]["max_gen_toks"]
     generating = memory.evaluation(shape, values["evaluate"], row, math.ceil(work.prompts / count))
-    _, saved = frequency.saves(train, steps.total, steps.per_epoch)
+    saved = frequency.saves(train, steps.total, steps.per_epoch)
     flops = cost.flops(
         shape,
         train,

@@ -119,7 +119,12 @@ def _memory(facts: Facts) -> list[str]:
 
 def _disk(facts: Facts) -> list[str]:
     disk = facts.disk
-    checkpoints = f"{disk.checkpoints} checkpoints of {size(disk.checkpoint)}" if disk.checkpoints else "no checkpoint"
+    checkpoints = "no checkpoint, so an interrupted training starts over"
+    if disk.written:
+        every = facts.steps.total / disk.written
+        after = duration(facts.time.training_s / disk.written)
+        checkpoints = f"{disk.written} checkpoints of {size(disk.checkpoint)}, one every {every:.0f} steps ({after})"
+        checkpoints += f", {disk.checkpoints} at once, {size(disk.written * disk.checkpoint)} written in all"
     base = f", the base model {size(disk.base)} to fetch" if disk.base else ""
     free = "" if disk.free is None else f"; {size(disk.free)} free"
     return [f"{size(disk.total)}: {checkpoints}{base}, the model {size(disk.model)} three times{free}"]

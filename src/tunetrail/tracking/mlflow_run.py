@@ -60,9 +60,8 @@ class Run:
 
     def tags(self, values: dict[str, Any]) -> None:
         """Set the tags that have a value."""
-        entries = [
-            RunTag(key, cut(value, other_runs.MAX_TAG_LENGTH)) for key, value in values.items() if value not in (None, "")
-        ]
+        values = {key: value for key, value in values.items() if value not in (None, "")}
+        entries = [RunTag(key, cut(value, other_runs.MAX_TAG_LENGTH)) for key, value in values.items()]
         self._outbox.call("log_batch", tags=entries)
 
     def code(self, code: Code) -> None:

@@ -1,4 +1,4 @@
-"""Runs that this process does not have open: made for others, found, tagged, closed, deleted. `mlflow_run` has the open one."""
+"""Runs that this process does not have open (`mlflow_run`): they are made for others, found, tagged, closed, deleted."""
 
 import uuid
 from pathlib import Path
@@ -24,8 +24,8 @@ def child(root: Path, parent: str, name: str, values: dict[str, str]) -> Recorde
             if not reopening.running_elsewhere(earlier, root):
                 return earlier
         experiment = client.get_run(parent).info.experiment_id
-        cut = {key: cut(value, MAX_TAG_LENGTH) for key, value in values.items()}
-        return store.recorded(client.get_run(create_run(client, experiment, cut(name, _MAX_NAME_LENGTH), cut)))
+        short = {key: cut(value, MAX_TAG_LENGTH) for key, value in values.items()}
+        return store.recorded(client.get_run(create_run(client, experiment, cut(name, _MAX_NAME_LENGTH), short)))
 
 
 def create(root: Path, name: str, values: dict[str, str]) -> str:

@@ -43,24 +43,24 @@ def test_frozen_weights_save_a_third():
 def test_a_checkpoint_has_the_optimisers_states_and_the_finished_model_is_stored_three_times():
     """docs/recipe-notes.md: 16.1 GB of weights and 19.4 GB of states; three checkpoints and the model are 123 GB there, with
     the model counted once."""
-    disk = cost.disk(LLAMA_8B, PACKED, 3, False)
+    disk = cost.disk(LLAMA_8B, PACKED, (10, 3), False)
     assert disk.model == pytest.approx(16.1e9, rel=0.005)
     assert disk.checkpoint == pytest.approx(16.1e9 + 19.4e9, rel=0.01)
     assert disk.total - 2 * disk.model == pytest.approx(123e9, rel=0.01)
 
 
 def test_a_base_that_must_be_fetched_takes_two_bytes_a_weight():
-    here, to_fetch = (cost.disk(LLAMA_8B, PACKED, 3, fetched) for fetched in (False, True))
+    here, to_fetch = (cost.disk(LLAMA_8B, PACKED, (10, 3), fetched) for fetched in (False, True))
     assert to_fetch.base == to_fetch.total - here.total == 2 * LLAMA_8B.parameters
 
 
 def test_only_weights_are_saved_if_configured():
-    disk = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, 3, False)
+    disk = cost.disk(LLAMA_8B, PACKED | {"save_only_model": True}, (10, 3), False)
     assert disk.checkpoint == disk.model
 
 
 def test_an_adapter_takes_little_disk_space():
-    disk = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, 0, False)
+    disk = cost.disk(LLAMA_8B, PACKED | {"adapter": "lora", "lora_r": 16, "lora_target_linear": True}, (0, 0), False)
     assert disk.model == pytest.approx(168e6, rel=0.01)
 
 

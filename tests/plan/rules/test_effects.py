@@ -15,6 +15,7 @@ RULES = (*effects.ERRORS, *effects.WARNINGS)
 
 def test_every_finding_has_the_code_of_its_rule(composed):
     words = ("+train.rl_beta=0.1", "+train.resume_from_checkpoint=/nowhere", "+train.saves_per_epoch=2")
+    words += ("train.save_strategy=no", "train.save_steps=null")
     words += ("+train.use_wandb=true", "+train.deepspeed=conf/hardware/zero3.yaml")
     assert_one_finding_per_rule(effects.ERRORS, ERROR, [judged(rule, composed, *words) for rule in effects.ERRORS])
     assert_one_finding_per_rule(effects.WARNINGS, WARNING, [judged(rule, composed, *words) for rule in effects.WARNINGS])
@@ -126,7 +127,10 @@ def test_files_that_a_stage_depends_on_are_recorded(composed, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("+train.saves_per_epoch=2",), "train.saves_per_epoch=2 wins over train.save_strategy=no"),
+        (
+            ("+train.saves_per_epoch=2", "train.save_strategy=no", "train.save_steps=null"),
+            "train.saves_per_epoch=2 wins over train.save_strategy=no",
+        ),
         (
             ("method=lora", "+train.lora_target_modules=[q_proj]"),
             "train.lora_target_linear=True wins over train.lora_target_modules=['q_proj']",

@@ -33,11 +33,13 @@ class Flops:
 @dataclass(frozen=True)
 class Disk:
     """Bytes: `checkpoints` of `checkpoint` bytes at once, the finished `model`, the `base` to fetch, the `total` of them.
+    `written` checkpoints are written during the run.
 
     `total` has the model three times: where Axolotl leaves it, as DVC's output, and in DVC's cache, unless that is linked.
     `free` is what the disk has, None for another machine.
     """
 
+    written: int
     checkpoints: int
     checkpoint: float
     model: float
@@ -81,9 +83,9 @@ def evaluation(shape: Architecture, evaluate: dict[str, Any], prompts: int, devi
     return prompts * longest, EVALUATOR_START + math.ceil(prompts / batch / count) * longest * step
 
 
-def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool, free: int | None = None) -> Disk:
-    """Return the bytes that a run writes with `saves` checkpoints at once, each with optimiser states unless
-    `save_only_model`.
+def disk(shape: Architecture, train: dict[str, Any], saves: tuple[int, int], fetched: bool, free: int | None = None) -> Disk:
+    """Return the bytes that a run writes with so many checkpoints, and so many of them at once (`frequency.saves`), each
+    with optimiser states unless `save_only_model`.
 
     The base model, if it is `fetched`, has 16 bits a weight. `free`: bytes that the disk has.
     """
@@ -95,4 +97,5 @@ def disk(shape: Architecture, train: dict[str, Any], saves: int, fetched: bool, 
         peak = memory.training(shape, train, 1)
         checkpoint += peak.parts.get("optimiser", 0) + peak.paged
     base = 2.0 * shape.parameters if fetched else 0.0
-    return Disk(saves, checkpoint, model, base, saves * checkpoint + 3 * model + base, free)
+    written, at_once = saves
+    return Disk(written, at_once, checkpoint, model, base, at_once * checkpoint + 3 * model + base, free)

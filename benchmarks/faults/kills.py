@@ -1,0 +1,174 @@
+"""Kill one process of a run at a random moment, run the same command again, and count what came out right.
+
+    python benchmarks/faults/kills.py CHECKOUT [--tries N] [--real] [OVERRIDE ...]
+
+CHECKOUT is a clone in which the run with these OVERRIDEs has finished once. In each try its training runs anew: kill -9 of
+one of its processes (`tunetrail`, DVC, the stage, the launcher, the trainer, the guard), then the same command. Right is: it
+ends with code 0, in one MLflow run, which is FINISHED and has each step once, with the losses of an unbroken training; no
+process is left. A stand-in trains, which takes a second instead of a minute; with --real it is Axolotl. Each try is a line
+in CHECKOUT/kills.jsonl; the table counts all lines.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+from ruamel.yaml import YAML
+
+HERE = Path(__file__).parent
+KINDS = {  # part of the command line: the process's name in the table, the innermost first
+    "axolotl.cli.train": "trainer",
+    "accelerate.commands.trainer": "trainer",
+    "accelerate.commands.launch": "launcher",
+    "tunetrail.stages": "stage",
+    "read -r group": "guard",
+    "dvc": "DVC",
+    "-m tunetrail": "tunetrail",
+}
+TRAINED = ("train", "report")  # stages that a try runs anew
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--tries", type=int, default=10)
+    parser.add_argument("--real", action="store_true")
+    options, overrides = parser.parse_known_args()
+    checkout = options.checkout.resolve()
+    model = checkout / "work" / "standin_model"
+    if not model.exists():
+        shutil.copytree(checkout / "outputs" / "model", model)
+    environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "STANDIN_MODEL": str(model), "MLFLOW_TRACKING_URI": ""}
+    if not options.real:
+        environment["PYTHONPATH"] += os.pathsep + str(HERE / "standin")
+    run = Command([sys.executable, "-m", "tunetrail", "run", *overrides], checkout, environment)
+    begin_anew(checkout)
+    started = time.monotonic()
+    run.start().wait()
+    seconds = time.monotonic() - started
+    expected = curve(checkout)[1]
+    print(f"unbroken: {seconds:.1f} s, {len(expected)} losses")
+    for _ in range(options.tries):
+        result = one_try(run, checkout, seconds, expected)
+        with (checkout / "kills.jsonl").open("a") as file:
+            file.write(json.dumps({"real": options.real} | result) + "\n")
+        print(result, flush=True)
+    table(checkout)
+
+
+class Command:
+    """A command that is started again and again, its output in work/kills.log."""
+
+    def __init__(self, words: list[str], folder: Path, environment: dict[str, str]):
+        self.words, self.folder, self.environment = words, folder, environment
+
+    def start(self) -> psutil.Popen:
+        log = (self.folder / "work" / "kills.log").open("a")
+        return psutil.Popen(self.words, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+
+
+def begin_anew(checkout: Path) -> None:
+    """Forget that the training was done: in dvc.lock, in DVC's run cache, and its checkpoints."""
+    yaml = YAML()  # YAML 1.2 as DVC writes it: PyYAML would read `no` as false
+    lock = yaml.load(checkout / "dvc.lock")
+    for stage in TRAINED:
+        lock["stages"].pop(stage, None)
+    yaml.dump(lock, checkout / "dvc.lock")
+    for folder in (".dvc/cache/runs", "work/train", "work/unfinished"):
+        shutil.rmtree(checkout / folder, ignore_errors=True)
+
+
+def curve(checkout: Path) -> tuple[list[tuple[str, str]], list[tuple[int, float]]]:
+    """Return the id and the status of the newest MLflow runs, and the newest one's losses, by step."""
+    client = MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=5)
+    points = client.get_metric_history(runs[0].info.run_id, "train/loss")
+    return [(run.info.run_id, run.info.status) for run in runs], [(point.step, point.value) for point in points]
+
+
+def one_try(run: Command, checkout: Path, seconds: float, expected: list[tuple[int, float]]) -> dict:
+    begin_anew(checkout)
+    before = {run_id for run_id, _ in curve(checkout)[0]}
+    process, moment = run.start(), random.uniform(0, seconds)
+    time.sleep(moment)
+    victim, kind = choose(process)
+    if victim:
+        victim.kill()
+    first = process.wait()
+    started = time.monotonic()
+    code = run.start().wait()
+    took = time.monotonic() - started
+    runs, losses = curve(checkout)
+    made = [status for run_id, status in runs if run_id not in before]
+    resumed = [line for line in attempts(checkout) if line["from_step"]]
+    faults = {
+        "code": code != 0,
+        "runs": made != ["FINISHED"],
+        "losses": losses != expected,
+        "processes": bool(left(checkout)),
+    }
+    return {
+        "kind": kind,
+        "at": round(moment, 1),
+        "code": first,
+        "again": round(took, 1),
+        "from_step": resumed[-1]["from_step"] if resumed else 0,
+        "wrong": [name for name, is_wrong in faults.items() if is_wrong],
+    }
+
+
+def choose(process: psutil.Popen) -> tuple[psutil.Process | None, str]:
+    """Return one of the processes of the run and its kind: each kind is as likely as the others."""
+    kinds = collections.defaultdict(list)
+    try:
+        for each in [process, *process.children(recursive=True)]:
+            line = " ".join(each.cmdline())
+            if name := next((name for part, name in KINDS.items() if part in line), None):
+                kinds[name].append(each)
+    except psutil.Error:
+        pass
+    kind = random.choice(sorted(kinds)) if kinds else "none"
+    return (random.choice(kinds[kind]), kind) if kinds else (None, "none")
+
+
+def left(checkout: Path) -> list[int]:
+    """Return the processes that still work in the checkout."""
+    ids = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(checkout) and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                ids.append(process.pid)
+        except psutil.Error:
+            continue
+    return ids
+
+
+def attempts(checkout: Path) -> list[dict]:
+    file = checkout / "outputs" / "train" / "attempts.json"
+    return json.loads(file.read_text())["attempts"] if file.is_file() else []
+
+
+def table(checkout: Path) -> None:
+    counted = collections.Counter()
+    for line in map(json.loads, (checkout / "kills.jsonl").read_text().splitlines()):
+        for key in ((line["real"], line["kind"]), (line["real"], "all")):
+            counted[*key, "tries"] += 1
+            counted[*key, "right"] += not line["wrong"]
+            counted[*key, "resumed"] += bool(line["from_step"])
+    print("| trainer | killed | tries | went on from a checkpoint | right |\n|---|---|---|---|---|")
+    for real, kind in sorted({key[:2] for key in counted}):
+        numbers = [counted[real, kind, column] for column in ("tries", "resumed", "right")]
+        print(f"| {'Axolotl' if real else 'stand-in'} | {kind} | {' | '.join(map(str, numbers))} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`accelerate launch`, in the two processes that the real one has."""
