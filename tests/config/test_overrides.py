@@ -1,10 +1,13 @@
 """Overrides as typed, on the real conf tree."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.conftest import ROOT
 from tunetrail import UserError
-from tunetrail.config import check, compose, overrides
+from tunetrail.config import check, compose, grid, overrides
 
 
 @pytest.mark.parametrize(
@@ -93,3 +96,47 @@ def test_values_that_only_look_like_a_secret_pass():
     overrides.validate(
         ["+train.special_tokens.pad_token=x", "+evaluate.model_args.add_bos_token=true", "name=https://host/a@b"]
     )
+
+
+def read(words, known, multirun=False):
+    """Read, compose and check overrides as `tunetrail run` does."""
+    overrides.validate(words, multirun=multirun)
+    with compose.explained(ROOT, words, known):
+        if multirun:
+            grid.check_jobs(ROOT, words, known)
+        else:
+            check.check(check.resolve(compose.compose(ROOT, words)), known)
+
+
+@pytest.mark.parametrize(
+    ("word", "multirun", "says"),
+    [
+        ("seed=range(1,0,0)", True, "range() arg 3 must not be zero"),
+        ("model=[1]", False, "Hydra cannot compose 'model=[1]' ("),
+        ("method=${..}", False, "Hydra cannot compose 'method=${..}' ("),
+        ("+=/dev/null", False, "no key. An override is KEY=VALUE"),
+        ("hydra.sweeper=1", True, "hydra.sweeper=1: a section, not a value"),
+    ],
+)
+def test_what_hydra_itself_fails_on_is_an_error_with_the_override(known, word, multirun, says):
+    words = [word, "seed=1,2"] if multirun and "seed" not in word else [word]
+    with pytest.raises(UserError) as error:
+        read(words, known, multirun)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["seed=LONG", "experiment=LONG", "train.datasets=LONG", "--LONG", "LONG=1"])
+def test_a_long_value_is_not_echoed_whole(known, word):
+    with pytest.raises(UserError) as error:
+        read([word.replace("LONG", "x" * 5000)], known)
+    assert 20 < len(str(error.value)) < 2000
+
+
+@pytest.mark.slow
+def test_random_lines_are_errors_that_name_them():
+    """The short form of benchmarks/faults/fuzz.py."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/faults/fuzz.py", "--lines", "300"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
