@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -23,6 +24,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tests import first_runs
 from tests.conftest import ROOT
 from tests.servers import free_port, healthy
 from tests.stage_outputs import left_by_a_run
@@ -211,6 +213,19 @@ def test_the_record_is_in_postgresql_and_no_command_line_has_the_password(root, 
     commands = [" ".join(worker.cmdline()) for worker in server.workers()]
     assert any("postgresql+psycopg://" in command for command in commands)
     assert not [command for command in commands if PASSWORD in command]
+
+
+def test_16_first_runs_at_once_in_a_fresh_database_are_all_recorded(database, tmp_path, monkeypatch):
+    at = {"host": "127.0.0.1", "port": database, "user": "mlflow", "password": PASSWORD}
+    with psycopg.connect(**at, dbname="mlflow", autocommit=True) as connected:
+        connected.execute("CREATE DATABASE fresh")
+    address = f"postgresql+psycopg://mlflow:{quote(PASSWORD, safe='')}@127.0.0.1:{database}/fresh"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    succeeded, runs = first_runs.made_at_once(tmp_path, 16)
+    assert succeeded == len(runs) == 16
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_a_wrong_postgresql_password_is_one_message_that_does_not_contain_it(database, tmp_path, monkeypatch):

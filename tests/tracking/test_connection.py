@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from mlflow import MlflowClient
 
+from tests import first_runs
 from tunetrail import UserError
 from tunetrail.tracking import connection, mlflow_run, other_runs, store
 
@@ -91,6 +92,16 @@ def test_a_new_store_is_complete_or_absent_after_kill_9_and_eight_processes_at_o
         assert process.communicate() == ("[]\n", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
     assert [experiment.name for experiment in MlflowClient(f"sqlite:///{file}").search_experiments()] == ["Default"]
+
+
+@pytest.mark.slow
+def test_64_first_runs_at_once_are_all_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    succeeded, runs = first_runs.made_at_once(tmp_path, 64)
+    assert succeeded == len(runs) == 64
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_an_empty_file_becomes_a_store(root):

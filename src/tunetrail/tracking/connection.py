@@ -28,6 +28,7 @@ from tunetrail.tracking import store_errors
 EXPERIMENT = "tunetrail"
 FAULTS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError)  # what a failing store raises; requests' are OSErrors
 _SECONDS = 10  # for the first answer
+_LOCK = 0x74756E65747261  # of PostgreSQL, by its number: "tunetra"
 _answered: set[str] = set()  # addresses that have answered this process
 
 
@@ -107,9 +108,22 @@ def _answering_client(address: str) -> MlflowClient:
             MlflowClient(address).search_experiments(max_results=1)
     elif address not in _answered and "://" in address and not address.startswith(("file:", "databricks", "uc")):
         _connect(address)
-    client = MlflowClient(address)
+    with contextlib.nullcontext() if address in _answered else _tables_made_once(address):
+        client = MlflowClient(address)
     _answered.add(address)
     return client
+
+
+@contextlib.contextmanager
+def _tables_made_once(address: str) -> Iterator[None]:
+    """Let one process at a time make the tables of a PostgreSQL database: MLflow does not, and all but one would fail."""
+    if not address.startswith("postgresql"):
+        yield
+        return
+    with sqlalchemy.create_engine(address, poolclass=sqlalchemy.pool.NullPool).connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:number)"), {"number": _LOCK})  # ends with the session
+        MlflowClient(address).search_experiments(max_results=1)
+        yield
 
 
 @contextlib.contextmanager
