@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
 from tests.checkouts import SHRUNKEN, clone, left_running, run, start
@@ -325,6 +327,40 @@ def test_a_run_that_is_stopped_is_killed_loses_nothing_and_leaves_nobody_running
     after = checkpoint.digest(folder / "outputs" / "model"), (folder / "data" / "prepared" / "train.jsonl").read_text()
     assert after == before
     assert left_running(folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["tunetrail run", "dvc repro", "tunetrail.stages.train", "axolotl.cli.train"])
+def test_a_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(demo, tracked, killed):
+    folder, _ = demo
+    first, client = tracked
+    rows, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
+    losses = [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
+    model = checkpoint.digest(folder / "outputs" / "model")
+    lock = YAML()  # YAML 1.2, as DVC writes it
+    stages = lock.load(folder / "dvc.lock")
+    del stages["stages"]["train"]
+    lock.dump(stages, folder / "dvc.lock")
+    shutil.rmtree(folder / ".dvc" / "cache" / "runs")
+    words = [sys.executable, "-m", "tunetrail", "run", *SHRUNKEN]
+    process = start(folder, *words)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("work/train/checkpoint-*/manifest.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        if killed in " ".join(each.cmdline()):
+            each.kill()
+            break
+    assert process.wait(timeout=60) != 0
+    again = run(folder, *words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "train: goes on from step" in again.stdout
+    assert "continued: attempt 2" in again.stdout
+    newest = client.search_runs([first.info.experiment_id])[0]
+    assert (newest.info.status, newest.data.tags["tries"], newest.data.tags["train.resumed"]) == ("FINISHED", "2", "exact")
+    points = client.get_metric_history(newest.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == losses
+    assert checkpoint.digest(folder / "outputs" / "model") == model
 
 
 @pytest.mark.slow

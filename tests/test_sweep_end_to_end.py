@@ -143,15 +143,14 @@ def test_the_same_sweep_again_skips_what_has_finished_and_tries_the_rest(swept, 
 
 def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_checkpoint(swept):
     folder, client, _ = swept
-    saving = ["train.save_strategy=steps", "+train.save_steps=20", "+train.auto_resume_from_checkpoints=true"]
     short = [word for word in SMALL if not word.startswith("+train.max_steps")]
-    words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, *saving, "+train.max_steps=120"]
+    words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, "train.save_steps=20", "+train.max_steps=120"]
     words += ["sweep=joblib", "train.weight_decay=choice(0.2)"]
     with (folder / "screen.txt").open("wb") as screen:
         streams = {"stdout": screen, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(words, cwd=folder, env=environment(folder), start_new_session=True, **streams)
     deadline = time.monotonic() + 300
-    while not list(folder.glob("runs/*/*/work/train/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+    while not list(folder.glob("runs/*/*/work/train/checkpoint-*/manifest.json")) and time.monotonic() < deadline:
         assert process.poll() is None, (folder / "screen.txt").read_text()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)  # to all of its group, as `timeout` and a closed session do it
@@ -165,7 +164,7 @@ def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_chec
     assert again.returncode == 0, again.stdout + again.stderr
     assert client.get_run(child.info.run_id).info.status == "FINISHED"
     assert client.get_run(parent.info.run_id).info.status == "FINISHED"
-    assert "auto-resume functionality" in artifact(client, child.info.run_id, "logs/train/axolotl.log")
+    assert client.get_run(child.info.run_id).data.tags["train.resumed"] == "exact"
     curve = [point.step for point in client.get_metric_history(child.info.run_id, "train/loss")]
     assert curve == list(range(1, 121))
 

@@ -98,15 +98,20 @@ def curve(checkout: Path) -> tuple[list[tuple[str, str]], list[tuple[int, float]
 def one_try(run: Command, checkout: Path, seconds: float, expected: list[tuple[int, float]]) -> dict:
     begin_anew(checkout)
     before = {run_id for run_id, _ in curve(checkout)[0]}
-    process, moment = run.start(), random.uniform(0, seconds)
-    time.sleep(moment)
+    process, started = run.start(), time.monotonic()
+    if random.random() < 0.5:
+        time.sleep(random.uniform(0, seconds))
+    else:
+        wait_for_step(checkout, process, random.choice(expected)[0])
+    moment = time.monotonic() - started
     victim, kind = choose(process)
     if victim:
         victim.kill()
-    code = first = process.wait()
+    first = process.wait()
     started = time.monotonic()
-    if first != 0:  # a run ends well without its guard
-        code = run.start().wait()
+    # It ends well without its guard, and may be killed after all was done.
+    finished = [status for run_id, status in curve(checkout)[0] if run_id not in before] == ["FINISHED"]
+    code = 0 if finished else run.start().wait()
     took = time.monotonic() - started
     runs, losses = curve(checkout)
     made = [status for run_id, status in runs if run_id not in before]
@@ -125,6 +130,13 @@ def one_try(run: Command, checkout: Path, seconds: float, expected: list[tuple[i
         "from_step": resumed[-1]["from_step"] if resumed else 0,
         "wrong": [name for name, is_wrong in faults.items() if is_wrong],
     }
+
+
+def wait_for_step(checkout: Path, process: psutil.Popen, step: int) -> None:
+    """Wait until the training has logged this step, or the process has ended."""
+    file = checkout / "work" / "train" / "history.jsonl"
+    while process.poll() is None and not (file.is_file() and f'{{"step": {step},' in file.read_text()):
+        time.sleep(0.02)
 
 
 def choose(process: psutil.Popen) -> tuple[psutil.Process | None, str]:

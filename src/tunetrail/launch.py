@@ -38,6 +38,7 @@ def environment(offline: bool = False) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in (*GIT_VARIABLES, "PYTHONPATH")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     own = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    own["PYTHONHASHSEED"] = "0"  # peft writes a set into an adapter's config, in the order of the hashes
     hub = {"HF_HUB_OFFLINE": "1"} if offline else {}
     return telemetry.OFF | OPENMP_SPIN | hub | inherited | own | python_path()
 

@@ -45,7 +45,7 @@ def test_axolotl_accepts_what_conf_composes(ask_axolotl, words):
         ("+train.flash_attn_rms_norm=true", "flash_attn_rms_norm", "`flash_attn_rms_norm` is no longer supported"),
         ("++train.warmup_steps=5", "warmup_steps", "warmup_steps and warmup_ratio are mutually exclusive"),
         ("+train.eval_steps=5", "eval_steps", "eval_steps and evals_per_epoch are mutually exclusive"),
-        ("+train.save_steps=10", "save_steps", "save_strategy and save_steps mismatch"),
+        ("train.save_strategy=epoch", "save_steps", "save_strategy and save_steps mismatch"),
         ("+train.batch_size=64", "batch_size", "gradient_accumulation_steps or batch_size"),
         ("+train.flash_attention=true", "flash_attention", "cannot be combined with legacy attention flags"),
         ("+train.neftune_noise_alpha=-1", "neftune_noise_alpha", "neftune_noise_alpha must be > 0"),

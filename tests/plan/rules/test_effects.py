@@ -93,7 +93,7 @@ def test_resume_from_checkpoint_must_name_a_checkpoint(composed, known, tmp_path
 @pytest.mark.parametrize(
     "override",
     [
-        *("+train.resume_from_checkpoint=work/train/checkpoint-9", "+train.auto_resume_from_checkpoints=true"),
+        "+train.resume_from_checkpoint=work/train/checkpoint-9",
         "+base.make.train.resume_from_checkpoint=checkpoint-9",
     ],
 )
@@ -103,7 +103,7 @@ def test_resuming_from_a_checkpoint_is_reported(composed, known, override):
     assert override[1:].partition("=")[0] in finding.what
     values = fixed(composed, known, finding, override)
     assert effects.resumes(values, {}) is None
-    assert judged(effects.resumes, composed, "+train.auto_resume_from_checkpoints=false") is None
+    assert judged(effects.resumes, composed, "+train.auto_resume_from_checkpoints=true") is None  # only its own
 
 
 @pytest.mark.parametrize("key", ["train.deepspeed", "train.tokenizer_config", "accelerate.config_file"])

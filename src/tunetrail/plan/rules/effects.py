@@ -110,9 +110,9 @@ def no_checkpoint(values: Values, facts: Facts) -> Problem | None:
 
 @warning
 def resumes(values: Values, facts: Facts) -> Problem | None:
-    """Training resumes from a checkpoint, which no stage depends on."""
-    keys = ("resume_from_checkpoint", "auto_resume_from_checkpoints")
-    resuming = [f"{section}.{key}" for section, config in _sections(values) for key in keys if _set(config, key)]
+    """Training resumes from a checkpoint that was typed, and which no stage depends on."""
+    key = "resume_from_checkpoint"
+    resuming = [f"{section}.{key}" for section, config in _sections(values) if _set(config, key)]
     if not resuming:
         return None
     problem = f"training resumes from a checkpoint: {', '.join(resuming)}"

@@ -15,7 +15,7 @@ import yaml
 
 from tunetrail.training import history, manifest, order
 
-STEPS, EPOCHS, SAVES, KEPT, SECONDS = 60, 3, 10, 2, 0.02  # SECONDS: of a step
+STEPS, EPOCHS, SAVES, KEPT, SECONDS = 60, 3, 10, 2, 0.05  # SECONDS: of a step
 
 
 def losses(seed: int, step: int = 0, state: str = "") -> list[tuple[str, float]]:
