@@ -1,7 +1,10 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from tunetrail import UserError
 from tunetrail.data import jsonlines
 
@@ -82,3 +85,28 @@ def test_a_key_without_rows_is_an_error(tmp_path, content, field, says):
     (tmp_path / "rows").write_text(content)
     with pytest.raises(UserError, match=says):
         jsonlines.read(tmp_path / "rows", field, "prepare.field")
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [
+        (b'{"step": 1, "time": 0.5}\n{"step": 2, "ti', [1]),
+        (
+            b'{"step": 1, "time": 0}\n\xff\xfe\n[1]\n{"step": "2", "time": 1}\n{"time": 1}\n\n{"step": 3, "time": 1.0}',
+            [1, 3],
+        ),
+        (b"[[" * 3000, []),
+        (b"", []),
+    ],
+)
+def test_lines_of_a_log_that_are_not_whole_are_left_out(content, whole):
+    assert [row["step"] for row in jsonlines.whole(content, step=int, time=(int, float))] == whole
+
+
+@pytest.mark.slow
+def test_damaged_files_are_errors_that_name_them():
+    """The short form of benchmarks/faults/files.py."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/faults/files.py", "--files", "500"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

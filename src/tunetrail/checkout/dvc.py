@@ -52,7 +52,7 @@ def locked_stages(folder: Path) -> dict[str, Any]:
         jsonschema.validate(content, _LOCK)
     except jsonschema.ValidationError as error:
         raise _unreadable(lock, f"{error.json_path} is wrong") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _unreadable(lock, " ".join(str(error).split())) from None
     return content.get("stages", {})
 

@@ -35,7 +35,7 @@ def load(file: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file}: cannot be read as YAML ({error}). Give the params.yaml of a run.") from None
     if not isinstance(values, dict):
         raise UserError(f"{file}: no sections in it. Give the params.yaml of a run.")

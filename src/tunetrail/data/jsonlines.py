@@ -3,6 +3,7 @@
 `formats` reports files that are not text; `records` checks what the rows have.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -36,6 +37,18 @@ def read(path: Path, field: str | None = None, option: str | None = None) -> lis
         count = f"; so are {len(wrong):,} of {len(numbered):,} rows" if len(numbered) > 1 else ""
         raise UserError(f"{path}, {line}: {json.dumps(row)[:40]} is not an object{count}. Each row is one {{...}}.")
     return [row for _, row in numbered]
+
+
+def whole(content: bytes, **types: type | tuple[type, ...]) -> list[Row]:
+    """Return the lines of a log that are an object with values of these `types`. Others are left out: a process that is
+    killed leaves an incomplete line, and a full disk or a power cut any bytes."""
+    rows = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and all(isinstance(row.get(key), kind) for key, kind in types.items()):
+                rows.append(row)
+    return rows
 
 
 def _load(text: str) -> Any:

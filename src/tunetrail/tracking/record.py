@@ -3,7 +3,6 @@
 Everything is read from the checkout, so a run whose stages all came from DVC's cache is as complete as any other.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +12,7 @@ from typing import Any
 
 from tunetrail import machine
 from tunetrail.checkout import dvc
-from tunetrail.data import sources, template
+from tunetrail.data import jsonlines, sources, template
 from tunetrail.tracking import connection, store, tags
 from tunetrail.tracking.mlflow_run import Run
 from tunetrail.training import history
@@ -155,11 +154,7 @@ def stage_times(root: Path) -> list[dict[str, Any]]:
     """Return the stages that ran, in order, each as {"stage", "seconds"}, in a resumed run those of every attempt. An
     incomplete line of a stage that was killed is left out."""
     file = root / "work" / "seconds.jsonl"
-    stages = []
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            stages.append(json.loads(line))
-    return stages
+    return jsonlines.whole(file.read_bytes(), stage=str, seconds=(int, float)) if file.is_file() else []
 
 
 def _lineage(root: Path, values: dict[str, Any]) -> dict[str, Any]:

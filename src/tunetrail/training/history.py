@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tunetrail.data import jsonlines
+
 # The trainer's key: our name for the metric. Its other keys (GPU memory, runtimes, which `time/` has) are left out.
 NAMES = {
     "loss": "train/loss",
@@ -30,7 +32,7 @@ def append(path: Path, step: int, time: float, logs: dict[str, Any]) -> None:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the complete lines from byte `offset` on, and the offset to continue at."""
+    """Return the whole lines from byte `offset` on, and the offset to continue at."""
     if not path.is_file():
         return [], 0
     with path.open("rb") as file:
@@ -40,14 +42,16 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         file.seek(offset)
         text = file.read()
     complete = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in complete.splitlines()], offset + len(complete)
+    rows = jsonlines.whole(complete, step=int, time=(int, float))
+    numbers = [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in rows]
+    return numbers, offset + len(complete)
 
 
 def cut(path: Path, step: int) -> None:
     """Drop what was logged after `step`, from which training continues."""
-    text = "".join(json.dumps(row) + "\n" for row in read(path)[0] if row["step"] <= step)
-    if path.is_file() and path.read_text(encoding="utf-8") != text:  # later steps, or a killed training's unfinished line
-        path.write_text(text, encoding="utf-8")
+    text = "".join(json.dumps(row) + "\n" for row in read(path)[0] if row["step"] <= step).encode()
+    if path.is_file() and path.read_bytes() != text:  # later steps, or a killed training's unfinished line
+        path.write_bytes(text)
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

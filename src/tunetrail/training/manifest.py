@@ -27,13 +27,14 @@ def fault(checkpoint: Path) -> str:
         entries = [(name, entry["bytes"], entry["xxh3_128"]) for name, entry in files.items()]
     except FileNotFoundError:
         return f"it has no {FILE}, which is written last"
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return f"its {FILE} is damaged"
-    for name, size, _ in entries:  # all sizes first: reading gigabytes takes time
-        if not (checkpoint / name).is_file():
-            return f"{name} is missing"
-        if (checkpoint / name).stat().st_size != size:
-            return f"{name} is cut"
+    try:
+        for name, size, _ in entries:  # all sizes first: reading gigabytes takes time
+            if (checkpoint / name).stat().st_size != size:
+                return f"{name} is cut"
+    except OSError:
+        return f"{name} is missing"
     return next((f"{name} is damaged" for name, _, digest in entries if _hash(checkpoint / name) != digest), "")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tunetrail.data import jsonlines
 from tunetrail.training import history, manifest
 
 UNFINISHED = Path("work/unfinished")
@@ -80,7 +81,7 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
     """Return how often the training in `folder` was started, each time as {"time", "from_step", "repeated"}: the step that
     it went on from, and how many steps that had been done are done again."""
     file = folder / _ATTEMPTS
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return jsonlines.whole(file.read_bytes(), from_step=int, repeated=int) if file.is_file() else []
 
 
 def inexact(section: dict[str, Any], accelerate: dict[str, Any]) -> str:
@@ -159,7 +160,7 @@ def _read(folder: Path) -> tuple[dict[str, Any] | None, bool]:
         content = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
         there = content["training"]
         return (there, bool(content["finished"])) if isinstance(there["train"], dict) else (None, False)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None, False
 
 

@@ -1,8 +1,8 @@
 """Lengths of rows -> how full packs are, and how many optimiser steps Axolotl makes of them.
 
 Counted as Axolotl 0.19 counts (utils/trainer.py, utils/samplers/multipack.py, core/builders, its collators) and as the
-training loop of transformers 5.16. Axolotl shuffles by a seed that each process draws anew: the packs, and sometimes the
-steps, differ from run to run, so they are counted over several shuffles.
+training loop of transformers 5.16. The rows of each epoch are in another order (`training.order`), which also depends on the
+rows that Axolotl drops: the packs, and sometimes the steps, are counted over several shuffles.
 
 Not counted: streaming, pretraining and preference data, `batch_flattening`, and what `group_by_length` saves in padding.
 """
