@@ -34,7 +34,7 @@ freed run again.
 @click.option("--sweep", help="The runs of this sweep: its name, or its parent RUN.")
 @click.option("--failed", is_flag=True, help="Worktrees of failed and stopped runs, which then start from the beginning.")
 @click.option(
-    "--copies", is_flag=True, help="Models that chat took out of the cache, and tokenised rows: made again when needed."
+    "--copies", is_flag=True, help="What is made again when needed: models for chat, tokenised rows, unfinished trainings."
 )
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
 @click.option("--yes", is_flag=True, help="Free it without asking.")

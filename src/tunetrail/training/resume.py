@@ -51,7 +51,7 @@ def prepare(folder: Path, wanted: dict[str, Any]) -> Path | None:
         _leave(folder, there, finished, wanted)
     if not folder.exists() and _place(wanted).is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _place(wanted).rename(folder)
+        shutil.move(_place(wanted), folder)  # they may be on different disks
     checkpoint = _newest_whole(folder)
     if checkpoint is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -109,7 +109,7 @@ def _leave(folder: Path, there: dict[str, Any] | None, finished: bool, wanted: d
     place = _place(there)
     shutil.rmtree(place, ignore_errors=True)
     place.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(place)
+    shutil.move(folder, place)
     print(
         f"train: {folder} has {checkpoint.name} of an unfinished training with {_difference(there, wanted)}. It is kept in "
         f"{place}, where that training finds it when it is run again; tunetrail gc --copies removes it",
