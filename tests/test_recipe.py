@@ -188,7 +188,7 @@ def test_axolotl_itself_accepts_every_experiment_and_every_method_on_every_hardw
     recipe = composed("experiment=llama3_8b_alpaca")
     assert read("experiment=llama3_8b_alpaca").revision_of_model == recipe["base"]["revision_of_model"]
     # Axolotl really validates: it refuses these.
-    for fault in ("train.warmup_steps=100", "+train.save_steps=10"):
+    for fault in ("train.warmup_steps=100", "train.save_strategy=epoch"):
         with pytest.raises(ValueError, match=r"mutually exclusive|mismatch"):
             read("experiment=llama3_8b_alpaca", fault)
     with pytest.raises(ValueError, match="FSDP2 not compatible with adamw_8bit"):

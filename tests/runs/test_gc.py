@@ -216,7 +216,7 @@ def test_interrupted_before_its_experiment_is_removed_a_run_is_unchanged(root, c
 
 
 def test_interrupted_before_it_is_tagged_as_freed_a_run_keeps_its_models(root, cut):
-    cut(mlflow_run, "tag")
+    cut(other_runs, "tag")
     assert experiments(root) == {"two", "three"}
     free(root, "two")
     assert weights(root) == {"base", "1", "3", "4"}
