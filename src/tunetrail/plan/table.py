@@ -127,7 +127,8 @@ def _disk(facts: Facts) -> list[str]:
         checkpoints += f", {disk.checkpoints} at once, {size(disk.written * disk.checkpoint)} written in all"
     base = f", the base model {size(disk.base)} to fetch" if disk.base else ""
     free = "" if disk.free is None else f"; {size(disk.free)} free"
-    return [f"{size(disk.total)}: {checkpoints}{base}, the model {size(disk.model)} three times{free}"]
+    kept = f"{size(disk.checkpoints * disk.checkpoint)} of checkpoints"
+    return [f"{size(disk.total)}: {kept}{base}, the model {size(disk.model)} three times{free}", *_wrapped(checkpoints)]
 
 
 def _time(facts: Facts) -> list[str]:
