@@ -342,6 +342,7 @@ def test_a_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(demo, 
     del stages["stages"]["train"]
     lock.dump(stages, folder / "dvc.lock")
     shutil.rmtree(folder / ".dvc" / "cache" / "runs")
+    shutil.rmtree(folder / "work" / "train")
     words = [sys.executable, "-m", "tunetrail", "run", *SHRUNKEN]
     process = start(folder, *words)
     deadline = time.monotonic() + 120

@@ -141,16 +141,21 @@ def test_the_same_sweep_again_skips_what_has_finished_and_tries_the_rest(swept, 
     assert {run.info.run_id: run.info.end_time for run in runs if run.info.run_id in ends} == ends
 
 
+def _checkpoints(folder):
+    return {*folder.glob("runs/*/*/work/train/checkpoint-*/manifest.json")}
+
+
 def test_a_sweep_that_is_stopped_leaves_nobody_running_and_goes_on_from_its_checkpoint(swept):
     folder, client, _ = swept
     short = [word for word in SMALL if not word.startswith("+train.max_steps")]
     words = [sys.executable, "-m", "tunetrail", "run", "-m", *short, "train.save_steps=20", "+train.max_steps=120"]
     words += ["sweep=joblib", "train.weight_decay=choice(0.2)"]
+    before = _checkpoints(folder)  # of jobs that failed
     with (folder / "screen.txt").open("wb") as screen:
         streams = {"stdout": screen, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(words, cwd=folder, env=environment(folder), start_new_session=True, **streams)
     deadline = time.monotonic() + 300
-    while not list(folder.glob("runs/*/*/work/train/checkpoint-*/manifest.json")) and time.monotonic() < deadline:
+    while not _checkpoints(folder) - before and time.monotonic() < deadline:
         assert process.poll() is None, (folder / "screen.txt").read_text()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)  # to all of its group, as `timeout` and a closed session do it
