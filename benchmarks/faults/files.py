@@ -66,15 +66,15 @@ def damaged(text: str, draw: random.Random) -> bytes:
     """Return the text with one to five damages."""
     content = bytearray(text.encode())
     for _ in range(draw.choice([1, 1, 2, 5])):
-        kind, place = draw.choice(["cut", "change", "insert", "remove", "shuffle"]), draw.randrange(len(content) + 1)
+        kind, at = draw.choice(["cut", "change", "insert", "remove", "shuffle"]), draw.randrange(len(content) + 1)
         if kind == "cut":
-            del content[place:]
-        elif kind == "change" and place:
-            content[place - 1] = draw.randrange(256)
+            del content[at:]
+        elif kind == "change" and at:
+            content[at - 1] = draw.randrange(256)
         elif kind == "insert":
-            content[place:place] = draw.choice(INSERTED)
+            content[at:at] = draw.choice(INSERTED)
         elif kind == "remove":
-            del content[place : place + draw.randrange(1, 20)]
+            del content[at : at + draw.randrange(1, 20)]
         elif parts := bytes(content).splitlines(keepends=True):
             draw.shuffle(parts)
             content = bytearray(b"".join(parts[: draw.randrange(1, len(parts) + 1)]))

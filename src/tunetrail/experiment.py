@@ -13,6 +13,7 @@ from tunetrail import UserError, events, machine, tool_queries
 from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
 from tunetrail.config import canonical, check, inputs, params, schema
 from tunetrail.data import sources
+from tunetrail.tracking import tags
 from tunetrail.training import history, resume
 
 RAW, PLAN = "data/raw", "work/plan.json"
@@ -51,7 +52,7 @@ def run_experiment(
         plan = gate.check_run(values, root)
         tool_queries.close()
         from tunetrail.data import contract
-        from tunetrail.tracking import mlflow_run, record, run_file, tags
+        from tunetrail.tracking import mlflow_run, record, run_file
 
         if fresh:
             resume.forget(root, values["train"])
@@ -60,17 +61,10 @@ def run_experiment(
             print(f"run {run.id}: {values['name']}, tracked in {run.address}{attempt}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
             params.write(values, root)
-            run.params(check.flatten(values))
-            run.code(code)
-            typed = None if overrides is None else shlex.join(overrides) or "none"
-            run.tags({tags.EXPERIMENT: values["name"], tags.OVERRIDES: typed})
             hardware = machine.hardware()
+            run.code(code)
             run.tags(record.environment(root, hardware))
-            run.artifacts(root, "params.yaml", "dvc.yaml")
-            if plan.facts:
-                (root / PLAN).write_text(json.dumps(plan.to_dict(), indent=2) + "\n")
-                run.artifacts(root, PLAN)
-                run.tags({tags.PLAN_ALLOWED: " ".join(plan.allowed)})
+            _record_request(run, root, values, overrides, plan)
             (root / events.FILE).unlink(missing_ok=True)
             if not run.resumed:  # a resumed run keeps the times of its earlier attempts
                 (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
@@ -91,6 +85,18 @@ def run_experiment(
                 measured.add(root, plan.facts, record.seconds(root), steps)
             run.tags({tags.DVC_EXPERIMENT: _save_experiment(root, f"{values['name']}-{run.id[:8]}")})
         _print_result(root, run, report)
+
+
+def _record_request(run: Any, root: Path, values: dict[str, Any], overrides: list[str] | None, plan: Any) -> None:
+    """Record what was asked for, and what is planned."""
+    run.params(check.flatten(values))
+    typed = None if overrides is None else shlex.join(overrides) or "none"
+    run.tags({tags.EXPERIMENT: values["name"], tags.OVERRIDES: typed})
+    run.artifacts(root, "params.yaml", "dvc.yaml")
+    if plan.facts:
+        (root / PLAN).write_text(json.dumps(plan.to_dict(), indent=2) + "\n")
+        run.artifacts(root, PLAN)
+        run.tags({tags.PLAN_ALLOWED: " ".join(plan.allowed)})
 
 
 def _stages(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> set[str]:

@@ -129,7 +129,7 @@ def survey(root: Path) -> Usage:
             parts.append(Part("worktree", str(worktree.relative_to(root)), run, used, worktree, _size(worktree)))
         else:
             pinned.append(used)
-    for copy in (file for place in _COPIES for file in sorted((root / place).glob("*/"))):
+    for copy in (copy for folder in _COPIES for copy in sorted((root / folder).glob("*/"))):
         parts.append(Part("copy", str(copy.relative_to(root)), by_id.get(copy.name), folder=copy, size=_size(copy)))
     return Usage(root, folder, sizes, frozenset().union(*pinned), parts, reasons_by_id)
 
