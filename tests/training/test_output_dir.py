@@ -3,7 +3,7 @@
 import pytest
 
 from tunetrail import UserError
-from tunetrail.training import output_dir
+from tunetrail.training import output_dir, resume
 
 
 @pytest.fixture
@@ -27,8 +27,9 @@ def all_unchanged(checkout):
 def test_a_training_folder_below_work_is_emptied(checkout, path):
     (checkout / path).mkdir(parents=True)
     (checkout / path / "old").touch()
-    assert output_dir.empty(path, "train") == output_dir.check(path, "train")
-    assert not (checkout / path).exists()
+    resume.prepare(output_dir.check(path, "train"), {"train": {}})
+    assert (checkout / path).is_dir()
+    assert not (checkout / path / "old").exists()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_training_folder_below_work_is_emptied(checkout, path):
 )
 def test_a_path_elsewhere_is_refused(checkout, path):
     with pytest.raises(UserError, match=r"train\.output_dir=.*Keep it in a folder below work/"):
-        output_dir.empty(path, "train")
+        output_dir.check(path, "train")
     assert all_unchanged(checkout)
 
 
@@ -59,14 +60,14 @@ def test_a_path_elsewhere_is_refused(checkout, path):
 def test_a_link_to_another_folder_is_refused_and_that_folder_is_not_emptied(checkout, target, path):
     (checkout / "work" / "link").symlink_to(target)
     with pytest.raises(UserError, match=rf"train\.output_dir={path}\b.*Name (another|a) folder below work/"):
-        output_dir.empty(path, "train")
+        output_dir.check(path, "train")
     assert all_unchanged(checkout)
 
 
 def test_a_circle_of_links_is_an_error(checkout):
     (checkout / "work" / "ring").symlink_to("ring")
     with pytest.raises(UserError, match="links are a circle"):
-        output_dir.empty("work/ring/train", "train")
+        output_dir.check("work/ring/train", "train")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_circle_of_links_is_an_error(checkout):
 )
 def test_a_folder_with_another_use_is_refused(checkout, name):
     with pytest.raises(UserError, match=rf"work/{name.partition('/')[0]} has another use"):
-        output_dir.empty(f"work/{name}", "train")
+        output_dir.check(f"work/{name}", "train")
     assert all_unchanged(checkout)
 
 
@@ -88,12 +89,14 @@ def test_work_and_its_shared_folder_may_be_links_to_another_disk(checkout):
     (checkout / "work").rename(checkout.parent / "disk")
     (checkout / "work").symlink_to(checkout.parent / "disk")
     (checkout / "work" / "train").mkdir()
-    output_dir.empty("work/train", "train")
+    (checkout / "work" / "train" / "old").touch()
+    resume.prepare(output_dir.check("work/train", "train"), {"train": {}})
+    assert not (checkout / "work" / "train" / "old").exists()
     (checkout / "work" / "shared").rename(checkout.parent / "shared")
     (checkout / "work" / "shared").symlink_to(checkout.parent / "shared")  # as in a worktree of a sweep
-    output_dir.empty("work/train", "train")
+    output_dir.check("work/train", "train")
     (checkout / "work" / "way").symlink_to("shared")
     for path in ("work/shared", "work/way/tokens"):
         with pytest.raises(UserError, match="below work/"):
-            output_dir.empty(path, "train")
+            output_dir.check(path, "train")
     assert (checkout.parent / "shared" / "tokens" / "file").exists()

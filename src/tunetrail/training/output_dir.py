@@ -1,6 +1,5 @@
-"""A check that a training's `output_dir`, which is emptied before the training starts, has a folder for itself."""
+"""A check that a training's `output_dir`, which is emptied unless the training is resumed, has a folder for itself."""
 
-import shutil
 from pathlib import Path
 
 from tunetrail import UserError
@@ -32,15 +31,4 @@ def check(output_dir: str | None, section: str, own: str | None = None) -> Path:
         other = (WORK / name).resolve()
         if name != own and (real.is_relative_to(other) or other.is_relative_to(real)):
             raise UserError(f"{fault}: work/{name} has another use. Name another folder below work/.")
-    return folder
-
-
-def empty(output_dir: str, section: str) -> Path:
-    """Check the folder again, since links may have changed since the run started, and remove it; return its path.
-
-    Raises:
-        UserError: as `check`.
-    """
-    folder = check(output_dir, section)
-    shutil.rmtree(folder, ignore_errors=True)
     return folder

@@ -21,7 +21,7 @@ UNFINISHED = Path("work/unfinished")
 _TRAINING, _ATTEMPTS = "training.json", "attempts.jsonl"
 _TOOLS = ("accelerate", "axolotl", "peft", "torch", "transformers")
 _CODE = ("order.py", "plugin.py")
-# Where files are kept and how often a checkpoint is written change no number of a training.
+# Where files are kept, and from where a training goes on, change no number of it.
 _NO_EFFECT = ("auto_resume_from_checkpoints", "dataset_prepared_path", "output_dir", "resume_from_checkpoint")
 
 
@@ -49,9 +49,9 @@ def prepare(folder: Path, wanted: dict[str, Any]) -> Path | None:
     there, finished = _read(folder)
     if folder.exists() and (there != wanted or finished):
         _leave(folder, there, finished, wanted)
-    if not folder.exists() and _place(wanted).is_dir():
+    if not folder.exists() and _aside(wanted).is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(_place(wanted), folder)  # they may be on different disks
+        shutil.move(_aside(wanted), folder)  # they may be on different disks
     checkpoint = _newest_whole(folder)
     if checkpoint is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,13 +106,13 @@ def _leave(folder: Path, there: dict[str, Any] | None, finished: bool, wanted: d
             print(f"train: {folder} has checkpoints of an unknown training: they are removed", flush=True)
         shutil.rmtree(folder)
         return
-    place = _place(there)
-    shutil.rmtree(place, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(folder, place)
+    aside = _aside(there)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, aside)
     print(
         f"train: {folder} has {checkpoint.name} of an unfinished training with {_difference(there, wanted)}. It is kept in "
-        f"{place}, where that training finds it when it is run again; tunetrail gc --copies removes it",
+        f"{aside}, where that training finds it when it is run again; tunetrail gc --copies removes it",
         flush=True,
     )
 
@@ -128,8 +128,8 @@ def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 def _newest_whole(folder: Path) -> Path | None:
     """Return the newest checkpoint that is whole; those after it, which a kill or a full disk has cut, are removed."""
-    numbered = {int(path.name.partition("-")[2]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
-    for _, checkpoint in sorted(numbered.items(), reverse=True):
+    checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.partition("-")[2].isdigit()]
+    for checkpoint in sorted(checkpoints, key=_step, reverse=True):
         fault = manifest.fault(checkpoint)
         if not fault:
             return checkpoint
@@ -138,8 +138,12 @@ def _newest_whole(folder: Path) -> Path | None:
     return None
 
 
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition("-")[2])
+
+
 def _add_attempt(folder: Path, checkpoint: Path | None) -> None:
-    step = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+    step = _step(checkpoint) if checkpoint else 0
     done = max((row["step"] for row in history.read(folder / "history.jsonl")[0]), default=0)
     attempt = {"time": round(time.time(), 3), "from_step": step, "repeated": max(done - step, 0)}
     with (folder / _ATTEMPTS).open("a") as file:
@@ -149,7 +153,7 @@ def _add_attempt(folder: Path, checkpoint: Path | None) -> None:
         print(f"train: goes on from step {step} ({checkpoint}){again}", flush=True)
 
 
-def _place(there: dict[str, Any]) -> Path:
+def _aside(there: dict[str, Any]) -> Path:
     text = json.dumps(there, sort_keys=True)
     return UNFINISHED / hashlib.sha256(text.encode()).hexdigest()[:16]
 
