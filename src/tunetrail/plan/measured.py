@@ -3,12 +3,12 @@
 One line a run in `work/shared/`, which a sweep's worktrees share.
 """
 
-import contextlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+from tunetrail.data import jsonlines
 from tunetrail.plan.estimate import pace
 from tunetrail.plan.estimate.memory import LIGER
 from tunetrail.plan.facts import Facts
@@ -50,9 +50,7 @@ def add(root: Path, facts: Facts, seconds: dict[str, float], history: list[dict[
 
 def nearest(root: Path, wanted: list[Any], parameters: int) -> dict[str, Any] | None:
     """Return the run of the `wanted` kind whose model is nearest in size, the last of several; None if there is none."""
-    file, runs = root / FILE, []
-    for text in reversed(file.read_text().splitlines() if file.is_file() else []):
-        with contextlib.suppress(ValueError):  # half a line of a run that was killed
-            line = json.loads(text)
-            runs += [line] if line["kind"] == wanted else []
+    file = root / FILE
+    lines = jsonlines.whole(file.read_bytes(), kind=list, parameters=int) if file.is_file() else []
+    runs = [line for line in reversed(lines) if line["kind"] == wanted]
     return min(runs, key=lambda line: abs(math.log(line["parameters"] / parameters)), default=None)
