@@ -8,7 +8,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.projects import commit, run
 from tunetrail import UserError
-from tunetrail.checkout import dvc
+from tunetrail.checkout import dvc, locks
 
 
 def test_stages_are_listed_in_the_order_of_dvc_yaml_without_the_one_that_makes_an_output():
@@ -36,14 +36,16 @@ def test_md5s_are_read_from_dvc_lock(checkout):
 BROKEN = {
     "a list": "- a\n",
     "a number": "7\n",
-    "stages are a list": "stages: [train]\n",
-    "a stage is text": "stages: {train: text}\n",
-    "a stage is empty": "stages: {train: }\n",
-    "outs are text": "stages: {train: {outs: model}}\n",
-    "an output without its md5": "stages: {train: {outs: [{path: model}]}}\n",
-    "an output is text": "stages: {train: {outs: [model]}}\n",
-    "params are a list": "stages: {train: {params: [train]}}\n",
+    "stages are a list": "schema: '2.0'\nstages: [train]\n",
+    "a stage is text": "schema: '2.0'\nstages: {train: text}\n",
+    "a stage is empty": "schema: '2.0'\nstages: {train: }\n",
+    "outs are text": "schema: '2.0'\nstages: {train: {outs: model}}\n",
+    "an output without its md5": "schema: '2.0'\nstages: {train: {outs: [{path: model}]}}\n",
+    "an output is text": "schema: '2.0'\nstages: {train: {outs: [model]}}\n",
+    "params are a list": "schema: '2.0'\nstages: {train: {params: [train]}}\n",
     "no YAML": "stages: {\n",
+    "nothing": "",
+    "no schema": "stages: {train: {cmd: a}}\n",
     "no text": "\ud800",
 }
 
@@ -57,9 +59,9 @@ def test_a_malformed_dvc_lock_is_an_error_that_names_the_file(checkout, name):
         dvc.locked_stages(checkout)
 
 
-@pytest.mark.parametrize("text", ["", "schema: '2.0'\n", "# nothing\n", "stages: {}\n", "stages: {train: {cmd: a}}\n"])
-def test_a_dvc_lock_without_outputs_records_none(checkout, text):
-    (checkout / "dvc.lock").write_text(text)
+@pytest.mark.parametrize("stages", ["", "stages: {}\n", "stages: {train: {cmd: a}}\n"])
+def test_a_dvc_lock_without_outputs_records_none(checkout, stages):
+    (checkout / "dvc.lock").write_text(f"schema: '2.0'\n{stages}")
     assert dvc.hashes(dvc.locked_stages(checkout)) == {}
 
 
@@ -69,7 +71,7 @@ def test_the_error_of_a_dvc_lock_with_a_merge_conflict_names_the_command_that_re
         subprocess.run(["git", "checkout", "-q", *(["start"] if branch != "start" else ["-b", "start"])], check=True)
         if branch != "start":
             subprocess.run(["git", "checkout", "-q", "-b", branch], check=True)
-        lock.write_text(f"stages:\n  train:\n    outs: [{{path: model, md5: {md5}}}]\n")
+        lock.write_text(f"schema: '2.0'\nstages:\n  train:\n    outs: [{{path: model, md5: {md5}}}]\n")
         commit(checkout)
     subprocess.run(["git", "merge", "-q", "theirs"], capture_output=True)
     assert "<<<<<<<" in lock.read_text()
@@ -141,3 +143,23 @@ def test_the_shared_config_has_cache_and_remotes_with_absolute_paths_and_special
 )
 def test_a_stage_depends_on_the_sections_of_those_before_it(stage, sections):
     assert dvc.sections(ROOT, stage) == sections
+
+
+@pytest.mark.parametrize("length", [0, 1, 20, 150, 400, None])
+@pytest.mark.parametrize("first", [False, True])
+def test_what_a_killed_dvc_has_left_cut_is_put_right(root, length, first):
+    """It writes dvc.lock and its table of locks in place; the stages that it had run are not run again."""
+    lock, stages, whole = root / "dvc.lock", (root / "dvc.yaml").read_text(), (root / "dvc.lock").read_bytes()
+    assert len(whole) > 400
+    if first:
+        lock.unlink()
+    (root / "dvc.yaml").write_text(stages.replace("cat data/raw", "kill -9 $PPID; cat data/raw"))
+    with locks.exclusive_lock(root) as descriptor:
+        with pytest.raises(UserError, match="a stage failed"):
+            dvc.reproduce(root, descriptor)
+        lock.write_bytes(whole[:length])
+        (root / ".dvc" / "tmp" / "rwlock").write_text("" if length != 1 else '{"read": {')
+        (root / "dvc.yaml").write_text(stages)
+        dvc.reproduce(root, descriptor)
+    assert lock.read_bytes() == whole
+    assert [file.name for file in (root / "work").iterdir()] == ["lock"]

@@ -5,6 +5,7 @@
 
 import configparser
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,10 @@ _TEXTS = {"path": {"type": "string"}, "md5": {"type": "string"}}
 _FILES = {"type": "array", "items": {"type": "object", "required": ["path", "md5"], "properties": _TEXTS}}
 _PARAMS = {"type": "object", "additionalProperties": {"type": "object"}}
 _STAGE = {"type": "object", "properties": {"deps": _FILES, "outs": _FILES, "params": _PARAMS}}
-_LOCK = {"type": "object", "properties": {"stages": {"type": "object", "additionalProperties": _STAGE}}}
+_STAGES = {"type": "object", "additionalProperties": _STAGE}
+_LOCK = {"type": "object", "required": ["schema"], "properties": {"stages": _STAGES}}
+
+_BEFORE = Path("work/dvc.lock.before")  # dvc.lock as it was when a `dvc repro` began that has not ended by itself
 
 # Options of DVC's config that hold a secret, not those that name a file with one or ask for it.
 _SECRET = re.compile(
@@ -48,7 +52,7 @@ def locked_stages(folder: Path) -> dict[str, Any]:
     if not lock.is_file():
         return {}
     try:
-        content = yaml.safe_load(lock.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(lock.read_text(encoding="utf-8"))
         jsonschema.validate(content, _LOCK)
     except jsonschema.ValidationError as error:
         raise _unreadable(lock, f"{error.json_path} is wrong") from None
@@ -105,14 +109,47 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
         UserError: a stage failed. The outputs that DVC removed before it ran the stage are back in place.
     """
     os.chdir(folder)
+    _repair(folder)
+    lock, before = folder / "dvc.lock", folder / _BEFORE
+    before.parent.mkdir(exist_ok=True)
+    partial = before.with_suffix(".partial")
+    partial.write_bytes(lock.read_bytes() if lock.exists() else b"")
+    partial.replace(before)
     code = None
     try:
         code = launch.run(["dvc", "repro", *targets], [lock_fd])
     finally:
+        if code is not None and code >= 0:  # not killed
+            before.unlink()
         if code != 0:
             checkout_outputs(folder)
     if code:
         raise UserError("a stage failed: its output is above. Fix that and run again; finished stages are not run again.")
+
+
+def _repair(folder: Path) -> None:
+    """Put right what a killed `dvc repro` has left: it writes dvc.lock and its table of locks in place, and reads neither of
+    them if it is cut. Stages that finished in between are in DVC's cache of runs."""
+    lock, before = folder / "dvc.lock", folder / _BEFORE
+    if before.exists() and not _is_whole(lock):
+        print("dvc.lock was cut when DVC was killed: it is again as it was before that run", flush=True)
+        lock.unlink()
+        if content := before.read_bytes():
+            lock.write_bytes(content)
+    table = folder / ".dvc" / "tmp" / "rwlock"
+    try:
+        json.loads(table.read_bytes())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        table.unlink()
+
+
+def _is_whole(lock: Path) -> bool:
+    with contextlib.suppress(UserError):
+        locked_stages(lock.parent)
+        return not lock.exists() or lock.read_bytes().endswith(b"\n")
+    return False
 
 
 def checkout_outputs(folder: Path) -> None:
