@@ -105,6 +105,7 @@ def _stages(root: Path, lock_fd: int, values: dict[str, Any], force: bool) -> se
 
     earlier = len(record.stage_times(root))
     _reproduce(root, lock_fd, values, force)
+    integrity.store_outputs(root)
     return {line["stage"] for line in record.stage_times(root)[earlier:]}
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
-from tunetrail import UserError, events, processes, redaction, telemetry
+from tunetrail import UserError, disk, events, processes, redaction, telemetry
 
 # How long OpenMP's threads spin while they wait for each other, before they sleep. The default is so long that on a busy
 # machine they hold the core that the other thread needs; 10,000 turns cost nothing on a free one.
@@ -112,7 +112,8 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
         code = process.wait()
     bars.end()
     if code:
-        raise UserError(f"{label} failed with code {code}. The end of {log}:\n" + "\n".join(tail))
+        reason = disk.full(Path())
+        raise UserError("\n".join(filter(None, [f"{label} failed with code {code}. The end of {log}:", *tail, reason])))
 
 
 def run(

@@ -141,8 +141,10 @@ def test_what_is_forgotten_is_not_gone_on_from(work, tmp_path):
     ("section", "accelerate", "why"),
     [
         ({}, ONE_PROCESS, ""),
-        ({}, {"num_processes": 8}, "several processes"),
-        ({}, {}, "several processes"),
+        ({}, {"num_processes": 8, "num_machines": 1}, ""),
+        ({}, {"num_processes": 16, "num_machines": 2}, "several machines"),
+        ({"fsdp_config": {"state_dict_type": "FULL_STATE_DICT"}}, {"num_processes": 8}, "FSDP"),
+        ({"deepspeed": "zero2.json"}, {"num_processes": 8}, "DeepSpeed"),
         ({"dataloader_num_workers": 4}, ONE_PROCESS, "loader workers"),
         ({"streaming": True}, ONE_PROCESS, "streamed rows"),
         ({"rl": "grpo"}, ONE_PROCESS, "rl: grpo"),

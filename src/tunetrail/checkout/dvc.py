@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from tunetrail import UserError, launch
+from tunetrail import UserError, disk, launch
 
 _TEXTS = {"path": {"type": "string"}, "md5": {"type": "string"}}
 _FILES = {"type": "array", "items": {"type": "object", "required": ["path", "md5"], "properties": _TEXTS}}
@@ -124,7 +124,10 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
         if code != 0:
             checkout_outputs(folder)
     if code:
-        raise UserError("a stage failed: its output is above. Fix that and run again; finished stages are not run again.")
+        reason = f" {full}" if (full := disk.full(folder)) else ""
+        raise UserError(
+            f"a stage failed: its output is above.{reason} Fix that and run again; finished stages are not run again."
+        )
 
 
 def _repair(folder: Path) -> None:

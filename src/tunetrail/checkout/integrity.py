@@ -4,6 +4,7 @@ DVC trusts its cache and does not read a file again whose size, time of change a
 a flipped bit. Here every file is read.
 """
 
+import contextlib
 import hashlib
 import json
 import shlex
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tunetrail import UserError
+from tunetrail import UserError, disk
 from tunetrail.checkout import dvc
 
 _LARGE = 4 * 10**9  # bytes, which take seconds to read
@@ -147,6 +148,41 @@ def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, remak
             f"dvc remote add --default NAME URL. Otherwise {'' if restoring else f'{remove}: '}{remake}"
         )
     raise Changed(f"{text}DVC's cache has it as recorded. Put it back: rm -r -f {paths} && dvc checkout {paths}")
+
+
+def store_outputs(root: Path) -> None:
+    """Have DVC store the stages' outputs that dvc.lock records and its cache lacks: if the disk of the cache is full, `dvc repro`
+    prints an error for each file and goes on.
+
+    Raises:
+        UserError: the cache still lacks them.
+    """
+    recorded, outputs = dvc.hashes(dvc.locked_stages(root)), dvc.outputs(root)
+    outs = {path: md5 for path, md5 in recorded.items() if path in outputs}
+    usual = root / ".dvc" / "cache" / "files" / "md5"  # asking DVC takes a second
+    if not _not_stored(outs, usual):
+        return
+    objects = dvc.cache_objects(root)
+    if lacking := _not_stored(outs, objects):
+        with contextlib.suppress(UserError):  # whose message is one line for each file
+            dvc.run(root, "commit", "--quiet", "--force", *lacking)
+    if lacking := _not_stored(outs, objects):
+        reason = disk.full(root) or "Free space there, or make it writable."
+        raise UserError(f"DVC's cache ({objects}) could not take {', '.join(lacking)}. {reason} Then run again.")
+
+
+def _not_stored(outs: Mapping[str, str], objects: Path) -> list[str]:
+    """Return the paths of `outs` of which the cache has not all files. Their content is not read."""
+    return [path for path, recorded in outs.items() if not _is_stored(recorded, objects)]
+
+
+def _is_stored(recorded: str, objects: Path) -> bool:
+    file = objects / recorded[:2] / recorded[2:]
+    if not file.is_file():
+        return False
+    if not recorded.endswith(".dir"):
+        return True
+    return all((objects / entry["md5"][:2] / entry["md5"][2:]).is_file() for entry in json.loads(file.read_bytes()))
 
 
 def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake: str) -> None:

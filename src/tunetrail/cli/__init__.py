@@ -6,11 +6,12 @@ An error that a user can fix (UserError) ends any command with one message and t
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tunetrail import UserError, launch, machine, redaction
+from tunetrail import UserError, disk, launch, machine, redaction
 from tunetrail.cli import chat, compare, doctor, gc, ls, plan, promote, reproduce, restore, run, score, show
 
 # In the order in which a user needs them.
@@ -31,7 +32,7 @@ _COMMANDS = {
 
 
 class Commands(click.Group):
-    """Prints a command's UserError as one message and ends with its code; with --debug it is raised."""
+    """Prints a command's UserError, or that a disk is full, as one message; with --debug it is raised."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -45,6 +46,11 @@ class Commands(click.Group):
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(error.code)
+        except OSError as error:
+            if ctx.obj["debug"] or not disk.is_full(error):
+                raise
+            click.echo(f"error: {disk.message(error, Path())}", err=True)
+            sys.exit(UserError.code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -6,10 +6,12 @@ Training never waits: while the store fails, what is to be logged waits here, an
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
+from tunetrail import disk
 from tunetrail.redaction import redact
 from tunetrail.tracking import connection, store_errors
 
@@ -92,4 +94,5 @@ class Outbox:
 
 
 def _brief(error: Exception | str) -> str:
-    return " ".join(redact(str(error)).split())[:300]
+    text = disk.message(error, Path()) if disk.is_full(error) else str(error)
+    return " ".join(redact(text).split())[:300]

@@ -86,10 +86,12 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 def inexact(section: dict[str, Any], accelerate: dict[str, Any]) -> str:
     """Return why a training that goes on from a checkpoint gives other numbers than an unbroken one; "" if it does not."""
-    if accelerate.get("num_processes") != 1:
-        return "several processes"
+    if accelerate.get("num_machines", 1) != 1:
+        return "several machines"
     reasons = {
         "dataloader_num_workers": "loader workers",
+        "fsdp_config": "FSDP",
+        "deepspeed": "DeepSpeed",
         "streaming": "streamed rows",
         "pretraining_dataset": "streamed rows",
         "group_by_length": "group_by_length",
