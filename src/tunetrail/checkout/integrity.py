@@ -151,8 +151,8 @@ def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, remak
 
 
 def store_outputs(root: Path) -> None:
-    """Have DVC store the stages' outputs that dvc.lock records and its cache lacks: if the disk of the cache is full, `dvc repro`
-    prints an error for each file and goes on.
+    """Have DVC store the stages' outputs that dvc.lock records and its cache lacks: if the disk of the cache is full,
+    `dvc repro` prints an error for each file and goes on.
 
     Raises:
         UserError: the cache still lacks them.
