@@ -6,8 +6,9 @@
 CHECKOUT is a clone in which the run with these OVERRIDEs has finished once. In each try its training runs anew: kill -9 of
 one of its processes (`tunetrail`, DVC, the stage, the launcher, the trainer, the guard), then the same command. Right is: it
 ends with code 0, in one MLflow run, which is FINISHED and has each step once, with the losses of an unbroken training, or
-within X of them where kernels are not deterministic; no process is left. A stand-in trains, which takes a second instead of
-a minute; with --real it is Axolotl. Each try is a line in CHECKOUT/kills.jsonl; the table counts all lines.
+within X of them where kernels are not deterministic; no process is left. With `-m` among the OVERRIDEs it is a sweep, with a
+run for itself and one for each job. A stand-in trains, which takes a second instead of a minute; with --real it is Axolotl.
+Each try is a line in CHECKOUT/kills.jsonl; the table counts all lines.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 
 import psutil
@@ -57,11 +59,12 @@ def main() -> None:
         environment["PYTHONPATH"] += os.pathsep + str(HERE / "standin")
     run = Command([sys.executable, "-m", "tunetrail", "run", *overrides], checkout, environment)
     begin_anew(checkout)
+    before = runs(checkout)
     started = time.monotonic()
     run.start().wait()
     seconds = time.monotonic() - started
-    expected = curve(checkout)[1]
-    print(f"unbroken: {seconds:.1f} s, {len(expected)} losses")
+    expected = [curve for _, curve in new_runs(checkout, before)]
+    print(f"unbroken: {seconds:.1f} s, {len(expected)} runs, {max(map(len, expected))} losses")
     for _ in range(options.tries):
         result = one_try(run, checkout, seconds, expected, options.close)
         with (checkout / "kills.jsonl").open("a") as file:
@@ -88,27 +91,39 @@ def begin_anew(checkout: Path) -> None:
     for stage in TRAINED:
         lock["stages"].pop(stage, None)
     yaml.dump(lock, checkout / "dvc.lock")
-    for folder in (".dvc/cache/runs", "work/train", "work/unfinished"):
+    for file in checkout.glob(".dvc/cache/runs/*/*/*"):
+        if any(f"stages.{stage}" in file.read_text() for stage in TRAINED):
+            file.unlink()
+    for folder in ("work/train", "work/unfinished"):
         shutil.rmtree(checkout / folder, ignore_errors=True)
 
 
-def curve(checkout: Path) -> tuple[list[tuple[str, str]], list[tuple[int, float]]]:
-    """Return the id and the status of the newest MLflow runs, and the newest one's losses, by step."""
+Curve = list[tuple[int, float]]  # the losses of a run, each with its step
+
+
+def runs(checkout: Path) -> dict[str, str]:
+    """Return the status of each MLflow run by its id."""
     client = MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=5)
-    points = client.get_metric_history(runs[0].info.run_id, "train/loss")
-    return [(run.info.run_id, run.info.status) for run in runs], [(point.step, point.value) for point in points]
+    return {run.info.run_id: run.info.status for run in client.search_runs(experiments)}
 
 
-def one_try(run: Command, checkout: Path, seconds: float, expected: list[tuple[int, float]], close: float) -> dict:
+def new_runs(checkout: Path, before: Container[str]) -> list[tuple[str, Curve]]:
+    """Return the status and the losses of the MLflow runs that are not among those `before`."""
+    client = MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
+    made = [(run, status) for run, status in runs(checkout).items() if run not in before]
+    points = {run: client.get_metric_history(run, "train/loss") for run, _ in made}
+    return sorted(((status, [(point.step, point.value) for point in points[run]]) for run, status in made), key=str)
+
+
+def one_try(run: Command, checkout: Path, seconds: float, expected: list[Curve], close: float) -> dict:
     begin_anew(checkout)
-    before = {run_id for run_id, _ in curve(checkout)[0]}
+    before = runs(checkout)
     process, started = run.start(), time.monotonic()
     if random.random() < 0.5:
         time.sleep(random.uniform(0, seconds))
     else:
-        wait_for_step(checkout, process, random.choice(expected)[0])
+        wait_for_step(checkout, process, random.choice(max(expected, key=len))[0])
     moment = time.monotonic() - started
     victim, kind = choose(process)
     if victim:
@@ -116,18 +131,17 @@ def one_try(run: Command, checkout: Path, seconds: float, expected: list[tuple[i
     first = process.wait()
     started = time.monotonic()
     # It ends well without its guard, and may be killed after all was done.
-    finished = [status for run_id, status in curve(checkout)[0] if run_id not in before] == ["FINISHED"]
-    code = 0 if finished else run.start().wait()
+    all_finished = ["FINISHED"] * len(expected)
+    code = 0 if [status for status, _ in new_runs(checkout, before)] == all_finished else run.start().wait()
     took = time.monotonic() - started
-    runs, losses = curve(checkout)
-    made = [status for run_id, status in runs if run_id not in before]
-    steps = [step for step, _ in losses]
-    difference = max((abs(loss - other) for (_, loss), (_, other) in zip(losses, expected, strict=False)), default=0.0)
+    made = new_runs(checkout, before)
+    pairs = [pair for (_, curve), other in zip(made, expected, strict=False) for pair in zip(curve, other, strict=False)]
+    difference = max((abs(loss - other) for (_, loss), (_, other) in pairs), default=0.0)
     resumed = [line for line in attempts(checkout) if line["from_step"]]
     faults = {
         "code": code != 0,
-        "runs": made != ["FINISHED"],
-        "steps": steps != [step for step, _ in expected],
+        "runs": [status for status, _ in made] != all_finished,
+        "steps": [[step for step, _ in curve] for _, curve in made] != [[step for step, _ in curve] for curve in expected],
         "losses": difference > close,
         "processes": bool(left(checkout)),
     }
@@ -144,8 +158,10 @@ def one_try(run: Command, checkout: Path, seconds: float, expected: list[tuple[i
 
 def wait_for_step(checkout: Path, process: psutil.Popen, step: int) -> None:
     """Wait until the training has logged this step, or the process has ended."""
-    file = checkout / "work" / "train" / "history.jsonl"
-    while process.poll() is None and not (file.is_file() and f'{{"step": {step},' in file.read_text()):
+    while process.poll() is None:
+        files = [*checkout.glob("work/train/history.jsonl"), *checkout.glob("runs/*/*/work/train/history.jsonl")]
+        if any(f'{{"step": {step},' in file.read_text() and time.time() - file.stat().st_mtime < 5 for file in files):
+            return
         time.sleep(0.02)
 
 
@@ -168,7 +184,11 @@ def left(checkout: Path) -> list[int]:
     ids = []
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(checkout) and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            if (
+                process.cwd().startswith(str(checkout))
+                and process.status() != psutil.STATUS_ZOMBIE
+                and process.pid != os.getpid()
+            ):
                 ids.append(process.pid)
         except psutil.Error:
             continue
