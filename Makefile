@@ -11,7 +11,7 @@ TORCH_BRINGS := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-
 # Left out of the ROCm lock as well: AMD's image has its own torch and Triton, which are kept; xformers' wheel is CUDA code,
 # and nvidia-ml-py asks NVIDIA's driver.
 ROCM_LEAVES_OUT := torch triton xformers nvidia-ml-py
-RESOLVE = env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --extra server --universal --python-version 3.11 \
+RESOLVE = env -u UV_FIND_LINKS uv pip compile pyproject.toml --extra dev --extra docs --extra server --universal --python-version 3.11 \
 	--no-annotate --no-header --quiet $(foreach package,$(TORCH_BRINGS),--no-emit-package $(package))
 
 # uv does not read pip's settings, so pip's folder of wheels is passed on.
@@ -33,7 +33,7 @@ export PYTHONSAFEPATH := 1
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help setup demo test test-all lint ui clean lock
+.PHONY: help setup demo test test-all lint docs ui clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ test-all: $(READY) ## run every test
 
 lint: $(READY) ## check style, imports and files
 	pre-commit run --all-files
+
+docs: $(READY) ## build the site of docs/ in work/site
+	python docs/write_tables.py
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo "python -m http.server --directory work/site    and then http://127.0.0.1:8000"
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000

@@ -1,9 +1,8 @@
-"""The design, kept by tests: names, layers, and a README whose words are real."""
+"""The design, kept by tests: names, layers, the tree in the README, pins."""
 
 import ast
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -15,8 +14,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
-from tunetrail import cli
-from tunetrail.sweep import parent
 
 PACKAGE = ROOT / "src" / "tunetrail"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -136,45 +133,6 @@ def test_the_tree_in_the_readme_is_that_of_the_repository():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     folders = {path.split("/")[0] + "/" for path in tracked if "/" in path and not path.startswith(".")}
     assert folders <= {path.split("/")[0] + "/" for path in named}
-
-
-def test_the_commands_in_the_docs_are_real(composed):
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL))
-    makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^make ([\w-]+)", blocks, re.MULTILINE)
-    assert {"demo", "test"} <= set(targets)
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    project = yaml.safe_load((ROOT / "MLproject").read_text())
-    runs = re.findall(r"^mlflow run \.(.*)$", blocks, re.MULTILINE)
-    assert runs
-    for run in runs:
-        entry = re.search(r"-e (\w+)", run)
-        known = project["entry_points"][entry[1] if entry else "main"]["parameters"]
-        assert set(re.findall(r"-P (\w+)=", run)) <= set(known)
-    for name in re.findall(r"^tunetrail (\w+)", blocks, re.MULTILINE):
-        assert name in cli.main.commands, name
-    commands = re.findall(r"^tunetrail run(.*)$", blocks, re.MULTILINE)
-    assert commands
-    for command in commands:
-        arguments = shlex.split(command.split("#")[0])
-        if "-m" in arguments:
-            assert parent.total(ROOT, arguments) != 1, command
-        else:
-            composed(*[argument for argument in arguments if "=" in argument])
-
-
-def test_the_readme_is_short_and_every_link_and_page_of_the_docs_is_reached():
-    assert len(README.splitlines()) <= 150
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
-            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
-    linked = set(re.findall(r"\]\((docs/[^)]+\.md)\)", README))
-    assert linked == {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")}
-
-
-def test_the_docs_have_no_placeholder_left():
-    assert "@@" not in DOCS
 
 
 def test_every_target_of_the_makefile_has_a_description():

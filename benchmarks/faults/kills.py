@@ -19,6 +19,7 @@ import random
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Container
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def main() -> None:
         environment["PYTHONPATH"] += os.pathsep + str(HERE / "standin")
     run = Command([sys.executable, "-m", "tunetrail", "run", *overrides], checkout, environment)
     begin_anew(checkout)
+    run.name()
     before = runs(checkout)
     started = time.monotonic()
     run.start().wait()
@@ -74,10 +76,14 @@ def main() -> None:
 
 
 class Command:
-    """A command that is started again and again, its output in work/kills.log."""
+    """A command that is started again and again, its output in work/kills.log. It has another name in each try, since a
+    sweep that is finished is not run again."""
 
     def __init__(self, words: list[str], folder: Path, environment: dict[str, str]):
-        self.words, self.folder, self.environment = words, folder, environment
+        self.words, self.folder, self.environment = [*words, ""], folder, environment
+
+    def name(self) -> None:
+        self.words[-1] = f"name=kills-{uuid.uuid4().hex[:8]}"
 
     def start(self) -> psutil.Popen:
         log = (self.folder / "work" / "kills.log").open("a")
@@ -118,6 +124,7 @@ def new_runs(checkout: Path, before: Container[str]) -> list[tuple[str, Curve]]:
 
 def one_try(run: Command, checkout: Path, seconds: float, expected: list[Curve], close: float) -> dict:
     begin_anew(checkout)
+    run.name()
     before = runs(checkout)
     process, started = run.start(), time.monotonic()
     if random.random() < 0.5:

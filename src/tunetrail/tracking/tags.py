@@ -1,6 +1,4 @@
-"""The tags of an MLflow run: every name that tunetrail writes or reads, with its meaning. docs/runs.md has them as a table.
-
-    python -m tunetrail.tracking.tags   prints that table
+"""The tags of an MLflow run: every name that tunetrail writes or reads, with its meaning, as docs/record.md shows them.
 
 A name that ends in a dot is the prefix of several names.
 """
@@ -83,7 +81,3 @@ def table() -> str:
         shown = f"{name}*" if name.endswith(".") else name
         lines.append(f"| `{shown}` | {meaning} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())
