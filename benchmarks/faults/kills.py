@@ -100,6 +100,7 @@ def begin_anew(checkout: Path) -> None:
     for file in checkout.glob(".dvc/cache/runs/*/*/*"):
         if any(f"stages.{stage}" in file.read_text() for stage in TRAINED):
             file.unlink()
+            file.parent.rmdir()  # DVC fails at an empty one
     for folder in ("work/train", "work/unfinished"):
         shutil.rmtree(checkout / folder, ignore_errors=True)
 

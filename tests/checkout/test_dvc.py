@@ -163,3 +163,18 @@ def test_what_a_killed_dvc_has_left_cut_is_put_right(root, length, first):
         dvc.reproduce(root, descriptor)
     assert lock.read_bytes() == whole
     assert [file.name for file in (root / "work").iterdir()] == ["lock"]
+
+
+def test_an_empty_folder_that_a_killed_dvc_has_left_in_its_cache_of_runs_stops_nothing(root):
+    """It makes the folder, then the file in it."""
+    stages = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(stages.replace("cat data/raw", "kill -9 $PPID; cat data/raw"))
+    with locks.exclusive_lock(root) as descriptor:
+        with pytest.raises(UserError, match="a stage failed"):
+            dvc.reproduce(root, descriptor)
+        for file in (root / ".dvc" / "cache" / "runs").glob("*/*/*"):
+            file.unlink()
+        (root / "dvc.lock").unlink()
+        (root / "dvc.yaml").write_text(stages)
+        dvc.reproduce(root, descriptor)
+    assert dvc.locked_stages(root).keys() == {"fetch", "train"}

@@ -131,14 +131,18 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
 
 
 def _repair(folder: Path) -> None:
-    """Put right what a killed `dvc repro` has left: it writes dvc.lock and its table of locks in place, and reads neither of
-    them if it is cut. Stages that finished in between are in DVC's cache of runs."""
+    """Put right what a killed `dvc repro` has left: it writes dvc.lock and its table of locks in place and reads neither of
+    them if it is cut, and it fails at an empty folder in its cache of runs, which has the stages that finished in between."""
     lock, before = folder / "dvc.lock", folder / _BEFORE
-    if before.exists() and not _is_whole(lock):
-        print("dvc.lock was cut when DVC was killed: it is again as it was before that run", flush=True)
-        lock.unlink()
-        if content := before.read_bytes():
-            lock.write_bytes(content)
+    if before.exists():
+        if not _is_whole(lock):
+            print("dvc.lock was cut when DVC was killed: it is again as it was before that run", flush=True)
+            lock.unlink()
+            if content := before.read_bytes():
+                lock.write_bytes(content)
+        for run in (cache_objects(folder).parents[1] / "runs").glob("*/*"):
+            with contextlib.suppress(OSError):
+                run.rmdir()  # if it is empty
     table = folder / ".dvc" / "tmp" / "rwlock"
     try:
         json.loads(table.read_bytes())
