@@ -132,7 +132,8 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
 
 def _repair(folder: Path) -> None:
     """Put right what a killed `dvc repro` has left: it writes dvc.lock and its table of locks in place and reads neither of
-    them if it is cut, and it fails at an empty folder in its cache of runs, which has the stages that finished in between."""
+    them if it is cut, and it fails at an empty folder in its cache of runs. That has the stages that finished in between.
+    """
     lock, before = folder / "dvc.lock", folder / _BEFORE
     if before.exists():
         if not _is_whole(lock):
