@@ -44,13 +44,17 @@ def test_the_bars_of_one_model_are_above_their_ticks():
 
 def test_each_instruction_type_has_a_line_with_both_models_and_its_n():
     rows = [
-        {"type": "a:b", "n": 3, "base_strict": 0.1, "base_loose": 0.2, "tuned_strict": 0.9, "tuned_loose": 1.0},
-        {"type": "c:d", "n": 40, "base_strict": 0.3, "base_loose": 0.3, "tuned_strict": 0.2, "tuned_loose": 0.2},
+        {"type": "a:b", "n": 10, "base_strict": 0.1, "base_loose": 0.2, "tuned_strict": 0.9, "tuned_loose": 1.0},
+        {"type": "c_c:d", "n": 40, "base_strict": 0.3, "base_loose": 0.3, "tuned_strict": 0.2, "tuned_loose": 0.2},
     ]
     (axes,) = plots.types(rows).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a:b (3)", "c:d (40)"]
-    points = {dots.get_label(): [round(x) for x, _ in dots.get_offsets().tolist()] for dots in axes.collections}
+    figure = plots.types(rows[::-1])  # in the order of the difference
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a: b (10)", "c c: d (40)"]
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "a: b (10)"
+    points = {bars.get_label(): [round(x) for x in bars.lines[0].get_xdata()] for bars in axes.containers}
     assert points == {"base": [10, 30], "tuned": [90, 20]}
+    ends = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert [round(end, 1) for end in ends] == [1.8, 40.4]  # Wilson's interval of 1 of 10
 
 
 def test_the_length_figure_marks_the_sequence_length_if_it_is_near():
@@ -70,6 +74,15 @@ def test_the_loss_figure_shows_training_validation_and_learning_rate():
     assert [list(line.get_ydata()) for line in upper.lines] == [[2.0, 1.0], [3.0]]
     assert [text.get_text() for text in upper.get_legend().get_texts()] == ["training", "validation"]
     assert list(lower.lines[0].get_ydata()) == [1e-3, 5e-4]
+    assert upper.lines[1].get_linestyle() == "None"  # a line would suggest that more was measured
+    assert upper.get_yscale() == "linear"
+
+
+def test_the_loss_is_drawn_on_a_log_scale_where_the_first_steps_would_flatten_the_others():
+    rows = [{"step": step, "time": 0.0, "train/loss": loss} for step, loss in enumerate((8.0, 1.3, 1.2, float("nan")))]
+    (upper, _) = plots.loss(rows).axes
+    assert (upper.get_yscale(), upper.get_ylabel()) == ("log", "loss, nats a token (log scale)")
+    assert upper.get_ylim()[0] > 0.5
 
 
 def test_the_same_numbers_give_the_same_files(tmp_path):

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tunetrail.evaluation.results import SCORES, Results, size
-from tunetrail.evaluation.significance import Score
+from tunetrail.evaluation.significance import Score, wilson
 
 # Okabe and Ito's palette, for colour-blind people too (jfly.uni-koeln.de/color).
 BASE, TUNED, RATE, VALIDATION = "#999999", "#0072B2", "#E69F00", "#D55E00"
@@ -21,6 +22,7 @@ _LINES, _HATCHES = ("-", "--", ":"), ("", "///", "...")
 MOST_RUNS = len(_RUNS) * len(_LINES)  # more look alike
 _DASH = 5  # line widths; of a curve that coincides with another
 _DIVERGED = 1.5  # times the highest first loss of a run
+_STEEP = 3  # times its lowest value: a loss that has fallen so far is drawn on a log scale
 _LABELLED = 4  # groups of more bars have no room for numbers above them
 # For every function that makes axes.
 _styled = matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
@@ -151,19 +153,25 @@ def _text(label: str) -> str:
 
 @_styled
 def types(rows: list[dict[str, Any]], name: str = "") -> Figure:
-    """Draw a line for each instruction type: its share that each model followed (strict), in per cent, and its count."""
+    """Draw a line for each instruction type: its share that each model followed (strict), in per cent with Wilson's 95 %
+    interval, and its count. The types that tuning changed most come first.
+    """
     figure = Figure(figsize=(8, (1.5 if name else 1.2) + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots()
     _add_title(figure, name)
     models = [name.removesuffix("_strict") for name in rows[0] if name.endswith("_strict")]
+    rows = sorted(rows, key=lambda row: row[f"{models[0]}_strict"] - row[f"{models[-1]}_strict"])
     heights = range(len(rows), 0, -1)
-    for y, row in zip(heights, rows, strict=True):
-        ends = [100 * row[f"{model}_strict"] for model in models]
-        axes.plot([min(ends), max(ends)], [y, y], color="#cccccc", linewidth=2, zorder=1)
-    for model in models:
-        shares = [100 * row[f"{model}_strict"] for row in rows]
-        axes.scatter(shares, heights, color=COLOURS[model], label=model, zorder=2, clip_on=False)
-    axes.set_yticks(list(heights), [f"{row['type']} ({row['n']})" for row in rows], fontsize=8)
+    for model, above in zip(models, (0.13, -0.13) if len(models) == 2 else (0,), strict=True):
+        shares = [_share(row[f"{model}_strict"], row["n"]) for row in rows]
+        axes.errorbar(
+            [100 * share.value for share in shares],
+            [height + above for height in heights],
+            xerr=[[100 * (s.value - s.low) for s in shares], [100 * (s.high - s.value) for s in shares]],
+            **{"color": COLOURS[model], "label": model, "fmt": "o", "markersize": 5, "elinewidth": 1.2, "clip_on": False},
+        )
+    names = [row["type"].replace("_", " ").replace(":", ": ") for row in rows]
+    axes.set_yticks(list(heights), [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)], fontsize=8)
     axes.set(xlim=(-2, 102), ylim=(0.3, len(rows) + 0.7), xlabel="instructions followed (strict), %")
     axes.grid(axis="x", color="#eeeeee")
     axes.set_axisbelow(True)
@@ -171,6 +179,10 @@ def types(rows: list[dict[str, Any]], name: str = "") -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
+
+
+def _share(value: float, n: int) -> Score:
+    return wilson([np.array([number < round(value * n)]) for number in range(n)])
 
 
 @_styled
@@ -199,8 +211,15 @@ def loss(history: list[dict[str, Any]], name: str = "") -> Figure:
         return [row["step"] for row in rows], [row[metric] for row in rows]
 
     upper.plot(*points("train/loss"), color=TUNED, label="training", linewidth=1.2)
-    upper.plot(*points("validation/loss"), color=VALIDATION, label="validation", marker="o", linestyle="--")
-    upper.set(ylabel="loss, nats a token", ylim=(0, None))
+    upper.plot(*points("validation/loss"), color=VALIDATION, label="validation", marker="o", linestyle="none")
+    values = [value for line in upper.lines for value in line.get_ydata() if math.isfinite(value)]
+    if values and 0 < _STEEP * min(values) < max(values):  # the first steps would flatten all others
+        upper.set(yscale="log", ylabel="loss, nats a token (log scale)")
+        upper.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        upper.yaxis.set_major_formatter("{x:g}")
+        upper.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        upper.set(ylabel="loss, nats a token", ylim=(0, None))
     upper.legend()
     lower.plot(*points("train/learning_rate"), color=RATE)
     lower.set(ylabel="learning rate", xlabel="optimiser step", ylim=(0, None))
