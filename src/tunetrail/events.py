@@ -50,7 +50,9 @@ class Bars:
             return False
         self._add_event(bar)
         label = f"{self.label}, {bar['step'].strip()}" if bar["step"] else self.label
-        self.text = f"{label}: {bar['count']}, {bar['spent']} elapsed, {bar['left']} left, {bar['rate']}"
+        known = "?" not in bar["left"] and not bar["count"].startswith("1/")  # the first step also compiles and allocates
+        left = f", {bar['left']} left" if known else ""
+        self.text = f"{label}: {bar['count']}, {bar['spent']} elapsed{left}, {bar['rate']}"
         if self.live:
             print(f"\r\x1b[K{self.text}", end="", file=sys.stderr, flush=True)
         elif bar["spent"] > "00:01" and "?" not in bar["left"]:  # not the many bars that complete at once
