@@ -4,6 +4,7 @@ python docs/write_tables.py   writes each table between `<!-- table: NAME -->` a
 """
 
 import ast
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,11 @@ _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SITE = {  # in the order of mkdocs.yml, which tests/test_docs.py compares: the page and what it answers
     "index": "what tunetrail is, and where to find what",
     "tutorial": "the demo, line by line: what it prints and leaves, and what MLflow shows",
-    "your-data": "a run on rows, prompts and a model of your own; where the record goes",
+    "your-data": "your first run on rows, prompts and a model of your own; where the record goes",
     "models-and-methods": "which models, methods, machines and experiments there are, and how to add one",
     "plan": "what a run will take and cost, and every code of an ERROR or WARNING",
     "sweeps": "many runs at once: grids, searchers, clusters",
-    "runs": "find, compare, reproduce, restore, promote, chat with and free runs",
+    "runs": "find, compare, reproduce, restore, promote, chat with runs, and delete their files",
     "llama3": "the Llama 3 recipes on AMD and NVIDIA GPUs: cost, and what healthy and broken look like",
     "docker": "images for ROCm, CUDA and CPU, and an MLflow server on PostgreSQL",
     "doctor": "what `tunetrail doctor` checks",
@@ -34,7 +35,7 @@ _SITE = {  # in the order of mkdocs.yml, which tests/test_docs.py compares: the 
     "config": "every key of our own, and where the keys of each tool are documented",
     "record": "every tag, metric, param and file of a run in MLflow",
     "statistics": "intervals, paired tests, and when a difference is too small to be seen",
-    "architecture": "the rooms, the walk of one run, and why the tools are called by their command lines",
+    "architecture": "the walk of one run, the modules, and why the tools are called by their command lines",
     "recipe-notes": "the published Llama 3 recipe, what was wrong with it, and the figures",
     "limits": "what was run and what was not, and what the scores do not say",
 }
@@ -105,7 +106,7 @@ def rooms() -> str:
     for file in sorted(files):
         purpose = ast.get_docstring(ast.parse(file.read_text())).splitlines()[0].rstrip(".")
         rows.append((f"`{file.parent.name}/`" if file.name == "__init__.py" else f"`{file.name}`", purpose))
-    return _table(("room", "what it turns into what"), rows)
+    return _table(("module", "what it does"), rows)
 
 
 def llms() -> str:
@@ -127,6 +128,9 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def written(text: str) -> str:
     """Return the text of a page with its tables as the code has them now."""
+    tables = _TABLE.findall(text)
+    if not len(tables) == text.count("<!-- table:") == text.count("<!-- end -->"):
+        raise ValueError("a table has no name, no end, or another table in it")
     return _TABLE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
 
 
@@ -135,9 +139,14 @@ def _title(page: str) -> str:
 
 
 def _heading(file: Path) -> str:
-    """Return the first sentences of a conf file's comment that are not a command."""
-    comments = [line[2:] for line in file.read_text().splitlines() if line.startswith("# ")]
-    return next(line for line in comments if not line.startswith(("@package", "tunetrail run")))
+    """Return the comment at the head of a conf file, without commands, up to the first line that ends a sentence."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    words = []
+    for line in (line[1:].strip() for line in head if not line.startswith(("# @package", "# tunetrail run"))):
+        words.append(line)
+        if line.endswith("."):
+            break
+    return " ".join(words)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -1,5 +1,6 @@
 """A full disk -> which it is, and what to do. What a run will write, and whether that fits, `plan` says before it."""
 
+import contextlib
 import errno
 import shutil
 from pathlib import Path
@@ -24,13 +25,18 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def full(root: Path) -> str:
-    """Return a sentence about each disk that a run in `root` writes to and that has hardly any space free; "" if none."""
+def full(root: Path, *others: Path) -> str:
+    """Return a sentence about each disk that a run in `root` writes to, or that `others` are on, and that has hardly any
+    space free; "" if none. A disk that does not answer, or does not say its size, is left out.
+    """
     sentences: dict[int, str] = {}
-    for folder in (root / name for name in _WRITTEN):
-        if folder.is_dir() and (free := shutil.disk_usage(folder).free) < _LITTLE:
-            fix = "Free space there: tunetrail gc shows what runs take."
-            sentences.setdefault(folder.stat().st_dev, f"The disk of {folder.resolve()} has {size(free)} free. {fix}")
+    for folder in (*(root / name for name in _WRITTEN), *others):
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(folder)
+            if usage.total and usage.free < _LITTLE:
+                free = f"The disk of {folder.resolve()} has {size(usage.free)} free."
+                fix = "Free space there: tunetrail gc shows what runs take."
+                sentences.setdefault(folder.stat().st_dev, f"{free} {fix}")
     return " ".join(sentences.values())
 
 

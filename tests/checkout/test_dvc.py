@@ -1,5 +1,6 @@
 """DVC's files as read here, and the settings of one folder, written for another and read back by DVC itself."""
 
+import os
 import subprocess
 
 import pytest
@@ -147,7 +148,7 @@ def test_a_stage_depends_on_the_sections_of_those_before_it(stage, sections):
 
 @pytest.mark.parametrize("length", [0, 1, 20, 150, 400, None])
 @pytest.mark.parametrize("first", [False, True])
-def test_what_a_killed_dvc_has_left_cut_is_put_right(root, length, first):
+def test_what_a_killed_dvc_has_left_cut_is_put_right(root, capfd, length, first):
     """It writes dvc.lock and its table of locks in place; the stages that it had run are not run again."""
     lock, stages, whole = root / "dvc.lock", (root / "dvc.yaml").read_text(), (root / "dvc.lock").read_bytes()
     assert len(whole) > 400
@@ -160,8 +161,10 @@ def test_what_a_killed_dvc_has_left_cut_is_put_right(root, length, first):
         lock.write_bytes(whole[:length])
         (root / ".dvc" / "tmp" / "rwlock").write_text("" if length != 1 else '{"read": {')
         (root / "dvc.yaml").write_text(stages)
+        capfd.readouterr()
         dvc.reproduce(root, descriptor)
     assert lock.read_bytes() == whole
+    assert "Running stage" not in capfd.readouterr().out
     assert [file.name for file in (root / "work").iterdir()] == ["lock"]
 
 
@@ -174,7 +177,28 @@ def test_an_empty_folder_that_a_killed_dvc_has_left_in_its_cache_of_runs_stops_n
             dvc.reproduce(root, descriptor)
         for file in (root / ".dvc" / "cache" / "runs").glob("*/*/*"):
             file.unlink()
+            os.utime(file.parent, (0, 0))  # not one that another DVC is about to fill
         (root / "dvc.lock").unlink()
         (root / "dvc.yaml").write_text(stages)
         dvc.reproduce(root, descriptor)
     assert dvc.locked_stages(root).keys() == {"fetch", "train"}
+
+
+def test_a_dvc_lock_that_a_full_disk_has_cut_is_put_right_and_one_with_a_merge_conflict_is_left(root):
+    """DVC ends by itself when the disk is full. What a person has put into the file is not overwritten."""
+    lock, whole = root / "dvc.lock", (root / "dvc.lock").read_bytes()
+    stages = (root / "dvc.yaml").read_text()
+    cut = "> outputs/model; head -c 99 dvc.lock > cut; mv cut dvc.lock; false"
+    with locks.exclusive_lock(root) as descriptor:
+        (root / "dvc.yaml").write_text(stages.replace("> outputs/model", cut))
+        with pytest.raises(UserError, match="a stage failed"):
+            dvc.reproduce(root, descriptor)
+        assert len(lock.read_bytes()) == 99
+        (root / "dvc.yaml").write_text(stages)
+        dvc.reproduce(root, descriptor)
+        assert lock.read_bytes() == whole
+        (root / "work" / "dvc.lock.before").write_bytes(whole)
+        lock.write_text("<<<<<<< ours\n=======\n>>>>>>> theirs\n")
+        with pytest.raises(UserError, match="a stage failed"):
+            dvc.reproduce(root, descriptor)
+    assert lock.read_text().startswith("<<<<<<< ours")

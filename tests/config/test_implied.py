@@ -31,7 +31,8 @@ HUB = "{repo_id:org/rows,filename:rows.json,revision:12567cabf869d7c92e573c7c783
         (["prepare=alpaca_cleaned", "prepare.path=mine.jsonl"], []),
         # Nothing is implied.
         (["prepare=file", "prepare.path=mine.jsonl"], []),
-        (["experiment=alpaca_tiny", "prepare.path=a.jsonl", "evaluate.path=b.jsonl"], []),
+        (["experiment=alpaca_tiny", "prepare.path=a.jsonl", "evaluate.path=b.jsonl"], ["evaluate.hub=null"]),
+        (["experiment=alpaca_tiny", "prepare.path=a.jsonl"], []),  # the published prompts
         ([f"prepare.path={world.SOURCE}"], []),
         (["prepare=alpaca_cleaned", "prepare.path=conf/prepare/alpaca_cleaned.yaml"], []),
         (["prepare.license=mit"], []),

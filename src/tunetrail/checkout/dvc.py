@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _STAGE = {"type": "object", "properties": {"deps": _FILES, "outs": _FILES, "para
 _STAGES = {"type": "object", "additionalProperties": _STAGE}
 _LOCK = {"type": "object", "required": ["schema"], "properties": {"stages": _STAGES}}
 
+_SECONDS_TO_FILL = 5  # a folder in the cache of runs, which DVC makes before the file in it
 _BEFORE = Path("work/dvc.lock.before")  # dvc.lock as it was when a `dvc repro` began that has not ended by itself
 
 # Options of DVC's config that hold a secret, not those that name a file with one or ask for it.
@@ -119,7 +121,7 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
     try:
         code = launch.run(["dvc", "repro", *targets], [lock_fd])
     finally:
-        if code is not None and code >= 0:  # not killed
+        if code is not None and code >= 0 and _is_whole(lock):  # neither killed, nor stopped by a full disk
             before.unlink()
         if code != 0:
             checkout_outputs(folder)
@@ -135,14 +137,14 @@ def _repair(folder: Path) -> None:
     them if it is cut, and it fails at an empty folder in its cache of runs. That has the stages that finished in between.
     """
     lock, before = folder / "dvc.lock", folder / _BEFORE
-    if before.exists():
-        if not _is_whole(lock):
-            print("dvc.lock was cut when DVC was killed: it is again as it was before that run", flush=True)
-            lock.unlink()
-            if content := before.read_bytes():
-                lock.write_bytes(content)
-        for run in (cache_objects(folder).parents[1] / "runs").glob("*/*"):
-            with contextlib.suppress(OSError):
+    if before.exists() and not _is_whole(lock) and "<<<<<<< " not in lock.read_text(errors="replace"):  # no merge's
+        print(f"dvc.lock is not whole ({lock}.cut): it is again as it was before DVC was killed", flush=True)
+        lock.replace(f"{lock}.cut")
+        if content := before.read_bytes():
+            lock.write_bytes(content)
+    for run in _cache_of_runs(folder).glob("*/*"):
+        with contextlib.suppress(OSError):
+            if time.time() - run.stat().st_mtime > _SECONDS_TO_FILL:
                 run.rmdir()  # if it is empty
     table = folder / ".dvc" / "tmp" / "rwlock"
     try:
@@ -151,6 +153,15 @@ def _repair(folder: Path) -> None:
         pass
     except ValueError:
         table.unlink()
+
+
+def _cache_of_runs(folder: Path) -> Path:
+    """Return where DVC keeps its cache of runs, which worktrees share. Asking DVC takes a second, so its config is read."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    with contextlib.suppress(configparser.Error):  # DVC reports what is wrong with the file
+        config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"])
+    own = config.get("cache", "dir", fallback="cache").strip("\"'")
+    return folder / ".dvc" / own / "runs"  # a path in a config is relative to the folder of the config
 
 
 def _is_whole(lock: Path) -> bool:

@@ -4,7 +4,6 @@ DVC trusts its cache and does not read a file again whose size, time of change a
 a flipped bit. Here every file is read.
 """
 
-import contextlib
 import hashlib
 import json
 import shlex
@@ -162,12 +161,14 @@ def store_outputs(root: Path) -> None:
     usual = root / ".dvc" / "cache" / "files" / "md5"  # asking DVC takes a second
     if not _not_stored(outs, usual):
         return
-    objects = dvc.cache_objects(root)
+    objects, reason = dvc.cache_objects(root), ""
     if lacking := _not_stored(outs, objects):
-        with contextlib.suppress(UserError):  # whose message is one line for each file
-            dvc.run(root, "commit", "--quiet", "--force", *lacking)
+        try:
+            dvc.run(root, "commit", "--quiet", *lacking)  # it refuses if what they were made from has changed since
+        except UserError as error:
+            reason = str(error).splitlines()[-1]
     if lacking := _not_stored(outs, objects):
-        reason = disk.full(root) or "Free space there, or make it writable."
+        reason = disk.full(root, objects) or reason
         raise UserError(f"DVC's cache ({objects}) could not take {', '.join(lacking)}. {reason} Then run again.")
 
 

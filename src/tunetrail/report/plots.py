@@ -154,7 +154,7 @@ def _text(label: str) -> str:
 @_styled
 def types(rows: list[dict[str, Any]], name: str = "") -> Figure:
     """Draw a line for each instruction type: its share that each model followed (strict), in per cent with Wilson's 95 %
-    interval, and its count. The types that tuning changed most come first.
+    interval, and its count. The types that tuning gained most come first.
     """
     figure = Figure(figsize=(8, (1.5 if name else 1.2) + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -215,11 +215,12 @@ def loss(history: list[dict[str, Any]], name: str = "") -> Figure:
     values = [value for line in upper.lines for value in line.get_ydata() if math.isfinite(value)]
     if values and 0 < _STEEP * min(values) < max(values):  # the first steps would flatten all others
         upper.set(yscale="log", ylabel="loss, nats a token (log scale)")
-        upper.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        if max(values) < 100 * min(values):
+            upper.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         upper.yaxis.set_major_formatter("{x:g}")
         upper.yaxis.set_minor_formatter(NullFormatter())
     else:
-        upper.set(ylabel="loss, nats a token", ylim=(0, None))
+        upper.set(ylabel="loss, nats a token", ylim=(min([0, *values]), None))
     upper.legend()
     lower.plot(*points("train/learning_rate"), color=RATE)
     lower.set(ylabel="learning rate", xlabel="optimiser step", ylim=(0, None))

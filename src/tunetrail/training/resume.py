@@ -86,12 +86,24 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 def inexact(section: dict[str, Any], accelerate: dict[str, Any]) -> str:
     """Return why a training that goes on from a checkpoint gives other numbers than an unbroken one; "" if it does not."""
-    if accelerate.get("num_machines", 1) != 1:
+    launched = {
+        "use_fsdp": "FSDP",
+        "use_deepspeed": "DeepSpeed",
+        "use_tp": "tensor parallel",
+        "use_parallelism_config": "sharded",
+    }
+    if (accelerate.get("num_machines") or 1) != 1:
         return "several machines"
+    if reason := next((reason for option, reason in launched.items() if accelerate.get(option)), ""):
+        return reason
     reasons = {
         "dataloader_num_workers": "loader workers",
+        "fsdp": "FSDP",
         "fsdp_config": "FSDP",
         "deepspeed": "DeepSpeed",
+        "tensor_parallel_size": "tensor parallel",
+        "context_parallel_size": "context parallel",
+        "dp_shard_size": "sharded",
         "streaming": "streamed rows",
         "pretraining_dataset": "streamed rows",
         "group_by_length": "group_by_length",

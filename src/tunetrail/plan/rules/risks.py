@@ -89,7 +89,7 @@ def remote_code(values: Values, facts: Facts) -> Problem | None:
 
 
 def telemetry_on(environ: Mapping[str, str]) -> Finding | None:
-    """Warn if the environment makes a tool send telemetry. `launch` turns off what the environment does not set."""
+    """The environment makes a tool send telemetry. `launch` turns off what the environment does not set."""
     tools = telemetry.senders(environ)
     if not tools:
         return None
