@@ -8,16 +8,8 @@ from pathlib import Path
 from tunetrail.units import size
 
 _LITTLE = 32 * 2**20  # bytes: with less free than that, a tool that failed has probably failed for it
-_WRITTEN = (
-    "work",
-    "outputs",
-    "eval_results",
-    "report",
-    ".dvc",
-    ".dvc/cache",
-    "mlartifacts",
-    ".",
-)  # by a run, below its root
+# What a run writes to, below its root; any of them may be a disk of its own.
+_WRITTEN = ("work", "outputs", "eval_results", "report", ".dvc", ".dvc/cache", "mlartifacts", ".")
 
 
 def is_full(error: BaseException) -> bool:

@@ -138,7 +138,7 @@ def _repair(folder: Path) -> None:
     """
     lock, before = folder / "dvc.lock", folder / _BEFORE
     if before.exists() and not _is_whole(lock) and "<<<<<<< " not in lock.read_text(errors="replace"):  # no merge's
-        print(f"dvc.lock is not whole ({lock}.cut): it is again as it was before DVC was killed", flush=True)
+        print(f"dvc.lock was cut when DVC ended: it is again as it was before. The cut one: {lock}.cut", flush=True)
         lock.replace(f"{lock}.cut")
         if content := before.read_bytes():
             lock.write_bytes(content)
