@@ -93,7 +93,8 @@ def commands() -> str:
     """Return each command's `--help`."""
     sections = []
     for name, command in cli.main.commands.items():
-        context = click.Context(command, info_name=f"tunetrail {name}", terminal_width=100, max_content_width=100)
+        group = click.Context(cli.main, info_name="tunetrail", terminal_width=100, **cli.main.context_settings)
+        context = click.Context(command, parent=group, info_name=name)
         sections.append(f"## tunetrail {name}\n\n```\n{command.get_help(context)}\n```\n")
     return "\n".join(["", *sections])
 

@@ -65,8 +65,9 @@ def test_a_disk_with_space_is_not_blamed(tmp_path):
     assert disk.full(tmp_path) == ""
 
 
-def test_outputs_that_the_cache_had_no_space_for_are_stored_by_the_next_run(root):
+def test_outputs_that_the_cache_had_no_space_for_are_stored_by_the_next_run(root, monkeypatch):
     """`dvc repro` prints an error and goes on, with code 0: the run would have no models to restore."""
+    monkeypatch.chdir(root)
     text = (root / "dvc.yaml").read_text()
     files = "mkdir outputs/model && for name in 1 2 3 4 5 6 7 8 9; do yes $name | head -c 50000 > outputs/model/$name; done"
     (root / "dvc.yaml").write_text(re.sub("cat data/raw/.*", files, text))

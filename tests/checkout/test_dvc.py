@@ -148,8 +148,9 @@ def test_a_stage_depends_on_the_sections_of_those_before_it(stage, sections):
 
 @pytest.mark.parametrize("length", [0, 1, 20, 150, 400, None])
 @pytest.mark.parametrize("first", [False, True])
-def test_what_a_killed_dvc_has_left_cut_is_put_right(root, capfd, length, first):
+def test_what_a_killed_dvc_has_left_cut_is_put_right(root, capfd, monkeypatch, length, first):
     """It writes dvc.lock and its table of locks in place; the stages that it had run are not run again."""
+    monkeypatch.chdir(root)
     lock, stages, whole = root / "dvc.lock", (root / "dvc.yaml").read_text(), (root / "dvc.lock").read_bytes()
     assert len(whole) > 400
     if first:
@@ -168,8 +169,9 @@ def test_what_a_killed_dvc_has_left_cut_is_put_right(root, capfd, length, first)
     assert [file.name for file in (root / "work").iterdir()] == ["lock"]
 
 
-def test_an_empty_folder_that_a_killed_dvc_has_left_in_its_cache_of_runs_stops_nothing(root):
+def test_an_empty_folder_that_a_killed_dvc_has_left_in_its_cache_of_runs_stops_nothing(root, monkeypatch):
     """It makes the folder, then the file in it."""
+    monkeypatch.chdir(root)
     stages = (root / "dvc.yaml").read_text()
     (root / "dvc.yaml").write_text(stages.replace("cat data/raw", "kill -9 $PPID; cat data/raw"))
     with locks.exclusive_lock(root) as descriptor:
@@ -184,8 +186,9 @@ def test_an_empty_folder_that_a_killed_dvc_has_left_in_its_cache_of_runs_stops_n
     assert dvc.locked_stages(root).keys() == {"fetch", "train"}
 
 
-def test_a_dvc_lock_that_a_full_disk_has_cut_is_put_right_and_one_with_a_merge_conflict_is_left(root):
+def test_a_dvc_lock_that_a_full_disk_has_cut_is_put_right_and_one_with_a_merge_conflict_is_left(root, monkeypatch):
     """DVC ends by itself when the disk is full. What a person has put into the file is not overwritten."""
+    monkeypatch.chdir(root)
     lock, whole = root / "dvc.lock", (root / "dvc.lock").read_bytes()
     stages = (root / "dvc.yaml").read_text()
     cut = "> outputs/model; head -c 99 dvc.lock > cut; mv cut dvc.lock; false"

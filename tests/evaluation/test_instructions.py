@@ -92,7 +92,7 @@ def test_a_sign_in_place_of_a_letter_passes_as_in_the_published_prompts():
 def checked(composed, tmp_path):
     def call(rows, **evaluate):
         (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        values = composed("experiment=alpaca_tiny", "prepare.path=x", "evaluate.path=mine.jsonl")
+        values = composed("experiment=alpaca_tiny", "prepare.path=x", "evaluate.path=mine.jsonl", "evaluate.hub=null")
         values["evaluate"] |= evaluate
         return instructions.ask(values, tmp_path)()
 

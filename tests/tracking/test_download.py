@@ -91,7 +91,7 @@ def test_a_dvc_lock_without_the_models_records_no_finished_run(checkout, ids, st
 
 
 def test_a_run_whose_record_names_no_models_says_so(checkout):
-    (checkout / "dvc.lock").write_text("stages: {}\n")
+    (checkout / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     with mlflow_run.run(checkout, "none") as run:
         run.artifacts(checkout, "params.yaml", "dvc.yaml", "dvc.lock")
     with pytest.raises(UserError, match=rf"dvc\.lock records no models\. .*tunetrail reproduce {run.id[:8]}"):
