@@ -24,6 +24,8 @@ BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL))
 
 @pytest.fixture(scope="module")
 def write_tables():
+    for command in cli.main.commands.values():  # click keeps the option of the first call, which a test may make without -h
+        command._help_option = None
     spec = importlib.util.spec_from_file_location("write_tables", FOLDER / "write_tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
