@@ -99,7 +99,7 @@ def commands() -> str:
     return "\n".join(["", *sections])
 
 
-def rooms() -> str:
+def modules() -> str:
     """Return the packages and modules of src/tunetrail, each with the first line of its docstring."""
     package = ROOT / "src" / "tunetrail"
     files = [*package.glob("*/__init__.py"), *(file for file in package.glob("*.py") if not file.name.startswith("__"))]
@@ -123,7 +123,7 @@ def pages() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (codes, options, experiments, keys, commands, rooms, pages)
+    function.__name__: function for function in (codes, options, experiments, keys, commands, modules, pages)
 } | {"tags": tags.table}
 
 

@@ -33,7 +33,7 @@ def write_tables():
 
 
 def test_the_tables_are_what_the_code_says_now(write_tables):
-    """Of the plan's codes, the tags, the experiments, the options of conf/, its keys and the rooms."""
+    """Of the plan's codes, the tags, the experiments, the options of conf/, its keys and the modules."""
     used = set()
     for page in PAGES:
         text = page.read_text()

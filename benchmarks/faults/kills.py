@@ -147,12 +147,14 @@ def one_try(run: Command, checkout: Path, seconds: float, expected: list[Curve],
     differences = [abs(loss - other) for (_, loss), (_, other) in pairs]
     difference = max(differences, default=0.0)
     resumed = [line for line in attempts(checkout) if line["from_step"]]
+    if left(checkout):
+        time.sleep(5)  # Python's resource trackers end last
     faults = {
         "code": code != 0,
         "runs": [status for status, _ in made] != all_finished,
         "steps": [[step for step, _ in curve] for _, curve in made] != [[step for step, _ in curve] for curve in expected],
         "losses": not all(each <= close for each in differences),  # NaN is not
-        "processes": bool(left(checkout) and time.sleep(5) is None and left(checkout)),  # Python's trackers end last
+        "processes": bool(left(checkout)),
     }
     return {
         "kind": kind,

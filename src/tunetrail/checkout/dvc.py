@@ -113,16 +113,17 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
     os.chdir(folder)
     _repair(folder)
     lock, before = folder / "dvc.lock", folder / _BEFORE
-    before.parent.mkdir(exist_ok=True)
-    partial = before.with_suffix(".partial")
-    partial.write_bytes(lock.read_bytes() if lock.exists() else b"")
-    partial.replace(before)
+    if _is_whole(lock):  # not one with a merge conflict
+        before.parent.mkdir(exist_ok=True)
+        partial = before.with_suffix(".partial")
+        partial.write_bytes(lock.read_bytes() if lock.exists() else b"")
+        partial.replace(before)
     code = None
     try:
         code = launch.run(["dvc", "repro", *targets], [lock_fd])
     finally:
         if code is not None and code >= 0 and _is_whole(lock):  # neither killed, nor stopped by a full disk
-            before.unlink()
+            before.unlink(missing_ok=True)
         if code != 0:
             checkout_outputs(folder)
     if code:
@@ -142,7 +143,7 @@ def _repair(folder: Path) -> None:
         lock.replace(f"{lock}.cut")
         if content := before.read_bytes():
             lock.write_bytes(content)
-    for run in _cache_of_runs(folder).glob("*/*"):
+    for run in (cache_folder(folder) / "runs").glob("*/*"):
         with contextlib.suppress(OSError):
             if time.time() - run.stat().st_mtime > _SECONDS_TO_FILL:
                 run.rmdir()  # if it is empty
@@ -155,13 +156,15 @@ def _repair(folder: Path) -> None:
         table.unlink()
 
 
-def _cache_of_runs(folder: Path) -> Path:
-    """Return where DVC keeps its cache of runs, which worktrees share. Asking DVC takes a second, so its config is read."""
+def cache_folder(folder: Path) -> Path:
+    """Return the folder of DVC's cache by the config files of `folder`, which worktrees share. Asking DVC (`cache_objects`),
+    which also knows the config of the user and the system, takes a second.
+    """
     config = configparser.ConfigParser(interpolation=None, strict=False)
     with contextlib.suppress(configparser.Error):  # DVC reports what is wrong with the file
         config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"])
     own = config.get("cache", "dir", fallback="cache").strip("\"'")
-    return folder / ".dvc" / own / "runs"  # a path in a config is relative to the folder of the config
+    return folder / ".dvc" / own  # a path in a config is relative to the folder of the config
 
 
 def _is_whole(lock: Path) -> bool:

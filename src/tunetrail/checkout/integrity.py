@@ -158,8 +158,7 @@ def store_outputs(root: Path) -> None:
     """
     recorded, outputs = dvc.hashes(dvc.locked_stages(root)), dvc.outputs(root)
     outs = {path: md5 for path, md5 in recorded.items() if path in outputs}
-    usual = root / ".dvc" / "cache" / "files" / "md5"  # asking DVC takes a second
-    if not _not_stored(outs, usual):
+    if not _not_stored(outs, dvc.cache_folder(root) / "files" / "md5"):
         return
     objects, reason = dvc.cache_objects(root), ""
     if lacking := _not_stored(outs, objects):

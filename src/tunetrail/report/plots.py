@@ -154,7 +154,7 @@ def _text(label: str) -> str:
 @_styled
 def types(rows: list[dict[str, Any]], name: str = "") -> Figure:
     """Draw a line for each instruction type: its share that each model followed (strict), in per cent with Wilson's 95 %
-    interval, and its count. The types that tuning gained most come first.
+    interval, and its count. The types that gained most by tuning come first.
     """
     figure = Figure(figsize=(8, (1.5 if name else 1.2) + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots()

@@ -86,17 +86,13 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 def inexact(section: dict[str, Any], accelerate: dict[str, Any]) -> str:
     """Return why a training that goes on from a checkpoint gives other numbers than an unbroken one; "" if it does not."""
-    launched = {
+    if (accelerate.get("num_machines") or 1) != 1:
+        return "several machines"
+    reasons = {  # options of `accelerate launch`, then keys of Axolotl
         "use_fsdp": "FSDP",
         "use_deepspeed": "DeepSpeed",
         "use_tp": "tensor parallel",
         "use_parallelism_config": "sharded",
-    }
-    if (accelerate.get("num_machines") or 1) != 1:
-        return "several machines"
-    if reason := next((reason for option, reason in launched.items() if accelerate.get(option)), ""):
-        return reason
-    reasons = {
         "dataloader_num_workers": "loader workers",
         "fsdp": "FSDP",
         "fsdp_config": "FSDP",
@@ -109,7 +105,8 @@ def inexact(section: dict[str, Any], accelerate: dict[str, Any]) -> str:
         "group_by_length": "group_by_length",
         "rl": f"rl: {section.get('rl')}",
     }
-    return next((reason for key, reason in reasons.items() if section.get(key)), "")
+    settings = accelerate | section
+    return next((reason for key, reason in reasons.items() if settings.get(key)), "")
 
 
 def _leave(folder: Path, there: dict[str, Any] | None, finished: bool, wanted: dict[str, Any]) -> None:
