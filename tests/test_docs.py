@@ -72,7 +72,7 @@ def test_the_commands_in_the_docs_are_real(composed):
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     project = yaml.safe_load((ROOT / "MLproject").read_text())
-    runs = re.findall(r"^mlflow run \.(.*)$", BLOCKS, re.MULTILINE)
+    runs = re.findall(r"^mlflow run (?:\.|ADDRESS)(.*)$", BLOCKS, re.MULTILINE)
     assert runs
     for run in runs:
         entry = re.search(r"-e (\w+)", run)

@@ -330,7 +330,7 @@ def test_a_run_that_is_stopped_is_killed_loses_nothing_and_leaves_nobody_running
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", ["tunetrail run", "dvc repro", "tunetrail.stages.train", "axolotl.cli.train"])
+@pytest.mark.parametrize("killed", ["tunetrail run", "checkout.repro", "tunetrail.stages.train", "axolotl.cli.train"])
 def test_a_training_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(demo, tracked, killed):
     folder, _ = demo
     first, client = tracked

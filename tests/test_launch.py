@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkouts import begin
 from tests.started import DEAF, ends, wait_for_ids
 from tunetrail import UserError, events, launch, telemetry
 
@@ -290,3 +291,19 @@ def test_the_error_of_a_failed_command_is_its_own_and_of_a_missing_one_says_so()
 
 def test_invalid_utf8_in_a_commands_output_is_replaced():
     assert launch.output([sys.executable, "-c", "import sys; sys.stdout.buffer.write(b'gr\\xf6sse')"]).startswith("gr")
+
+
+def test_a_checkouts_own_code_is_run_whichever_environment_the_command_is_from(tmp_path, monkeypatch):
+    begin(tmp_path, monkeypatch)
+    package = tmp_path / "src" / "tunetrail"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import sys; print('its own code:', sys.argv[1:], sys.flags.safe_path)")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = ["run", "train.learning_rate=1e-3", "name=a b"]
+    done = subprocess.run([sys.executable, "-m", "tunetrail", *words], env=environment, capture_output=True, text=True)
+    assert done.stdout == f"its own code: {words} True\n"
+    assert f"the code of {tmp_path / 'src'} is run instead" in done.stderr
+    (package / "__init__.py").unlink()  # not the package: a small project of a test, or of a person who installed this one
+    done = subprocess.run([sys.executable, "-m", "tunetrail", "plan"], env=environment, capture_output=True, text=True)
+    assert "its own code" not in done.stdout

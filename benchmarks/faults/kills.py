@@ -34,7 +34,7 @@ KINDS = {  # part of the command line: the process's name in the table, the inne
     "accelerate.commands.launch": "launcher",
     "tunetrail.stages": "stage",
     "read -r group": "guard",
-    "dvc": "DVC",
+    "tunetrail.checkout.repro": "DVC",
     "-m tunetrail": "tunetrail",
 }
 TRAINED = ("train", "report")  # stages that a try runs anew

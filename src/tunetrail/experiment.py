@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError, events, machine, tool_queries
-from tunetrail.checkout import dvc, experiments, git, integrity, locks, worktree
+from tunetrail.checkout import cache, dvc, dvc_config, experiments, git, integrity, locks, worktree
 from tunetrail.config import canonical, check, inputs, params, schema
 from tunetrail.data import sources
 from tunetrail.tracking import tags
@@ -83,7 +83,8 @@ def run_experiment(
 
                 steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
                 measured.add(root, plan.facts, record.seconds(root), steps)
-            run.tags({tags.DVC_EXPERIMENT: _save_experiment(root, f"{values['name']}-{run.id[:8]}")})
+            saved = _save_experiment(root, f"{values['name']}-{run.id[:8]}")
+            run.tags({tags.DVC_EXPERIMENT: saved, tags.DVC_CACHE: cache.location(root)})
         _print_result(root, run, report)
 
 
@@ -157,12 +158,29 @@ def _print_result(root: Path, run: Any, report: Path) -> None:
     """Print the scores, where the report and the figures are, and how to open the run."""
     from tunetrail.report import metrics
 
-    print(f"\n{metrics.table(json.loads((root / 'report' / 'metrics.json').read_text()))}")
-    figures = [report, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"]
-    print("\n" + "\n".join(str(root / figure) for figure in figures))
+    print(f"\n{metrics.table(json.loads((root / 'report' / 'metrics.json').read_text()))}\n")
+    if cache.is_temporary(root):
+        _print_kept(root, run)
+    else:
+        for file in (report, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"):
+            print(root / file)
     # Without `workflowType`, MLflow opens its pages for traces of GenAI applications.
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
     if run.address.startswith("http"):
         print(f"\nMLflow run {run.id}: {run.address.rstrip('/')}/{page}")
     else:
-        print(f"\nMLflow run {run.id}. Open it with: make ui    and then\n  http://127.0.0.1:5000/{page}")
+        own = run.address == f"sqlite:///{root / 'mlflow.db'}"
+        command = "make ui" if own else f"mlflow ui --backend-store-uri {shlex.quote(run.address)}"
+        print(f"\nMLflow run {run.id}. Open it with: {command}    and then\n  http://127.0.0.1:5000/{page}")
+
+
+def _print_kept(root: Path, run: Any) -> None:
+    """Print what remains of a run in a clone that MLflow made, and how to have it in a checkout."""
+    from tunetrail.tracking import store
+
+    print(
+        f"{root} is a temporary clone that MLflow made: it is not needed any more. What stays:\n"
+        f"  report and figures: {store.find(root, run.id).artifacts}/report\n"
+        f"  data and models, in DVC's cache: {dvc_config.cache_folder(root)}\n"
+        f"In a checkout: MLFLOW_TRACKING_URI={shlex.quote(run.address)} tunetrail restore {run.id[:8]}"
+    )

@@ -50,6 +50,22 @@ def python_path(*folders: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
 
 
+def use_code_of(root: Path) -> None:
+    """Replace this process by one that runs the package in `root`/src, which a run records, unless it runs that already.
+
+    Otherwise the `tunetrail` of another checkout's environment, or of one that `mlflow run` made for an earlier clone, would
+    run its own code here.
+    """
+    source = (root / "src").resolve()
+    running = Path(__file__).resolve().parents[1]
+    in_path = str(source) in os.environ.get("PYTHONPATH", "").split(os.pathsep)  # then nothing would change
+    if running == source or in_path or not (source / "tunetrail" / "__init__.py").is_file():
+        return
+    print(f"this is {running}: the code of {source} is run instead", file=sys.stderr, flush=True)
+    os.environ.update(python_path(source))
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "tunetrail", *sys.argv[1:]])
+
+
 def _is_current_folder(entry: str) -> bool:
     return os.path.normpath(entry) == os.curdir
 

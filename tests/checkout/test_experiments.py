@@ -9,7 +9,7 @@ import pytest
 from tests.checkout.conftest import copy, files
 from tests.projects import run
 from tunetrail import UserError
-from tunetrail.checkout import dvc, experiments
+from tunetrail.checkout import dvc_config, experiments
 
 pytestmark = pytest.mark.stage
 
@@ -85,11 +85,11 @@ def test_no_experiment_has_the_password_of_dvcs_config_and_the_file_is_not_chang
 def test_the_commands_printed_for_a_password_in_dvcs_config_move_it_out_of_git(root):
     config = root / ".dvc" / "config"
     config.write_text(config.read_text() + CONFIG)
-    for line in dvc.secrets(root):
+    for line in dvc_config.secrets(root):
         value = "https://ada:CANARY-1@example.org/x" if " url " in line else "CANARY"
         run(root, "sh", "-c", line.rpartition("not: ")[2].replace("VALUE", value))
     assert "CANARY" not in config.read_text()
-    assert dvc.secrets(root) == []
+    assert dvc_config.secrets(root) == []
     assert (root / ".dvc" / "config.local").read_text().count("CANARY") == 3
     copy(root)
     assert b"CANARY" not in objects(root)

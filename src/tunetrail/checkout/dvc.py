@@ -1,14 +1,12 @@
-"""DVC in this checkout: the stages of dvc.yaml, what dvc.lock records, `dvc repro`, and DVC's own config.
+"""DVC in this checkout: the stages of dvc.yaml, what dvc.lock records, `dvc repro`.
 
-`integrity` compares files with dvc.lock; `experiments` saves and finds DVC experiments.
+`dvc_config` reads DVC's config, `integrity` compares files with dvc.lock, `experiments` saves and finds DVC experiments.
 """
 
-import configparser
 import contextlib
 import json
 import os
-import re
-import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import jsonschema
 import yaml
 
 from tunetrail import UserError, disk, launch
+from tunetrail.checkout import dvc_config
 
 _TEXTS = {"path": {"type": "string"}, "md5": {"type": "string"}}
 _FILES = {"type": "array", "items": {"type": "object", "required": ["path", "md5"], "properties": _TEXTS}}
@@ -25,23 +24,18 @@ _STAGE = {"type": "object", "properties": {"deps": _FILES, "outs": _FILES, "para
 _STAGES = {"type": "object", "additionalProperties": _STAGE}
 _LOCK = {"type": "object", "required": ["schema"], "properties": {"stages": _STAGES}}
 
+_REPRO = (sys.executable, "-P", "-m", "tunetrail.checkout.repro")
 _SECONDS_TO_FILL = 5  # a folder in the cache of runs, which DVC makes before the file in it
 _BEFORE = Path("work/dvc.lock.before")  # dvc.lock as it was when a `dvc repro` began that has not ended by itself
 
-# Options of DVC's config that hold a secret, not those that name a file with one or ask for it.
-_SECRET = re.compile(
-    r"^(?!ask_).*(password|passphrase|secret|token|connection_string|account_key|api_?key)(?!.*(path|file)$)"
-)
-_PASSWORD = re.compile(r"://[^@]*:.*@")  # in an address
 
-
-def run(folder: Path, *words: str) -> str:
-    """Return what `dvc WORDS` prints in `folder`.
+def run(folder: Path, *words: str, variables: dict[str, str] | None = None) -> str:
+    """Return what `dvc WORDS` prints in `folder`; `variables` are added to its environment.
 
     Raises:
         UserError: DVC failed; the message is its own.
     """
-    return launch.output(["dvc", "--cd", str(folder), *words])
+    return launch.output(["dvc", "--cd", str(folder), *words], variables)
 
 
 def locked_stages(folder: Path) -> dict[str, Any]:
@@ -120,7 +114,7 @@ def reproduce(folder: Path, lock_fd: int, *targets: str) -> None:
         partial.replace(before)
     code = None
     try:
-        code = launch.run(["dvc", "repro", *targets], [lock_fd])
+        code = launch.run([*_REPRO, *targets], [lock_fd])
     finally:
         if code is not None and code >= 0 and _is_whole(lock):  # neither killed, nor stopped by a full disk
             before.unlink(missing_ok=True)
@@ -143,7 +137,7 @@ def _repair(folder: Path) -> None:
         lock.replace(f"{lock}.cut")
         if content := before.read_bytes():
             lock.write_bytes(content)
-    for run in (cache_folder(folder) / "runs").glob("*/*"):
+    for run in (dvc_config.cache_folder(folder) / "runs").glob("*/*"):
         with contextlib.suppress(OSError):
             if time.time() - run.stat().st_mtime > _SECONDS_TO_FILL:
                 run.rmdir()  # if it is empty
@@ -154,17 +148,6 @@ def _repair(folder: Path) -> None:
         pass
     except ValueError:
         table.unlink()
-
-
-def cache_folder(folder: Path) -> Path:
-    """Return the folder of DVC's cache by the config files of `folder`, which worktrees share. Asking DVC (`cache_objects`),
-    which also knows the config of the user and the system, takes a second.
-    """
-    config = configparser.ConfigParser(interpolation=None, strict=False)
-    with contextlib.suppress(configparser.Error):  # DVC reports what is wrong with the file
-        config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"])
-    own = config.get("cache", "dir", fallback="cache").strip("\"'")
-    return folder / ".dvc" / own  # a path in a config is relative to the folder of the config
 
 
 def _is_whole(lock: Path) -> bool:
@@ -178,11 +161,6 @@ def checkout_outputs(folder: Path) -> None:
     """Replace outputs that are missing or differ from dvc.lock, as far as DVC's cache has them."""
     with contextlib.suppress(UserError):
         run(folder, "checkout", "--quiet", "--force", "--allow-missing", *outputs(folder))
-
-
-def cache_objects(root: Path) -> Path:
-    """Return the folder where DVC's cache keeps each file by its md5, under the first two digits."""
-    return Path(run(root, "cache", "dir")) / "files" / "md5"
 
 
 def remotes(root: Path) -> dict[str, str]:
@@ -217,27 +195,3 @@ def write_shared_cache_config(root: Path, file: Path, extra: dict[str, str] | No
     file.parent.mkdir(exist_ok=True)
     file.touch(mode=0o600)  # it may hold a remote's password
     file.write_text("".join(f"[{header}]\n" + "".join(options) for header, options in sections.items()))
-
-
-def secrets(root: Path) -> list[str]:
-    """Return a line, with the fix, for each option of .dvc/config that looks like a secret: git keeps the file."""
-    config = configparser.ConfigParser(interpolation=None, strict=False)
-    with contextlib.suppress(OSError, configparser.Error):  # DVC reports what is wrong with the file
-        config.read_string((root / ".dvc" / "config").read_text(encoding="utf-8"))
-    lines = []
-    for section in config.sections():
-        kind, _, name = section.strip("'").partition(" ")
-        name = name.strip('"')
-        for option, value in config[section].items():
-            without = _PASSWORD.sub("://", value)
-            if not _SECRET.search(option) and without == value:
-                continue
-            key = ".".join(filter(None, (kind, name, option)))
-            command, target = ("remote modify", f"{shlex.quote(name)} {option}") if kind == "remote" else ("config", key)
-            left = f"{target} {shlex.quote(without)}" if without != value else f"--unset {target}"
-            lines.append(
-                f"{root}/.dvc/config: {key} looks like a secret, in a file that git keeps. Once committed, it is in the "
-                f"saved experiment of every run. Keep it where git does not: dvc {command} --local {target} VALUE && "
-                f"dvc {command} {left}"
-            )
-    return lines

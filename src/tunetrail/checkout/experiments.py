@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tunetrail import UserError
-from tunetrail.checkout import dvc, git
+from tunetrail.checkout import dvc, dvc_config, git
 from tunetrail.config import params
 
 
@@ -32,7 +32,7 @@ def save(checkout: Path, name: str) -> str:
     message = f"dvc: commit experiment {name}"
     commit = git.run(checkout, "commit-tree", tree, "-p", head, "-m", message, environment=_author(checkout))
     git.run(checkout, *git.NO_HOOKS, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
-    for line in dvc.secrets(checkout):
+    for line in dvc_config.secrets(checkout):
         print(line, flush=True)
     return name
 

@@ -4,6 +4,7 @@ DVC trusts its cache and does not read a file again whose size, time of change a
 a flipped bit. Here every file is read.
 """
 
+import contextlib
 import hashlib
 import json
 import shlex
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunetrail import UserError, disk
-from tunetrail.checkout import dvc
+from tunetrail.checkout import cache, dvc, dvc_config
 
 _LARGE = 4 * 10**9  # bytes, which take seconds to read
 _FAULTS_IN_MESSAGE = 3
@@ -75,7 +76,7 @@ def changed(folder: Path, outs: Mapping[str, str]) -> dict[str, dict[str, str] |
 
 
 def faults(outs: Mapping[str, str], differing: Mapping[str, dict[str, str] | None], objects: Path) -> Iterator[Fault]:
-    """Yield the faults, file by file, of `differing`, the `changed` paths of `outs`; `objects` are `dvc.cache_objects`."""
+    """Yield the faults, file by file, of `differing`, the `changed` paths of `outs`; `objects` as in `dvc_config`."""
     for path, here in differing.items():
         recorded = outs[path]
         fault = _fault(path, recorded, digest(here), objects)
@@ -130,7 +131,7 @@ def _compare(root: Path, folder: Path, outs: Mapping[str, str], name: str, remak
     if not differing:
         return
     paths = shlex.join(differing)
-    wrong = list(faults(outs, differing, dvc.cache_objects(root)))
+    wrong = list(faults(outs, differing, dvc_config.cache_objects(root)))
     number = "1 file is" if len(wrong) == 1 else f"{len(wrong)} files are"
     text = f"{name}: {number} not as recorded in {folder}:\n{summary(wrong)}\n"
     damaged = list(dict.fromkeys(str(fault.object) for fault in wrong if fault.state == "damaged"))
@@ -158,14 +159,14 @@ def store_outputs(root: Path) -> None:
     """
     recorded, outputs = dvc.hashes(dvc.locked_stages(root)), dvc.outputs(root)
     outs = {path: md5 for path, md5 in recorded.items() if path in outputs}
-    if not _not_stored(outs, dvc.cache_folder(root) / "files" / "md5"):
+    objects, reason = dvc_config.cache_objects(root), ""
+    lacking = _not_stored(outs, objects)
+    if not lacking:
         return
-    objects, reason = dvc.cache_objects(root), ""
-    if lacking := _not_stored(outs, objects):
-        try:
-            dvc.run(root, "commit", "--quiet", *lacking)  # it refuses if what they were made from has changed since
-        except UserError as error:
-            reason = str(error).splitlines()[-1]
+    try:
+        dvc.run(root, "commit", "--quiet", *lacking)  # it refuses if what they were made from has changed since
+    except UserError as error:
+        reason = str(error).splitlines()[-1]
     if lacking := _not_stored(outs, objects):
         reason = disk.full(root, objects) or reason
         raise UserError(f"DVC's cache ({objects}) could not take {', '.join(lacking)}. {reason} Then run again.")
@@ -185,9 +186,13 @@ def _is_stored(recorded: str, objects: Path) -> bool:
     return all((objects / entry["md5"][:2] / entry["md5"][2:]).is_file() for entry in json.loads(file.read_bytes()))
 
 
-def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake: str) -> None:
-    """Put the paths `outs` (path: recorded md5), which `folder`/dvc.lock names, into `folder`, from the cache or else the
-    remotes of `root`, unless they are there. `name` and `remake` as in `verify`.
+def restore(
+    root: Path, folder: Path, outs: Mapping[str, str], name: str, remake: str, other_cache: Path | None = None
+) -> None:
+    """Put the paths `outs` (path: recorded md5), which `folder`/dvc.lock names, into `folder`, unless they are there.
+
+    They come from the cache of `root`, or else from `other_cache`, that of the checkout that made them, or else from the
+    remotes of `root`. `name` and `remake` as in `verify`.
 
     Raises:
         Changed: neither has them as recorded.
@@ -198,7 +203,7 @@ def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake
     for path in outs:  # DVC would leave a damaged file that it takes for unchanged
         remove(folder / path)
     try:
-        _checkout_or_pull(root, folder, outs)
+        _checkout_or_pull(root, folder, outs, other_cache)
     except UserError as failure:
         try:
             _compare(root, folder, outs, name, remake, restoring=True)
@@ -208,10 +213,15 @@ def restore(root: Path, folder: Path, outs: Mapping[str, str], name: str, remake
     _compare(root, folder, outs, name, remake, restoring=True)
 
 
-def _checkout_or_pull(root: Path, folder: Path, outs: Mapping[str, str]) -> None:
+def _checkout_or_pull(root: Path, folder: Path, outs: Mapping[str, str], other_cache: Path | None) -> None:
     try:
         dvc.run(folder, "checkout", "--force", *outs)
     except UserError:
+        if other_cache and other_cache.is_dir() and other_cache.resolve() != dvc_config.cache_folder(root).resolve():
+            print(f"not in the cache: DVC takes them from {other_cache}", file=sys.stderr, flush=True)
+            with contextlib.suppress(UserError):
+                cache.pull(folder, other_cache, outs)
+                return
         if not dvc.remotes(root):
             raise
         print("not in the cache: DVC pulls them from the remote", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tunetrail import UserError
+from tunetrail import UserError, launch
 from tunetrail.checkout import git
 from tunetrail.config import canonical, check, compose, implied, inputs, schema
 from tunetrail.config.overrides import validate
@@ -47,6 +47,7 @@ def command(overrides: tuple[str, ...], as_json: bool, plot: Path | None, device
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     words = list(overrides)
     root = git.root()
+    launch.use_code_of(root)
     validate(words)
     if options := [word for word in words if word.startswith("-")]:
         raise UserError(

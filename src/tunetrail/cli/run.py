@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from tunetrail import UserError, experiment, tool_queries
-from tunetrail.checkout import git
+from tunetrail import UserError, experiment, launch, tool_queries
+from tunetrail.checkout import cache, git
 from tunetrail.config import canonical, check, compose, grid, implied, params, schema, secret
 from tunetrail.config.overrides import validate
 
@@ -48,6 +48,9 @@ def command(overrides: tuple[str, ...], more: str, file: Path | None, force: boo
     if debug:
         click.get_current_context().obj["debug"] = True
     root = git.root()
+    launch.use_code_of(root)
+    if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` has started this
+        cache.keep(root)
     words = [*overrides, *_split(more)]
     if file:
         _run_file(file, words, root, force, fresh)

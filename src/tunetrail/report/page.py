@@ -13,6 +13,9 @@ from tunetrail.evaluation.results import Results
 from tunetrail.evaluation.significance import Score
 from tunetrail.report import metrics, plots
 
+_LINE_ENDS = re.compile(r"\n{4,}")  # a few belong to the answer
+_MARKDOWN = re.compile(r"[\\`*_\[\]!~$#]")
+_ADDRESS = re.compile(r":(?=//)|(?<=www)\.|@", re.IGNORECASE)  # GitHub makes a link of what has one
 _TEMPLATES = Path(__file__).parent / "pages"
 # As head.html.jinja writes it; in what a user or a model wrote such comments are escaped.
 _HEAD = re.compile(r'<!-- run -->\n(?:<table class="run" data-run="(?P<run>[^"]*)">)?.*?<!-- /run -->\n', re.DOTALL)
@@ -28,12 +31,24 @@ def render(name: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["oneline"] = lambda text: html.escape(" ".join(text.split()), quote=False).replace("`", "\\`")
-    environment.filters["cell"] = lambda text: html.escape(text, quote=False).replace("|", "\\|").replace("\n", "<br>")
+    environment.filters["oneline"] = lambda text: _plain(" ".join(text.split()))
+    environment.filters["cell"] = lambda text: _plain(shortened(text)).replace("|", "\\|").replace("\n", "<br>")
+    environment.filters["shortened"] = shortened
     environment.filters["interval"] = metrics.interval
     environment.globals |= {"labels": {name: label for name, (_, label) in results.SCORES.items()}}
     environment.globals |= {"health": health.FIGURES, "p_value": metrics.p_value, "alerts": metrics.alerts}
     return environment.get_template(name).render(content)
+
+
+def shortened(text: str) -> str:
+    """Return an answer with each long run of line ends as their number, and an empty one as a word."""
+    return _LINE_ENDS.sub(lambda run: f"\n[{len(run[0])} line ends]\n", text).strip("\n") or "(empty)"
+
+
+def _plain(text: str) -> str:
+    """Return Markdown that shows the text as it is: a link, an image or emphasis in it is not one on the page."""
+    text = _MARKDOWN.sub(r"\\\g<0>", html.escape(text, quote=False))
+    return _ADDRESS.sub(lambda part: f"&#{ord(part[0])};", text)
 
 
 def side_by_side(by_model: dict[str, Results], count: int) -> list[dict[str, Any]]:

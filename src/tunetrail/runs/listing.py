@@ -188,7 +188,7 @@ _LINEAGE = {
     "asked with": {tags.TEMPLATE_DIGEST: "template ", tags.EVALUATION_DIGEST: "evaluation "},
     "model": {tags.MODEL_MD5: "md5 "},
     "lock": {tags.LOCK_SHA256: "sha256 "},
-    "DVC": {tags.DVC_EXPERIMENT: "experiment "},
+    "DVC": {tags.DVC_EXPERIMENT: "experiment ", tags.DVC_CACHE: "cache "},
 }
 
 

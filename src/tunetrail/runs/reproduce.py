@@ -112,7 +112,7 @@ def _restore_data(root: Path, checkout: Path, folder: Path, values: dict[str, An
     recorded = dvc.hashes(dvc.locked_stages(folder))
     outs = {_RAW: recorded[_RAW]} if _RAW in recorded else {}
     try:
-        integrity.restore(root, checkout, outs, run.title, f"tunetrail reproduce {run.short_id}")
+        integrity.restore(root, checkout, outs, run.title, f"tunetrail reproduce {run.short_id}", run.dvc_cache)
     except integrity.Missing:
         integrity.remove(checkout / _RAW)  # the part that was there
         print("DVC's cache no longer has the raw data: they are fetched again", flush=True)

@@ -9,6 +9,7 @@ from tunetrail import UserError
 from tunetrail.checkout import dvc, experiments, git, integrity, locks
 from tunetrail.config import params
 from tunetrail.tracking import store, tags
+from tunetrail.tracking.recorded import RecordedRun
 
 _FILES = (str(params.FILE), "dvc.lock")  # replaced together with the outputs
 _BEFORE = Path("work/before-restore")  # _FILES as they were: it exists only during a restore, or after one was killed
@@ -32,18 +33,17 @@ def restore(root: Path, reference: str) -> str:
     if not experiment:
         fix = f"Make it again: {reproduce}" if run.finished else f"How to try it again: tunetrail show {run.short_id}"
         raise UserError(f"{run.title}, {run.status}: it has no DVC experiment. {fix}")
-    commit = experiments.commit(root, experiment)
     with locks.exclusive_lock(root, why="and its files would be overwritten. Wait for it, and restore the run then."):
         with _undone_on_error(root):
             before = {name: (root / name).read_bytes() for name in _FILES if (root / name).is_file()}
-            git.run(root, "restore", "--source", commit, "--worktree", "--", *_FILES)
+            _take_files(root, run, experiment)
             recorded = dvc.hashes(dvc.locked_stages(root))
             outs = {path: recorded[path] for path in dvc.outputs(root) if path in recorded}
             changed = {path: outs[path] for path in integrity.changed(root, outs)}
             for path in changed:
                 if (root / path).exists():
                     (root / path).rename(_aside(root / path))
-            integrity.restore(root, root, changed, run.title, reproduce)
+            integrity.restore(root, root, changed, run.title, reproduce, run.dvc_cache)
         replaced = [name for name in before if (root / name).read_bytes() != before[name]]
         if replaced:
             print(f"{' and '.join(replaced)} were another run's or your own, and are replaced by this run's")
@@ -51,6 +51,17 @@ def restore(root: Path, reference: str) -> str:
     if code.digest != run.tags.get(tags.CODE_DIGEST):
         print("the code differs from the run's: `dvc status` shows which stages that affects")
     return f"{run.name} ({run.short_id})"
+
+
+def _take_files(root: Path, run: RecordedRun, experiment: str) -> None:
+    """Replace `_FILES` by the run's: from its DVC experiment, or from its record if that is in another repository."""
+    try:
+        commit = experiments.commit(root, experiment)
+    except UserError:
+        if store.download(root, run.id, _FILES, root):
+            raise
+        return
+    git.run(root, "restore", "--source", commit, "--worktree", "--", *_FILES)
 
 
 @contextlib.contextmanager

@@ -87,13 +87,19 @@ def from_record(root: Path, reference: str) -> RunFiles:
         raise UserError(f"{run.title}: its dvc.lock records no models. Name another, or: {reproduce}")
     if _outs(root) == _outs(record) and not integrity.changed(root, _outs(record)):
         return _read(run.title, root, record, models=root)
-    checkout_models(root, record, run.title, reproduce)
+    checkout_models(root, record, run.title, reproduce, run.dvc_cache)
     return _read(run.title, root, record, models=record)
 
 
-def checkout_models(root: Path, folder: Path, name: str = "the run", remake: str = "tunetrail reproduce RUN") -> None:
-    """Have DVC put the models that `folder`/dvc.lock names into `folder`, from the cache and the remotes of `root`;
-    `name` and `remake` as in `integrity.verify`.
+def checkout_models(
+    root: Path,
+    folder: Path,
+    name: str = "the run",
+    remake: str = "tunetrail reproduce RUN",
+    other_cache: Path | None = None,
+) -> None:
+    """Have DVC put the models that `folder`/dvc.lock names into `folder`; from where, and the other arguments, as in
+    `integrity.restore`.
 
     Raises:
         UserError: neither has them as recorded.
@@ -101,7 +107,7 @@ def checkout_models(root: Path, folder: Path, name: str = "the run", remake: str
     # Git ignores work/, and DVC reads no stage from an ignored file.
     dvc.write_shared_cache_config(root, folder / ".dvc" / "config", {"core.no_scm": "true"})
     print(f"DVC puts {' and '.join(OUTPUTS.values())} back into {folder}", file=sys.stderr, flush=True)
-    integrity.restore(root, folder, _outs(folder), name, remake)
+    integrity.restore(root, folder, _outs(folder), name, remake, other_cache)
 
 
 def _outs(folder: Path) -> dict[str, str | None]:

@@ -1,6 +1,8 @@
 """A recorded run, without MLflow, for every command that lists, compares or takes a run."""
 
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunetrail.tracking import tags
 
@@ -52,3 +54,9 @@ class RecordedRun:
         """The host and the folder that it runs in; "" if they are not recorded."""
         host, _, folder = self.tags.get(tags.CHECKOUT, "").partition(":")
         return host, folder
+
+    @property
+    def dvc_cache(self) -> Path | None:
+        """The folder of the DVC cache that has its data and models, if it is recorded and on this machine."""
+        host, _, folder = self.tags.get(tags.DVC_CACHE, "").partition(":")
+        return Path(folder) if folder and host == socket.gethostname() else None

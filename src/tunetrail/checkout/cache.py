@@ -1,0 +1,55 @@
+"""Where DVC's cache is, and files that come from the cache of another checkout.
+
+`mlflow run ADDRESS` makes a clone in the system's temporary folder and runs there: what its runs make is kept elsewhere.
+"""
+
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+
+from tunetrail.checkout import dvc, dvc_config
+
+KEPT = platformdirs.user_data_path("tunetrail") / "dvc-cache"  # of clones that `mlflow run ADDRESS` made
+_MADE_BY_MLFLOW = re.compile(r"tmp[a-z0-9_]{8}")  # tempfile.mkdtemp's name, in mlflow.projects.utils._fetch_project
+_OTHER = "other-cache"  # the name of a remote
+
+
+def is_temporary(root: Path) -> bool:
+    """Return whether `root` is in a clone that `mlflow run ADDRESS` made, which nobody keeps."""
+    parts = root.resolve().relative_to(root.resolve().anchor).parts
+    above = Path(tempfile.gettempdir()).resolve().parts[1:]
+    return parts[: len(above)] == above and bool(_MADE_BY_MLFLOW.fullmatch("".join(parts[len(above) : len(above) + 1])))
+
+
+def keep(root: Path) -> None:
+    """Have DVC in `root`, if that `is_temporary`, keep its cache in `KEPT`, unless its config says where."""
+    if is_temporary(root) and dvc_config.cache_folder(root) == root / ".dvc" / "cache":
+        dvc.run(root, "config", "--local", "cache.dir", str(KEPT))
+
+
+def location(root: Path) -> str:
+    """Return where the cache of `root` is, as host:folder."""
+    return f"{socket.gethostname()}:{dvc_config.cache_folder(root).resolve()}"
+
+
+def pull(folder: Path, cache: Path, outs: Iterable[str]) -> None:
+    """Put the paths `outs`, which `folder`/dvc.lock names, into `folder` and its cache, from another checkout's `cache`.
+
+    Raises:
+        UserError: DVC failed, for example because that cache does not have them.
+    """
+    own = dvc_config.user_config()
+    with tempfile.TemporaryDirectory() as config:
+        # A cache is laid out as a remote is. The user's own config is replaced for this call, so it is copied.
+        file = Path(config) / "config"
+        if own.is_file():
+            shutil.copy(own, file)
+        with file.open("a", encoding="utf-8") as text:
+            text.write(f"""\n['remote "{_OTHER}"']\nurl = "{cache}"\n""")
+        words = ["pull", "--force", "--remote", _OTHER, *outs]
+        dvc.run(folder, *words, variables={"DVC_GLOBAL_CONFIG_DIR": config})
