@@ -68,7 +68,7 @@ docs: $(READY) ## build the site of docs/ in work/site
 	@echo "python -m http.server --directory work/site    and then http://127.0.0.1:8000"
 
 ui: $(READY) ## open the MLflow UI on http://127.0.0.1:5000
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --workers 1 --host 127.0.0.1 --port 5000
 
 lock: $(READY) ## resolve pyproject.toml into new lock files
 	$(RESOLVE) --output-file $(LOCK)

@@ -69,24 +69,36 @@ def experiments() -> str:
 
 
 def keys() -> str:
-    """Return the keys of our own, each with the comment of its line in conf/."""
+    """Return the keys of our own, each with the comment of its line in conf/.
+
+    Raises:
+        ValueError: a key that is not only copied from another has none.
+    """
     rows = []
-    for name in ("config.yaml", "prepare/file.yaml", "evaluate/ifeval.yaml"):
-        parents: list[str] = [] if name == "config.yaml" else [name.split("/")[0]]
+    for name in ("config.yaml", "model/hub.yaml", "prepare/file.yaml", "evaluate/ifeval.yaml"):
+        text = (ROOT / "conf" / name).read_text()
+        package = re.match(r"# @package (\w+)\n", text)
+        parents = [package[1]] if package and package[1] != "_global_" else []
         depth = len(parents)
-        for line in (ROOT / "conf" / name).read_text().splitlines():
-            if not (match := re.match(r"( *)([\w]+):(.*?)(?: # (.*))?$", line)):
+        for line in text.splitlines():
+            if not (match := re.match(r"( *)(\w+):(.*?)(?: # (.*))?$", line)):
                 continue
             indent, key, value, comment = match.groups()
+            value = value.strip()
             parents[depth + len(indent) // 2 :] = [key]
-            own = parents[0] in ("name", "seed", "plan", "contract", "prepare", "report") or parents[:2] in _OWN_OF_EVALUATE
-            if own and comment:
-                shown = value.strip() if value.strip() not in ("", "???") and "${" not in value else ""
-                rows.append((f"`{'.'.join(parents)}`", f"`{shown}`" if shown else "", comment))
+            own = parents[0] in _OWN and (parents[0] != "evaluate" or parents[1:] in _OWN_OF_EVALUATE)
+            if not own or (not comment and (not value or "${" in value)):  # a section, or a copy
+                continue
+            if not comment:
+                raise ValueError(f"conf/{name}: {key} has no comment")
+            rows.append(
+                (f"`{'.'.join(parents)}`", f"`{value}`" if value not in ("", "???") and "${" not in value else "", comment)
+            )
     return _table(("key", "default", "meaning"), rows)
 
 
-_OWN_OF_EVALUATE = (["evaluate", "path"], ["evaluate", "hub"], ["evaluate", "template"], ["evaluate", "limit"])
+_OWN = ("name", "seed", "plan", "contract", "base", "prepare", "evaluate", "report")
+_OWN_OF_EVALUATE = (["path"], ["hub"], ["template"], ["limit"])
 
 
 def commands() -> str:

@@ -234,9 +234,13 @@ def test_a_licence_and_a_stop_run_no_more_than_the_report(demo):
 def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked):
     folder, _ = demo
     first, client = tracked
-    again = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN)
+    again = run(folder, sys.executable, "-m", "tunetrail", "run", "--quiet", *SHRUNKEN)
     assert again.returncode == 0, again.stderr
-    assert "Running stage" not in again.stdout
+    assert again.stdout.startswith("\nifeval_demo: 24 prompts")
+    assert again.stderr == ""
+    log = (folder / "work" / "run.log").read_text()
+    assert "Running stage" not in log
+    assert "Stage 'train' didn't change, skipping" in log
     second = client.search_runs([first.info.experiment_id])[0]
     assert second.info.run_id != first.info.run_id
     assert second.data.tags["train.cached"] == "true"
@@ -299,12 +303,16 @@ def test_a_stage_that_fails_loses_nothing_and_its_run_is_failed(demo, tracked, c
     text = stage.read_text()
     stage.write_text(code + text)
     try:
-        failed = run(folder, sys.executable, "-m", "tunetrail", "run", *SHRUNKEN, f"train.optimizer={optimizer}")
+        words = ["--quiet", *SHRUNKEN, f"train.optimizer={optimizer}"]
+        failed = run(folder, sys.executable, "-m", "tunetrail", "run", *words)
     finally:
         stage.write_text(text)
     assert failed.returncode == 2
     assert "came_pytorch" in failed.stderr
-    assert failed.stderr.rstrip().splitlines()[-1].startswith("error: a stage failed")
+    message, log = failed.stderr.rstrip().splitlines()[-2:]
+    assert message.startswith("error: a stage failed")
+    assert log == f"The run's output: {folder / 'work' / 'run.log'}"
+    assert failed.stdout == ""
     newest = client.search_runs([client.get_experiment_by_name("tunetrail").experiment_id])[0]
     assert newest.info.status == "FAILED"
     assert newest.data.params["train.optimizer"] == optimizer

@@ -32,6 +32,17 @@ def test_output_goes_to_the_log_and_progress_to_the_screen(tmp_path, capsys, mon
     assert str(tmp_path / "log") in screen.out
 
 
+def test_verbose_shows_what_the_tool_prints_and_quiet_no_progress(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(events, "_SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setenv(launch.VERBOSE, "1")
+    monkeypatch.setenv(events.QUIET, "1")
+    launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
+    assert (tmp_path / "log").read_text().splitlines() == ["said this", "and that"]
+    screen = capsys.readouterr()
+    assert screen.out.splitlines()[-2:] == ["train: said this", "train: and that"]
+    assert screen.err == ""
+
+
 def test_without_a_terminal_a_quick_bar_prints_nothing(tmp_path, capsys):
     launch.run_tool([sys.executable, "-c", BARS], tmp_path / "log", "train", offline=True)
     assert capsys.readouterr().err == ""

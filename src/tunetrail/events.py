@@ -7,6 +7,7 @@ its steps, and how many it does a second (null: not known). The loss and other m
 
 import contextlib
 import json
+import os
 import re
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path("work/progress.jsonl")
+QUIET = "TUNETRAIL_QUIET"  # an environment variable, which stages inherit: bars are events, and not on the screen
 # What tqdm draws: "label:  63%|######3   | 320/504 [00:36<00:21,  8.70it/s]".
 _BAR = re.compile(
     r"(?:(?P<step>[^|:]+): +)?\d+%\|.*?\| (?P<count>\d+/\d+) \[(?P<spent>\d[\d:]*)<(?P<left>[\d:?]+), +(?P<rate>[^\],]+)"
@@ -36,7 +38,8 @@ class Bars:
 
     def __init__(self, label: str):
         self.label = label
-        self.live = sys.stderr.isatty()
+        self.quiet = QUIET in os.environ
+        self.live = sys.stderr.isatty() and not self.quiet
         self.text = ""
         self._completed = ""  # the bar whose last step was printed
         self._printed_at = time.monotonic()
@@ -55,7 +58,7 @@ class Bars:
         self.text = f"{label}: {bar['count']}, {bar['spent']} elapsed{left}, {bar['rate']}"
         if self.live:
             print(f"\r\x1b[K{self.text}", end="", file=sys.stderr, flush=True)
-        elif bar["spent"] > "00:01" and "?" not in bar["left"]:  # not the many bars that complete at once
+        elif not self.quiet and bar["spent"] > "00:01" and "?" not in bar["left"]:  # not the many bars that complete at once
             done, total = bar["count"].split("/")
             completed = done == total and bar["spent"] >= "00:10" and self._completed != label + total
             if completed or time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:

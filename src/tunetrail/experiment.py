@@ -29,8 +29,9 @@ def run_experiment(
     overrides: list[str] | None = None,
     notes: Sequence[str] = (),
     fresh: bool = False,
-) -> None:
-    """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record, the table.
+) -> str:
+    """Run one experiment: check the values and their inputs, plan, then params.yaml, DVC's stages, the record. Return its
+    result as text: the scores, where the report and the figures are, and how to open the run.
 
     `force` runs every stage, changed or not, on the data that are here. An attempt at the same experiment that did not
     finish here is continued, in its MLflow run and from its newest checkpoint, unless `fresh`.
@@ -85,7 +86,7 @@ def run_experiment(
                 measured.add(root, plan.facts, record.seconds(root), steps)
             saved = _save_experiment(root, f"{values['name']}-{run.id[:8]}")
             run.tags({tags.DVC_EXPERIMENT: saved, tags.DVC_CACHE: cache.location(root)})
-        _print_result(root, run, report)
+        return _result(root, run, report)
 
 
 def _record_request(run: Any, root: Path, values: dict[str, Any], overrides: list[str] | None, plan: Any) -> None:
@@ -154,31 +155,28 @@ def _save_experiment(root: Path, name: str) -> str | None:
         return None
 
 
-def _print_result(root: Path, run: Any, report: Path) -> None:
-    """Print the scores, where the report and the figures are, and how to open the run."""
+def _result(root: Path, run: Any, report: Path) -> str:
     from tunetrail.report import metrics
 
-    print(f"\n{metrics.table(json.loads((root / 'report' / 'metrics.json').read_text()))}\n")
-    if cache.is_temporary(root):
-        _print_kept(root, run)
-    else:
-        for file in (report, "report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md"):
-            print(root / file)
+    table = metrics.table(json.loads((root / "report" / "metrics.json").read_text()))
+    figures = ("report/ifeval.png", "report/types.png", "report/loss.png", "report/data_card.md")
+    files = "\n".join(str(root / file) for file in (report, *figures))
     # Without `workflowType`, MLflow opens its pages for traces of GenAI applications.
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
     if run.address.startswith("http"):
-        print(f"\nMLflow run {run.id}: {run.address.rstrip('/')}/{page}")
+        record = f"MLflow run {run.id}: {run.address.rstrip('/')}/{page}"
     else:
         own = run.address == f"sqlite:///{root / 'mlflow.db'}"
         command = "make ui" if own else f"mlflow ui --backend-store-uri {shlex.quote(run.address)}"
-        print(f"\nMLflow run {run.id}. Open it with: {command}    and then\n  http://127.0.0.1:5000/{page}")
+        record = f"MLflow run {run.id}. Open it with: {command}    and then\n  http://127.0.0.1:5000/{page}"
+    return "\n\n".join(["", table, _kept(root, run) if cache.is_temporary(root) else files, record]).removeprefix("\n")
 
 
-def _print_kept(root: Path, run: Any) -> None:
-    """Print what remains of a run in a clone that MLflow made, and how to have it in a checkout."""
+def _kept(root: Path, run: Any) -> str:
+    """Return what remains of a run in a clone that MLflow made, and how to have it in a checkout."""
     from tunetrail.tracking import store
 
-    print(
+    return (
         f"{root} is a temporary clone that MLflow made: it is not needed any more. What stays:\n"
         f"  report and figures: {store.find(root, run.id).artifacts}/report\n"
         f"  data and models, in DVC's cache: {dvc_config.cache_folder(root)}\n"

@@ -16,6 +16,8 @@ from typing import IO, Any
 
 from tunetrail import UserError, disk, events, processes, redaction, telemetry
 
+VERBOSE = "TUNETRAIL_VERBOSE"  # an environment variable, which stages inherit: what tools print goes to the screen too
+
 # How long OpenMP's threads spin while they wait for each other, before they sleep. The default is so long that on a busy
 # machine they hold the core that the other thread needs; 10,000 turns cost nothing on a free one.
 OPENMP_SPIN = {"GOMP_SPINCOUNT": "10000"}
@@ -122,6 +124,8 @@ def run_tool(command: list[str], log: Path, label: str, offline: bool) -> None:
                     line = redaction.redact(line)
                     file.write(line + "\n")
                     tail.append(line)
+                    if VERBOSE in os.environ:
+                        print(f"{label}: {line}", flush=True)
         except BaseException:
             processes.end(mark, 5)
             raise

@@ -177,6 +177,8 @@ def test_bad_input_ends_with_one_message_and_code_2(checkout, overrides, says):
             ("-m", "train.warmup_ratio=null", "+train.warmup_steps=5000", "seed=1,2"),
             "the job seed=1: its plan has errors: WARMUP_NEVER_ENDS. `tunetrail plan`",
         ),
+        (("--dry-run", "seed=7"), "--dry-run: what a run would take and cost, and why it is refused, says: tunetrail plan"),
+        (("--quiet", "-m", "seed=1,2"), "--quiet is for one experiment, and -m for many."),
         (("--params", "nowhere.yaml"), "--params nowhere.yaml: no such file. Give the params.yaml of a run."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -238,6 +240,30 @@ def test_help_shows_how_to_run(checkout, words):
     text = tunetrail(checkout, *words).stdout
     assert "Usage: " in text
     assert "tunetrail run" in text
+
+
+@pytest.mark.parametrize(("colour", "begins"), [({}, "\x1b[31m\x1b[1merror:\x1b[0m "), ({"NO_COLOR": "1"}, "error: ")])
+def test_an_error_is_in_colour_on_a_terminal_unless_nobody_wants_that(tmp_path, colour, begins):
+    command = f"cd {tmp_path} && {sys.executable} -m tunetrail ls"
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | colour
+    screen = subprocess.run(["script", "-qc", command, "/dev/null"], env=environment, capture_output=True, text=True)
+    assert screen.stdout.startswith(f"{begins}{tmp_path}: no tunetrail checkout")
+
+
+@pytest.mark.parametrize(
+    "words", [["ls"], ["show", "RUN"], ["compare", "A", "B"], ["gc"], ["restore", "RUN"], ["reproduce", "RUN"], ["chat"]]
+)
+def test_in_a_wrong_folder_no_tool_is_imported_before_that_is_said(tmp_path, words):
+    script = f"""
+import sys
+from tunetrail import cli
+try:
+    cli.main({words})
+except SystemExit as end:
+    print(end.code, *sorted(set(sys.modules) & {{'torch', 'transformers', 'mlflow', 'matplotlib'}}))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr.count("no tunetrail checkout")) == ("2\n", 1)
 
 
 def test_help_does_not_import_the_tools():

@@ -101,8 +101,8 @@ def test_only_differences_are_listed_and_keys_of_one_name_share_a_row(checkout):
     second = finish(checkout, "second", FIRST, seed=2, train__seed=2, train__learning_rate=0.003)
     comparison = compared(first, second)
     assert comparison["differences"]["config"] == [
-        {"keys": ["seed", "train.seed"], "values": ["1", "2"]},
         {"keys": ["train.learning_rate"], "values": ["0.001", "0.003"]},
+        {"keys": ["seed", "train.seed"], "values": ["1", "2"]},
     ]
     assert not any(rows for section, rows in comparison["differences"].items() if section != "config")
     assert (comparison["same"]["config"], comparison["same"]["code"], comparison["same"]["data"]) == (1, 2, 1)
@@ -114,6 +114,40 @@ def test_only_differences_are_listed_and_keys_of_one_name_share_a_row(checkout):
 def test_the_same_key_with_other_values_does_not_share_a_row():
     runs = [recorded_runs.run(params={"a.seed": first, "b.seed": second}) for first, second in (("1", "1"), ("1", "2"))]
     assert compare.differences(runs)["differences"]["config"] == [{"keys": ["b.seed"], "values": ["1", "2"]}]
+
+
+def test_what_decides_most_comes_first_and_a_base_that_is_made_last():
+    values = {"base.make.train.num_epochs", "base.make.llama.hidden_size", "train.weight_decay", "train.num_epochs"}
+    values |= {"train.learning_rate", "train.base_model", "base.base_model", "prepare.take", "evaluate.limit"}
+    params = [dict.fromkeys(values, number) | {"base.make.train.num_epochs": 3 * number} for number in ("1", "2")]
+    runs = [recorded_runs.run(params=of_run) for of_run in params]
+    assert [row["keys"] for row in compare.differences(runs)["differences"]["config"]] == [
+        ["base.base_model", "train.base_model"],
+        ["train.learning_rate"],
+        ["train.num_epochs"],
+        ["prepare.take"],
+        ["evaluate.limit"],
+        ["train.weight_decay"],
+        ["base.make.llama.hidden_size"],
+        ["base.make.train.num_epochs"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        ({}, ""),
+        ({"base.sha256": "b"}, "The bases differ: these losses compare only if the tokenizers are the same."),
+        ({"data.md5": "b"}, "The data or the template differ: these are losses of different texts."),
+        ({"template.digest": "b"}, "The data or the template differ: these are losses of different texts."),
+        ({"model.md5": "b"}, ""),
+    ],
+)
+def test_losses_that_are_not_on_one_scale_say_so(tags, says):
+    same = {"base.sha256": "a", "data.md5": "a", "template.digest": "a", "model.md5": "a"}
+    runs = [recorded_runs.run(id=id, tags=same | own) for id, own in (("a", {}), ("b", tags))]
+    records = [compare.Record(run, None, None) for run in runs]
+    assert compare.compare(records, {"a": "a", "b": "b"}, 10, 0)["losses"] == says
 
 
 def test_code_data_and_environment_differ_by_their_tags():

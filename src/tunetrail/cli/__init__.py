@@ -44,13 +44,17 @@ class Commands(click.Group):
         except UserError as error:
             if ctx.obj["debug"]:
                 raise
-            click.echo(f"error: {error}", err=True)
+            _print_error(str(error))
             sys.exit(error.code)
         except OSError as error:
             if ctx.obj["debug"] or not disk.is_full(error):
                 raise
-            click.echo(f"error: {disk.message(error, Path())}", err=True)
+            _print_error(disk.message(error, Path()))
             sys.exit(UserError.code)
+
+
+def _print_error(message: str) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -61,6 +65,7 @@ def main(debug: bool) -> None:
 
     Start with `tunetrail run --help`.
     """
+    click.get_current_context().color = False if os.environ.get("NO_COLOR") else None  # None: on a terminal
     sys.excepthook = _print_traceback
     launch.clean_environment()
     os.environ.update(machine.account_variables())

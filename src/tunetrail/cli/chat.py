@@ -35,12 +35,12 @@ to as many tokens as in the run's evaluation. Ctrl-C ends an answer; an empty li
     help="The most tokens of an answer; default: as in the evaluation.",
 )
 def command(run: str | None, prompt: str | None, text: str, cap: int | None) -> None:
+    root = git.root()
+    os.chdir(root)
     from tunetrail.data import template
     from tunetrail.runs import chat
     from tunetrail.tracking import download
 
-    root = git.root()
-    os.chdir(root)
     files = download.from_record(root, run) if run else download.from_checkout(root)
     click.echo(f"{files.name}, template {template.digest(files.params['template'])}", err=True)
     click.echo(f"base:  {files.base}{f' at {files.revision}' if files.revision else ''}\ntuned: {files.tuned}", err=True)

@@ -30,12 +30,12 @@ def command(references: tuple[str, ...], out: Path | None, as_json: bool) -> Non
     RUN is an MLflow id or the start of one, a name, or @alias of the registry. Runs that were evaluated differently are
     shown, but not tested. The page and figures go into the record of each run as well, below compare/.
     """
+    root = git.root()  # before the imports, which take seconds
     from tunetrail.evaluation import results, significance
     from tunetrail.report import page
     from tunetrail.runs import compare, listing
     from tunetrail.tracking import store
 
-    root = git.root()
     runs = [store.single(root, reference) for reference in references]
     ids = listing.short(store.every(root))
     compare.check_comparable(runs, ids)

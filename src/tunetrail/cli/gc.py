@@ -39,9 +39,9 @@ freed run again.
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would be freed, and free nothing.")
 @click.option("--yes", is_flag=True, help="Free it without asking.")
 def command(runs: tuple[str, ...], sweep: str | None, failed: bool, copies: bool, dry: bool, yes: bool) -> None:
-    from tunetrail.runs import gc, usage  # which import MLflow, for seconds
+    root = git.root()  # before the imports, which take seconds
+    from tunetrail.runs import gc, usage
 
-    root = git.root()
     if not (runs or sweep is not None or failed or copies or dry):
         click.echo(_table(usage.survey(root)))
         return

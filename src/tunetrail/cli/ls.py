@@ -24,10 +24,10 @@ def command(sweep: str | None, sort: str | None, as_json: bool) -> None:
 
     The scores are Prompt Strict of the base and of the tuned model, in %.
     """
+    root = git.root()  # before the imports, which take seconds
     from tunetrail.runs import listing
     from tunetrail.tracking import ranking, store
 
-    root = git.root()
     every = store.every(root)
     if not every:
         raise UserError("the store has no run. Make one: tunetrail run")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -18,6 +19,9 @@ from tunetrail.units import size
 
 if TYPE_CHECKING:
     from tunetrail.plan import gate
+
+_COLOURS = {"error": "red", "refused": "red", "warning": "yellow"}
+_LEVELS = re.compile(rf"^({'|'.join(_COLOURS)})\b", re.MULTILINE)
 
 _HELP = """Predict what a run takes before it costs anything, and refuse one that would be wasted.
 
@@ -118,7 +122,8 @@ def _show(words: list[str], root: Path, params_schema: check.Schema, as_json: bo
     parts = [table.table(facts)] if facts else []
     parts += ["learning rate at each step\n" + plot.terminal(rates)] if rates is not None else []
     parts += [table.problems(plan.findings, plan.allowed)] if plan.findings else []
-    click.echo("\n\n".join([*parts, table.verdict(plan.findings, errors, fixed)]))
+    text = "\n\n".join([*parts, table.verdict(plan.findings, errors, fixed)])
+    click.echo(_LEVELS.sub(lambda level: click.style(level[0], fg=_COLOURS[level[0]], bold=True), text))
     return 2 if errors else 0
 
 

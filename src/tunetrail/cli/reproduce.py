@@ -18,6 +18,7 @@ every IFEval score must lie in the recorded 95 % interval. If not, the command e
 @click.command("reproduce", help=_HELP)
 @click.argument("run")
 def command(run: str) -> None:
-    from tunetrail.runs import reproduce  # which imports MLflow, for seconds
+    root = git.root()  # before the import, which takes seconds
+    from tunetrail.runs import reproduce
 
-    reproduce.reproduce(git.root(), run)
+    reproduce.reproduce(root, run)

@@ -17,8 +17,8 @@ cache, so that its run can be restored too. The code is not changed.
 @click.command("restore", help=_HELP)
 @click.argument("run")
 def command(run: str) -> None:
-    from tunetrail.runs import restore  # which imports MLflow, for seconds
+    root = git.root()  # before the import, which takes seconds
+    from tunetrail.runs import restore
 
-    root = git.root()
     name = restore.restore(root, run)
     click.echo(f"{root} has {name} again: outputs/model, eval_results/, report/report.html, params.yaml, dvc.lock")

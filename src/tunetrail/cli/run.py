@@ -1,16 +1,17 @@
 """`tunetrail run`: Hydra's overrides -> one experiment, or with -m a sweep."""
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tunetrail import UserError, experiment, launch, tool_queries
+from tunetrail import UserError, events, experiment, launch, tool_queries
 from tunetrail.checkout import cache, git
 from tunetrail.config import canonical, check, compose, grid, implied, params, schema, secret
 from tunetrail.config.overrides import validate
@@ -40,11 +41,24 @@ at the checkout's root. What experiment=, model=, method= and the like can be is
 @click.option("--params", "file", type=click.Path(path_type=Path), help="Run this params.yaml unchanged; no overrides.")
 @click.option("--force", is_flag=True, help="Run every stage, changed or not, on the data that are here.")
 @click.option("--fresh", is_flag=True, help="Start over: do not continue the run, nor its training, that did not finish.")
+@click.option("--quiet", is_flag=True, help="Print only the result, or the error; the rest goes to work/run.log.")
+@click.option("--verbose", is_flag=True, help="Print also what Axolotl and lm-eval print, which is in their logs anyway.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def command(overrides: tuple[str, ...], more: str, file: Path | None, force: bool, fresh: bool, debug: bool) -> None:
+def command(
+    overrides: tuple[str, ...],
+    more: str,
+    file: Path | None,
+    force: bool,
+    fresh: bool,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,
+) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+    if verbose:
+        os.environ[launch.VERBOSE] = "1"
     if debug:
         click.get_current_context().obj["debug"] = True
     root = git.root()
@@ -52,18 +66,52 @@ def command(overrides: tuple[str, ...], more: str, file: Path | None, force: boo
     if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` has started this
         cache.keep(root)
     words = [*overrides, *_split(more)]
-    if file:
-        _run_file(file, words, root, force, fresh)
-    elif {"-m", "--multirun"} & set(words):
-        _run_sweep(words, root, ["--force"] * force + ["--fresh"] * fresh)
-    else:
-        validate(words)
-        completed, notes = implied.complete(root, words)
+    if "--dry-run" in words:
+        raise UserError("--dry-run: what a run would take and cost, and why it is refused, says: tunetrail plan OVERRIDES")
+    if {"-m", "--multirun"} & set(words) and not file:
+        _run_sweep(words, root, ["--force"] * force + ["--fresh"] * fresh + ["--quiet"] * quiet)
+        return
+    if quiet:
+        os.environ[events.QUIET] = "1"
+    with _output_to(root / "work" / "run.log") if quiet else contextlib.nullcontext():
+        result = _run_file(file, words, root, force, fresh) if file else _run(words, root, force, fresh)
+    click.echo(result, nl=bool(result))
 
-        def run(cfg: Any) -> None:
-            experiment.run_experiment(check.resolve(cfg), root, force, words, notes, fresh)
 
-        compose.run_composed(root, completed, schema.params(), run)
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Write what this process and its children print to `log`, not to the screen; errors go to the screen as ever.
+
+    Raises:
+        UserError: the body has raised it; the message names the log.
+    """
+    log.parent.mkdir(exist_ok=True)
+    sys.stdout.flush()
+    screen = os.dup(1)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"{error}\nThe run's output: {log}",)
+        raise
+    finally:
+        sys.stdout.flush()
+        os.dup2(screen, 1)
+        os.close(screen)
+
+
+def _run(words: list[str], root: Path, force: bool, fresh: bool) -> str:
+    """Run the experiment that `words` compose and return its result; "" if they only ask for the composed config."""
+    validate(words)
+    completed, notes = implied.complete(root, words)
+    results = []
+
+    def run(cfg: Any) -> None:
+        results.append(experiment.run_experiment(check.resolve(cfg), root, force, words, notes, fresh))
+
+    compose.run_composed(root, completed, schema.params(), run)
+    return "".join(results)
 
 
 def _split(overrides: str) -> list[str]:
@@ -74,13 +122,13 @@ def _split(overrides: str) -> list[str]:
         raise UserError(f"--overrides {overrides!r}: {error}. Close the quotation.") from None
 
 
-def _run_file(file: Path, words: list[str], root: Path, force: bool, fresh: bool) -> None:
+def _run_file(file: Path, words: list[str], root: Path, force: bool, fresh: bool) -> str:
     if not file.is_file():
         raise UserError(f"--params {file}: no such file. Give the params.yaml of a run.")
     if words:
         secret.refuse_text(words[0])
         raise UserError(f"--params {file} is composed already. Leave out {words[0]}, or change the file.")
-    experiment.run_experiment(canonical.migrated(params.load(file)), root, force, fresh=fresh)
+    return experiment.run_experiment(canonical.migrated(params.load(file)), root, force, fresh=fresh)
 
 
 def _run_sweep(words: list[str], root: Path, options: list[str]) -> None:

@@ -26,11 +26,11 @@ def command(run: str, as_json: bool) -> None:
     RUN is an MLflow id or the start of one, a name, or @alias of the registry. The best job has the highest Prompt Strict;
     of equal ones it is the one with the lowest validation loss, then the first.
     """
+    root = git.root()  # before the imports, which take seconds
     from tunetrail.evaluation import results
     from tunetrail.runs import listing
     from tunetrail.tracking import store
 
-    root = git.root()
     shown = store.find(root, run)
     every = store.every(root)
     registered = store.registered(root)

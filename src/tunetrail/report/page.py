@@ -113,7 +113,8 @@ def write_compared(folder: Path, comparison: dict[str, Any], curves: list[dict[s
     drawn = {"scores": plots.runs(scored, comparison["asked"])} if scored else {}
     if any(run_curves["train/loss"] for run_curves in curves):
         drawn["loss"] = plots.losses(
-            [(number, run["label"], run_curves) for (number, run), run_curves in zip(runs, curves, strict=True)]
+            [(number, run["label"], run_curves) for (number, run), run_curves in zip(runs, curves, strict=True)],
+            comparison["losses"],
         )
     for name, figure in drawn.items():
         plots.save(figure, folder / name)

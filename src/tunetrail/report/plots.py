@@ -65,7 +65,8 @@ def _bars(axes: Any, groups: list[tuple[str, dict[str, Score], dict[str, Any]]])
         errors = [[100 * (s.value - s.low) for s in values], [100 * (s.high - s.value) for s in values]]
         centres = [index + width * (number - (len(groups) - 1) / 2) for index in range(len(values))]
         bars = {"label": label, "capsize": min(4, 16 / len(groups)), "ecolor": "#333333"}
-        axes.bar(centres, heights, width, yerr=errors, **bars, **style)
+        edge = {"edgecolor": style["color"], "linewidth": 1.5}  # so that a bar of height 0 is seen
+        axes.bar(centres, heights, width, yerr=errors, **bars, **(edge | style))
         if len(groups) > _LABELLED:
             continue
         for x, height, score in zip(centres, heights, values, strict=True):
@@ -108,7 +109,7 @@ def runs(runs: list[tuple[int, str, dict[str, dict[str, Score]]]], title: str) -
 
 
 @_styled
-def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]]) -> Figure:
+def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]], title: str = "") -> Figure:
     """Draw training loss above and validation loss below (nats per token) by optimiser step: a line for each run.
 
     A run is its number among those compared, its label, and its curves by name: steps and values. Of coinciding curves the
@@ -116,6 +117,7 @@ def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]]) -> F
     """
     figure = Figure(figsize=(8, 6.5 + 0.25 * len(runs)), layout="constrained")
     panels = figure.subplots(2, sharex=True, height_ratios=(4, 3))
+    _add_title(figure, title)
     shown = (("train/loss", "training", ""), ("validation/loss", "validation", "o"))
     for axes, (name, title, marker) in zip(panels, shown, strict=True):
         for index, (number, label, curves) in enumerate(runs):

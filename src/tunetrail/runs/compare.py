@@ -15,6 +15,8 @@ from tunetrail.runs import listing
 from tunetrail.tracking import ranking, tags
 from tunetrail.tracking.recorded import RecordedRun
 
+# What people look for first in a config, in this order.
+_FIRST = ("base_model", "adapter", "learning_rate", "num_epochs", "max_steps", "lora_r", "path", "take", "seed")
 _KEY, _LEAST = 44, 8  # columns: a key has at most so many, a value at least
 
 
@@ -48,7 +50,7 @@ def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: in
 
     `runs` has the runs in the order given, each with `scores` (of both models, or None), `alike` (evaluated like the first)
     and, except the first, `delta` (as in metrics.json) or `why` there is none. `asked` describes the evaluation, the
-    function `differences` the others.
+    function `differences` the others. `losses` says why the losses are not on one scale, if they are not.
     """
     first = records[0]
     runs = []
@@ -71,7 +73,17 @@ def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: in
             delta = results.differences(first.verdicts["tuned"], record.verdicts["tuned"], resamples, seed)
             runs.append(entry | {"delta": delta})
     asked = f"{first.metrics['task']}: {first.metrics['size']}" if first.metrics else "no scores"
-    return {"runs": runs, "asked": asked} | differences([record.run for record in records])
+    recorded = [record.run for record in records]
+    return {"runs": runs, "asked": asked, "losses": _why_losses_differ(recorded)} | differences(recorded)
+
+
+def _why_losses_differ(runs: list[RecordedRun]) -> str:
+    """Return why the runs' losses are not on one scale, for the figure's title; "" if nothing is against it."""
+    if len({run.tags.get(tags.BASE_SHA256, run.tags.get(tags.BASE_MODEL)) for run in runs if run.finished}) > 1:
+        return "The bases differ: these losses compare only if the tokenizers are the same."
+    if len({(run.tags.get(tags.DATA_MD5), run.tags.get(tags.TEMPLATE_DIGEST)) for run in runs if run.finished}) > 1:
+        return "The data or the template differ: these are losses of different texts."
+    return ""
 
 
 def _why_untested(first: Record, other: Record, differing: list[str], ids: dict[str, str]) -> str:
@@ -128,9 +140,16 @@ def differences(runs: list[RecordedRun]) -> dict[str, Any]:
             if len({value for value, run in zip(row, runs, strict=True) if run.finished or value is not None}) > 1:
                 name = next(part for part in reversed(key.split(".")) if not part.isdigit())
                 rows.setdefault((name, row), []).append(key)
+        rows = dict(sorted(rows.items(), key=lambda row: _place(row[0][0], row[1])))
         differing[section] = [{"keys": sorted(names, key=len), "values": list(row)} for (_, row), names in rows.items()]
         same[section] = len(keys) - sum(map(len, rows.values()))
     return {"differences": differing, "same": same}
+
+
+def _place(name: str, keys: list[str]) -> tuple[int, str]:
+    """Return where a row with the last part `name` of its `keys` belongs: what decides most first, a made base last."""
+    made = all(key.startswith("base.make.") for key in keys)
+    return (_FIRST.index(name) if name in _FIRST and not made else len(_FIRST) + made), keys[0]
 
 
 def _tags(run: RecordedRun) -> dict[str, str]:
