@@ -118,6 +118,14 @@ def test_a_run_may_have_any_name(root, name):
     assert experiments.commit(root, saved)
 
 
+def test_a_lock_that_a_killed_git_has_left_on_an_experiment_stops_nothing(root):
+    before = experiments.commit(root, experiments.save(root, "one"))
+    (reference,) = (root / ".git" / "refs" / "exps").glob("*/*/one")
+    reference.with_name("one.lock").touch()
+    (root / "conf" / "config.yaml").write_text("a: 2\n")
+    assert experiments.commit(root, experiments.save(root, "one")) != before
+
+
 def test_an_experiment_with_a_missing_output_is_not_saved_and_the_error_says_why(root):
     shutil.rmtree(root / "data" / "raw")
     with pytest.raises(UserError, match="output 'data/raw' does not exist"):

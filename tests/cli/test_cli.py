@@ -250,9 +250,10 @@ def test_an_error_is_in_colour_on_a_terminal_unless_nobody_wants_that(tmp_path, 
     assert screen.stdout.startswith(f"{begins}{tmp_path}: no tunetrail checkout")
 
 
-@pytest.mark.parametrize(
-    "words", [["ls"], ["show", "RUN"], ["compare", "A", "B"], ["gc"], ["restore", "RUN"], ["reproduce", "RUN"], ["chat"]]
-)
+COMMANDS = [["ls"], ["show", "RUN"], ["compare", "A", "B"], ["gc"], ["restore", "RUN"], ["reproduce", "RUN"], ["chat"]]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
 def test_in_a_wrong_folder_no_tool_is_imported_before_that_is_said(tmp_path, words):
     script = f"""
 import sys

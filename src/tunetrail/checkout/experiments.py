@@ -31,7 +31,10 @@ def save(checkout: Path, name: str) -> str:
         tree = git.run(checkout, "write-tree", environment=staged)
     message = f"dvc: commit experiment {name}"
     commit = git.run(checkout, "commit-tree", tree, "-p", head, "-m", message, environment=_author(checkout))
-    git.run(checkout, *git.NO_HOOKS, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+    # Only a run of this checkout, whose lock the caller holds, writes its reference: another's lock is of a killed git.
+    (checkout / git.run(checkout, "rev-parse", "--git-path", f"{reference}.lock")).unlink(missing_ok=True)
+    git.run(checkout, *git.NO_HOOKS, "update-ref", reference, commit)
     for line in dvc_config.secrets(checkout):
         print(line, flush=True)
     return name
