@@ -65,7 +65,7 @@ def _bars(axes: Any, groups: list[tuple[str, dict[str, Score], dict[str, Any]]])
         errors = [[100 * (s.value - s.low) for s in values], [100 * (s.high - s.value) for s in values]]
         centres = [index + width * (number - (len(groups) - 1) / 2) for index in range(len(values))]
         bars = {"label": label, "capsize": min(4, 16 / len(groups)), "ecolor": "#333333"}
-        edge = {"edgecolor": style["color"], "linewidth": 1.5}  # so that a bar of height 0 is seen
+        edge = {"edgecolor": style["color"], "linewidth": 2.5, "zorder": 3, "clip_on": False}  # seen at a height of 0, too
         axes.bar(centres, heights, width, yerr=errors, **bars, **(edge | style))
         if len(groups) > _LABELLED:
             continue
