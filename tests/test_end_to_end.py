@@ -174,7 +174,9 @@ def test_the_mlflow_run_tells_the_whole_story(demo, tracked):
         for name, score in metrics["ifeval"][model].items():
             assert recorded.data.metrics[f"ifeval/{model}/{name}"] == pytest.approx(score["value"])
     assert "ifeval/delta/prompt_strict" in recorded.data.metrics
-    assert {"time/train_s", "time/base_s", "time/evaluate_tuned_s", "train/tokens_per_second"} <= set(recorded.data.metrics)
+    assert {"time/train_s", "time/base_s", "time/evaluate_tuned_s", "train/supervised_tokens_per_second"} <= set(
+        recorded.data.metrics
+    )
     steps, _ = history.read(folder / "outputs" / "train" / "history.jsonl")
     curve = client.get_metric_history(recorded.info.run_id, "train/loss")
     assert [point.step for point in curve] == [step["step"] for step in steps if "train/loss" in step]

@@ -16,7 +16,7 @@ NAMES = {
     "learning_rate": "train/learning_rate",
     "grad_norm": "train/grad_norm",
     "epoch": "train/epoch",
-    "tokens/train_per_sec_per_gpu": "train/tokens_per_second",
+    "tokens/train_per_sec_per_gpu": "train/supervised_tokens_per_second",
     "tokens/total": "train/tokens",
     "tokens/trainable": "train/supervised_tokens",
 }
