@@ -37,6 +37,25 @@ def test_nothing_is_left_behind_whichever_process_is_killed(tmp_path, killed):
     assert process.returncode == (-9 if killed == "runner" else 1)
 
 
+@pytest.mark.parametrize("trainer", [WRITES + "time.sleep(60)", DEAF])
+def test_what_a_library_has_started_ends_with_this_process_although_it_is_killed(tmp_path, trainer):
+    """As joblib's workers, which start the jobs of a sweep, each in a session of its own."""
+    started = f"[sys.executable, '-c', {trainer!r}, 'trainer'], start_new_session=True"
+    worker = WRITES + f"subprocess.run({started})"
+    sweep = WRITES + (
+        "from tunetrail import launch; from tunetrail.checkout import locks; "
+        "lock = locks.exclusive_lock(pathlib.Path('.')); fd = lock.__enter__(); "
+        "guarded = launch.children_end_with_this([fd]); guarded.__enter__(); "
+        f"subprocess.run([sys.executable, '-c', {worker!r}, 'worker'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", sweep, "sweep"], cwd=tmp_path)
+    ids = wait_for_ids(*(tmp_path / name for name in ("sweep", "worker", "trainer")))
+    process.kill()
+    process.wait(timeout=15)
+    with locks.exclusive_lock(tmp_path):  # it waits for what is being ended
+        assert all(map(ends, ids))
+
+
 def test_the_holder_of_a_file_is_terminated_with_its_group_although_its_parent_is_dead(tmp_path):
     """As a job whose worker was killed: it has a session of its own."""
     leader = WRITES + f"subprocess.run([sys.executable, '-c', {WRITES + 'time.sleep(60)'!r}, sys.argv[2]])"

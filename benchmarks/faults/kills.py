@@ -33,7 +33,7 @@ KINDS = {  # part of the command line: the process's name in the table, the inne
     "accelerate.commands.trainer": "trainer",
     "accelerate.commands.launch": "launcher",
     "tunetrail.stages": "stage",
-    "read -r group": "guard",
+    "read -r mark": "guard",
     "tunetrail.checkout.repro": "DVC",
     "-m tunetrail": "tunetrail",
 }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -151,23 +152,42 @@ def run(
     seconds. If this process is killed, a guard does that, which keeps the locks meanwhile.
     """
     mark, environ = processes.marked(environment() | (variables or {}))
-    guard = subprocess.Popen(["sh", "-c", processes.GUARD], stdin=subprocess.PIPE, start_new_session=True, pass_fds=fds)
     code = None
-    try:
-        with log.open("ab") if log else contextlib.nullcontext() as screen:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": subprocess.STDOUT} if log else {}
-            process = subprocess.Popen(command, env=environ, cwd=folder, start_new_session=True, pass_fds=fds, **streams)
-        guard.stdin.write(f"{process.pid}\n".encode())
-        guard.stdin.flush()
-        code = process.wait()
-        return code
-    finally:
+    with _guard(mark, fds):
         try:
+            with log.open("ab") if log else contextlib.nullcontext() as screen:
+                streams = {"stdin": subprocess.DEVNULL, "stdout": screen, "stderr": subprocess.STDOUT} if log else {}
+                process = subprocess.Popen(command, env=environ, cwd=folder, start_new_session=True, pass_fds=fds, **streams)
+            code = process.wait()
+            return code
+        finally:
             if code != 0:
                 processes.end(mark, patience)
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                guard.communicate(b"done\n")
+
+
+@contextlib.contextmanager
+def children_end_with_this(fds: list[int]) -> Iterator[None]:
+    """If this process is killed in the body, end all that it and its libraries have started in the body.
+
+    The guard that does it inherits the open files `fds`, and with them their locks.
+    """
+    mark, environ = processes.marked(dict(os.environ))
+    with _guard(mark, fds):
+        os.environ.update(environ)
+        yield
+
+
+@contextlib.contextmanager
+def _guard(mark: str, fds: list[int]) -> Iterator[None]:
+    """Have a shell beside this process end the processes with the `mark` if this process is killed in the body."""
+    guard = subprocess.Popen(["sh", "-c", processes.GUARD], stdin=subprocess.PIPE, start_new_session=True, pass_fds=fds)
+    guard.stdin.write(f"{mark}\n".encode())
+    guard.stdin.flush()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            guard.communicate(b"done\n")
 
 
 def start_interactive(command: list[str], errors: IO[bytes]) -> subprocess.Popen[str]:

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-# Reads the id of a process group, then waits for a second line. If its input ends instead, the process that writes to it was
-# killed, and the group is ended.
-GUARD = """
+# Reads a mark, then waits for a second line. If its input ends instead, the process that writes to it was killed, and the
+# processes that have the mark are ended, by force after three seconds.
+GUARD = r"""
 trap '' HUP INT TERM
-read -r group || exit 0
+read -r mark || exit 0
 read -r done && exit 0
-kill -s TERM -- "-$group" 2>/dev/null || exit 0
+marked() { grep -l -s -F -e "$mark" /proc/[0-9]*/environ | cut -d / -f 3; }
+kill -s TERM $(marked) 2>/dev/null
 for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
   sleep 0.1
-  kill -s 0 -- "-$group" 2>/dev/null || exit 0
+  [ "$(marked)" ] || exit 0
 done
-kill -s KILL -- "-$group" 2>/dev/null
+while [ "$(marked)" ]; do kill -s KILL $(marked) 2>/dev/null; sleep 0.1; done
 """
 
 _MARKS = "TUNETRAIL_STARTED_BY"  # a child's environment has its marks, and so has that of all that it starts

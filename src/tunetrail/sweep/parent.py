@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tunetrail import UserError, redaction
+from tunetrail import UserError, launch, redaction
 from tunetrail.checkout import git, locks
 from tunetrail.config.grid import constant, logarithmic, total
 from tunetrail.report import plots
@@ -54,7 +54,7 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
     name = f"sweep-{hashlib.sha256(json.dumps([overrides, code.digest]).encode()).hexdigest()[:8]}"
     folder = root / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive_lock(folder, "lock"):
+    with locks.exclusive_lock(folder, "lock") as lock_fd:
         code = git.Code(code.commit, code.patch.replace(folder / "changes.patch"), code.digest)
         mark_stopped(root, folder)
         existing = os.environ.get("MLFLOW_RUN_ID") or other_runs.sweep(root, name)
@@ -68,7 +68,8 @@ def run(root: Path, overrides: list[str], multirun: Callable[[Path, Callable[[An
                 parent.tags({tags.SWEEP: name, tags.SWEEP_OVERRIDES: shlex.join(overrides)})
                 parent.code(code)
                 started = time.time()
-                _run_jobs(Sweep(root, folder, parent.id, code, constant(overrides), count), multirun)
+                with launch.children_end_with_this([lock_fd]):  # joblib's processes among them
+                    _run_jobs(Sweep(root, folder, parent.id, code, constant(overrides), count), multirun)
                 # A grid's folder may hold jobs that the overrides no longer make; all jobs of a search are its own.
                 jobs = [job for job in state.read(folder) if not count or job.written >= started]
                 record(parent, folder, jobs, logarithmic(overrides))
