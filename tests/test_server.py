@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests import first_runs
+from tests import checkouts, first_runs
 from tests.conftest import ROOT
 from tests.servers import free_port, healthy
 from tests.stage_outputs import left_by_a_run
@@ -41,12 +42,26 @@ PASSWORD = "p@ss/w:rd %40"  # characters that an address must escape
 
 @dataclass
 class Server:
-    """A running `mlflow server`, whose process leads a session of its own."""
+    """`mlflow server`, whose process leads a session of its own."""
 
-    process: subprocess.Popen
+    command: list[str]
+    check: list[str]  # the health check
+    environment: dict[str, str]
+    folder: Path
     port: int
     database: int  # PostgreSQL's port
-    artifacts: Path
+    process: subprocess.Popen | None = None
+
+    def start(self):
+        with (self.folder / "log").open("a") as log:
+            streams = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
+            self.process = subprocess.Popen(self.command, cwd=self.folder, env=self.environment, **streams)
+        up = healthy(self.check, self.environment, lambda: self.process.poll() is None, 180)
+        assert up, (self.folder / "log").read_text()[-3000:]
+
+    @property
+    def artifacts(self):
+        return self.folder / "mlartifacts"
 
     @property
     def uri(self):
@@ -137,22 +152,16 @@ def server(database, tmp_path_factory):
             argument = argument.replace(inside, outside)
         return argument
 
-    environment = launch.environment() | filled("mlflow")
     command = [moved(part) for part in service["entrypoint"] + service["command"]]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    started = Server(process, port, database, folder / "mlartifacts")
+    _, *check = map(moved, service["healthcheck"]["test"])
+    server = Server(command, check, launch.environment() | filled("mlflow"), folder, port, database)
     try:
-        _, *check = map(moved, service["healthcheck"]["test"])
-        up = healthy(check, environment, lambda: process.poll() is None, 180)
-        assert up, (folder / "log").read_text()[-3000:]
-        yield started
+        server.start()
+        yield server
     finally:
-        started.stop(signal.SIGTERM)
-        started.stop(signal.SIGKILL)
-        assert not started.workers()
+        server.stop(signal.SIGTERM)
+        server.stop(signal.SIGKILL)
+        assert not server.workers()
 
 
 @pytest.fixture
@@ -240,6 +249,36 @@ def test_the_server_accepts_the_trainers_and_this_machine_and_no_other_host(serv
     for host in (called, "localhost", "127.0.0.1"):
         assert answer(server, f"{host}:{server.port}") == 200
     assert answer(server, f"elsewhere.example:{server.port}") == 403
+
+
+def test_the_record_of_a_real_training_is_whole_although_the_server_hangs_and_is_killed(trained, server, tmp_path):
+    checkout, log = checkouts.branch(trained, tmp_path), tmp_path / "work" / "train" / "history.jsonl"
+    environment = checkouts.environment(checkout) | {"MLFLOW_TRACKING_URI": server.uri}
+    words = [sys.executable, "-m", "tunetrail", "run", *checkouts.SHRUNKEN, "train.seed=7", "train.logging_steps=1"]
+    with (tmp_path / "screen.txt").open("w") as screen:
+        process = subprocess.Popen(words, cwd=checkout, env=environment, stdout=screen, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 180
+    while not log.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    before = len(log.read_text().splitlines())
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    time.sleep(5)
+    assert len(log.read_text().splitlines()) > before, "training went on"
+    os.killpg(server.process.pid, signal.SIGCONT)
+    server.stop(signal.SIGKILL)
+    server.start()
+    assert process.wait(timeout=300) == 0, (tmp_path / "screen.txt").read_text()
+    rows, _ = history.read(checkout / "outputs" / "train" / "history.jsonl")
+    client = MlflowClient(server.uri)
+    (run,) = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        filter_string=f"tags.`tunetrail.checkout` LIKE '%:{checkout}'",
+    )
+    assert run.info.status == "FINISHED"
+    for name in ("train/loss", "validation/loss", "train/grad_norm"):
+        stored = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+        assert stored == [(row["step"], row[name]) for row in rows if name in row]
+    assert len(rows) > 62
 
 
 def test_a_run_continues_without_a_record_if_the_server_is_killed(root, server, composed, capsys, monkeypatch):
