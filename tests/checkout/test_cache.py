@@ -68,13 +68,16 @@ def test_other_checkouts_keep_their_cache(root):
     assert dvc_config.cache_folder(root) == root / ".dvc" / "cache"
 
 
-def test_the_persons_own_config_holds_while_files_come_from_another_cache(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path))
-    run(root, "dvc", "config", "--global", "cache.type", "copy")
+@pytest.mark.parametrize("level", ["--global", "--system"])
+def test_dvcs_own_config_holds_while_files_come_from_another_cache(root, tmp_path, monkeypatch, level):
+    for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    run(root, "dvc", "config", level, "cache.type", "hardlink")
     shutil.move(root / ".dvc" / "cache", tmp_path / "other")
     shutil.rmtree(root / "outputs")
     cache.pull(root, tmp_path / "other", ["outputs/model"])
-    assert (root / "outputs" / "model").stat().st_nlink == 1
+    assert (root / "outputs" / "model").stat().st_nlink == 2
     assert "other-cache" not in run(root, "dvc", "config", "--list")
     with pytest.raises(UserError):
         cache.pull(root, tmp_path / "lost", ["data/raw"])

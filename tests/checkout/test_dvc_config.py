@@ -16,6 +16,8 @@ pytestmark = pytest.mark.stage
         ("--local", "../elsewhere"),
         ("--global", "/somewhere/of the user"),
         ("--system", "/somewhere"),
+        ("--global", "../relative"),
+        ("--local", "~/of the user"),
     ],
 )
 def test_the_cache_is_where_dvc_says(root, tmp_path, monkeypatch, level, path):

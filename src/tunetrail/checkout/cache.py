@@ -43,13 +43,13 @@ def pull(folder: Path, cache: Path, outs: Iterable[str]) -> None:
     Raises:
         UserError: DVC failed, for example because that cache does not have them.
     """
-    own = dvc_config.user_config()
+    system = dvc_config.system_config()
     with tempfile.TemporaryDirectory() as config:
-        # A cache is laid out as a remote is. The user's own config is replaced for this call, so it is copied.
+        # A cache is laid out as a remote is. The system's config is replaced for this call, so it is copied.
         file = Path(config) / "config"
-        if own.is_file():
-            shutil.copy(own, file)
+        if system.is_file():
+            shutil.copy(system, file)
         with file.open("a", encoding="utf-8") as text:
             text.write(f"""\n['remote "{_OTHER}"']\nurl = "{cache}"\n""")
         words = ["pull", "--force", "--remote", _OTHER, *outs]
-        dvc.run(folder, *words, variables={"DVC_GLOBAL_CONFIG_DIR": config})
+        dvc.run(folder, *words, variables={"DVC_SYSTEM_CONFIG_DIR": config})

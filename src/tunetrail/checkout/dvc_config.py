@@ -20,21 +20,21 @@ _PASSWORD = re.compile(r"://[^@]*:.*@")  # in an address
 
 def cache_folder(folder: Path) -> Path:
     """Return the folder of DVC's cache, by DVC's config files, of which a later one holds. Asking DVC takes a second."""
-    system = os.environ.get("DVC_SYSTEM_CONFIG_DIR") or platformdirs.site_config_dir(*_APP)
+    user = Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR") or platformdirs.user_config_dir(*_APP))
     own = folder / ".dvc"
     cache = own / "cache"
-    for file in (Path(system) / "config", user_config(), own / "config", own / "config.local"):
-        config = configparser.ConfigParser(interpolation=None, strict=False)
+    for file in (system_config(), user / "config", own / "config", own / "config.local"):
+        config = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=("#",))
         with contextlib.suppress(configparser.Error, UnicodeError):  # DVC reports what is wrong with the file
             config.read(file, encoding="utf-8")
         if path := config.get("cache", "dir", fallback="").strip("\"'"):
-            cache = file.parent / path  # a path in a config is relative to the folder of the config
+            cache = file.parent / os.path.expanduser(path)  # a path in a config is relative to the folder of the config
     return cache
 
 
-def user_config() -> Path:
-    """Return DVC's config file of the user, which need not exist."""
-    return Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR") or platformdirs.user_config_dir(*_APP)) / "config"
+def system_config() -> Path:
+    """Return DVC's config file of the system, which need not exist."""
+    return Path(os.environ.get("DVC_SYSTEM_CONFIG_DIR") or platformdirs.site_config_dir(*_APP)) / "config"
 
 
 def cache_objects(root: Path) -> Path:
