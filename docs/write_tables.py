@@ -51,6 +51,7 @@ def codes() -> str:
     rows = [("ERROR", code, text) for code, text in of_tools.items()]
     for rule in (*judge.RULES, risks.telemetry_on):
         sentence = re.split(r"(?<=[a-z)`])\. |: lm-eval", " ".join(rule.__doc__.split()))[0].rstrip(".")
+        sentence = re.sub(r" \((`[A-Z]+`|\S+\.py)\)", "", sentence)  # where the number stands in the code
         code = rule.__name__.upper()
         rows.append(("ERROR" if code in judge.ALLOWABLE else "WARNING", code, f"{sentence}."))
     return _table(("level", "code", "what is wrong"), [(level, f"`{code}`", text) for level, code, text in sorted(rows)])

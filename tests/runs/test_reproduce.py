@@ -79,11 +79,12 @@ def record(folder, losses, score=0.5, low=0.4, high=0.6):
         history.append(folder / "outputs" / "train" / "history.jsonl", step, float(step), {"loss": loss})
 
 
-def verdict(tmp_path, old, new, moved=None, model=("md5", "md5")):
-    """Return the verdict on two runs with these figures."""
+def verdict(tmp_path, old, new, moved=None, model=("md5", "md5"), both=None):
+    """Return the verdict on two runs with these figures; the tags `both` are of both, `moved` of the new one."""
     for folder, figures in (("old", old), ("new", new)):
         record(tmp_path / folder, **figures)
     tags = [{"model.md5": md5, "hardware.cpu": "2 x a", "versions.tunetrail": str(n)} for n, md5 in enumerate(model)]
+    tags = [run_tags | (both or {}) for run_tags in tags]
     tags[1] |= moved or {}
     then, now = (recorded_runs.run(tags=run_tags) for run_tags in tags)
     return reproduce._verdict(then, now, list(reproduce._numbers(tmp_path / "old", tmp_path / "new")))
@@ -110,6 +111,13 @@ OTHER_MACHINE = {"hardware.cpu": "8 x b"}
 )
 def test_runs_agree_bit_for_bit_or_elsewhere_within_their_intervals(tmp_path, new, moved, model, agreement):
     assert verdict(tmp_path, SAME, new, moved, model) == agreement
+
+
+@pytest.mark.parametrize(("score", "agreement"), [(0.55, "within the intervals"), (0.61, "no")])
+def test_on_the_same_gpu_runs_agree_within_their_intervals(tmp_path, score, agreement):
+    other = {"losses": [2.0, 1.0000001], "score": score}
+    assert verdict(tmp_path, SAME, other, None, ("md5", "other"), {"hardware.gpu": "1 x c"}) == agreement
+    assert verdict(tmp_path / "equal", SAME, SAME, both={"hardware.gpu": "1 x c"}) == "bit for bit"
 
 
 def test_each_number_is_shown_with_its_old_and_new_value_and_the_verdict(tmp_path, capsys):
