@@ -315,6 +315,9 @@ def test_a_checkouts_own_code_is_run_whichever_environment_the_command_is_from(t
     done = subprocess.run([sys.executable, "-m", "tunetrail", *words], env=environment, capture_output=True, text=True)
     assert done.stdout == f"its own code: {words} True\n"
     assert f"the code of {tmp_path / 'src'} is run instead" in done.stderr
+    other = environment | {"PYTHONPATH": os.pathsep.join([str(Path(launch.__file__).parents[1]), str(tmp_path / "src")])}
+    done = subprocess.run([sys.executable, "-m", "tunetrail", *words], env=other, capture_output=True, text=True)
+    assert done.stdout == f"its own code: {words} True\n"
     (package / "__init__.py").unlink()  # not the package: a small project of a test, or of a person who installed this one
     done = subprocess.run([sys.executable, "-m", "tunetrail", "plan"], env=environment, capture_output=True, text=True)
     assert "its own code" not in done.stdout

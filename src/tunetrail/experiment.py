@@ -3,7 +3,9 @@
 import functools
 import hashlib
 import json
+import os
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +88,14 @@ def run_experiment(
                 measured.add(root, plan.facts, record.seconds(root), steps)
             saved = _save_experiment(root, f"{values['name']}-{run.id[:8]}")
             run.tags({tags.DVC_EXPERIMENT: saved, tags.DVC_CACHE: cache.location(root)})
-        return _result(root, run, report)
+        result = _result(root, run, report)
+        if run.store_failed:
+            print(result, flush=True)
+            raise UserError(
+                f"the tracking store did not take all of run {run.id}'s record. Its files are here: the same command trains "
+                "nothing and uploads the whole record."
+            )
+        return result
 
 
 def _record_request(run: Any, root: Path, values: dict[str, Any], overrides: list[str] | None, plan: Any) -> None:
@@ -151,7 +160,7 @@ def _save_experiment(root: Path, name: str) -> str | None:
     try:
         return experiments.save(root, name)
     except UserError as error:
-        print(f"no DVC experiment was saved: {error}", flush=True)
+        print(f"no DVC experiment was saved: {error}", file=sys.stderr, flush=True)
         return None
 
 
@@ -163,22 +172,35 @@ def _result(root: Path, run: Any, report: Path) -> str:
     files = "\n".join(str(root / file) for file in (report, *figures))
     # Without `workflowType`, MLflow opens its pages for traces of GenAI applications.
     page = f"#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
+    # An address that is printed has no password.
+    address = shlex.quote(run.address) if run.address == os.environ.get("MLFLOW_TRACKING_URI") else '"$MLFLOW_TRACKING_URI"'
+    kept = _kept(root, run, address) if cache.is_temporary(root) else ""
     if run.address.startswith("http"):
         record = f"MLflow run {run.id}: {run.address.rstrip('/')}/{page}"
     else:
-        own = run.address == f"sqlite:///{root / 'mlflow.db'}"
-        command = "make ui" if own else f"mlflow ui --backend-store-uri {shlex.quote(run.address)}"
+        command = f"mlflow ui --backend-store-uri {address}" if kept else "make ui"
         record = f"MLflow run {run.id}. Open it with: {command}    and then\n  http://127.0.0.1:5000/{page}"
-    return "\n\n".join(["", table, _kept(root, run) if cache.is_temporary(root) else files, record]).removeprefix("\n")
+    return f"\n{table}\n\n{kept or files}\n\n{record}"
 
 
-def _kept(root: Path, run: Any) -> str:
-    """Return what remains of a run in a clone that MLflow made, and how to have it in a checkout."""
+def _kept(root: Path, run: Any, address: str) -> str:
+    """Return what remains of a run in a clone that `mlflow run ADDRESS` made, and how to have it in a checkout.
+
+    Return "" if a person made the clone, or if the store, at `address`, does not answer.
+    """
     from tunetrail.tracking import store
 
+    folder = dvc_config.cache_folder(root)
+    try:
+        recorded = store.find(root, run.id)
+    except UserError:
+        return ""
+    source = recorded.tags.get(tags.SOURCE)
+    if not source or source.startswith(str(root)) or folder.is_relative_to(root):
+        return ""
     return (
         f"{root} is a temporary clone that MLflow made: it is not needed any more. What stays:\n"
-        f"  report and figures: {store.find(root, run.id).artifacts}/report\n"
-        f"  data and models, in DVC's cache: {dvc_config.cache_folder(root)}\n"
-        f"In a checkout: MLFLOW_TRACKING_URI={shlex.quote(run.address)} tunetrail restore {run.id[:8]}"
+        f"  report and figures: {recorded.artifacts}/report\n"
+        f"  data and models, in DVC's cache: {folder}\n"
+        f"In a checkout: MLFLOW_TRACKING_URI={address} tunetrail restore {run.id[:8]}"
     )

@@ -61,8 +61,8 @@ def use_code_of(root: Path) -> None:
     """
     source = (root / "src").resolve()
     running = Path(__file__).resolve().parents[1]
-    in_path = str(source) in os.environ.get("PYTHONPATH", "").split(os.pathsep)  # then nothing would change
-    if running == source or in_path or not (source / "tunetrail" / "__init__.py").is_file():
+    is_first = os.environ.get("PYTHONPATH", "").split(os.pathsep)[0] == str(source)  # then nothing would change
+    if running == source or is_first or not (source / "tunetrail" / "__init__.py").is_file():
         return
     print(f"this is {running}: the code of {source} is run instead", file=sys.stderr, flush=True)
     os.environ.update(python_path(source))

@@ -35,7 +35,7 @@ def test_a_clone_of_mlflows_is_known_by_its_folder(tmp_path, monkeypatch, folder
 def temporary(root, tmp_path, monkeypatch):
     """A checkout where MLflow would clone to; what is kept goes to kept/."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(cache, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(cache, "kept", lambda: tmp_path / "kept")
     folder = Path(tempfile.mkdtemp()) / "project"
     shutil.copytree(root, folder)
     return folder

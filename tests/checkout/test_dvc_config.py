@@ -18,6 +18,7 @@ pytestmark = pytest.mark.stage
         ("--system", "/somewhere"),
         ("--global", "../relative"),
         ("--local", "~/of the user"),
+        ("--local", "a folder #1/cache, or 'two'"),
     ],
 )
 def test_the_cache_is_where_dvc_says(root, tmp_path, monkeypatch, level, path):
@@ -34,6 +35,12 @@ def test_a_later_config_holds(root, tmp_path, monkeypatch):
     for level in ("--global", "--project", "--local"):
         run(root, "dvc", "config", level, "cache.dir", str(tmp_path / level))
         assert str(dvc_config.cache_folder(root)) == run(root, "dvc", "cache", "dir") == str(tmp_path / level)
+
+
+@pytest.mark.parametrize("section", ["[cache]", "[ cache ]", "['cache']", "[Cache]"])
+def test_a_section_is_read_however_it_is_written(root, section):
+    (root / ".dvc" / "config").write_text(f"{section}\n  DIR = ../elsewhere   # a comment\n")
+    assert str(dvc_config.cache_folder(root).resolve()) == run(root, "dvc", "cache", "dir") == str(root / "elsewhere")
 
 
 def test_a_config_that_cannot_be_read_is_left_to_dvc(root):

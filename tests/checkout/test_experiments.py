@@ -76,7 +76,7 @@ def test_no_experiment_has_the_password_of_dvcs_config_and_the_file_is_not_chang
     assert b"CANARY" not in objects(root)
     assert config.read_text() == before + CONFIG
     assert run(root, "git", "status", "--porcelain") == status
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert "CANARY" not in output
     keys = [line.split(": ")[1].split()[0] for line in output.splitlines()]
     assert keys == ["remote.store.url", "remote.store.password", "studio.token"]

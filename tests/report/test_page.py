@@ -37,4 +37,5 @@ def test_many_line_ends_are_counted_and_nothing_is_said_so():
     assert page.shortened("one\n\n\ntwo") == "one\n\n\ntwo"
     assert page.shortened("one" + 256 * "\n" + "two") == "one\n[256 line ends]\ntwo"
     assert page.shortened(60 * "\n") == "[60 line ends]"
+    assert page.shortened("one\r\ntwo\rthree" + 5 * "\r\n") == "one\ntwo\nthree\n[5 line ends]"
     assert page.shortened("") == page.shortened("\n") == "(empty)"

@@ -105,9 +105,19 @@ def test_each_run_has_its_own_bars_and_a_dash_at_the_score_of_its_base():
     dashes = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2.5]
     assert len(dashes) == 4 * plots.MOST_RUNS
     assert {round(height) for line in dashes for height in line.get_ydata()} == {20}
+    assert min(dash.zorder for dash in dashes) > max(bar.zorder for bar in bars)
     middle = bars[0].get_x() + bars[0].get_width() / 2
     assert abs(sum(dashes[0].get_xdata()) / 2 - middle) < 1e-9
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["its base", *(label for _, label, _ in runs)]
+
+
+def test_a_bar_of_0_is_seen():
+    figure = plots.runs([(0, "a", {"base": scores(0.2), "tuned": scores(0.0)})], "t")
+    (bar, *_) = figure.axes[0].patches
+    assert bar.get_height() == 0
+    assert bar.get_linewidth() > 2
+    assert to_hex(bar.get_edgecolor()).upper() == plots.colour(0)
+    assert bar.zorder > figure.axes[0].spines["bottom"].zorder
 
 
 def test_a_run_keeps_its_colour_if_others_have_no_scores():

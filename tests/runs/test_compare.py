@@ -140,12 +140,22 @@ def test_what_decides_most_comes_first_and_a_base_that_is_made_last():
         ({"base.sha256": "b"}, "The bases differ: these losses compare only if the tokenizers are the same."),
         ({"data.md5": "b"}, "The data or the template differ: these are losses of different texts."),
         ({"template.digest": "b"}, "The data or the template differ: these are losses of different texts."),
+        ({"prepare.seed": "2"}, "The data or the template differ: these are losses of different texts."),
+        ({"base.sha256": None, "base.model": "a"}, ""),  # of an earlier version
+        (
+            {"base.sha256": None, "base.model": "b"},
+            "The bases differ: these losses compare only if the tokenizers are the same.",
+        ),
         ({"model.md5": "b"}, ""),
     ],
 )
 def test_losses_that_are_not_on_one_scale_say_so(tags, says):
-    same = {"base.sha256": "a", "data.md5": "a", "template.digest": "a", "model.md5": "a"}
-    runs = [recorded_runs.run(id=id, tags=same | own) for id, own in (("a", {}), ("b", tags))]
+    same = {"base.model": "a", "base.sha256": "a", "data.md5": "a", "template.digest": "a", "model.md5": "a"}
+    runs = []
+    for id, own in (("a", {}), ("b", tags)):
+        values = {key: value for key, value in ({"prepare.seed": "1"} | same | own).items() if value is not None}
+        params = {key: value for key, value in values.items() if key.startswith("prepare.")}
+        runs.append(recorded_runs.run(id=id, params=params, tags=values, status="FAILED"))
     records = [compare.Record(run, None, None) for run in runs]
     assert compare.compare(records, {"a": "a", "b": "b"}, 10, 0)["losses"] == says
 

@@ -14,9 +14,13 @@ import platformdirs
 
 from tunetrail.checkout import dvc, dvc_config
 
-KEPT = platformdirs.user_data_path("tunetrail") / "dvc-cache"  # of clones that `mlflow run ADDRESS` made
 _MADE_BY_MLFLOW = re.compile(r"tmp[a-z0-9_]{8}")  # tempfile.mkdtemp's name, in mlflow.projects.utils._fetch_project
 _OTHER = "other-cache"  # the name of a remote
+
+
+def kept() -> Path:
+    """Return the folder of DVC's cache of all clones that `mlflow run ADDRESS` made."""
+    return platformdirs.user_data_path("tunetrail") / "dvc-cache"
 
 
 def is_temporary(root: Path) -> bool:
@@ -27,9 +31,9 @@ def is_temporary(root: Path) -> bool:
 
 
 def keep(root: Path) -> None:
-    """Have DVC in `root`, if that `is_temporary`, keep its cache in `KEPT`, unless its config says where."""
+    """Have DVC in `root`, if that `is_temporary`, keep its cache in `kept`, unless its config says where."""
     if is_temporary(root) and dvc_config.cache_folder(root) == root / ".dvc" / "cache":
-        dvc.run(root, "config", "--local", "cache.dir", str(KEPT))
+        dvc.run(root, "config", "--local", "cache.dir", str(kept()))
 
 
 def location(root: Path) -> str:

@@ -1,13 +1,12 @@
 """DVC's config files, read without DVC, whose start takes a second: where its cache is, and secrets that git would keep."""
 
-import configparser
-import contextlib
 import os
 import re
 import shlex
 from pathlib import Path
 
 import platformdirs
+from configobj import ConfigObj, ConfigObjError
 
 _APP = ("dvc", "iterative")  # DVC's names for platformdirs
 
@@ -24,12 +23,19 @@ def cache_folder(folder: Path) -> Path:
     own = folder / ".dvc"
     cache = own / "cache"
     for file in (system_config(), user / "config", own / "config", own / "config.local"):
-        config = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=("#",))
-        with contextlib.suppress(configparser.Error, UnicodeError):  # DVC reports what is wrong with the file
-            config.read(file, encoding="utf-8")
-        if path := config.get("cache", "dir", fallback="").strip("\"'"):
+        if path := _read(file).get("cache", {}).get("dir"):
             cache = file.parent / os.path.expanduser(path)  # a path in a config is relative to the folder of the config
     return cache
+
+
+def _read(file: Path) -> dict[str, dict[str, str]]:
+    """Return the options of each section of a config file, as DVC reads it; none of a file that cannot be read."""
+    try:
+        content = ConfigObj(str(file), encoding="utf-8", file_error=True).dict()
+    except (OSError, UnicodeError, ConfigObjError):  # DVC reports what is wrong with the file
+        return {}
+    sections = {name.lower(): section for name, section in content.items() if isinstance(section, dict)}
+    return {name: {key.lower(): str(value) for key, value in section.items()} for name, section in sections.items()}
 
 
 def system_config() -> Path:
@@ -44,14 +50,11 @@ def cache_objects(root: Path) -> Path:
 
 def secrets(root: Path) -> list[str]:
     """Return a line, with the fix, for each option of .dvc/config that looks like a secret: git keeps the file."""
-    config = configparser.ConfigParser(interpolation=None, strict=False)
-    with contextlib.suppress(OSError, configparser.Error):  # DVC reports what is wrong with the file
-        config.read_string((root / ".dvc" / "config").read_text(encoding="utf-8"))
     lines = []
-    for section in config.sections():
-        kind, _, name = section.strip("'").partition(" ")
+    for section, options in _read(root / ".dvc" / "config").items():
+        kind, _, name = section.partition(" ")
         name = name.strip('"')
-        for option, value in config[section].items():
+        for option, value in options.items():
             without = _PASSWORD.sub("://", value)
             if not _SECRET.search(option) and without == value:
                 continue

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def save(checkout: Path, name: str) -> str:
     (checkout / git.run(checkout, "rev-parse", "--git-path", f"{reference}.lock")).unlink(missing_ok=True)
     git.run(checkout, *git.NO_HOOKS, "update-ref", reference, commit)
     for line in dvc_config.secrets(checkout):
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
     return name
 
 

@@ -217,7 +217,7 @@ def _checkout_or_pull(root: Path, folder: Path, outs: Mapping[str, str], other_c
     try:
         dvc.run(folder, "checkout", "--force", *outs)
     except UserError:
-        if other_cache and other_cache.is_dir() and other_cache.resolve() != dvc_config.cache_folder(root).resolve():
+        if other_cache and other_cache.resolve() != dvc_config.cache_folder(root).resolve():
             print(f"not in the cache: DVC takes them from {other_cache}", file=sys.stderr, flush=True)
             with contextlib.suppress(UserError):
                 cache.pull(folder, other_cache, outs)

@@ -11,8 +11,8 @@ _HELP = """Run a recorded run again with its own code, data and parameters, and 
 
 Every stage runs again in a git worktree under runs/, from the run's commit and uncommitted changes; the data come from DVC's
 cache or remote. On the same machine with the same packages, every number and the model's hash must be equal; elsewhere, and
-on a GPU, whose kernels may add in another order each time, every IFEval score must lie in the recorded 95 % interval. If not,
-the command ends with code 1.
+on a GPU, whose kernels may add in another order each time, every IFEval score must lie in the recorded 95 % interval. If
+not, the command ends with code 1.
 """
 
 

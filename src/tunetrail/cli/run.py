@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def command(
     if {"-m", "--multirun"} & set(words) and not file:
         _run_sweep(words, root, ["--force"] * force + ["--fresh"] * fresh + ["--quiet"] * quiet)
         return
+    quiet = quiet and not {"--cfg", "-c", "--info"}.intersection(words)  # Hydra prints what these ask for
     if quiet:
         os.environ[events.QUIET] = "1"
     with _output_to(root / "work" / "run.log") if quiet else contextlib.nullcontext():
@@ -80,7 +82,7 @@ def command(
 
 @contextlib.contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Write what this process and its children print to `log`, not to the screen; errors go to the screen as ever.
+    """Add what this process and its children print to the end of `log`, not to the screen; errors go to the screen as ever.
 
     Raises:
         UserError: the body has raised it; the message names the log.
@@ -88,8 +90,9 @@ def _output_to(log: Path) -> Iterator[None]:
     log.parent.mkdir(exist_ok=True)
     sys.stdout.flush()
     screen = os.dup(1)
-    with log.open("wb") as file:
+    with log.open("ab") as file:  # a run that is refused must not empty the log of the one in progress
         os.dup2(file.fileno(), 1)
+    print(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} tunetrail {shlex.join(sys.argv[1:])}", flush=True)
     try:
         yield
     except UserError as error:

@@ -42,6 +42,7 @@ def render(name: str, **content: Any) -> str:
 
 def shortened(text: str) -> str:
     """Return an answer with each long run of line ends as their number, and an empty one as a word."""
+    text = "\n".join(re.split(r"\r\n?|\n", text))
     return _LINE_ENDS.sub(lambda run: f"\n[{len(run[0])} line ends]\n", text).strip("\n") or "(empty)"
 
 

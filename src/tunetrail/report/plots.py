@@ -66,6 +66,7 @@ def _bars(axes: Any, groups: list[tuple[str, dict[str, Score], dict[str, Any]]])
         centres = [index + width * (number - (len(groups) - 1) / 2) for index in range(len(values))]
         bars = {"label": label, "capsize": min(4, 16 / len(groups)), "ecolor": "#333333"}
         edge = {"edgecolor": style["color"], "linewidth": 2.5, "zorder": 3, "clip_on": False}  # seen at a height of 0, too
+        edge = {} if "hatch" in style else edge  # an edge has the colour of the hatch
         axes.bar(centres, heights, width, yerr=errors, **bars, **(edge | style))
         if len(groups) > _LABELLED:
             continue
@@ -92,7 +93,8 @@ def runs(runs: list[tuple[int, str, dict[str, dict[str, Score]]]], title: str) -
     axes = figure.subplots()
     groups = []
     for number, label, scores in runs:
-        style = {"color": colour(number), "hatch": _HATCHES[number // len(_RUNS)], "edgecolor": "white"}
+        hatch = _HATCHES[number // len(_RUNS)]
+        style = {"color": colour(number)} | ({"hatch": hatch, "edgecolor": "white"} if hatch else {})
         groups.append((_text(label), scores["tuned"], style))
     _bars(axes, groups)
     width = 0.76 / len(runs)
@@ -102,14 +104,15 @@ def runs(runs: list[tuple[int, str, dict[str, dict[str, Score]]]], title: str) -
             height = 100 * scores["base"][name].value
             ends = [centre - 0.45 * width, centre + 0.45 * width]
             label = "its base" if not group and not index else None
-            axes.plot(ends, [height, height], color="#555555", linewidth=2.5, solid_capstyle="butt", label=label)
+            dash = {"color": "#555555", "linewidth": 2.5, "solid_capstyle": "butt", "zorder": 4}
+            axes.plot(ends, [height, height], label=label, **dash)
     axes.set(title=title)
     figure.legend(loc="outside lower left")
     return figure
 
 
 @_styled
-def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]], title: str = "") -> Figure:
+def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]], note: str = "") -> Figure:
     """Draw training loss above and validation loss below (nats per token) by optimiser step: a line for each run.
 
     A run is its number among those compared, its label, and its curves by name: steps and values. Of coinciding curves the
@@ -117,7 +120,7 @@ def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]], titl
     """
     figure = Figure(figsize=(8, 6.5 + 0.25 * len(runs)), layout="constrained")
     panels = figure.subplots(2, sharex=True, height_ratios=(4, 3))
-    _add_title(figure, title)
+    _add_title(figure, note)
     shown = (("train/loss", "training", ""), ("validation/loss", "validation", "o"))
     for axes, (name, title, marker) in zip(panels, shown, strict=True):
         for index, (number, label, curves) in enumerate(runs):

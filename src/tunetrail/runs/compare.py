@@ -17,6 +17,7 @@ from tunetrail.tracking.recorded import RecordedRun
 
 # What people look for first in a config, in this order.
 _FIRST = ("base_model", "adapter", "learning_rate", "num_epochs", "max_steps", "lora_r", "path", "take", "seed")
+_DRAWN = ("field", "empty", "take", "validation_rows", "seed")  # keys of `prepare`: which rows of the data
 _KEY, _LEAST = 44, 8  # columns: a key has at most so many, a value at least
 
 
@@ -79,9 +80,17 @@ def compare(records: list[Record], ids: dict[str, str], resamples: int, seed: in
 
 def _why_losses_differ(runs: list[RecordedRun]) -> str:
     """Return why the runs' losses are not on one scale, for the figure's title; "" if nothing is against it."""
-    if len({run.tags.get(tags.BASE_SHA256, run.tags.get(tags.BASE_MODEL)) for run in runs if run.finished}) > 1:
+
+    def differ(values: list[str | None]) -> bool:  # what an unfinished run has not recorded does not count
+        return len({value for value in values if value is not None}) > 1
+
+    bases = [[run.tags.get(tag) for run in runs] for tag in (tags.BASE_SHA256, tags.BASE_MODEL)]
+    if differ(bases[0]) or (None in bases[0] and differ(bases[1])):
         return "The bases differ: these losses compare only if the tokenizers are the same."
-    if len({(run.tags.get(tags.DATA_MD5), run.tags.get(tags.TEMPLATE_DIGEST)) for run in runs if run.finished}) > 1:
+    params = [canonical.renamed(run.params) for run in runs]
+    texts = [[run.tags.get(tag) for run in runs] for tag in (tags.DATA_MD5, tags.TEMPLATE_DIGEST)]
+    texts += [[of_run.get(f"prepare.{key}") for of_run in params] for key in _DRAWN]
+    if any(map(differ, texts)):
         return "The data or the template differ: these are losses of different texts."
     return ""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunetrail import UserError
-from tunetrail.checkout import dvc_config, git, integrity
+from tunetrail.checkout import dvc, git, integrity
 from tunetrail.tracking import store, tags
 from tunetrail.tracking.recorded import RecordedRun
 from tunetrail.training import resume, token_cache
@@ -101,7 +101,7 @@ def survey(root: Path) -> Usage:
     others = worktrees(root)
     if any(root.is_relative_to(checkout / "runs") for _, checkout in others):
         raise UserError(f"{root}: a run's worktree. Change into the checkout that started it.")
-    folder = dvc_config.cache_objects(root)
+    folder = Path(dvc.run(root, "cache", "dir")) / "files" / "md5"  # asked, since what it has may be deleted
     sizes = object_sizes(folder)
     objects = functools.partial(_objects, folder, sizes)
 

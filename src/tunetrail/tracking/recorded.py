@@ -1,6 +1,5 @@
 """A recorded run, without MLflow, for every command that lists, compares or takes a run."""
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +56,7 @@ class RecordedRun:
 
     @property
     def dvc_cache(self) -> Path | None:
-        """The folder of the DVC cache that has its data and models, if it is recorded and on this machine."""
-        host, _, folder = self.tags.get(tags.DVC_CACHE, "").partition(":")
-        return Path(folder) if folder and host == socket.gethostname() else None
+        """The folder of the DVC cache that has its data and models, if that is recorded and there is such a folder here. The
+        host is not compared: a cluster's machines, and containers, have one disk and other names."""
+        folder = Path(self.tags.get(tags.DVC_CACHE, "").partition(":")[2])
+        return folder if folder.is_absolute() and folder.is_dir() else None

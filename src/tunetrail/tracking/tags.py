@@ -63,6 +63,7 @@ FREED = _tag("freed", "the day on which `tunetrail gc` deleted the run's models"
 
 PARENT = _tag("mlflow.parentRunId", "MLflow's own: the sweep's run, below which its pages show a job")
 PROJECT = _tag("mlflow.project.entryPoint", "MLflow's own: set on a run that `mlflow run` opened")
+SOURCE = _tag("mlflow.source.name", "MLflow's own: the address or the folder that `mlflow run` was given")
 NOTE = _tag("mlflow.note.content", "MLflow's own: the description at the top of the run's page")
 
 # What a run is made from besides its config, and the prefixes of the tags that describe it.
