@@ -20,6 +20,7 @@ from tunetrail import UserError
 from tunetrail.checkout import dvc
 from tunetrail.config import params
 from tunetrail.data import records
+from tunetrail.plan.estimate import architecture
 from tunetrail.tracking import record
 from tunetrail.training import history, manifest, resume
 
@@ -41,6 +42,9 @@ PROMPTS = [
 ]
 
 
+CONFIG = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+
+
 def _history(folder: Path) -> None:
     rows, _ = history.read(folder / "history.jsonl")
     history.summary(rows)
@@ -57,6 +61,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "params.yaml": ((ROOT / "params.yaml").read_text(), lambda folder: params.load(folder / "params.yaml")),
     "work/seconds.jsonl": (lines(*({"stage": "a", "seconds": 1.0} for _ in range(3))), record.stage_times),
     "manifest.json": (json.dumps({"files": {"a": {"bytes": 1, "xxh3_128": "0"}}}), manifest.fault),
+    "config.json": (json.dumps(CONFIG), lambda folder: architecture.read({"make": None, "base_model": "."}, folder)),
     "attempts.jsonl": (lines(*({"time": 1.0, "from_step": i, "repeated": 0} for i in range(3))), resume.attempts),
     "training.json": (json.dumps({"training": {"train": {}}, "finished": False}), resume.finish),
 }

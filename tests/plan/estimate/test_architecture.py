@@ -69,6 +69,24 @@ def test_a_config_of_another_build_is_refused_by_name(tmp_path):
         read(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"hidden_size":', r"config\.json: not JSON"),
+        ("[1]", r"config\.json: not an object"),
+        ("\xff", r"config\.json: not JSON"),
+        ("[" * 100_000, r"config\.json: not JSON"),
+        ('{"hidden_size": "4096"}', "hidden_size is '4096' in the model's config, not a number above 0"),
+        ('{"num_attention_heads": 0}', "num_attention_heads is '0'"),
+        ('{"num_hidden_layers": true}', "num_hidden_layers is 'True'"),
+    ],
+)
+def test_a_damaged_config_is_refused_by_name(tmp_path, text, says):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=says):
+        read(str(tmp_path))
+
+
 def test_a_folder_without_a_config_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"config\.json: no such file"):
         read(str(tmp_path))

@@ -87,12 +87,20 @@ class Architecture:
         return 2 * (self.linear_parameters + self.embedding_parameters) + 2 * self.num_hidden_layers * heads * context
 
 
+_NUMBERS = {field.name for field in dataclasses.fields(Architecture) if field.type in ("int", int)}
+
+
 def from_config(config: dict[str, Any]) -> Architecture:
     """Return the shape that a transformers config describes.
 
     Raises:
         NotKnown: it is not a decoder like Llama.
     """
+    for key, value in config.items():
+        if key in _NUMBERS and value is not None and (type(value) is not int or value < 1):
+            raise NotKnown(
+                f"{key} is {str(value)[:40]!r} in the model's config, not a number above 0: it cannot be planned."
+            )
     heads = config.get("num_attention_heads")
     shape = {field.name: config.get(field.name) for field in dataclasses.fields(Architecture)}
     shape["num_key_value_heads"] = shape["num_key_value_heads"] or heads
@@ -102,6 +110,21 @@ def from_config(config: dict[str, Any]) -> Architecture:
         kind = config.get("model_type", "this model")
         raise NotKnown(f"{kind} has no {missing[0]} in its config: it cannot be planned. Take a Llama-like model.")
     return Architecture(**shape)
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """Return the content of a config.json.
+
+    Raises:
+        UserError: it is not a JSON object.
+    """
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not JSON ({str(error)[:200]}). Save the model again, or fetch it again.") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: not an object, as a model's config is. Save the model again, or fetch it again.")
+    return config
 
 
 def puts_bos(base_model: str) -> bool | None:
@@ -123,13 +146,13 @@ def read(base: dict[str, Any], root: Path) -> tuple[Architecture, str]:
         file = root / name / "config.json"
         if not file.is_file():
             raise UserError(f"{file}: no such file. Give base.base_model=FOLDER with a model in the transformers format.")
-        return from_config(json.loads(file.read_text())), str(file)
+        return from_config(_config(file)), str(file)
     if file := hub.cached(name, "config.json", base["revision_of_model"]):
-        return from_config(json.loads(file.read_text())), "the hub's cache"
+        return from_config(_config(file)), "the hub's cache"
     if name in recorded("models"):
         return from_config(recorded("models")[name]), f"a record of {name}'s config"
     try:
         file = hub.fetch(name, "config.json", base["revision_of_model"])
     except UserError as error:  # without a network; the stage `base` asks again
         raise NotKnown(str(error)) from error
-    return from_config(json.loads(file.read_text())), "the hub"
+    return from_config(_config(file)), "the hub"
