@@ -240,7 +240,7 @@ def test_a_second_run_trains_nothing_and_its_record_is_as_complete(demo, tracked
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("\nifeval_demo: 24 prompts")
     assert again.stderr == ""
-    log = (folder / "work" / "run.log").read_text().rpartition(" tunetrail run --quiet ")[2]
+    log = (folder / "work" / "run.log").read_text().rpartition(" tunetrail run\n")[2]
     assert "Running stage" not in log
     assert "Stage 'train' didn't change, skipping" in log
     second = client.search_runs([first.info.experiment_id])[0]

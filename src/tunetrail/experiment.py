@@ -55,7 +55,7 @@ def run_experiment(
         plan = gate.check_run(values, root)
         tool_queries.close()
         from tunetrail.data import contract
-        from tunetrail.tracking import mlflow_run, record, run_file
+        from tunetrail.tracking import mlflow_run
 
         if fresh:
             resume.forget(root, values["train"])
@@ -63,31 +63,7 @@ def run_experiment(
             attempt = f", continued: attempt {run.tries}" if run.tries > 1 else ""
             print(f"run {run.id}: {values['name']}, tracked in {run.address}{attempt}", flush=True)
             print(contract.license_notice(values["contract"], values["base"]), flush=True)
-            params.write(values, root)
-            hardware = machine.hardware()
-            run.code(code)
-            run.tags(record.environment(root, hardware))
-            _record_request(run, root, values, overrides, plan)
-            (root / events.FILE).unlink(missing_ok=True)
-            if not run.resumed:  # a resumed run keeps the times of its earlier attempts
-                (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
-            started = time.time()
-            with run_file.written(root, run_file.describe(run, root, values, code, overrides, hardware)):
-                try:
-                    with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
-                        ran = _stages(root, lock_fd, values, force)
-                finally:
-                    record.upload_logs(run, root, started)
-                _verify_cached_outputs(root, ran)
-                report = record.upload(run, root, values)
-            resume.finish(root / values["train"]["output_dir"])
-            if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
-                from tunetrail.plan import measured
-
-                steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
-                measured.add(root, plan.facts, record.seconds(root), steps)
-            saved = _save_experiment(root, f"{values['name']}-{run.id[:8]}")
-            run.tags({tags.DVC_EXPERIMENT: saved, tags.DVC_CACHE: cache.location(root)})
+            report = _run_and_record(run, root, lock_fd, values, force, code, overrides, plan)
         result = _result(root, run, report)
         if run.store_failed:
             print(result, flush=True)
@@ -96,6 +72,47 @@ def run_experiment(
                 "nothing and uploads the whole record."
             )
         return result
+
+
+def _run_and_record(
+    run: Any,
+    root: Path,
+    lock_fd: int,
+    values: dict[str, Any],
+    force: bool,
+    code: git.Code,
+    overrides: list[str] | None,
+    plan: Any,
+) -> Path:
+    """Bring the stages up to date, with all that they leave in the record of `run`; return the file with its report."""
+    from tunetrail.tracking import record, run_file
+
+    params.write(values, root)
+    hardware = machine.hardware()
+    run.code(code)
+    run.tags(record.environment(root, hardware))
+    _record_request(run, root, values, overrides, plan)
+    (root / events.FILE).unlink(missing_ok=True)
+    if not run.resumed:  # a resumed run keeps the times of its earlier attempts
+        (root / "work" / "seconds.jsonl").unlink(missing_ok=True)
+    started = time.time()
+    with run_file.written(root, run_file.describe(run, root, values, code, overrides, hardware)):
+        try:
+            with run.following(root / values["train"]["output_dir"] / "history.jsonl"):
+                ran = _stages(root, lock_fd, values, force)
+        finally:
+            record.upload_logs(run, root, started)
+        _verify_cached_outputs(root, ran)
+        report = record.upload(run, root, values)
+    resume.finish(root / values["train"]["output_dir"])
+    if plan.facts and plan.facts.device.origin == "this machine":  # another machine has another speed
+        from tunetrail.plan import measured
+
+        steps, _ = history.read(root / "outputs" / "train" / "history.jsonl")
+        measured.add(root, plan.facts, record.seconds(root), steps)
+    saved = _save_experiment(root, f"{values['name']}-{run.id[:8]}")
+    run.tags({tags.DVC_EXPERIMENT: saved, tags.DVC_CACHE: cache.location(root)})
+    return report
 
 
 def _record_request(run: Any, root: Path, values: dict[str, Any], overrides: list[str] | None, plan: Any) -> None:

@@ -65,6 +65,16 @@ def test_freeing_a_run_removes_exactly_its_own_objects_and_all_others_can_still_
     assert command(root, "dvc", "status").strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_run_whose_files_are_in_another_cache_too_is_not_said_to_be_freed(root, ids, tmp_path, elsewhere):
+    own, link = root / ".dvc" / "cache", tmp_path / "link"
+    link.symlink_to(tmp_path if elsewhere else own)
+    other_runs.tag(root, ids["one"], {"dvc.cache": f"host:{link.resolve()}"})
+    command(root, "dvc", "config", "--local", "cache.dir", str(own if elsewhere else link))
+    free(root, "one")
+    assert ("freed" in tags(root, ids["one"])) != elsewhere
+
+
 def test_a_freed_run_has_no_space_and_its_stages_run_again(root, ids):
     free(root, ids["one"])
     with pytest.raises(UserError, match=r"nothing is freed:\n  - run \w{8} \(one\): freed 20"):

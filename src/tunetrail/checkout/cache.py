@@ -25,9 +25,9 @@ def kept() -> Path:
 
 def is_temporary(root: Path) -> bool:
     """Return whether `root` is in a clone that `mlflow run ADDRESS` made, which nobody keeps."""
-    parts = root.resolve().relative_to(root.resolve().anchor).parts
-    above = Path(tempfile.gettempdir()).resolve().parts[1:]
-    return parts[: len(above)] == above and bool(_MADE_BY_MLFLOW.fullmatch("".join(parts[len(above) : len(above) + 1])))
+    path, above = root.resolve(), Path(tempfile.gettempdir()).resolve()
+    below = path.relative_to(above).parts if path.is_relative_to(above) else ()
+    return bool(below and _MADE_BY_MLFLOW.fullmatch(below[0]))
 
 
 def keep(root: Path) -> None:

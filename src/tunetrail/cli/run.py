@@ -92,7 +92,7 @@ def _output_to(log: Path) -> Iterator[None]:
     screen = os.dup(1)
     with log.open("ab") as file:  # a run that is refused must not empty the log of the one in progress
         os.dup2(file.fileno(), 1)
-    print(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} tunetrail {shlex.join(sys.argv[1:])}", flush=True)
+    print(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} tunetrail run", flush=True)  # its words may have a secret
     try:
         yield
     except UserError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tunetrail.evaluation.results import SCORES, Results, size
@@ -71,7 +72,7 @@ def _bars(axes: Any, groups: list[tuple[str, dict[str, Score], dict[str, Any]]])
         if len(groups) > _LABELLED:
             continue
         for x, height, score in zip(centres, heights, values, strict=True):
-            above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+            above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 9, "zorder": 5}
             axes.annotate(f"{height:.1f}", (x, 100 * score.high), **above)
     axes.set_xticks(range(len(SCORES)), [label for _, label in SCORES.values()])
     axes.set(ylim=(0, 110), ylabel="accuracy, %")
@@ -104,7 +105,8 @@ def runs(runs: list[tuple[int, str, dict[str, dict[str, Score]]]], title: str) -
             height = 100 * scores["base"][name].value
             ends = [centre - 0.45 * width, centre + 0.45 * width]
             label = "its base" if not group and not index else None
-            dash = {"color": "#555555", "linewidth": 2.5, "solid_capstyle": "butt", "zorder": 4}
+            outline = [withStroke(linewidth=4.5, foreground="white")]  # the dash may lie on a bar
+            dash = {"color": "#333333", "linewidth": 2.5, "solid_capstyle": "butt", "zorder": 4, "path_effects": outline}
             axes.plot(ends, [height, height], label=label, **dash)
     axes.set(title=title)
     figure.legend(loc="outside lower left")
@@ -130,7 +132,8 @@ def losses(runs: list[tuple[int, str, dict[str, list[tuple[int, float]]]]], note
                 gaps = len(coinciding) - 1
                 style["linestyle"] = (_DASH * (gaps + 1 - coinciding.index(index)), (_DASH, _DASH * gaps))
             steps, values = zip(*curves[name], strict=True) if curves[name] else ((), ())
-            axes.plot(steps, values, label=_text(label), linewidth=1.2, **style)
+            # Between validations nothing was measured: a faint line only shows which points are one run's.
+            axes.plot(steps, values, label=_text(label), linewidth=0.4 if marker else 1.2, **style)
         axes.set(ylabel=f"{title} loss, nats a token")
         first = [curves[name][0][1] for _, _, curves in runs if curves[name] and math.isfinite(curves[name][0][1])]
         if first:  # a run that diverges leaves the panel, and does not flatten the others

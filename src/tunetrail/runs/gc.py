@@ -112,7 +112,7 @@ def free(disk: usage.Usage, chosen: list[usage.Part]) -> int:
     for run in runs:
         if reference := saved.get(run.tags.get(tags.DVC_EXPERIMENT)):
             git.run(root, "update-ref", "-d", reference)
-        if run.dvc_cache in (None, disk.cache.parents[1]):  # else another checkout's cache has its files
+        if run.dvc_cache in (None, disk.cache.parents[1].resolve()):  # else another checkout's cache has its files
             other_runs.tag(root, run.id, {tags.FREED: datetime.now(UTC).date().isoformat()})
     for part in chosen:
         if part.kind == "worktree":

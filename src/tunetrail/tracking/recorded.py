@@ -56,7 +56,9 @@ class RecordedRun:
 
     @property
     def dvc_cache(self) -> Path | None:
-        """The folder of the DVC cache that has its data and models, if that is recorded and there is such a folder here. The
-        host is not compared: a cluster's machines, and containers, have one disk and other names."""
+        """The folder of the DVC cache that has the run's data and models; None if none is recorded, or it is not here.
+
+        The host is not compared: the machines of a cluster, and containers, may share a disk under other names.
+        """
         folder = Path(self.tags.get(tags.DVC_CACHE, "").partition(":")[2])
         return folder if folder.is_absolute() and folder.is_dir() else None

@@ -46,8 +46,7 @@ TRAIN_RESUMED = _tag(
 )
 TRAIN_REPEATED = _tag("train.repeated_steps", "how many steps of it were done again")
 DVC_EXPERIMENT = _tag("dvc.experiment", "the DVC experiment that `tunetrail restore` takes the files from")
-
-DVC_CACHE = _tag("dvc.cache", "the folder of the DVC cache that has its data and models, as host:folder")
+DVC_CACHE = _tag("dvc.cache", "the folder of the DVC cache that has the run's data and models, as host:folder")
 
 SWEEP = _tag("sweep", "the name of the sweep, on its own run and on its jobs")
 SWEEP_OVERRIDES = _tag("sweep.overrides", "of a sweep the overrides as typed, of a job those that vary")
